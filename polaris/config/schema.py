@@ -1,0 +1,264 @@
+"""The whole configuration of a run: one frozen dataclass per room. Importing this file needs only the standard library.
+
+Every value has a default that suits a long run on GPUs; a TOML file and `--room.field=value` overrides change them
+(`polaris.config.load`). Bounds are checked where the value lives; what concerns two rooms is checked in `polaris.config.checks`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+def require(condition: bool, message: str) -> None:
+    """Raise `ValueError(message)` unless the condition holds; the message names field, value and remedy."""
+    if not condition:
+        raise ValueError(message)
+
+
+def _at_least(room: str, minimum: float, **values: float) -> None:
+    for name, value in values.items():
+        require(value >= minimum, f"{room}.{name} = {value} is below {minimum}; set it to {minimum} or more")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelConfig:
+    path: str = "Qwen/Qwen3-4B"
+    """Checkpoint folder, Hugging Face model name, or `embedded:model`."""
+    revision: str | None = None
+    """Commit hash or tag on the Hugging Face hub."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Compute dtype of forward, backward and rollout; parameters and optimizer state are always float32."""
+    gradient_checkpointing: bool = True
+    """Recompute each layer's activations in the backward pass."""
+    fused_modules: bool = True
+    """On CUDA, run Liger's RMSNorm, SwiGLU and rope in place of the model's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataConfig:
+    path: str = "POLARIS-Project/Polaris-Dataset-53K"
+    """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, or `embedded:train`."""
+    split: str = "train"
+    """Split of a Hugging Face dataset."""
+    prompt_suffix: str = ""
+    """Text appended to the user's message after one space."""
+    max_prompt_tokens: int = 1024
+    """Longer prompts (after the chat template) are dropped and counted."""
+    chat_template_options: dict[str, bool | str] = field(default_factory=dict)
+    """Extra arguments of the chat template, such as `enable_thinking = true`."""
+
+    def __post_init__(self) -> None:
+        _at_least("data", 1, max_prompt_tokens=self.max_prompt_tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutConfig:
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    """`auto` takes vLLM where it is installed."""
+    samples_per_prompt: int = 8
+    temperature: float = 1.0
+    """Training samples from softmax(logits / temperature) and nothing else: the policy that the loss differentiates."""
+    max_response_tokens: int = 8192
+    top_p: float = 1.0
+    top_k: int = -1
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    tensor_parallel: int = 1
+    """Ranks that share one vLLM engine."""
+    max_concurrent: int = 256
+    """Sequences that one engine decodes together."""
+    gpu_memory_fraction: float = 0.8
+    """Share of the GPU's memory for vLLM's weights and KV cache (CUDA only)."""
+    kv_cache_mib: int = 256
+    """Size of the KV cache of one engine (CPU only)."""
+
+    def __post_init__(self) -> None:
+        _at_least(
+            "rollout",
+            1,
+            samples_per_prompt=self.samples_per_prompt,
+            max_response_tokens=self.max_response_tokens,
+            tensor_parallel=self.tensor_parallel,
+            max_concurrent=self.max_concurrent,
+            kv_cache_mib=self.kv_cache_mib,
+        )
+        require(self.temperature > 0, f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
+        require(0 < self.gpu_memory_fraction < 1, f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
+        changed = [
+            name
+            for name, neutral in (("top_p", 1.0), ("top_k", -1), ("min_p", 0.0), ("repetition_penalty", 1.0))
+            if getattr(self, name) != neutral
+        ]
+        require(
+            not changed,
+            f"rollout.{', rollout.'.join(changed)} would make the sampled distribution differ from the policy that the loss "
+            "differentiates; remove it (evaluation may truncate, training may not)",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RewardConfig:
+    workers: int = 0
+    """Grading processes per rank; 0 means one per two CPU cores, at most 16."""
+    timeout_s: float = 5.0
+    """Longest time for one answer; then its worker is killed and replaced."""
+    require_thinking: bool = True
+    """Only what follows the last `</think>` counts; a response without it has no answer."""
+
+    def __post_init__(self) -> None:
+        _at_least("reward", 0, workers=self.workers)
+        require(self.timeout_s > 0, f"reward.timeout_s = {self.timeout_s} must be above 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmConfig:
+    loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float = 3.0
+    """Bound on the ratio where the advantage is negative (Ye et al. 2020); 0 turns it off."""
+    advantage_scale: Literal["std", "none"] = "std"
+    """Divide the group-relative advantage by the group's standard deviation, or not (Dr. GRPO)."""
+    correction: Literal["off", "tis", "mask"] = "tis"
+    """Engine-to-trainer importance correction: truncated weight, two-sided mask, or none."""
+    correction_high: float = 2.0
+    """tis: cap of the weight; mask: upper end of the kept interval."""
+    correction_low: float = 0.5
+    """mask: lower end of the kept interval."""
+
+    def __post_init__(self) -> None:
+        _at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high)
+        require(
+            self.dual_clip == 0 or self.dual_clip > 1,
+            f"algorithm.dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off",
+        )
+        require(
+            0 <= self.correction_low < self.correction_high,
+            f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OptimizerConfig:
+    lr: float = 1e-6
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_steps: int = 0
+    min_lr_fraction: float = 0.0
+    """Cosine ends at this share of lr."""
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.01
+    grad_clip: float = 1.0
+    """Largest global gradient norm."""
+
+    def __post_init__(self) -> None:
+        _at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
+        for name in ("lr", "eps", "grad_clip"):
+            require(getattr(self, name) > 0, f"optimizer.{name} = {getattr(self, name)} must be above 0")
+        for name in ("beta1", "beta2"):
+            require(0 <= getattr(self, name) < 1, f"optimizer.{name} = {getattr(self, name)} must lie in [0, 1)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainerConfig:
+    steps: int = 100
+    prompts_per_step: int = 128
+    updates_per_step: int = 1
+    """Optimizer updates on one step's rollouts; above 1, proximal log-probs are computed once before the first."""
+    tokens_per_pack: int = 32768
+    """Tokens of one forward pass on one rank; a single longer sequence gets a pack of its own."""
+    max_nonfinite_steps: int = 3
+    """Consecutive skipped updates (non-finite loss or gradient) after which the run stops."""
+    cpu_threads: int = 0
+    """Threads of each rank's trainer on CPU; 0 leaves torch's choice."""
+
+    def __post_init__(self) -> None:
+        _at_least("trainer", 0, cpu_threads=self.cpu_threads)
+        _at_least(
+            "trainer",
+            1,
+            steps=self.steps,
+            prompts_per_step=self.prompts_per_step,
+            updates_per_step=self.updates_per_step,
+            tokens_per_pack=self.tokens_per_pack,
+            max_nonfinite_steps=self.max_nonfinite_steps,
+        )
+        require(
+            self.prompts_per_step % self.updates_per_step == 0,
+            f"trainer.prompts_per_step = {self.prompts_per_step} does not divide into trainer.updates_per_step = {self.updates_per_step}",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    probe_tolerance: float = 0.0
+    """Largest log-prob gap on the fixed prompt after a weight sync, in nats; 0 means 1e-3 in float32 and 0.5 in half precision."""
+
+    def __post_init__(self) -> None:
+        _at_least("sync", 0, probe_tolerance=self.probe_tolerance)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CheckpointConfig:
+    every: int = 10
+    """Steps between checkpoints; the last step is always saved."""
+    keep: int = 2
+    """Newest complete checkpoints that stay on disk."""
+
+    def __post_init__(self) -> None:
+        _at_least("checkpoint", 1, every=self.every, keep=self.keep)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalConfig:
+    path: str = ""
+    """Held-out prompt set (as `data.path`); empty turns evaluation off."""
+    split: str = "test"
+    every: int = 10
+    """Steps between evaluations; the base model (step 0) and the last step are always evaluated."""
+    samples_per_prompt: int = 4
+    temperature: float = 0.0
+    """0 means the training temperature."""
+
+    def __post_init__(self) -> None:
+        _at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
+        _at_least("eval", 0, temperature=self.temperature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ObserveConfig:
+    tensorboard: bool = True
+    wandb_project: str = ""
+    """Weights & Biases project; empty means no wandb."""
+    samples_per_step: int = 4
+    """Full rollouts kept per step in `rollouts/`."""
+
+    def __post_init__(self) -> None:
+        _at_least("observe", 0, samples_per_step=self.samples_per_step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig:
+    name: str = "polaris"
+    """The run's folder is `<root>/<name>`; starting the same command again resumes it."""
+    root: str = "runs"
+    seed: int = 0
+    deterministic: bool = False
+    """Only deterministic torch kernels."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    reward: RewardConfig = field(default_factory=RewardConfig)
+    algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
+    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    sync: SyncConfig = field(default_factory=SyncConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    eval: EvalConfig = field(default_factory=EvalConfig)
+    observe: ObserveConfig = field(default_factory=ObserveConfig)
+
+    def __post_init__(self) -> None:
+        require(bool(self.name) and "/" not in self.name, f"name = {self.name!r} must be a folder name without '/'")
+        _at_least("run", 0, seed=self.seed)

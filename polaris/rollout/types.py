@@ -1,0 +1,104 @@
+"""What a rollout engine is given and what it returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+FinishReason = Literal["stop", "length"]
+
+
+class GenerationInterrupted(Exception):
+    """`should_stop` returned true: unfinished requests were aborted and the engine is clean again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One sample to draw. `key` is the caller's (prompt index, sample index) and comes back on the rollout."""
+
+    key: tuple[int, int]
+    prompt_tokens: tuple[int, ...]
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How every request of a call is sampled: softmax(logits / temperature), cut at `top_k`/`top_p` only in evaluation."""
+
+    temperature: float
+    max_tokens: int
+    top_p: float = 1.0
+    top_k: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """One sampled response.
+
+    `tokens` [n] int32 ends with the end-of-sequence token when `finish_reason` is "stop";
+    `logprobs` [n] float32 are the engine's own, after temperature, in nats; `version` is that of the weights that sampled it.
+    """
+
+    key: tuple[int, int]
+    prompt_tokens: tuple[int, ...]
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    finish_reason: FinishReason
+    version: int
+    temperature: float
+    seed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """State of a running `generate` call on one engine, for the console."""
+
+    finished: int
+    total: int
+    tokens: int
+
+
+class Engine(Protocol):
+    """A rollout engine that lives in the trainer's process."""
+
+    @property
+    def version(self) -> int:
+        """Version of the weights that are being served."""
+        ...
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> list[Rollout]:
+        """Draw every request; the result has the order of `requests`. Raises `GenerationInterrupted`."""
+        ...
+
+    def score(self, tokens: Sequence[int]) -> np.ndarray:
+        """Log-probs [n - 1] float32 of tokens[1:] given their prefixes, at temperature 1."""
+        ...
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """Replace all weights (Hugging Face names, full tensors) and drop every cache made with the old ones."""
+        ...
+
+    def sleep(self) -> None:
+        """Give device memory back to the trainer until `wake`; what was cached is lost."""
+        ...
+
+    def wake(self) -> None:
+        """Take device memory again; new weights must be loaded before the next `generate` if `sleep` dropped them."""
+        ...
+
+    def close(self) -> None:
+        """End the engine; the trainer's process group stays."""
+        ...
