@@ -1,0 +1,21 @@
+"""A tiny reasoning model with its task, so that every example runs without a download."""
+
+from __future__ import annotations
+
+_PREFIX = "embedded:"
+_FILES = {"model": "model", "train": "train.jsonl", "test": "test.jsonl"}
+
+
+def resolve(name: str) -> str:
+    """The local path behind `embedded:model`, `embedded:train` or `embedded:test` (built on first use); other names unchanged.
+
+    Raises ValueError for any other `embedded:` name.
+    """
+    if not name.startswith(_PREFIX):
+        return name
+    part = name.removeprefix(_PREFIX)
+    if part not in _FILES:
+        raise ValueError(f"unknown name {name!r}; embedded are {', '.join(_PREFIX + known for known in _FILES)}")
+    from polaris.embedded.build import build
+
+    return str(build() / _FILES[part])

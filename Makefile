@@ -1,0 +1,30 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup quickstart test check benchmark clean
+
+VENV := .venv/bin
+export OMP_NUM_THREADS ?= 1
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: .venv/stamp ## create .venv and install everything (once)
+
+.venv/stamp: requirements/cpu.txt pyproject.toml kernels/pyproject.toml scripts/setup.sh
+	@bash scripts/setup.sh
+
+quickstart: .venv/stamp ## train the embedded model with the real loop, in minutes; see runs/quickstart/report.html
+	@$(VENV)/torchrun --nproc-per-node=1 --no-python $(VENV)/polaris train configs/quickstart.toml
+
+test: .venv/stamp ## run the test suite
+	@$(VENV)/pytest tests
+
+check: .venv/stamp ## lint, format check, types
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+
+benchmark: .venv/stamp ## measure the train step and its peers; results below benchmarks/results
+	@$(VENV)/pytest benchmarks
+
+clean: ## remove the environment; runs stay
+	@rm -rf .venv

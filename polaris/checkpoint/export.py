@@ -1,0 +1,45 @@
+"""A run's checkpoint -> a Hugging Face folder that transformers and vLLM load as it is."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+
+from polaris.checkpoint import layout
+from polaris.config.schema import ModelConfig
+from polaris.embedded import resolve
+from polaris.model.load import build_model, locate_model
+
+_COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "generation_config.json")
+
+
+def export(run: Path, output: Path | None, step: int | None) -> Path:
+    """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
+
+    Weights are stored in the run's compute dtype, which is what the rollout engine served.
+
+    Raises:
+        ValueError: no such run or checkpoint, or the output folder is not empty.
+    """
+    steps = layout.complete_steps(run / "checkpoints")
+    if not steps or (step is not None and step not in steps):
+        raise ValueError(f"{run} has {'no complete checkpoint' if not steps else f'checkpoints of steps {steps} only'}; train it first")
+    step = step or steps[-1]
+    output = output or run / "export" / f"step-{step:06d}"
+    if output.exists() and any(output.iterdir()):
+        raise ValueError(f"{output} is not empty; give another folder with --output")
+    recorded = json.loads((run / "config.json").read_text())["model"]
+    base = locate_model(ModelConfig(**recorded | {"path": resolve(recorded["path"])})).folder
+    model = build_model(base).to_empty(device="cpu")
+    model.tie_weights()
+    weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
+    model.to(getattr(torch, recorded["dtype"])).save_pretrained(output)
+    for pattern in _COPIED:
+        for path in base.glob(pattern):
+            shutil.copy(path, output / path.name)
+    return output

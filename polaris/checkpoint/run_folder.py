@@ -1,0 +1,86 @@
+"""One run = one folder; starting the same command again resumes it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from polaris.checkpoint import layout
+from polaris.config.load import changed_fields, dump_config
+from polaris.config.schema import RunConfig
+
+# Fields that a resumed run may change: they extend, watch or store the run but do not alter what a step computes.
+_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every")
+
+# A lock lives as long as its object.
+_HELD: list[FileLock] = []
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """Paths of a run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    def newest_checkpoint(self) -> Path | None:
+        """The newest complete checkpoint's folder."""
+        steps = layout.complete_steps(self.checkpoints)
+        return layout.step_folder(self.checkpoints, steps[-1]) if steps else None
+
+
+def open_run(config: RunConfig, fresh: bool, main: bool) -> RunFolder:
+    """The run's folder, new or to be resumed; `main` (rank 0) checks and locks it for as long as the process lives.
+
+    `fresh` moves an existing run aside; nothing is ever deleted.
+
+    Raises:
+        ValueError: the folder holds a run of another configuration, or another trainer works in it.
+    """
+    folder = RunFolder(Path(config.root) / config.name)
+    if main:
+        _lock(folder)
+        recorded = folder.path / "config.json"
+        if fresh and recorded.is_file():
+            _set_aside(folder)
+        if recorded.is_file():
+            _check_same(config, recorded)
+    return folder
+
+
+def _lock(folder: RunFolder) -> None:
+    folder.path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder.path.with_name(f".{folder.path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"{folder.path} is in use by another trainer; wait for it, or start with another --name") from None
+    _HELD.append(lock)
+
+
+def _set_aside(folder: RunFolder) -> None:
+    folder.path.rename(folder.path.with_name(f"{folder.path.name}-before-{time.strftime('%Y%m%d-%H%M%S')}"))
+
+
+def _check_same(config: RunConfig, recorded: Path) -> None:
+    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE)]
+    if changes:
+        raise ValueError(
+            f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); give another --name, or --fresh to set it aside"
+        )
+
+
+def record_config(folder: RunFolder, config: RunConfig) -> None:
+    """Write the resolved configuration beside the run."""
+    folder.path.mkdir(parents=True, exist_ok=True)
+    (folder.path / "config.json").write_text(dump_config(config))

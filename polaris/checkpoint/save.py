@@ -1,0 +1,36 @@
+"""Write one checkpoint: every rank its shards, rank 0 the commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import get_state_dict
+
+from polaris.checkpoint import layout
+from polaris.checkpoint.state import TrainState
+from polaris.distributed.mesh import World
+from polaris.distributed.seeds import random_state
+from polaris.model.policy import Policy
+
+
+def save(checkpoints: Path, state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer, world: World, keep: int) -> Path:
+    """Save weights, optimizer, random generators of every rank and `state`; then drop all but the newest `keep` checkpoints."""
+    temporary = layout.temporary_folder(checkpoints, state.step)
+    final = layout.step_folder(checkpoints, state.step)
+    if world.is_main:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        layout.clean(checkpoints, keep)
+        temporary.mkdir()
+    world.barrier()
+    weights, optimizer_state = get_state_dict(policy, optimizer)
+    dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
+    torch.save(random_state(), layout.rank_file(temporary, world.rank))
+    world.barrier()
+    if world.is_main:
+        (temporary / layout.STATE).write_text(state.to_json())
+        layout.commit(temporary, final)
+        layout.clean(checkpoints, keep)
+    world.barrier()
+    return final

@@ -1,0 +1,81 @@
+"""`polaris COMMAND`: parse and dispatch. Importing this file, and `--help`, load neither torch nor vllm."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from polaris import __version__
+
+
+def main() -> None:
+    """Entry point of the console script; exit status 2 on bad input."""
+    parser = _parser()
+    # What follows `train` belongs to polaris.train, its --help included.
+    if sys.argv[1:2] == ["train"]:
+        from polaris import train
+
+        sys.exit(train.main(sys.argv[2:]))
+    options = parser.parse_args()
+    try:
+        options.run(options)
+    except ValueError as error:
+        print(f"polaris: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polaris", description="Post-train reasoning models with the POLARIS recipe.")
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    commands.add_parser("train", help="train in one process; on several GPUs use `torchrun -m polaris.train`", add_help=False)
+
+    export = commands.add_parser("export", help="write a run's checkpoint as a Hugging Face folder")
+    export.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder, such as runs/quickstart")
+    export.add_argument("--output", type=Path, help="folder to write (default: RUN/export/step-N)")
+    export.add_argument("--step", type=int, help="checkpoint to export (default: the newest)")
+    export.set_defaults(run=_export)
+
+    report = commands.add_parser("report", help="write report.html and report.png of a run")
+    report.add_argument("run_folder", type=Path, metavar="RUN")
+    report.set_defaults(run=_report)
+
+    embedded = commands.add_parser("embedded", help="the tiny model and task of the quickstart")
+    actions = embedded.add_subparsers(required=True, metavar="ACTION")
+    build = actions.add_parser("build", help="build model and prompt sets (cached; about a minute on two cores)")
+    build.add_argument("--force", action="store_true", help="build again although they are there")
+    build.set_defaults(run=_build_embedded)
+
+    doctor = commands.add_parser("doctor", help="say what is installed, what is missing, and how to get it")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+def _export(options: argparse.Namespace) -> None:
+    from polaris.checkpoint.export import export
+
+    print(export(options.run_folder, options.output, options.step))
+
+
+def _report(options: argparse.Namespace) -> None:
+    from polaris.observe.report import write_report
+
+    print(write_report(options.run_folder))
+
+
+def _build_embedded(options: argparse.Namespace) -> None:
+    from polaris.embedded.build import build
+
+    print(build(force=options.force))
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from polaris.doctor import diagnose
+
+    print(diagnose())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""What concerns two rooms at once, checked before any weight is read."""
+
+from __future__ import annotations
+
+from polaris.config.schema import RunConfig, require
+
+
+def check_model_limits(config: RunConfig, max_positions: int) -> None:
+    """Prompt and response must fit the model's positions."""
+    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+    require(
+        prompt + response <= max_positions,
+        f"data.max_prompt_tokens + rollout.max_response_tokens = {prompt} + {response} exceeds the model's {max_positions} positions; "
+        f"set rollout.max_response_tokens to {max(0, max_positions - prompt)} or less",
+    )
+
+
+def check_batch(config: RunConfig, world_size: int) -> None:
+    """Ranks, engines, prompts and samples must divide into each other."""
+    parallel = config.rollout.tensor_parallel
+    require(
+        world_size % parallel == 0,
+        f"{world_size} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them",
+    )
+    engines, prompts = world_size // parallel, config.trainer.prompts_per_step
+    require(
+        prompts % engines == 0,
+        f"trainer.prompts_per_step = {prompts} does not divide over {engines} engines; set it to a multiple of {engines}",
+    )
+    require(
+        config.rollout.samples_per_prompt > 1,
+        "rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more",
+    )

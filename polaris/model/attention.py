@@ -1,0 +1,124 @@
+"""Causal attention over packed sequences, registered with transformers under the name `polaris_packed`.
+
+Legend: T packed tokens, H query heads, K key-value heads, D head dimension, G sequences of one group, L their padded length.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import AttentionInterface
+from transformers.masking_utils import AttentionMaskInterface
+
+NAME = "polaris_packed"
+_MAX_PADDING = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class PackLayout:
+    """Where the sequences of a pack lie.
+
+    `cu_seqlens` [S + 1] int32: start of each sequence, then T. `groups`: on CPU, sequences of similar length that share one
+    attention call, as (slots [tokens] int64 in the padded group, rows [tokens] int64 in the pack, G, L).
+    """
+
+    cu_seqlens: Tensor
+    max_length: int
+    groups: tuple[tuple[Tensor, Tensor, int, int], ...]
+
+
+def pack_layout(lengths: list[int], device: torch.device) -> PackLayout:
+    """Layout of sequences of these lengths, in this order."""
+    cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
+    cu_seqlens[1:] = torch.tensor(lengths).cumsum(0)
+    groups = () if device.type == "cuda" else _length_groups(lengths, cu_seqlens.tolist())
+    return PackLayout(cu_seqlens.to(device), max(lengths), groups)
+
+
+def _length_groups(lengths: list[int], starts: list[int]) -> tuple[tuple[Tensor, Tensor, int, int], ...]:
+    """Group sequences longest first so that padding stays below a quarter of each group."""
+    groups = []
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    while order:
+        longest, used, count = lengths[order[0]], 0, 0
+        while count < len(order) and used + lengths[order[count]] >= (1 - _MAX_PADDING) * longest * (count + 1):
+            used += lengths[order[count]]
+            count += 1
+        members, order = order[:count], order[count:]
+        slots = torch.cat([torch.arange(lengths[i]) + g * longest for g, i in enumerate(members)])
+        rows = torch.cat([torch.arange(lengths[i]) + starts[i] for i in members])
+        groups.append((slots, rows, count, longest))
+    return tuple(groups)
+
+
+def packed_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    layout: PackLayout,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attention of query [1, H, T, D] over key, value [1, K, T, D] within each sequence -> [1, T, H, D]."""
+    if sliding_window is not None:
+        raise ValueError("packed attention has no sliding window; train a model whose layers all use full attention")
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    out = _cuda_attention(q, k, v, layout, scaling) if q.is_cuda else _grouped_attention(q, k, v, layout, scaling)
+    return out[None], None
+
+
+def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:
+    """Right-padded causal attention per group: no valid query precedes its padding, so no mask is needed."""
+    out = torch.empty_like(q)
+    for slots, rows, count, length in layout.groups:
+        padded = [
+            x.new_zeros(count * length, *x.shape[1:]).index_copy(0, slots, x.index_select(0, rows)).view(count, length, *x.shape[1:])
+            for x in (q, k, v)
+        ]
+        attended = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in padded), is_causal=True, scale=scaling, enable_gqa=True)
+        out = out.index_copy(0, rows, attended.transpose(1, 2).flatten(0, 1).index_select(0, slots))
+    return out
+
+
+def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:
+    """flash-attn's varlen kernel where it is installed, else torch's own; [T, H, D]."""
+    cu, longest = layout.cu_seqlens, layout.max_length
+    if importlib.util.find_spec("flash_attn") is not None:
+        from flash_attn import flash_attn_varlen_func
+
+        return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest, softmax_scale=scaling, causal=True)
+    from torch.nn.attention.varlen import varlen_attn
+
+    repeats = q.shape[1] // k.shape[1]
+    if "enable_gqa" not in _varlen_options():
+        k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
+    options: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _varlen_options() else {}
+    options |= {"window_size": (-1, 0)} if "window_size" in _varlen_options() else {"is_causal": True}
+    return varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, **options)
+
+
+@cache
+def _varlen_options() -> frozenset[str]:
+    """Keyword options of this torch's `varlen_attn`: 2.11 and 2.13 spell causality differently."""
+    from torch.nn.attention.varlen import varlen_attn
+
+    return frozenset(inspect.signature(varlen_attn).parameters)
+
+
+def _no_mask(*args: Any, **kwargs: Any) -> None:
+    return None
+
+
+AttentionInterface.register(NAME, packed_attention)
+AttentionMaskInterface.register(NAME, _no_mask)

@@ -1,0 +1,49 @@
+"""The policy: packed tokens in, log-probabilities and entropies of the response tokens out.
+
+Legend: T packed tokens, R response tokens among them, S sequences.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from polaris_kernels import linear_logprob
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from polaris.model.attention import PackLayout
+
+
+class Policy(nn.Module):
+    """A causal language model whose head is fused with the log-softmax, so that no [T, V] tensor exists.
+
+    It is the root that FSDP2 wraps: embedding, final norm and head are gathered for this forward as a whole.
+    """
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, tokens: Tensor, position_ids: Tensor, layout: PackLayout, rows: Tensor, targets: Tensor, temperature: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Log-probs [R] and entropies [R] (no gradient), float32, of softmax(logits / temperature).
+
+        Args:
+            tokens, position_ids: [T] int64, positions restarting at 0 in each sequence.
+            rows: [R] index of the position that predicts each response token.
+            targets, temperature: [R] the response tokens and the temperature that sampled them.
+        """
+        output = self.model.get_decoder()(
+            input_ids=tokens[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, layout=layout
+        )
+        hidden = output.last_hidden_state[0].index_select(0, rows)
+        logprob, entropy = linear_logprob(hidden, self.model.get_output_embeddings().weight, targets, temperature=temperature)
+        return logprob, entropy.detach()
+
+    def named_weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Hugging Face name and full tensor of every parameter; a collective on every rank, one tensor at a time."""
+        for name, parameter in self.model.named_parameters():
+            weight = parameter.detach()
+            yield name, weight.full_tensor() if isinstance(weight, torch.distributed.tensor.DTensor) else weight

@@ -1,0 +1,87 @@
+"""Style sheet and script of the report page."""
+
+STYLE = """
+:root { color-scheme: light dark; --page: #f7f6f2; --card: #ffffff; --ink: #1c1b19; --dim: #6b6a64; --rule: #e5e4de;
+  --good: #0b7a3b; --good-bg: #e2f4e8; --bad: #b3261e; --bad-bg: #fbe6e4; --other: #8a5a00; --other-bg: #faeed3;
+  --c0: #2a78d6; --c1: #eb6834; --c2: #1baf7a; --c3: #b98900; --c4: #c9528a; --c5: #6f62d6; }
+@media (prefers-color-scheme: dark) { :root { --page: #161614; --card: #1f1f1c; --ink: #ecebe6; --dim: #a09f98; --rule: #34332f;
+  --good: #7fdca4; --good-bg: #16351f; --bad: #ff9c92; --bad-bg: #43201c; --other: #f0c566; --other-bg: #3b2f12;
+  --c0: #4d94ea; --c1: #f08050; --c2: #2cc48d; --c3: #d9a72b; --c4: #e07fae; --c5: #9489f0; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
+main { max-width: 1360px; margin: 0 auto; padding: 32px 24px 64px; }
+h1 { font-size: 26px; margin: 0; letter-spacing: -0.01em; }
+h2 { font-size: 18px; margin: 40px 0 12px; }
+.dim, .facts { color: var(--dim); }
+.facts { margin: 4px 0 0; }
+.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; margin-top: 20px; }
+.tile, figure, .rollout, .empty, table { background: var(--card); border: 1px solid var(--rule); border-radius: 10px; }
+.tile { padding: 12px 16px; }
+.tile b { display: block; font-size: 24px; font-weight: 600; line-height: 1.3; font-variant-numeric: tabular-nums; }
+.tile span { color: var(--dim); font-size: 13px; }
+.charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(340px, 1fr)); gap: 12px; }
+figure { margin: 0; padding: 12px 14px 6px; min-width: 0; }
+figcaption { display: flex; flex-wrap: wrap; gap: 0 12px; font-weight: 600; font-size: 14px; }
+figcaption .key { font-weight: 400; font-size: 12px; color: var(--dim); white-space: nowrap; }
+figcaption i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 5px; }
+figure output { display: block; min-height: 18px; font-size: 12px; line-height: 18px; color: var(--dim);
+  font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
+svg path { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
+svg .raw { opacity: 0.28; stroke-width: 1; }
+svg .area { stroke: var(--card); stroke-width: 0.7; }
+svg .grid { stroke: var(--rule); }
+svg .cursor { stroke: var(--dim); }
+svg .tick { fill: var(--dim); font-size: 11px; font-variant-numeric: tabular-nums; }
+.end { text-anchor: end; } .middle { text-anchor: middle; }
+path.s0 { stroke: var(--c0); } path.s1 { stroke: var(--c1); } path.s2 { stroke: var(--c2); }
+path.s3 { stroke: var(--c3); } path.s4 { stroke: var(--c4); } path.s5 { stroke: var(--c5); }
+i.s0 { background: var(--c0); } i.s1 { background: var(--c1); } i.s2 { background: var(--c2); }
+i.s3 { background: var(--c3); } i.s4 { background: var(--c4); } i.s5 { background: var(--c5); }
+circle.s0, .area.s0 { fill: var(--c0); } circle.s1, .area.s1 { fill: var(--c1); } circle.s2, .area.s2 { fill: var(--c2); }
+circle.s3, .area.s3 { fill: var(--c3); } circle.s4, .area.s4 { fill: var(--c4); } circle.s5, .area.s5 { fill: var(--c5); }
+.empty { padding: 14px 16px; color: var(--dim); }
+.filter { display: flex; gap: 8px; margin-bottom: 12px; flex-wrap: wrap; }
+button { font: inherit; font-size: 13px; padding: 3px 12px; border-radius: 99px; border: 1px solid var(--rule);
+  background: var(--card); color: var(--ink); cursor: pointer; }
+button[aria-pressed=true] { background: var(--ink); color: var(--page); border-color: var(--ink); }
+.rollout { padding: 12px 16px; margin-bottom: 10px; border-left-width: 4px; }
+.rollout.good { border-left-color: var(--good); } .rollout.bad { border-left-color: var(--bad); }
+.rollout.other { border-left-color: var(--other); }
+.verdict { font-size: 12px; font-weight: 600; padding: 1px 9px; border-radius: 99px; margin-right: 8px; }
+.good .verdict { color: var(--good); background: var(--good-bg); } .bad .verdict { color: var(--bad); background: var(--bad-bg); }
+.other .verdict { color: var(--other); background: var(--other-bg); }
+pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospace, monospace; margin: 8px 0;
+  max-height: 480px; overflow-y: auto; }
+details > summary { cursor: pointer; color: var(--dim); font-size: 13px; }
+.part { font-size: 12px; color: var(--dim); margin-top: 10px; }
+table { border-spacing: 0; width: 100%; font-size: 13px; overflow: hidden; }
+td { padding: 5px 14px; border-top: 1px solid var(--rule); vertical-align: top; overflow-wrap: anywhere; }
+tr:first-child td { border-top: 0; }
+td:first-child { color: var(--dim); width: 34%; }
+"""
+
+SCRIPT = """
+for (const button of document.querySelectorAll("button")) button.addEventListener("click", () => {
+  for (const other of document.querySelectorAll("button")) other.ariaPressed = String(other === button);
+  for (const card of document.querySelectorAll(".rollout"))
+    card.hidden = button.value !== "all" && card.dataset.verdict !== button.value;
+});
+const format = (value, percent) => value === null ? "not finite"
+  : percent ? (100 * value).toFixed(1) + "%" : Number(value.toPrecision(4)).toLocaleString();
+for (const svg of document.querySelectorAll("svg")) {
+  const chart = JSON.parse(svg.dataset.chart), cursor = svg.querySelector(".cursor");
+  const out = svg.parentElement.querySelector("output"), [left, right] = [46, 410];
+  const steps = [...new Set(chart.curves.flatMap(([, points]) => points.map(([step]) => step)))];
+  svg.addEventListener("pointermove", event => {
+    const box = svg.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * 420;
+    const at = chart.first + (x - left) / (right - left) * (chart.last - chart.first);
+    const step = steps.reduce((best, next) => Math.abs(next - at) < Math.abs(best - at) ? next : best);
+    const here = left + (step - chart.first) / (chart.last - chart.first) * (right - left);
+    cursor.setAttribute("x1", here); cursor.setAttribute("x2", here); cursor.setAttribute("visibility", "visible");
+    const values = chart.curves.map(([name, points]) => [name, points.find(([other]) => other === step)]).filter(([, hit]) => hit);
+    out.textContent = "step " + step + ": " + values.map(([name, hit]) => name + " " + format(hit[1], chart.percent)).join(", ");
+  });
+  svg.addEventListener("pointerleave", () => { cursor.setAttribute("visibility", "hidden"); out.textContent = ""; });
+}
+"""

@@ -1,0 +1,72 @@
+"""Records as words: pure functions behind the console."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+PHASES = ("rollout", "reward", "update", "sync", "checkpoint", "eval")
+"""The timed parts of a step, in order; the record's keys are `seconds/<phase>`."""
+
+_STEP_FACTS = (
+    ("reward/mean", "reward {:.3f}"),
+    ("reward/accuracy", "accuracy {:.1%}"),
+    ("response/length_mean", "length {:.0f}"),
+    ("policy/entropy", "entropy {:.3f}"),
+    ("optimizer/grad_norm", "grad {:.3g}"),
+    ("mismatch/logprob_gap_mean", "gap {:.2g}"),
+    ("eval/accuracy", "eval {:.1%}"),
+    ("eval/pass_at_k", "pass@k {:.1%}"),
+)
+
+
+def clean(text: str) -> str:
+    """One line without control characters, so that no text can move the cursor or forge a line."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).rstrip().splitlines())
+
+
+def count(number: float) -> str:
+    """987, 12.3k, 4.5M, 1.2G."""
+    for unit in ("", "k", "M"):
+        if number < 999.5:
+            return f"{number:.0f}" if not unit else f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.3g}G"
+
+
+def duration(seconds: float) -> str:
+    """4.2s, 3m05s, 2h07m, 3d04h."""
+    if seconds < 59.95:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02d}h"
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
+    """Title and facts of one record; what it does not hold is left out and what was not finite reads `nan`."""
+    facts = [_fact(record[key], template) for key, template in _STEP_FACTS if key in record]
+    seconds = [f"{phase} {duration(record[f'seconds/{phase}'])}" for phase in PHASES if record.get(f"seconds/{phase}")]
+    if seconds:
+        facts.append(f"({', '.join(seconds)})")
+    rate = record.get("throughput/rollout_tokens_per_s")
+    if rate is not None:
+        facts.append(f"{count(rate)} tokens/s")
+    return f"step {record['step']}/{total_steps}", "  ".join(facts)
+
+
+def summary_line(summary: Mapping[str, Any]) -> str:
+    """The outcome of a run from `polaris.observe.report.summary`."""
+    done = f"{summary['steps']} steps in {duration(summary['minutes'] * 60)}"
+    if summary["final_accuracy"] is None:
+        return f"{done}; no evaluation (set eval.path to measure accuracy)"
+    if summary["base_accuracy"] is None:
+        return f"{done}; final accuracy {summary['final_accuracy']:.1%}"
+    return f"{done}; accuracy {summary['base_accuracy']:.1%} -> {summary['final_accuracy']:.1%}"
+
+
+def _fact(value: float | None, template: str) -> str:
+    return template.format(float("nan") if value is None else value)

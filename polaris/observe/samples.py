@@ -1,0 +1,64 @@
+"""A few full rollouts of every step, for people to read."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain, zip_longest
+from pathlib import Path
+
+from polaris.observe.files import write_atomically
+from polaris.reward.verdict import VerdictKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutSample:
+    """One judged rollout as text. `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats."""
+
+    prompt: str
+    response: str
+    ground_truth: str
+    verdict: VerdictKind
+    answer: str | None
+    reason: str
+    reward: float
+    advantage: float
+    finish_reason: str
+    length: int
+    version: int
+    logprobs: tuple[float, ...] | None = None
+
+
+class RolloutRecorder:
+    """Writes `<run folder>/rollouts/step-000010.jsonl`; a repeated step replaces its file."""
+
+    def __init__(self, run_folder: Path, per_step: int) -> None:
+        self._folder = run_folder / "rollouts"
+        self._per_step = per_step
+
+    def write(self, step: int, samples: Sequence[RolloutSample]) -> None:
+        """Keep `per_step` of a step's samples, half of them correct where there are enough of both kinds."""
+        chosen = choose(step, [sample.verdict for sample in samples], self._per_step)
+        if chosen:
+            lines = [json.dumps({"step": step, **_row(samples[index])}) + "\n" for index in chosen]
+            write_atomically(self._folder / f"step-{step:06d}.jsonl", "".join(lines).encode())
+
+
+def choose(step: int, verdicts: Sequence[VerdictKind], count: int) -> list[int]:
+    """Indices of up to `count` rollouts, correct and wrong in turn: a pure function of the arguments."""
+    shuffled = sorted(range(len(verdicts)), key=lambda index: (zlib.crc32(f"{step}/{index}".encode()), index))
+    correct = [index for index in shuffled if verdicts[index] == "correct"]
+    wrong = [index for index in shuffled if verdicts[index] != "correct"]
+    in_turn = chain.from_iterable(zip_longest(correct, wrong))
+    return [index for index in in_turn if index is not None][:count]
+
+
+def _row(sample: RolloutSample) -> dict[str, object]:
+    row = asdict(sample)
+    if sample.logprobs is None:
+        del row["logprobs"]
+    else:
+        row["logprobs"] = [round(logprob, 4) for logprob in sample.logprobs]
+    return row

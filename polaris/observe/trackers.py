@@ -1,0 +1,103 @@
+"""Every record goes on to TensorBoard and Weights & Biases; `metrics.jsonl` stays the source of truth."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import math
+import uuid
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from polaris.config.schema import ObserveConfig, RunConfig
+
+logger = logging.getLogger(__name__)
+
+
+class Tracker(Protocol):
+    def log(self, record: Mapping[str, Any]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def check_trackers(config: ObserveConfig) -> None:
+    """Raise `ValueError` before anything is loaded if the package of a wanted tracker is missing."""
+    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ValueError("observe.tensorboard needs the package: `pip install tensorboard`, or set observe.tensorboard = false")
+    if config.wandb_project and importlib.util.find_spec("wandb") is None:
+        raise ValueError("observe.wandb_project needs the package: `pip install wandb`, or remove observe.wandb_project")
+
+
+def open_trackers(config: RunConfig, run_folder: Path, next_step: int) -> list[Tracker]:
+    """Start the trackers that the configuration names. `next_step` is the first step that will be logged."""
+    check_trackers(config.observe)
+    trackers: list[Tracker] = []
+    if config.observe.tensorboard:
+        trackers.append(TensorBoard(run_folder / "tensorboard", next_step))
+    if config.observe.wandb_project:
+        trackers.append(WeightsAndBiases(config, run_folder))
+    return trackers
+
+
+class TensorBoard:
+    """Event files in `folder`. What an interrupted process logged from `next_step` on is hidden from the curves."""
+
+    def __init__(self, folder: Path, next_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(str(folder), purge_step=next_step, flush_secs=10)
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        if self._writer is None:
+            return
+        try:
+            for key, value in _numbers(record).items():
+                self._writer.add_scalar(key, value, record["step"])
+        except OSError as error:
+            logger.warning("TensorBoard is off for the rest of the run: %s", error)
+            self._writer = None
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+
+class WeightsAndBiases:
+    """One wandb run per run folder; its id is kept in `wandb_id`, so that a resumed run goes on in the same curves."""
+
+    def __init__(self, config: RunConfig, run_folder: Path) -> None:
+        import wandb
+
+        id_file = run_folder / "wandb_id"
+        if not id_file.exists():
+            id_file.write_text(uuid.uuid4().hex)
+        try:
+            self._run = wandb.init(
+                project=config.observe.wandb_project,
+                name=config.name,
+                id=id_file.read_text(),
+                resume="allow",
+                dir=str(run_folder),
+                config=asdict(config),
+            )
+        except wandb.Error as error:
+            remedy = "run `wandb login`, set WANDB_MODE=offline, or remove observe.wandb_project"
+            raise ValueError(f"Weights & Biases did not start ({error}); {remedy}") from error
+        self._error = wandb.Error
+        # wandb's own step never goes back, so repeated steps of a resumed run would be dropped.
+        self._run.define_metric("*", step_metric="step")
+
+    def log(self, record: Mapping[str, Any]) -> None:
+        try:
+            self._run.log({"step": record["step"], **_numbers(record)})
+        except self._error as error:
+            logger.warning("Weights & Biases missed step %s: %s", record["step"], error)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _numbers(record: Mapping[str, Any]) -> dict[str, float]:
+    return {key: value for key, value in record.items() if key != "step" and isinstance(value, int | float) and math.isfinite(value)}

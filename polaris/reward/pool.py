@@ -1,0 +1,175 @@
+"""Grading in processes that can be killed.
+
+Policies find answers that keep a computer-algebra system busy for ever, and no signal or thread interrupts it; a process
+that is killed and replaced does. Workers are fresh interpreters that speak JSON lines: nothing is pickled, and no process
+that holds torch or vLLM is forked.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+from types import TracebackType
+
+import polaris
+from polaris.data.prompt import GroundTruth
+from polaris.reward.grade import decide
+from polaris.reward.verdict import Verdict
+
+START_LIMIT_S = 120.0
+
+
+class GraderPool:
+    """`workers` grading processes, each at one answer at a time; usable from any thread.
+
+    An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
+    `num_killed`) and is ungradable("timeout"); one that ends its worker is ungradable("crashed"). Processes start at once and
+    in the background. `grade` raises `RuntimeError` with the process's last words if a worker cannot start.
+    """
+
+    def __init__(self, workers: int, timeout_s: float, require_thinking: bool) -> None:
+        assert workers > 0
+        self.num_killed = 0
+        self._timeout_s = timeout_s
+        self._require_thinking = require_thinking
+        self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grader")
+        self._idle: SimpleQueue[_Worker] = SimpleQueue()
+        for _ in range(workers):
+            self._idle.put(_Worker(timeout_s))
+
+    def __enter__(self) -> GraderPool:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def grade(self, items: Sequence[tuple[str, GroundTruth]]) -> list[Verdict]:
+        """Verdicts of (response, ground truth) pairs, in their order."""
+        return list(self._threads.map(self._grade_one, items))
+
+    def close(self) -> None:
+        """End all processes, after the answers in progress; a `grade` that waits in another thread is cancelled."""
+        self._threads.shutdown(cancel_futures=True)
+        while not self._idle.empty():
+            self._idle.get().end()
+
+    def _grade_one(self, item: tuple[str, GroundTruth]) -> Verdict:
+        response, truth = item
+        decided = decide(response, truth, require_thinking=self._require_thinking)
+        if isinstance(decided, Verdict):
+            return decided
+        worker = self._idle.get()
+        try:
+            reply = worker.ask(json.dumps({"answer": decided, "ground_truth": truth}))
+            return Verdict(**json.loads(reply)) if reply else Verdict("ungradable", "crashed", decided)
+        except TimeoutError:
+            with self._lock:
+                self.num_killed += 1
+            return Verdict("ungradable", "timeout", decided)
+        finally:
+            self._idle.put(worker)
+
+
+class _Worker:
+    """One replaceable process."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._start()
+
+    def ask(self, request: str) -> bytes:
+        """The reply; empty if the process died of the request. Raises `TimeoutError` if it took too long. Either way it is replaced."""
+        self._hand_over(request.encode() + b"\n")
+        reply = b""
+        try:
+            reply = self._read_line(self._timeout_s)
+        finally:
+            if not reply:
+                self._restart()
+        return reply
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._stdin, self._stdout, self._stderr):
+            stream.close()
+
+    def _start(self) -> None:
+        inherited = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH", "LANG", "PYTHONPATH") if name in os.environ}
+        package_root = str(Path(polaris.__file__).parents[1])
+        python_path = os.pathsep.join(filter(None, (package_root, inherited.get("PYTHONPATH"))))
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "polaris.reward.worker", str(math.ceil(self._timeout_s) + 1)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            bufsize=0,
+            env={**inherited, "PYTHONPATH": python_path, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._stdin, self._stdout = self._process.stdin, self._process.stdout
+        self._ready = False
+
+    def _restart(self) -> None:
+        self.end()
+        self._start()
+
+    def _hand_over(self, line: bytes) -> None:
+        """Give the line to a ready process; one that was killed while it had nothing to do is replaced without a word."""
+        words = ""
+        for _ in range(2):
+            if self._is_ready() and self._write(line):
+                return
+            words = self._last_words()
+            self._restart()
+        raise RuntimeError(f"a grading process cannot start (`{sys.executable} -m polaris.reward.worker`): {words}")
+
+    def _is_ready(self) -> bool:
+        if not self._ready:
+            with contextlib.suppress(TimeoutError):
+                self._ready = bool(self._read_line(START_LIMIT_S))
+        return self._ready
+
+    def _write(self, line: bytes) -> bool:
+        try:
+            self._stdin.write(line)
+        except BrokenPipeError:
+            return False
+        return True
+
+    def _read_line(self, limit_s: float) -> bytes:
+        """The next line, empty if the process is gone; raises `TimeoutError` after `limit_s` seconds."""
+        deadline = time.monotonic() + limit_s
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        line = b""
+        while not line.endswith(b"\n"):
+            if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                raise TimeoutError
+            received = os.read(self._stdout.fileno(), 65536)
+            if not received:
+                return b""
+            line += received
+        return line
+
+    def _last_words(self) -> str:
+        self._process.kill()
+        self._process.wait()
+        self._stderr.seek(0)
+        return self._stderr.read()[-2000:].decode(errors="replace").strip() or f"exit status {self._process.returncode}"

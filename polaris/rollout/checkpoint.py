@@ -1,0 +1,66 @@
+"""What both engines know about a checkpoint folder and demand of requests and published weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+
+from polaris.config.schema import require
+from polaris.rollout.types import Request
+
+
+def stop_tokens(folder: str | Path) -> tuple[int, ...]:
+    """Every end-of-sequence token that config.json or generation_config.json names, sorted."""
+    named = [AutoConfig.from_pretrained(folder).eos_token_id]
+    if (Path(folder) / "generation_config.json").is_file():
+        named.append(GenerationConfig.from_pretrained(folder).eos_token_id)
+    flat = {token for entry in named if entry is not None for token in ([entry] if isinstance(entry, int) else entry)}
+    require(bool(flat), f"{folder}: neither config.json nor generation_config.json names an eos_token_id; add one")
+    return tuple(sorted(flat))
+
+
+def parameter_shapes(folder: str | Path) -> dict[str, torch.Size]:
+    """Name and shape of every parameter of the checkpoint's model, a tied output head not counted."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
+    model.tie_weights()
+    return {name: parameter.shape for name, parameter in model.named_parameters()}
+
+
+def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: int) -> None:
+    """Refuse prompts that the engine cannot run, before any of them runs.
+
+    Raises:
+        ValueError: a prompt is empty, leaves no room for a response, or holds a token outside the vocabulary.
+    """
+    for request in requests:
+        length = len(request.prompt_tokens)
+        require(
+            0 < length < max_model_len,
+            f"prompt {request.key} has {length} tokens, the engine takes 1 to {max_model_len - 1}; lower data.max_prompt_tokens",
+        )
+        require(
+            min(request.prompt_tokens) >= 0 and max(request.prompt_tokens) < vocab_size,
+            f"prompt {request.key} holds a token outside the model's vocabulary of {vocab_size}; is the tokenizer that of the model?",
+        )
+
+
+def complete(weights: Iterable[tuple[str, torch.Tensor]], shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:
+    """Pass weights on and make sure that every parameter comes exactly once: a half-sent model samples without complaint.
+
+    Raises:
+        RuntimeError: a name is unknown, repeated or missing, or a shape differs.
+    """
+    missing = dict(shapes)
+    for name, tensor in weights:
+        shape = missing.pop(name, None)
+        if shape is None:
+            raise RuntimeError(f"published weight {name} is {'sent twice' if name in shapes else 'unknown to the rollout engine'}")
+        if tensor.shape != shape:
+            raise RuntimeError(f"published weight {name} has shape {tuple(tensor.shape)}, the rollout engine expects {tuple(shape)}")
+        yield name, tensor
+    if missing:
+        raise RuntimeError(f"{len(missing)} of {len(shapes)} weights were not published, such as {next(iter(missing))}")

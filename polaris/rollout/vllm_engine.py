@@ -1,0 +1,257 @@
+"""Rollouts by vLLM's V1 engine inside the trainer's process. The only file that imports vLLM (0.32)."""
+
+from __future__ import annotations
+
+import gc
+import os
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+import numpy as np
+import torch
+import torch.distributed as dist
+import vllm.v1.engine.core
+import vllm.v1.sample.sampler
+from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm.distributed.parallel_state import get_tp_group
+from vllm.inputs import tokens_input
+from vllm.outputs import RequestOutput
+from vllm.sampling_params import RequestOutputKind
+
+from polaris.config.schema import ModelConfig, RolloutConfig, require
+from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
+from polaris.rollout.isolation import preserved_process, preserved_randomness
+from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
+
+PROGRESS_INTERVAL_S = 0.1
+
+
+class VLLMEngine:
+    """One engine per tensor-parallel group; with `rollout.tensor_parallel` > 1 its ranks make the same calls with the same arguments.
+
+    Tensor parallelism runs in the trainer's default process group (torchrun), which must exist before the engine is built.
+    """
+
+    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int) -> None:
+        require(
+            rollout.tensor_parallel == 1 or dist.is_initialized(),
+            f"rollout.tensor_parallel = {rollout.tensor_parallel} needs a process group; start with torchrun",
+        )
+        _patch_vllm()
+        self._on_gpu = torch.cuda.is_available()
+        self._stop_tokens = list(stop_tokens(model_path))
+        self._shapes = parameter_shapes(model_path)
+        self._max_model_len = max_model_len
+        self._tensor_parallel = rollout.tensor_parallel
+        self._version = 0
+        self._asleep = self._weights_dropped = False
+        with preserved_process():
+            arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, self._on_gpu)
+            self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
+        self._vocab_size = self._llm.model_config.get_vocab_size()
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> list[Rollout]:
+        """See `Engine.generate`. A response ends early, as "length", where prompt and response reach `max_model_len`.
+
+        Raises:
+            ValueError: a prompt does not fit; nothing has run.
+            GenerationInterrupted: `should_stop` returned true on some rank of the tensor-parallel group.
+            RuntimeError: vLLM failed; the engine is closed.
+        """
+        llm = self._ready()
+        check_requests(requests, self._max_model_len, self._vocab_size)
+        pending = {str(index): request for index, request in enumerate(requests)}
+        rollouts: dict[str, Rollout] = {}
+        reported = time.monotonic()
+        with preserved_randomness():
+            try:
+                for name, request in pending.items():
+                    llm.add_request(name, tokens_input(list(request.prompt_tokens)), self._parameters(request.seed, sampling))
+                while pending:
+                    if self._any_rank(should_stop()):
+                        raise GenerationInterrupted
+                    for output in self._step(llm):
+                        rollouts[output.request_id] = self._rollout(pending.pop(output.request_id), output, sampling)
+                    if time.monotonic() - reported >= PROGRESS_INTERVAL_S or not pending:
+                        reported = time.monotonic()
+                        on_progress(_progress(llm, rollouts, len(requests)))
+            finally:
+                if pending and self._llm is not None:
+                    llm.abort_request(list(pending))
+        return [rollouts[str(index)] for index in range(len(requests))]
+
+    def score(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Engine.score`; `tokens` must leave room for one more token, which vLLM samples and we drop."""
+        llm = self._ready()
+        check_requests([Request(key=(0, 0), prompt_tokens=tuple(tokens), seed=0)], self._max_model_len, self._vocab_size)
+        parameters = SamplingParams(
+            temperature=1.0, max_tokens=1, seed=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+        )
+        llm.add_request("score", tokens_input(list(tokens)), parameters)
+        with preserved_randomness():
+            while not (outputs := self._step(llm)):
+                pass
+        return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
+
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """See `Engine.load_weights`. Any float dtype; vLLM casts to its own.
+
+        Raises:
+            RuntimeError: names or shapes are not those of the model, or a request is running; the engine is closed, since vLLM
+                cannot recover from half an update.
+        """
+        if self._llm is None or self._asleep:
+            raise RuntimeError("the rollout engine is closed or asleep; wake it before new weights are loaded")
+        try:
+            worker = self._llm.model_executor.driver_worker.worker
+            worker.reload_weights(weights_iterator=complete(weights, self._shapes))
+            _repack_tied_head(worker.model_runner.model, self._on_gpu)
+            if self._weights_dropped:
+                self._llm.wake_up(["kv_cache"])
+            if not self._llm.reset_prefix_cache():
+                raise RuntimeError("vLLM did not drop the KV cache of the old weights, since requests are running")
+        except BaseException:
+            self.close()
+            raise
+        self._weights_dropped = False
+        self._version = version
+
+    def sleep(self) -> None:
+        """Drop weights and KV cache (vLLM's level 2). No-op on CPU. Written from vLLM's source; not run on a GPU yet."""
+        if self._on_gpu and not self._asleep:
+            self._ready().sleep(level=2)
+            self._asleep = self._weights_dropped = True
+
+    def wake(self) -> None:
+        """Take memory for the weights; `load_weights` then fills them and takes the KV cache, so both never coexist with staging copies.
+
+        No-op on CPU. Written from vLLM's source; not run on a GPU yet.
+        """
+        if self._llm is not None and self._asleep:
+            self._llm.wake_up(["weights"])
+            self._asleep = False
+
+    def close(self) -> None:
+        """See `Engine.close`. May be called twice."""
+        if self._llm is None:
+            return
+        self._llm.engine_core.shutdown()
+        self._llm = None
+        gc.collect()
+        if self._on_gpu:
+            torch.cuda.empty_cache()
+
+    def _ready(self) -> LLMEngine:
+        if self._llm is None or self._asleep or self._weights_dropped:
+            raise RuntimeError("the rollout engine is closed, asleep or without weights; wake it and load weights first")
+        return self._llm
+
+    def _step(self, llm: LLMEngine) -> list[RequestOutput]:
+        try:
+            return llm.step()
+        except Exception as error:
+            self.close()
+            raise RuntimeError(f"vLLM failed while generating and was closed: {error}") from error
+
+    def _any_rank(self, stop: bool) -> bool:
+        """Whether any rank wants to stop: ranks of a tensor-parallel group step together or hang."""
+        if self._tensor_parallel == 1:
+            return stop
+        votes = torch.tensor([stop], dtype=torch.int32)
+        dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=get_tp_group().cpu_group)
+        return bool(votes.item())
+
+    def _parameters(self, seed: int, sampling: Sampling) -> SamplingParams:
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p,
+            top_k=sampling.top_k,
+            max_tokens=sampling.max_tokens,
+            seed=seed,
+            stop_token_ids=self._stop_tokens,
+            logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+            skip_clone=True,
+        )
+
+    def _rollout(self, request: Request, output: RequestOutput, sampling: Sampling) -> Rollout:
+        sample = output.outputs[0]
+        assert sample.finish_reason in ("stop", "length"), sample.finish_reason
+        return Rollout(
+            key=request.key,
+            prompt_tokens=request.prompt_tokens,
+            tokens=np.asarray(sample.token_ids, np.int32),
+            logprobs=np.asarray(sample.logprobs.logprobs, np.float32),
+            finish_reason=sample.finish_reason,
+            version=self._version,
+            temperature=sampling.temperature,
+            seed=request.seed,
+        )
+
+
+def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, on_gpu: bool) -> EngineArgs:
+    device: dict[str, Any] = (
+        {"gpu_memory_utilization": rollout.gpu_memory_fraction, "enable_sleep_mode": True}
+        if on_gpu
+        else {
+            "kv_cache_memory_bytes": rollout.kv_cache_mib << 20,
+            "enforce_eager": True,
+            "async_scheduling": False,
+            "enable_chunked_prefill": False,
+            "max_num_batched_tokens": int(os.environ.get("MNBT", max(max_model_len, 4096))),
+        }
+    )
+    launched = dist.is_initialized() and "LOCAL_RANK" in os.environ
+    return EngineArgs(
+        model=path,
+        dtype=model.dtype,
+        seed=seed,
+        max_model_len=max_model_len,
+        max_num_seqs=rollout.max_concurrent,
+        tensor_parallel_size=rollout.tensor_parallel,
+        distributed_executor_backend="external_launcher" if launched else "uni",
+        generation_config="vllm",
+        logprobs_mode="processed_logprobs",
+        skip_tokenizer_init=True,
+        disable_log_stats=True,
+        use_tqdm_on_load=False,
+        **device,
+    )
+
+
+def _patch_vllm() -> None:
+    """vLLM would destroy the trainer's process group on close and, on CPU, compile one function with g++ (14 s) on first use."""
+    vllm.v1.engine.core.cleanup_dist_env_and_memory = lambda *args, **kwargs: None
+    if not torch.cuda.is_available():
+        vllm.v1.sample.sampler.batched_count_greater_than = lambda values, bound: (values >= bound).sum(-1)
+
+
+def _repack_tied_head(model: torch.nn.Module, on_gpu: bool) -> None:
+    """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.32)."""
+    head, embedding = getattr(model, "lm_head", None), model.model.embed_tokens
+    if not on_gpu and head is not None and head is not embedding and head.weight is embedding.weight:
+        head.quant_method.process_weights_after_loading(head)
+
+
+def _progress(llm: LLMEngine, finished: dict[str, Rollout], total: int) -> Progress:
+    running = sum(request.num_output_tokens for request in llm.engine_core.engine_core.scheduler.running)
+    return Progress(finished=len(finished), total=total, tokens=running + sum(len(rollout.tokens) for rollout in finished.values()))

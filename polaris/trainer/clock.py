@@ -1,0 +1,28 @@
+"""Seconds per phase of one step."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from polaris.observe.console import Console
+
+
+class Clock:
+    """Times named phases and shows them on the console; `seconds` maps phase to seconds."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._start = time.perf_counter()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        with self._console.phase(name):
+            yield
+        self.seconds[name] = time.perf_counter() - start
+
+    def total(self) -> float:
+        return time.perf_counter() - self._start

@@ -1,0 +1,76 @@
+"""The run: evaluate, step, record, save; until the last step or a request to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.save import save
+from polaris.checkpoint.state import TrainState
+from polaris.observe.metrics import MetricsFile, read_records
+from polaris.observe.samples import RolloutRecorder, RolloutSample
+from polaris.observe.trackers import Tracker
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.evaluation import evaluate
+from polaris.trainer.rooms import Rooms
+from polaris.trainer.step import train_step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recorder:
+    """Where records go; writes on rank 0 only."""
+
+    active: bool
+    metrics: MetricsFile
+    rollouts: RolloutRecorder
+    trackers: list[Tracker]
+
+    def write(self, record: Mapping[str, Any], samples: list[RolloutSample]) -> None:
+        if self.active:
+            self.rollouts.write(record["step"], samples)
+            self.metrics.append(record)
+            for tracker in self.trackers:
+                tracker.log(record)
+
+    def close(self) -> None:
+        for tracker in self.trackers:
+            tracker.close()
+
+
+def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
+    """Train to the last step, or until a stop is requested; either way the returned state is on disk."""
+    config = rooms.config
+    saved = state.step if folder.newest_checkpoint() else None
+    evaluated = {r["step"] for r in read_records(folder.metrics) if "eval/accuracy" in r}
+    rooms.world.barrier()
+    try:
+        while not rooms.world.any(rooms.stop.requested()):
+            if rooms.held_out and state.step not in evaluated and _due(state.step, config.eval.every, config.trainer.steps):
+                record = evaluate(rooms, state.step)
+                evaluated.add(state.step)
+                recorder.write(record, [])
+                rooms.console.step(record)
+            if state.step >= config.trainer.steps:
+                break
+            state, record, samples = train_step(rooms, state)
+            recorder.write(record, samples)
+            rooms.console.step(record)
+            if _due(state.step, config.checkpoint.every, config.trainer.steps):
+                saved = _save(rooms, folder, state)
+    except GenerationInterrupted:
+        rooms.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
+    if saved != state.step:
+        _save(rooms, folder, state)
+    return state
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
+
+
+def _save(rooms: Rooms, folder: RunFolder, state: TrainState) -> int:
+    with rooms.console.phase("checkpoint"):
+        save(folder.checkpoints, state, rooms.policy, rooms.optimizer, rooms.world, rooms.config.checkpoint.keep)
+    return state.step

@@ -1,0 +1,147 @@
+"""From a configuration to the rooms: first everything that can be wrong, then everything that takes time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.state import TrainState
+from polaris.config.checks import check_batch, check_model_limits
+from polaris.config.schema import RunConfig
+from polaris.data.prompts import PromptSet, load_prompts
+from polaris.data.sampler import Sampler
+from polaris.distributed.fsdp import shard
+from polaris.distributed.mesh import World
+from polaris.distributed.seeds import seed_everything
+from polaris.embedded import resolve
+from polaris.model.load import ModelFacts, build_model, count_parameters, load_tokenizer, load_weights, locate_model
+from polaris.model.policy import Policy
+from polaris.observe.console import Console
+from polaris.observe.metrics import MetricsFile
+from polaris.observe.samples import RolloutRecorder
+from polaris.observe.trackers import check_trackers, open_trackers
+from polaris.reward.pool import GraderPool
+from polaris.rollout.engine import check_engine, create_engine
+from polaris.sync.probe import probe_tokens
+from polaris.trainer.loop import Recorder
+from polaris.trainer.optimizer import build_optimizer
+from polaris.trainer.rooms import Rooms
+from polaris.trainer.signals import StopRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks have read."""
+
+    config: RunConfig
+    engine: str
+    model: ModelFacts
+    tokenizer: PreTrainedTokenizerBase
+    prompts: PromptSet
+    held_out: PromptSet | None
+
+
+def check(config: RunConfig) -> Checked:
+    """Everything that can be wrong with a configuration, found before any weight is read.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    engine = check_engine(config.rollout)
+    check_trackers(config.observe)
+    model = locate_model(replace(config.model, path=resolve(config.model.path)))
+    check_model_limits(config, model.max_positions)
+    tokenizer = load_tokenizer(model.folder)
+    prompts = _load(config, config.data.path, config.data.split, tokenizer)
+    Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
+    held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
+    return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
+
+
+def _load(config: RunConfig, path: str, split: str, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+    return load_prompts(
+        resolve(path),
+        split=split,
+        tokenizer=tokenizer,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        prompt_suffix=config.data.prompt_suffix,
+        chat_template_options=config.data.chat_template_options,
+    )
+
+
+@contextmanager
+def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Rooms]:
+    """Load the model, start engine and grader; closed again in reverse order."""
+    config = checked.config
+    if world.device.type == "cpu" and config.trainer.cpu_threads:
+        torch.set_num_threads(config.trainer.cpu_threads)
+    seed_everything(config.seed, config.deterministic)
+    policy = shard(Policy(build_model(checked.model.folder)), world.mesh, getattr(torch, config.model.dtype))
+    load_weights(policy.model, checked.model.folder, world.device)
+    if config.model.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    engine = create_engine(
+        config.rollout,
+        str(checked.model.folder),
+        config.model,
+        max_model_len=config.data.max_prompt_tokens + config.rollout.max_response_tokens,
+        seed=config.seed,
+    )
+    try:
+        with GraderPool(config.reward.workers, config.reward.timeout_s, config.reward.require_thinking) as grader:
+            yield Rooms(
+                config=config,
+                world=world,
+                tokenizer=checked.tokenizer,
+                prompts=checked.prompts.prompts,
+                held_out=checked.held_out.prompts if checked.held_out else (),
+                sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
+                policy=policy,
+                optimizer=build_optimizer(policy, config.optimizer),
+                engine=engine,
+                grader=grader,
+                console=Console(world.is_main, config.trainer.steps),
+                stop=stop,
+                probe=probe_tokens(checked.model.vocab_size),
+            )
+    finally:
+        engine.close()
+
+
+def open_recorder(config: RunConfig, folder: RunFolder, world: World, step: int) -> Recorder:
+    """Metrics of later steps than `step` are dropped: they will be made again."""
+    metrics = MetricsFile(folder.metrics)
+    if world.is_main:
+        metrics.truncate_after(step)
+    return Recorder(
+        active=world.is_main,
+        metrics=metrics,
+        rollouts=RolloutRecorder(folder.path, config.observe.samples_per_step),
+        trackers=open_trackers(config, folder.path, step + 1) if world.is_main else [],
+    )
+
+
+def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState) -> dict[str, str]:
+    """What runs here, for the console."""
+    device = torch.cuda.get_device_name(rooms.world.device) if rooms.world.device.type == "cuda" else "CPU"
+    facts = {
+        "model": f"{checked.config.model.path} ({count_parameters(rooms.policy) / 1e6:.1f}M parameters, {checked.config.model.dtype})",
+        "prompts": _describe(checked.config.data.path, checked.prompts),
+        "held out": _describe(checked.config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is empty)",
+        "engine": f"{checked.engine}, {rooms.world.size // checked.config.rollout.tensor_parallel} in all",
+        "device": f"{device}, {rooms.world.size} rank{'s' if rooms.world.size > 1 else ''}",
+        "run": str(folder.path),
+    }
+    return facts | ({"resumed": f"from step {state.step}"} if state.step else {})
+
+
+def _describe(path: str, prompts: PromptSet) -> str:
+    dropped = f", {prompts.too_long} over-long ones dropped" if prompts.too_long else ""
+    return f"{len(prompts.prompts)} from {path}{dropped}"

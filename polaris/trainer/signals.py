@@ -1,0 +1,26 @@
+"""SIGTERM and Ctrl-C as a request to stop at the next safe point; a second one ends the process at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+
+class StopRequest:
+    """Installed at start; `requested` is polled inside rollouts and between phases."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    def install(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._handle)
+
+    def requested(self) -> bool:
+        return self._signal is not None
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._signal is not None:
+            os._exit(128 + number)
+        self._signal = number

@@ -1,0 +1,102 @@
+"""One optimizer update on one step's samples: packs -> forward -> policy loss -> backward -> clip -> guarded step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from polaris.algorithm.losses import LOSSES
+from polaris.algorithm.losses.base import LossInput
+from polaris.algorithm.metrics import Statistics
+from polaris.algorithm.objective import denominator, policy_objective
+from polaris.config.schema import RunConfig
+from polaris.distributed.mesh import World
+from polaris.model.policy import Policy
+from polaris.trainer.packing import Pack, Sample, build_pack, plan_packs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateResult:
+    """`loss` and `grad_norm` (before clipping) of the whole update over all ranks; `applied` is false if either was not finite."""
+
+    loss: float
+    grad_norm: float
+    applied: bool
+    packs: int
+
+
+def split_updates(samples: Sequence[Sample], updates: int) -> list[list[Sample]]:
+    """Samples, in prompt order, as `updates` runs of nearly equal length; empty ones are left out."""
+    bounds = [len(samples) * i // updates for i in range(updates + 1)]
+    return [list(samples[a:b]) for a, b in pairwise(bounds) if b > a]
+
+
+def rank_packs(samples: Sequence[Sample], world: World, tokens_per_pack: int) -> list[Pack]:
+    """This rank's packs of one update."""
+    plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
+    return [build_pack([samples[i] for i in members], world.device) for members in plan[world.rank]]
+
+
+@torch.no_grad()
+def proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Tensor]:
+    """Log-probs [R] of every pack under the policy as it is before the step's first update."""
+    return [forward(policy, pack)[0] for pack in packs]
+
+
+def forward(policy: Policy, pack: Pack) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies [R] of a pack's response tokens."""
+    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, pack.targets, pack.temperature)
+
+
+def accumulate(
+    policy: Policy, packs: Sequence[Pack], proximal: Sequence[Tensor] | None, total: float, config: RunConfig, statistics: Statistics
+) -> Tensor:
+    """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks."""
+    loss_sum = torch.zeros((), dtype=torch.float64)
+    for index, pack in enumerate(packs):
+        logprob, entropy = forward(policy, pack)
+        batch = LossInput(
+            logprob=logprob,
+            old_logprob=logprob.detach() if proximal is None else proximal[index],
+            advantage=pack.advantage,
+            sequence=pack.sequence,
+            sequence_lengths=pack.sequence_lengths,
+        )
+        loss, pack_statistics = policy_objective(batch, pack.behaviour_logprob, entropy, config.algorithm, total)
+        loss.backward()
+        statistics.merge(pack_statistics)
+        loss_sum += loss.detach().double().cpu()
+    return loss_sum
+
+
+def update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    packs: Sequence[Pack],
+    proximal: Sequence[Tensor] | None,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    statistics: Statistics,
+) -> UpdateResult:
+    """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
+    total = denominator(
+        LOSSES[config.algorithm.loss],
+        response_tokens=sum(len(sample.tokens) for sample in samples),
+        sequences=len(samples),
+        max_response_tokens=config.rollout.max_response_tokens,
+    )
+    policy.train()
+    loss = accumulate(policy, packs, proximal, total, config, statistics)
+    dist.all_reduce(loss)
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
+    grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)
+    applied = bool(torch.isfinite(loss)) and bool(torch.isfinite(torch.tensor(grad_norm)))
+    if applied:
+        optimizer.step()
+    optimizer.zero_grad()
+    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=len(packs))

@@ -1,0 +1,118 @@
+import ast
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from polaris.config import schema
+from polaris.config.checks import check_batch, check_model_limits
+from polaris.config.load import changed_fields, dump_config, load_config
+from polaris.config.schema import AlgorithmConfig, RolloutConfig, RunConfig, TrainerConfig
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def write(tmp_path, text):
+    path = tmp_path / "config.toml"
+    path.write_text(text)
+    return path
+
+
+def test_toml_then_overrides(tmp_path):
+    path = write(tmp_path, "seed = 3\n[rollout]\ntemperature = 1\n[data]\nchat_template_options = { enable_thinking = true }\n")
+    config = load_config(path, ["--rollout.max_response_tokens=17", "--algorithm.loss=gspo", "--deterministic=True"])
+    assert config.seed == 3
+    assert config.rollout.temperature == 1.0
+    assert isinstance(config.rollout.temperature, float)
+    assert config.rollout.max_response_tokens == 17
+    assert config.algorithm.loss == "gspo"
+    assert config.deterministic is True
+    assert config.data.chat_template_options == {"enable_thinking": True}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("nme = 'x'", "unknown key 'nme'; did you mean 'name'"),
+        ("[rollout]\ntemperatur = 1.0", "rollout: unknown key 'temperatur'; did you mean 'temperature'"),
+        ("trainer = 3", "trainer is a table"),
+        ("[trainer]\nsteps = 'many'", "steps = 'many' must be of type int"),
+        ("[trainer]\nsteps = true", "must be of type int"),
+        ("[algorithm]\nloss = 'ppo'", "'ppo' is not one of 'dapo'"),
+        ("[rollout]\ntop_k = 20", "rollout.top_k would make the sampled distribution differ"),
+        ("[rollout]\ntop_p = 0.9\nmin_p = 0.1", "rollout.top_p, rollout.min_p"),
+        ("[rollout]\nrepetition_penalty = 1.1", "repetition_penalty"),
+        ("[trainer]\nprompts_per_step = 5\nupdates_per_step = 2", "does not divide"),
+        ("x =", "not valid TOML"),
+    ],
+)
+def test_bad_config_names_the_key(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message.split(";")[0].replace("(", r"\(")) as error:
+        load_config(write(tmp_path, text), [])
+    assert message in str(error.value)
+
+
+def test_missing_file_and_bad_overrides(tmp_path):
+    with pytest.raises(ValueError, match="does not exist"):
+        load_config(tmp_path / "none.toml", [])
+    path = write(tmp_path, "")
+    for override in ("--algorithm.loss=ppo", "--trainer.stepz=3", "--trainer.steps=0", "--rollout.top_k=20"):
+        with pytest.raises(SystemExit) as stop:
+            load_config(path, [override])
+        assert stop.value.code == 2
+
+
+def test_dump_and_changes_round_trip():
+    config = RunConfig(seed=1)
+    assert changed_fields(config, dump_config(config)) == []
+    other = dataclasses.replace(config, trainer=TrainerConfig(steps=7))
+    assert changed_fields(other, dump_config(config)) == ["trainer.steps: 100 -> 7"]
+
+
+def test_rooms_are_checked_together():
+    config = RunConfig()
+    check_model_limits(config, 9216)
+    with pytest.raises(ValueError, match="set rollout.max_response_tokens to 8191 or less"):
+        check_model_limits(config, 9215)
+    check_batch(config, 8)
+    with pytest.raises(ValueError, match="multiple of 7"):
+        check_batch(config, 7)
+    with pytest.raises(ValueError, match="3 ranks do not divide"):
+        check_batch(RunConfig(rollout=RolloutConfig(tensor_parallel=2)), 3)
+    with pytest.raises(ValueError, match="2 or more"):
+        check_batch(RunConfig(rollout=RolloutConfig(samples_per_prompt=1)), 1)
+
+
+def test_bounds_name_the_remedy():
+    with pytest.raises(ValueError, match=r"trainer.steps = 0 is below 1; set it to 1 or more"):
+        TrainerConfig(steps=0)
+    with pytest.raises(ValueError, match="dual_clip"):
+        AlgorithmConfig(dual_clip=0.5)
+
+
+def test_every_field_is_read_somewhere():
+    """A field nobody reads would be a lie to the user."""
+    read = set()
+    for path in (ROOT / "polaris").rglob("*.py"):
+        if path.name != "schema.py":
+            read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    rooms = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
+    # Sampling restrictions exist to be refused: schema.py itself reads them.
+    refused = {"top_p", "top_k", "min_p", "repetition_penalty"}
+    unread = {f"{room.__name__}.{f.name}" for room in rooms for f in dataclasses.fields(room) if f.name not in read | refused}
+    assert not unread
+
+
+def test_every_shipped_config_loads():
+    paths = sorted((ROOT / "configs").glob("*.toml"))
+    assert paths
+    for path in paths:
+        load_config(path, [])
+
+
+@pytest.mark.parametrize("module", ["polaris.cli", "polaris.config.load", "polaris.train"])
+def test_imports_stay_light(module):
+    heavy = {"torch", "vllm", "transformers", "triton"}
+    code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,0 +1,69 @@
+"""Rows come out of every format, and every broken set says which file and line, and what to do."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from polaris.data.sources import read_rows
+
+ROWS = [{"problem": f"{i} + 1?", "answer": i + 1} for i in range(3)]
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_every_format_yields_the_same_rows(tmp_path):
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    write(tmp_path / "a.json", json.dumps(ROWS))
+    write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n")
+    for name in ("a.parquet", "a.json", "a.jsonl"):
+        path = str(tmp_path / name)
+        assert list(read_rows(path, "train")) == [(f"{path}:{i}", row) for i, row in enumerate(ROWS)]
+
+
+def test_folder_is_read_by_datasets(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    (tmp_path / "set").mkdir()
+    write(tmp_path / "set" / "train.jsonl", "\n".join(map(json.dumps, ROWS)))
+    path = str(tmp_path / "set")
+    assert [row for _, row in read_rows(path, "train")] == ROWS
+    with pytest.raises(ValueError, match=r"split 'validation'.*check name, split"):
+        list(read_rows(path, "validation"))
+
+
+@pytest.mark.parametrize("name", ["nowhere.parquet", "/no/such/folder", "./data", "a/b/c"])
+def test_absent_local_file_is_not_looked_up_on_the_hub(name):
+    with pytest.raises(ValueError, match=f"{name} does not exist"):
+        list(read_rows(name, "train"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("bad.json", '[{"problem": "a"},\n{"problem": }]', r"bad\.json, line 2: not valid JSON"),
+        ("bad.jsonl", '{"problem": "a"}\n\n{"problem"\n', r"bad\.jsonl, line 3: not valid JSON"),
+        ("object.json", '{"problem": "a"}', r"object\.json holds a dict, not a list"),
+        ("number.json", '[{"problem": "a"}, 3]', r"number\.json:1 is a int, not an object"),
+        ("empty.json", "[]", r"empty\.json has no rows"),
+        ("empty.jsonl", "", r"empty\.jsonl has no rows"),
+        ("table.csv", "a,b", r"table\.csv has an unknown format"),
+        ("bad.parquet", "PAR1 not really", r"bad\.parquet is not a readable parquet file"),
+    ],
+)
+def test_broken_set_names_file_and_place(tmp_path, name, text, message):
+    with pytest.raises(ValueError, match=message):
+        list(read_rows(write(tmp_path / name, text), "train"))
+
+
+def test_truncated_parquet_and_wrong_encoding_are_named(tmp_path):
+    pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "whole.parquet")
+    (tmp_path / "cut.parquet").write_bytes((tmp_path / "whole.parquet").read_bytes()[:-20])
+    (tmp_path / "latin.json").write_bytes('[{"problem": "\u00e9"}]'.encode("latin-1"))
+    for name, message in (("cut.parquet", "readable parquet"), ("latin.json", "UTF-8")):
+        with pytest.raises(ValueError, match=message) as caught:
+            list(read_rows(str(tmp_path / name), "train"))
+        assert name in str(caught.value)

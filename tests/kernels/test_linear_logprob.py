@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from polaris_kernels import linear_logprob
+from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
+from torch.utils._python_dispatch import TorchDispatchMode
+
+QWEN3_VOCABULARY = 151_936
+
+
+def inputs(rows: int, size: int, vocabulary: int, dtype: torch.dtype = torch.float32, peak: float = 5.0, seed: int = 0):
+    """Hidden states that give one token of each row a logit of about `peak`, with half of the targets on that token."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(vocabulary, size, generator=generator)
+    favourite = torch.randint(vocabulary, (rows,), generator=generator)
+    hidden = weight[favourite] * peak / weight[favourite].square().sum(1, keepdim=True)
+    hidden += 0.05 * torch.randn(rows, size, generator=generator)
+    targets = torch.where(torch.arange(rows) % 2 == 0, favourite, torch.randint(vocabulary, (rows,), generator=generator))
+    return hidden.to(dtype).requires_grad_(), weight.to(dtype).requires_grad_(), targets
+
+
+def gradients(function, hidden, weight, targets, temperature, coefficients):
+    """Outputs, and gradients of sum(coefficients[0] * logprob + coefficients[1] * entropy), all in float64."""
+    hidden, weight = hidden.detach().clone().requires_grad_(), weight.detach().clone().requires_grad_()
+    outputs = function(hidden, weight, targets, temperature=temperature)
+    loss = sum((coefficient.to(output.dtype) * output).sum() for coefficient, output in zip(coefficients, outputs, strict=True))
+    results = [*outputs, *torch.autograd.grad(loss, (hidden, weight))]
+    return [result.detach().double() for result in results]
+
+
+@pytest.fixture
+def tiny_chunks(monkeypatch):
+    monkeypatch.setattr(chunked, "_CHUNK_BYTES", 0)
+    assert chunked.rows_per_chunk(7) == 16
+
+
+@pytest.mark.parametrize("temperature", [0.7, "per token"])
+@pytest.mark.parametrize("outputs", ["logprob", "entropy", "both"])
+def test_gradcheck(tiny_chunks, temperature, outputs):
+    hidden, weight, targets = inputs(19, 5, 11, torch.float64)
+    if temperature == "per token":
+        temperature = torch.linspace(0.5, 1.5, 19)
+    keep = {"logprob": slice(0, 1), "entropy": slice(1, 2), "both": slice(0, 2)}[outputs]
+    assert torch.autograd.gradcheck(lambda h, w: linear_logprob(h, w, targets, temperature=temperature)[keep], (hidden, weight))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("peak", [20.0, 30.0])
+def test_no_worse_than_eager_at_the_vocabulary_of_qwen3(dtype, peak):
+    hidden, weight, targets = inputs(6, 64, QWEN3_VOCABULARY, dtype, peak)
+    temperature = torch.tensor([1.0, 1.4, 0.6, 1.0, 1.2, 0.9])
+    coefficients = torch.randn(2, 6, generator=torch.Generator().manual_seed(1))
+    truth = gradients(linear_logprob_reference, hidden.double(), weight.double(), targets, temperature.double(), coefficients)
+    eager = gradients(linear_logprob_reference, hidden, weight, targets, temperature, coefficients)
+    ours = gradients(linear_logprob, hidden, weight, targets, temperature, coefficients)
+    for name, true, bound, got in zip(("logprob", "entropy", "hidden", "weight"), truth, eager, ours, strict=True):
+        scale = 1.0 if name in ("logprob", "entropy") else true.norm()
+        error, eager_error = (got - true).norm() / scale, (bound - true).norm() / scale
+        assert error <= eager_error + 1e-5, f"{name}: {error} against {eager_error}"
+    assert (ours[0] - truth[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("rows", [1, 2, 16, 17, 33])
+@pytest.mark.parametrize("vocabulary", [1, 2, 97, 1000])
+def test_odd_sizes(tiny_chunks, rows, vocabulary):
+    hidden, weight, targets = inputs(rows, 13, vocabulary)
+    coefficients = torch.randn(2, rows, generator=torch.Generator().manual_seed(1))
+    truth = gradients(linear_logprob_reference, hidden.double(), weight.double(), targets, 0.8, coefficients)
+    ours = gradients(linear_logprob, hidden, weight, targets, 0.8, coefficients)
+    for true, got in zip(truth, ours, strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-5, atol=2e-6)
+
+
+def test_no_rows():
+    hidden, weight, targets = inputs(3, 5, 7)
+    logprob, entropy = linear_logprob(hidden[:0], weight, targets[:0], temperature=1.0)
+    (logprob.sum() + entropy.sum()).backward()
+    assert logprob.shape == entropy.shape == (0,)
+    assert weight.grad.eq(0).all()
+
+
+def test_rows_of_very_negative_logits_stay_finite():
+    hidden, weight, targets = torch.full((4, 8), -100.0), torch.rand(50, 8) + 1, torch.arange(4)
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0)
+    truth = linear_logprob_reference(hidden.double(), weight.double(), targets, temperature=1.0)
+    torch.testing.assert_close(logprob.double(), truth[0], rtol=1e-5, atol=1e-3)
+    torch.testing.assert_close(entropy.double(), truth[1], rtol=1e-3, atol=1e-4)
+
+
+def test_same_numbers_as_trl():
+    trl = pytest.importorskip("trl.trainer.utils")
+    hidden, weight, targets = inputs(40, 16, 300)
+    logits = hidden.detach() @ weight.detach().T
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=0.7)
+    torch.testing.assert_close(logprob.detach(), trl.selective_log_softmax(logits, targets, temperature=0.7), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy.detach(), trl.entropy_from_logits(logits / 0.7), rtol=1e-5, atol=1e-5)
+
+
+class LargestTensor(TorchDispatchMode):
+    elements = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(tensor, torch.Tensor):
+                self.elements = max(self.elements, tensor.numel())
+        return result
+
+
+def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
+    rows, size, vocabulary = 200, 4, 1000
+    hidden, weight, targets = inputs(rows, size, vocabulary)
+    with LargestTensor() as largest:
+        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0)
+        (logprob.sum() + entropy.sum()).backward()
+    assert largest.elements == 16 * vocabulary
+
+
+def test_chunk_is_bounded_at_every_vocabulary():
+    for vocabulary in (64, 32_000, QWEN3_VOCABULARY, 262_144):
+        assert 16 <= chunked.rows_per_chunk(vocabulary) <= 2048
+        assert chunked.rows_per_chunk(vocabulary) * vocabulary * 4 <= 2**27
+
+
+@pytest.mark.parametrize("vocabulary", [97, 20_000])
+def test_result_of_a_row_does_not_depend_on_its_neighbours(vocabulary):
+    hidden, weight, targets = inputs(23, 24, vocabulary)
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0)
+    for rows in (slice(0, 1), slice(22, 23), slice(3, 12)):
+        alone = linear_logprob(hidden[rows], weight, targets[rows], temperature=1.0)
+        assert torch.equal(alone[0], logprob[rows])
+        assert torch.equal(alone[1], entropy[rows])
+
+
+def test_rows_without_gradient_are_skipped_and_change_nothing(monkeypatch, tiny_chunks):
+    hidden, weight, targets = inputs(100, 8, 50)
+    coefficients = torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
+    coefficients[:, 10:95] = 0
+    truth = gradients(linear_logprob_reference, hidden, weight, targets, 1.0, coefficients)
+    computed = []
+    original = chunked._log_softmax
+    monkeypatch.setattr(chunked, "_log_softmax", lambda h, w, t: computed.append(len(h)) or original(h, w, t))
+    ours = gradients(linear_logprob, hidden, weight, targets, 1.0, coefficients)
+    assert computed == [16] * 7 + [15]
+    assert ours[2][10:95].eq(0).all()
+    for true, got in zip(truth, ours, strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-5, atol=1e-6)
+
+
+def test_a_nan_gradient_is_not_taken_for_zero():
+    hidden, weight, targets = inputs(4, 8, 50)
+    linear_logprob(hidden, weight, targets, temperature=1.0)[0].backward(torch.tensor([0.0, float("nan"), 0.0, 0.0]))
+    assert hidden.grad[1].isnan().all()
+    assert hidden.grad[0].eq(0).all()
+
+
+def test_bitwise_repeat():
+    hidden, weight, targets = inputs(70, 32, 5000, torch.bfloat16)
+    coefficients = torch.ones(2, 70)
+    first, second = (gradients(linear_logprob, hidden, weight, targets, 1.0, coefficients) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def test_frozen_weight_and_no_entropy():
+    hidden, weight, targets = inputs(9, 8, 50)
+    weight = weight.detach()
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0, return_entropy=False)
+    assert entropy is None
+    logprob.sum().backward()
+    expected = gradients(linear_logprob_reference, hidden, weight, targets, 1.0, (torch.ones(9), torch.zeros(9)))[2]
+    torch.testing.assert_close(hidden.grad.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_weight_gradient_is_summed_in_float32(tiny_chunks):
+    rows = 3200
+    hidden = torch.ones(rows, 1, dtype=torch.bfloat16)
+    weight = torch.zeros(2, 1, dtype=torch.bfloat16, requires_grad=True)
+    linear_logprob(hidden, weight, torch.zeros(rows, dtype=torch.long), temperature=1.0)[0].sum().backward()
+    assert weight.grad[0].item() == rows / 2  # a bfloat16 sum over 200 chunks would stall long before
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"targets": torch.tensor([0, 50, 1])}, "outside"),
+        ({"targets": torch.tensor([0, -100, 1])}, "outside"),
+        ({"targets": torch.tensor([0, 1])}, "targets"),
+        ({"weight": torch.zeros(50, 7)}, "weight"),
+        ({"weight": torch.zeros(50, 8, dtype=torch.bfloat16)}, "one floating-point dtype"),
+        ({"temperature": 0.0}, "above 0"),
+        ({"temperature": torch.ones(2)}, "one value per row"),
+    ],
+)
+def test_wrong_input_is_named(change, message):
+    arguments = {"hidden": torch.zeros(3, 8), "weight": torch.zeros(50, 8), "targets": torch.tensor([0, 1, 2]), "temperature": 1.0}
+    with pytest.raises(ValueError, match=message):
+        linear_logprob(**arguments | change)
+
+
+def test_dtensor_weight_is_refused():
+    from torch.distributed.tensor import distribute_tensor
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        weight = distribute_tensor(torch.zeros(50, 8), torch.distributed.init_device_mesh("cpu", (1,)))
+        with pytest.raises(ValueError, match="full_tensor"):
+            linear_logprob(torch.zeros(3, 8), weight, torch.zeros(3, dtype=torch.long), temperature=1.0)
+    finally:
+        torch.distributed.destroy_process_group()
