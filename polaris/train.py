@@ -54,9 +54,7 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     from polaris.checkpoint.run_folder import open_run
     from polaris.trainer.setup import check
 
-    checked = check(config)
-    folder = open_run(config, fresh)
-    return checked, folder
+    return check(config), open_run(config, fresh, main=_is_main())
 
 
 def train(checked: Checked, folder: RunFolder, world: World, stop: StopRequest) -> None:

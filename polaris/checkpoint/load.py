@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
@@ -18,7 +19,7 @@ from polaris.model.policy import Policy
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World) -> TrainState:
     """Restore weights, optimizer and, where this rank was there before, its random generators; the state comes back."""
     weights, optimizer_state = get_state_dict(policy, optimizer)
-    target = {"model": weights, "optimizer": optimizer_state}
+    target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
     dcp.load(target, checkpoint_id=folder)
     set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"])
     rank_file = layout.rank_file(folder, world.rank)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -53,11 +52,12 @@ def load_prompts(
     """Load a prompt set in the POLARIS/verl or DeepScaleR format, rendered with the tokenizer's chat template.
 
     The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `<file stem>-<row>`; it must be unique in the set.
-    A row whose ground truth is null (two rows of DeepScaleR's MATH part) or can never be graded is dropped and counted.
+    A row whose ground truth is there but null, empty (four rows of DeepScaleR's MATH part), longer than the grader reads or
+    not finite is dropped and counted as ungradable.
     Text of a prompt that spells one of the tokenizer's added tokens (`<|im_end|>`, `</think>`, ...) is encoded as ordinary
     text; all other prompts get exactly the tokens of `apply_chat_template`.
-    Raises `ValueError` naming file and row for missing problems or answers, unknown columns, and duplicate ids; and naming
-    the file when no row is left.
+    Raises `ValueError` naming file and row for a missing problem, a missing answer column, answers of another type, and
+    duplicate ids; and naming the file when no row is left.
     """
     if not tokenizer.chat_template:
         raise ValueError("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
@@ -65,7 +65,7 @@ def load_prompts(
     usable = [problem for problem in problems if gradable(problem.ground_truth)]
     if not usable:
         raise ValueError(
-            f"{problems[0].source} and all other rows have a null or ungradable ground truth; give answers that can be compared"
+            f"{problems[0].source} and all other rows have a null, empty or ungradable ground truth; give answers that can be compared"
         )
     texts = _render(usable, tokenizer, prompt_suffix, chat_template_options)
     prompts = tuple(
@@ -115,7 +115,7 @@ def _messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
 
 
 def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
-    """The accepted answers, () where the set itself says null."""
+    """The accepted answers as the set gives them, () where it says null."""
     reward_model = row.get("reward_model")
     if isinstance(reward_model, dict) and "ground_truth" in reward_model:
         value = reward_model["ground_truth"]
@@ -123,16 +123,12 @@ def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
         value = row["answer"]
     else:
         raise ValueError(f"{source} has no answer among the columns {', '.join(map(str, row))}; expected {EXPECTED}")
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if value is None:
         return ()
     answers = value if isinstance(value, list) else [value]
-    if not answers or not all(_is_answer(answer) for answer in answers):
+    if not all(isinstance(answer, str | int | float) and not isinstance(answer, bool) for answer in answers):
         raise ValueError(f"{source} has the answer {value!r}; expected text, a number, or a list of those; fix or remove the row")
     return tuple(answers) if isinstance(value, list) else value
-
-
-def _is_answer(value: object) -> bool:
-    return bool(value.strip()) if isinstance(value, str) else isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _render(problems: Sequence[_Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from filelock import FileLock
@@ -15,13 +14,9 @@ from polaris.embedded import task, tokenizer, warmup
 from polaris.embedded.task import Problem
 
 
-def _recipe() -> str:
+def _recipe(steps: int) -> str:
     sources = [Path(str(module.__file__)).read_bytes() for module in (task, tokenizer, warmup)]
-    return hashlib.sha256(b"\0".join(sources)).hexdigest()[:12]
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("POLARIS_CACHE") or Path.home() / ".cache" / "polaris")
+    return hashlib.sha256(b"\0".join([*sources, b"%d" % steps])).hexdigest()[:12]
 
 
 def _write_problems(path: Path, problems: list[Problem]) -> None:
@@ -44,19 +39,19 @@ def _write(folder: Path, steps: int) -> None:
 def build(folder: Path | None = None, force: bool = False, *, steps: int = warmup.STEPS) -> Path:
     """Return the folder with `model/`, `train.jsonl` and `test.jsonl`; make it if it is missing or `force` is set.
 
-    `folder` defaults to one per recipe under `$POLARIS_CACHE` or `~/.cache/polaris`. Processes that ask at the same time
-    wait for the one that builds; a killed build leaves nothing that a later one would take for complete.
+    It lies in `folder` (default `$POLARIS_CACHE`, else `~/.cache/polaris`) under a name that changes with the recipe.
+    Processes that ask at the same time wait for the one that builds; a killed build is started over by the next.
     """
-    target = folder or _cache() / f"embedded-{_recipe()}"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{target}.lock"):
+    cache = folder or Path(os.environ.get("POLARIS_CACHE") or Path.home() / ".cache" / "polaris")
+    cache.mkdir(parents=True, exist_ok=True)
+    target = cache / f"embedded-{_recipe(steps)}"
+    partial = target.with_suffix(".partial")
+    with FileLock(target.with_suffix(".lock")):
         if target.exists() and not force:
             return target
-        with tempfile.TemporaryDirectory(prefix=f"{target.name}.", dir=target.parent) as scratch:
-            made = Path(scratch) / target.name
-            made.mkdir()
-            _write(made, steps)
-            if target.exists():
-                shutil.rmtree(target)
-            made.rename(target)
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        _write(partial, steps)
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
     return target

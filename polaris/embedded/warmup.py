@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,43 +16,38 @@ from transformers import PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from polaris.embedded.task import Problem, demonstrations
 
-STEPS = 350
-BATCH = 64
-MUON_LR = 2e-2
-ADAM_LR = 4e-3
+STEPS = 500
+BATCH = 32
+MUON_LR, ADAM_LR = 2e-2, 4e-3
 SEED = 1234
-_SORTED_TOGETHER = 8
+_BATCHES_SORTED_TOGETHER = 8
 _IGNORED = -100
 
 
 def new_model(tokenizer: PreTrainedTokenizerFast) -> Qwen3ForCausalLM:
-    """A freshly initialised Qwen3 of about 0.8 M parameters."""
-    vocabulary = -(-len(tokenizer) // 64) * 64
-    return Qwen3ForCausalLM(
-        Qwen3Config(
-            vocab_size=vocabulary,
-            hidden_size=128,
-            intermediate_size=512,
-            num_hidden_layers=3,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            head_dim=32,
-            max_position_embeddings=1024,
-            tie_word_embeddings=True,
-            initializer_range=0.05,
-            bos_token_id=None,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-            dtype="float32",
-        )
+    """A freshly initialised Qwen3 of 0.78 M parameters."""
+    config = Qwen3Config(
+        vocab_size=-(-len(tokenizer) // 64) * 64,
+        hidden_size=128,
+        intermediate_size=512,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=32,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.05,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        dtype="float32",
     )
+    return Qwen3ForCausalLM(config)
 
 
 def _encode(tokenizer: PreTrainedTokenizerFast, problem: Problem, response: str) -> tuple[list[int], list[int]]:
-    prompt = tokenizer.apply_chat_template(
-        [{"role": "user", "content": problem.text}], add_generation_prompt=True, tokenize=True, return_dict=False
-    )
-    answer = [*tokenizer.encode(response, add_special_tokens=False), tokenizer.eos_token_id]
+    user = {"role": "user", "content": problem.text}
+    prompt = tokenizer.encode(str(tokenizer.apply_chat_template([user], add_generation_prompt=True, tokenize=False)))
+    answer = tokenizer.encode(f"{response}{tokenizer.eos_token}")
     return prompt + answer, [_IGNORED] * len(prompt) + answer
 
 
@@ -61,16 +57,15 @@ def _pad(rows: list[list[int]], value: int) -> torch.Tensor:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, seed: int, excluded: frozenset[Problem]) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Endless (tokens, labels) pairs [B, T], right-padded; rows of similar length share a batch."""
+    """Endless (tokens, labels) pairs [BATCH, T], right-padded; rows of similar length share a batch."""
     rng = random.Random(seed)
     pairs = demonstrations(seed, excluded)
     while True:
-        rows = sorted((_encode(tokenizer, *pair) for pair in islice(pairs, _SORTED_TOGETHER * BATCH)), key=lambda row: len(row[0]))
-        starts = list(range(0, len(rows), BATCH))
-        rng.shuffle(starts)
-        for start in starts:
-            tokens, labels = zip(*rows[start : start + BATCH], strict=True)
-            yield _pad(list(tokens), int(tokenizer.pad_token_id)), _pad(list(labels), _IGNORED)
+        rows = [_encode(tokenizer, problem, response) for problem, response in islice(pairs, _BATCHES_SORTED_TOGETHER * BATCH)]
+        rows.sort(key=lambda row: len(row[0]))
+        for start in rng.sample(range(0, len(rows), BATCH), _BATCHES_SORTED_TOGETHER):
+            batch = rows[start : start + BATCH]
+            yield _pad([tokens for tokens, _ in batch], tokenizer.pad_token_id), _pad([labels for _, labels in batch], _IGNORED)
 
 
 @contextmanager
@@ -84,10 +79,10 @@ def _threads() -> Iterator[None]:
 
 
 def _optimizers(model: Qwen3ForCausalLM) -> list[tuple[torch.optim.Optimizer, float]]:
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    muon = torch.optim.Muon(matrices, weight_decay=0.01)
-    adam = torch.optim.AdamW(others, betas=(0.9, 0.98), weight_decay=0.0)
+    # Muon learns the arithmetic in half of AdamW's steps; it is meant for hidden matrices only.
+    parameters = [(p.ndim == 2 and "embed" not in name, p) for name, p in model.named_parameters()]
+    muon = torch.optim.Muon([p for hidden, p in parameters if hidden], weight_decay=0.01)
+    adam = torch.optim.AdamW([p for hidden, p in parameters if not hidden], betas=(0.9, 0.98), weight_decay=0.0)
     return [(muon, MUON_LR), (adam, ADAM_LR)]
 
 
@@ -95,10 +90,15 @@ def _schedule(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 20, (steps - step) / (0.4 * steps))
 
 
-def train(tokenizer: PreTrainedTokenizerFast, excluded: frozenset[Problem], steps: int = STEPS) -> Qwen3ForCausalLM:
-    """Train a new model for a fixed number of steps; the same seed and thread count give the same bits.
+def _progress(step: int, steps: int, loss: float, seconds: float) -> None:
+    end = "\n" if step == steps else ""
+    print(f"\rembedded model: step {step}/{steps}, loss {loss:.3f}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
 
-    Problems in `excluded` are never shown. The caller's random state is left alone.
+
+def train(tokenizer: PreTrainedTokenizerFast, excluded: frozenset[Problem], steps: int = STEPS) -> Qwen3ForCausalLM:
+    """Train a new model for `steps` steps; on one machine the same steps give the same bits.
+
+    Problems in `excluded` are never shown. The caller's random state and thread count are left as they were.
     """
     with torch.random.fork_rng(devices=[]), _threads():
         torch.manual_seed(SEED)
@@ -106,16 +106,14 @@ def train(tokenizer: PreTrainedTokenizerFast, excluded: frozenset[Problem], step
         optimizers = _optimizers(model)
         began = time.monotonic()
         for step, (tokens, labels) in enumerate(islice(batches(tokenizer, SEED, excluded), steps)):
-            for optimizer, peak in optimizers:
-                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
             logits = model(tokens[:, :-1], use_cache=False).logits
             loss = cross_entropy(logits.flatten(0, 1), labels[:, 1:].flatten(), ignore_index=_IGNORED)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, _ in optimizers:
+            for optimizer, peak in optimizers:
+                optimizer.param_groups[0]["lr"] = peak * _schedule(step, steps)
                 optimizer.step()
                 optimizer.zero_grad()
-            if (step + 1) % 50 == 0 or step + 1 == steps:
-                print(f"\rembedded model: step {step + 1}/{steps}, loss {loss.item():.3f}, {time.monotonic() - began:.0f} s", end="", flush=True)
-        print(flush=True)
+            if (step + 1) % 25 == 0 or step + 1 == steps:
+                _progress(step + 1, steps, loss.item(), time.monotonic() - began)
     return model.eval()

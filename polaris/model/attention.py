@@ -82,11 +82,14 @@ def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scal
     """Right-padded causal attention per group: no valid query precedes its padding, so no mask is needed."""
     out = torch.empty_like(q)
     for slots, rows, count, length in layout.groups:
-        padded = [
-            x.new_zeros(count * length, *x.shape[1:]).index_copy(0, slots, x.index_select(0, rows)).view(count, length, *x.shape[1:])
+        padded_q, padded_k, padded_v = (
+            x.new_zeros(count * length, *x.shape[1:])
+            .index_copy(0, slots, x.index_select(0, rows))
+            .view(count, length, *x.shape[1:])
+            .transpose(1, 2)
             for x in (q, k, v)
-        ]
-        attended = F.scaled_dot_product_attention(*(x.transpose(1, 2) for x in padded), is_causal=True, scale=scaling, enable_gqa=True)
+        )
+        attended = F.scaled_dot_product_attention(padded_q, padded_k, padded_v, is_causal=True, scale=scaling, enable_gqa=True)
         out = out.index_copy(0, rows, attended.transpose(1, 2).flatten(0, 1).index_select(0, slots))
     return out
 
@@ -105,7 +108,8 @@ def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling
         k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)
     options: dict[str, Any] = {"enable_gqa": True} if "enable_gqa" in _varlen_options() else {}
     options |= {"window_size": (-1, 0)} if "window_size" in _varlen_options() else {"is_causal": True}
-    return varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, **options)
+    attended: Any = varlen_attn(q, k, v, cu, cu, longest, longest, scale=scaling, **options)
+    return attended
 
 
 @cache

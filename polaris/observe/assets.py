@@ -29,7 +29,7 @@ figure output { display: block; min-height: 18px; font-size: 12px; line-height: 
 svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
 svg path { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
 svg .raw { opacity: 0.28; stroke-width: 1; }
-svg .area { stroke: var(--card); stroke-width: 0.7; }
+svg .area { stroke: none; }
 svg .grid { stroke: var(--rule); }
 svg .cursor { stroke: var(--dim); }
 svg .tick { fill: var(--dim); font-size: 11px; font-variant-numeric: tabular-nums; }
@@ -55,6 +55,8 @@ pre { white-space: pre-wrap; overflow-wrap: anywhere; font: 13px/1.5 ui-monospac
   max-height: 480px; overflow-y: auto; }
 details > summary { cursor: pointer; color: var(--dim); font-size: 13px; }
 .part { font-size: 12px; color: var(--dim); margin-top: 10px; }
+.answers { display: grid; grid-template-columns: max-content 1fr; gap: 0 14px; align-items: baseline; }
+.answers .part { margin: 0; } .answers pre { margin: 2px 0; }
 table { border-spacing: 0; width: 100%; font-size: 13px; overflow: hidden; }
 td { padding: 5px 14px; border-top: 1px solid var(--rule); vertical-align: top; overflow-wrap: anywhere; }
 tr:first-child td { border-top: 0; }

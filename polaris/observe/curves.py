@@ -124,7 +124,7 @@ def _area(axes: Axes, index: int, base: dict[int, float], top: dict[int, float])
 
 def _svg(axes: Axes, body: list[str], curves: Sequence[Curve], percent: bool) -> str:
     grid = []
-    for value in ticks(axes.low, axes.high, 4):
+    for value in ticks(axes.low, axes.high, 5):
         y = axes.y(value)
         grid.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         grid.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{label(value, percent)}</text>')

@@ -32,7 +32,7 @@ _CHARTS = (
     ("Log-prob gap after weight sync (nats)", False, {"sync/logprob_gap": "fixed prompt"}),
     ("Tokens per second", False, {"throughput/rollout_tokens_per_s": "rollout", "throughput/train_tokens_per_s": "training"}),
 )
-_KINDS = {"correct": ("good", "correct"), "wrong": ("bad", "wrong")}
+_COLOURS = {"correct": "good", "wrong": "bad"}
 
 
 def render(
@@ -70,9 +70,13 @@ def _tiles(records: Sequence[dict[str, Any]], summary: Mapping[str, Any]) -> str
     if not records:
         return '<h2>Summary</h2><p class="empty">No step has been recorded yet.</p>'
     tiles = []
-    for key, text in (("base_accuracy", "base accuracy"), ("final_accuracy", "final accuracy"), ("best_accuracy", "best accuracy")):
+    for key, text in (
+        ("base_accuracy", "base accuracy"),
+        ("final_accuracy", "final accuracy"),
+        ("best_accuracy", f"best, step {summary['best_step']}"),
+    ):
         if summary[key] is not None:
-            tiles.append((f"{summary[key]:.1%}", text + (f" (step {summary['best_step']})" if key == "best_accuracy" else "")))
+            tiles.append((f"{summary[key]:.1%}", text))
     last = {key: value for record in records for key, value in record.items()}
     if not tiles and last.get("reward/mean") is not None:
         tiles.append((f"{last['reward/mean']:.3f}", "last training reward"))
@@ -121,18 +125,18 @@ def _rollouts(rollouts: Sequence[Mapping[str, Any]]) -> str:
 
 def _rollout(rollout: Mapping[str, Any]) -> str:
     verdict = str(rollout.get("verdict"))
-    kind, _ = _KINDS.get(verdict, ("other", verdict))
     names = ("step", "reward", "advantage", "length", "finish_reason", "reason")
     facts = ", ".join(f"{name.replace('_', ' ')} {_short(rollout[name])}" for name in names if rollout.get(name) not in (None, ""))
     thinking, answer = _split(str(rollout.get("response", "")))
     folded = f"<details><summary>Thinking ({count(len(thinking))} characters)</summary>{_text(thinking)}</details>" if thinking else ""
-    graded = "" if rollout.get("answer") is None else f'<div class="part">Graded</div>{_text(rollout["answer"])}'
+    answers = (("Graded", rollout.get("answer")), ("Ground truth", rollout.get("ground_truth")))
+    graded = "".join(f'<span class="part">{name}</span>{_text(value)}' for name, value in answers if value is not None)
     return (
-        f'<article class="rollout {kind}" data-verdict="{escape(verdict)}">'
+        f'<article class="rollout {_COLOURS.get(verdict, "other")}" data-verdict="{escape(verdict)}">'
         f'<span class="verdict">{escape(verdict)}</span><span class="dim">{escape(facts)}</span>'
         f'<div class="part">Prompt</div>{_text(rollout.get("prompt", ""))}'
         f'<div class="part">Response</div>{folded}{_text(answer)}'
-        f'{graded}<div class="part">Ground truth</div>{_text(rollout.get("ground_truth", ""))}</article>'
+        f'<div class="answers">{graded}</div></article>'
     )
 
 

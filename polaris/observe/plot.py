@@ -26,10 +26,11 @@ def points(records: Sequence[dict[str, Any]], key: str) -> Points:
 def png(records: Sequence[dict[str, Any]], title: str) -> bytes:
     """The picture as PNG bytes; a panel without values says so."""
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-    figure = Figure(figsize=(13, 4.2), dpi=150, layout="constrained", facecolor="white")
-    figure.suptitle(title, fontsize=13, fontweight="bold", x=0.01, ha="left", parse_math=False)
+    figure = Figure(figsize=(13, 4.2), dpi=150, layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.1), facecolor="white")
+    figure.suptitle(title, fontsize=13, fontweight="bold", x=0.012, ha="left", parse_math=False)
     for axes, (name, curves) in zip(figure.subplots(1, len(_PANELS)), _PANELS, strict=True):
         _draw(axes, records, curves)
         axes.set_title(name, fontsize=11, loc="left", color="#40403c")

@@ -15,7 +15,10 @@ from polaris.reward.verdict import VerdictKind
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutSample:
-    """One judged rollout as text. `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats."""
+    """One judged rollout as text.
+
+    `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats.
+    """
 
     prompt: str
     response: str

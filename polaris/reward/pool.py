@@ -32,7 +32,7 @@ START_LIMIT_S = 120.0
 
 
 class GraderPool:
-    """`workers` grading processes, each at one answer at a time; usable from any thread.
+    """`workers` grading processes (0: one per two CPU cores, at most 16), each at one answer at a time; usable from any thread.
 
     An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
     `num_killed`) and is ungradable("timeout"); one that ends its worker is ungradable("crashed"). Processes start at once and
@@ -40,15 +40,16 @@ class GraderPool:
     """
 
     def __init__(self, workers: int, timeout_s: float, require_thinking: bool) -> None:
-        assert workers > 0
+        workers = workers or min(16, max(1, len(os.sched_getaffinity(0)) // 2))
         self.num_killed = 0
         self._timeout_s = timeout_s
         self._require_thinking = require_thinking
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grader")
+        self._workers = [_Worker(timeout_s) for _ in range(workers)]
         self._idle: SimpleQueue[_Worker] = SimpleQueue()
-        for _ in range(workers):
-            self._idle.put(_Worker(timeout_s))
+        for worker in self._workers:
+            self._idle.put(worker)
 
     def __enter__(self) -> GraderPool:
         return self
@@ -63,8 +64,8 @@ class GraderPool:
     def close(self) -> None:
         """End all processes, after the answers in progress; a `grade` that waits in another thread is cancelled."""
         self._threads.shutdown(cancel_futures=True)
-        while not self._idle.empty():
-            self._idle.get().end()
+        for worker in self._workers:
+            worker.end()
 
     def _grade_one(self, item: tuple[str, GroundTruth]) -> Verdict:
         response, truth = item
@@ -125,47 +126,44 @@ class _Worker:
         assert self._process.stdout is not None
         self._stdin, self._stdout = self._process.stdin, self._process.stdout
         self._ready = False
+        self._unread = b""
 
     def _restart(self) -> None:
         self.end()
         self._start()
 
     def _hand_over(self, line: bytes) -> None:
-        """Give the line to a ready process; one that was killed while it had nothing to do is replaced without a word."""
+        """Return when a process has begun the line; one that was killed while it had nothing to do is replaced without a word."""
         words = ""
         for _ in range(2):
-            if self._is_ready() and self._write(line):
-                return
+            with contextlib.suppress(TimeoutError, BrokenPipeError):
+                if self._begin(line):
+                    return
             words = self._last_words()
             self._restart()
         raise RuntimeError(f"a grading process cannot start (`{sys.executable} -m polaris.reward.worker`): {words}")
 
-    def _is_ready(self) -> bool:
+    def _begin(self, line: bytes) -> bool:
+        """Whether the process, once ready, confirmed that it begins; else it is gone."""
+        self._ready = self._ready or bool(self._read_line(START_LIMIT_S))
         if not self._ready:
-            with contextlib.suppress(TimeoutError):
-                self._ready = bool(self._read_line(START_LIMIT_S))
-        return self._ready
-
-    def _write(self, line: bytes) -> bool:
-        try:
-            self._stdin.write(line)
-        except BrokenPipeError:
             return False
-        return True
+        self._stdin.write(line)
+        return bool(self._read_line(START_LIMIT_S))
 
     def _read_line(self, limit_s: float) -> bytes:
         """The next line, empty if the process is gone; raises `TimeoutError` after `limit_s` seconds."""
         deadline = time.monotonic() + limit_s
         poll = select.poll()
         poll.register(self._stdout, select.POLLIN)
-        line = b""
-        while not line.endswith(b"\n"):
+        while b"\n" not in self._unread:
             if not poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
                 raise TimeoutError
             received = os.read(self._stdout.fileno(), 65536)
             if not received:
                 return b""
-            line += received
+            self._unread += received
+        line, _, self._unread = self._unread.partition(b"\n")
         return line
 
     def _last_words(self) -> str:

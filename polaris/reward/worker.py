@@ -1,6 +1,7 @@
 """A grading process: answers JSON lines on stdin with JSON lines on stdout until stdin closes.
 
-Started by `polaris.reward.pool` as `python -m polaris.reward.worker SECONDS`; in: {"answer", "ground_truth"}, out: the verdict's fields.
+Started by `polaris.reward.pool` as `python -m polaris.reward.worker SECONDS`; in: {"answer", "ground_truth"};
+out: `ready` once, then per answer `begun` and the verdict's fields.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def main() -> None:
     compare("x+1", "1+x")
     print("ready", file=replies)
     for line in sys.stdin:
+        print("begun", file=replies)
         request = json.loads(line)
         truth = request["ground_truth"]
         # The parent kills sooner; the kernel's default action on SIGALRM ends even an orphan that hangs in C code.

@@ -26,14 +26,13 @@ def preserved_randomness() -> Iterator[None]:
 @contextmanager
 def preserved_process() -> Iterator[None]:
     """Undo what building a vLLM engine does to its process: generators, thread control, variables that children would inherit."""
-    set_num_threads, threads = torch.set_num_threads, torch.get_num_threads()
+    set_num_threads = torch.set_num_threads
     variables = {name: os.environ.get(name) for name in CHANGED_VARIABLES}
     try:
         with preserved_randomness():
             yield
     finally:
         torch.set_num_threads = set_num_threads
-        torch.set_num_threads(threads)
         for name, value in variables.items():
             os.environ.pop(name, None)
             if value is not None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,17 +14,20 @@ from typing import Any
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import vllm.v1.engine.core
-import vllm.v1.sample.sampler
-from vllm import EngineArgs, LLMEngine, SamplingParams
-from vllm.distributed.parallel_state import get_tp_group
-from vllm.inputs import tokens_input
-from vllm.outputs import RequestOutput
-from vllm.sampling_params import RequestOutputKind
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import vllm.v1.engine.core
+    import vllm.v1.sample.sampler
+    from vllm import EngineArgs, LLMEngine, SamplingParams
+    from vllm.distributed.parallel_state import get_tp_group
+    from vllm.inputs import tokens_input
+    from vllm.sampling_params import RequestOutputKind
 
 from polaris.config.schema import ModelConfig, RolloutConfig, require
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
@@ -102,7 +107,13 @@ class VLLMEngine:
         llm = self._ready()
         check_requests([Request(key=(0, 0), prompt_tokens=tuple(tokens), seed=0)], self._max_model_len, self._vocab_size)
         parameters = SamplingParams(
-            temperature=1.0, max_tokens=1, seed=0, prompt_logprobs=0, flat_logprobs=True, detokenize=False, output_kind=RequestOutputKind.FINAL_ONLY
+            temperature=1.0,
+            max_tokens=1,
+            seed=0,
+            prompt_logprobs=0,
+            flat_logprobs=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.FINAL_ONLY,
         )
         llm.add_request("score", tokens_input(list(tokens)), parameters)
         with preserved_randomness():
@@ -163,7 +174,7 @@ class VLLMEngine:
             raise RuntimeError("the rollout engine is closed, asleep or without weights; wake it and load weights first")
         return self._llm
 
-    def _step(self, llm: LLMEngine) -> list[RequestOutput]:
+    def _step(self, llm: LLMEngine) -> list[Any]:
         try:
             return llm.step()
         except Exception as error:
@@ -193,7 +204,7 @@ class VLLMEngine:
             skip_clone=True,
         )
 
-    def _rollout(self, request: Request, output: RequestOutput, sampling: Sampling) -> Rollout:
+    def _rollout(self, request: Request, output: Any, sampling: Sampling) -> Rollout:
         sample = output.outputs[0]
         assert sample.finish_reason in ("stop", "length"), sample.finish_reason
         return Rollout(
@@ -217,7 +228,7 @@ def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max
             "enforce_eager": True,
             "async_scheduling": False,
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": int(os.environ.get("MNBT", max(max_model_len, 4096))),
+            "max_num_batched_tokens": max(max_model_len, 4096),
         }
     )
     launched = dist.is_initialized() and "LOCAL_RANK" in os.environ
@@ -242,16 +253,16 @@ def _patch_vllm() -> None:
     """vLLM would destroy the trainer's process group on close and, on CPU, compile one function with g++ (14 s) on first use."""
     vllm.v1.engine.core.cleanup_dist_env_and_memory = lambda *args, **kwargs: None
     if not torch.cuda.is_available():
-        vllm.v1.sample.sampler.batched_count_greater_than = lambda values, bound: (values >= bound).sum(-1)
+        vllm.v1.sample.sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
 
 
-def _repack_tied_head(model: torch.nn.Module, on_gpu: bool) -> None:
+def _repack_tied_head(model: Any, on_gpu: bool) -> None:
     """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.32)."""
     head, embedding = getattr(model, "lm_head", None), model.model.embed_tokens
     if not on_gpu and head is not None and head is not embedding and head.weight is embedding.weight:
         head.quant_method.process_weights_after_loading(head)
 
 
-def _progress(llm: LLMEngine, finished: dict[str, Rollout], total: int) -> Progress:
+def _progress(llm: Any, finished: dict[str, Rollout], total: int) -> Progress:
     running = sum(request.num_output_tokens for request in llm.engine_core.engine_core.scheduler.running)
     return Progress(finished=len(finished), total=total, tokens=running + sum(len(rollout.tokens) for rollout in finished.values()))

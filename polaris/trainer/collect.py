@@ -80,7 +80,7 @@ def grade(
     rollouts: Sequence[Rollout], prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, grader: GraderPool, world: World
 ) -> list[list[Graded]]:
     """Verdicts of this rank's rollouts, gathered: for every prompt its graded samples, on every rank."""
-    texts = tokenizer.batch_decode([rollout.tokens for rollout in rollouts], skip_special_tokens=True)
+    texts = tokenizer.batch_decode([rollout.tokens.tolist() for rollout in rollouts], skip_special_tokens=True)
     verdicts = grader.grade([(text, prompts[rollout.key[0]].ground_truth) for text, rollout in zip(texts, rollouts, strict=True)])
     mine = [Graded(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
     groups: list[list[Graded]] = [[] for _ in prompts]

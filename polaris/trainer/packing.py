@@ -58,7 +58,7 @@ def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
     Deterministic: ties are broken by index.
     """
     ticket = count()
-    heap = []
+    heap: list[tuple[float, int, list[tuple[float, list[int]]]]] = []
     for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         sets: list[tuple[float, list[int]]] = [(costs[index], [index])] + [(0.0, [])] * (parts - 1)
         heapq.heappush(heap, (-costs[index], next(ticket), sets))

@@ -89,6 +89,7 @@ def rollout_samples(prompts: Sequence[Prompt], groups: Sequence[Sequence[Graded]
             ground_truth=str(prompts[p].ground_truth),
             verdict=graded.verdict.kind,
             reason=graded.verdict.reason,
+            answer=graded.verdict.answer,
             reward=graded.verdict.reward,
             advantage=float(curated.advantages[p, s]),
             finish_reason=graded.rollout.finish_reason,

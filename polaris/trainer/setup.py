@@ -20,6 +20,7 @@ from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.embedded import resolve
+from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import ModelFacts, build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
 from polaris.observe.console import Console
@@ -87,6 +88,8 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
     load_weights(policy.model, checked.model.folder, world.device)
     if config.model.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
+        fuse_modules(policy.model)
     engine = create_engine(
         config.rollout,
         str(checked.model.folder),

@@ -1,0 +1,23 @@
+"""CISPO (MiniMax-M1, 2025): REINFORCE with a clipped, constant importance weight; no token loses its gradient.
+
+The weight is clipped at both bounds whatever the advantage's sign; the paper leaves the lower end open, which is `clip_low = 1`.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, token_ratio
+from polaris.config.schema import AlgorithmConfig
+
+
+def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+    """-clip(r) A log p of each token, with no gradient through the ratio."""
+    low, high = 1 - config.clip_low, 1 + config.clip_high
+    ratio = token_ratio(batch).detach()
+    loss = -ratio.clamp(low, high) * batch.advantage * batch.logprob
+    clip_low = ratio < low
+    return TokenLoss(loss=loss, ratio=ratio, clip_low=clip_low, clip_high=ratio > high, clip_dual=torch.zeros_like(clip_low))
+
+
+CISPO = PolicyLoss(name="cispo", normaliser="tokens", token_loss=token_loss)

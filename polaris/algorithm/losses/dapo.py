@@ -1,0 +1,21 @@
+"""DAPO (Yu et al. 2025): decoupled clip bounds and the mean over all tokens, with the dual clip of Ye et al. 2020."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from polaris.config.schema import AlgorithmConfig
+
+
+def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+    """The clipped surrogate; where the advantage is negative it does not exceed -dual_clip * A, however large the ratio."""
+    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, config)
+    if not config.dual_clip:
+        return surrogate
+    bound = -config.dual_clip * batch.advantage
+    clip_dual = (batch.advantage < 0) & (surrogate.loss > bound)
+    return replace(surrogate, loss=surrogate.loss.where(~clip_dual, bound), clip_dual=clip_dual)
+
+
+DAPO = PolicyLoss(name="dapo", normaliser="tokens", token_loss=token_loss)

@@ -1,0 +1,17 @@
+"""Dr. GRPO (Liu et al. 2025): GRPO's clipped surrogate over a constant, so that long wrong answers are not favoured.
+
+The paper also leaves the group's standard deviation out of the advantage: set `advantage_scale = "none"`. No dual clip.
+"""
+
+from __future__ import annotations
+
+from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from polaris.config.schema import AlgorithmConfig
+
+
+def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+    """The clipped surrogate of each token."""
+    return clipped_surrogate(token_ratio(batch), batch.advantage, config)
+
+
+DR_GRPO = PolicyLoss(name="dr_grpo", normaliser="constant", token_loss=token_loss)

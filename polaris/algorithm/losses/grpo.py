@@ -1,0 +1,20 @@
+"""GRPO (DeepSeekMath, Shao et al. 2024): the clipped surrogate, averaged over each sequence and then over sequences.
+
+The paper's single bound is `clip_low = clip_high`; its KL term against a reference model is left out. No dual clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
+from polaris.config.schema import AlgorithmConfig
+
+
+def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+    """Each token's share of its sequence's mean clipped surrogate."""
+    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, config)
+    return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
+
+
+GRPO = PolicyLoss(name="grpo", normaliser="sequences", token_loss=token_loss)

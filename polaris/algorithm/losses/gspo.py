@@ -1,0 +1,24 @@
+"""GSPO (Zheng et al. 2025): one ratio per sequence, the geometric mean of its token ratios, clipped as a whole.
+
+It differs from 1 far less than a token's ratio does: the paper clips at 3e-4 and 4e-4. No dual clip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from polaris.algorithm.losses.base import LOG_RATIO_LIMIT, LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share
+from polaris.config.schema import AlgorithmConfig
+
+
+def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+    """Each token's share of its sequence's mean, in the paper's GSPO-token form: value of the sequence, gradient of the token."""
+    log_ratio = (batch.logprob - batch.old_logprob).detach()
+    mean = log_ratio.new_zeros(len(batch.sequence_lengths)).index_add(0, batch.sequence, sequence_mean_share(batch, log_ratio))
+    sequence_ratio = mean.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[batch.sequence]
+    ratio = sequence_ratio * (batch.logprob - batch.logprob.detach()).exp()
+    surrogate = clipped_surrogate(ratio, batch.advantage, config)
+    return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
+
+
+GSPO = PolicyLoss(name="gspo", normaliser="sequences", token_loss=token_loss)

@@ -1,0 +1,75 @@
+"""Means and maxima over packs and ranks, summed exactly: totals and counts travel, not means."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+MEANS = (
+    "policy/clip_low",
+    "policy/clip_high",
+    "policy/clip_dual",
+    "policy/entropy",
+    "mismatch/kl_k1",
+    "mismatch/kl_k3",
+    "mismatch/logprob_gap_mean",
+    "mismatch/masked_fraction",
+    "mismatch/truncated_fraction",
+    "mismatch/nonfinite_fraction",
+)
+MAXIMA = ("policy/ratio_max", "mismatch/logprob_gap_max")
+
+
+class Statistics:
+    """Accumulates `MEANS` and `MAXIMA`. The names are fixed, so a rank that saw no pack joins the collectives all the same.
+
+    Values may be tensors on any device; they are not read before `compute` or `all_reduce`.
+    """
+
+    def __init__(self) -> None:
+        self._sums = {name: torch.zeros(2, dtype=torch.float64) for name in MEANS}
+        self._maxima = {name: torch.tensor(-math.inf, dtype=torch.float64) for name in MAXIMA}
+
+    def add_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
+        """Add `count` values that sum to `total`."""
+        self._add(name, torch.stack([_double(total), _double(count).to(_double(total).device)]))
+
+    def add_max(self, name: str, value: Tensor | float) -> None:
+        """Add one value; NaN wins over every number."""
+        added = _double(value)
+        self._maxima[name] = torch.maximum(self._maxima[name].to(added.device), added)
+
+    def merge(self, other: Statistics) -> None:
+        """Add everything that `other` has seen."""
+        for name, sums in other._sums.items():
+            self._add(name, sums)
+        for name, value in other._maxima.items():
+            self.add_max(name, value)
+
+    def all_reduce(self, device: torch.device) -> None:
+        """Merge over all ranks in one SUM and one MAX collective on `device`; nothing if torch.distributed is not in use."""
+        if not dist.is_initialized():
+            return
+        sums = torch.stack([self._sums[name].to(device) for name in MEANS])
+        maxima = torch.stack([self._maxima[name].to(device) for name in MAXIMA])
+        dist.all_reduce(sums, op=dist.ReduceOp.SUM)
+        dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+        self._sums = dict(zip(MEANS, sums, strict=True))
+        self._maxima = dict(zip(MAXIMA, maxima, strict=True))
+
+    def compute(self) -> dict[str, float]:
+        """Means and maxima by name; names to which nothing was added are left out."""
+        sums = {name: value.tolist() for name, value in self._sums.items()}
+        maxima = {name: value.item() for name, value in self._maxima.items()}
+        means = {name: total / count for name, (total, count) in sums.items() if count}
+        return means | {name: value for name, value in maxima.items() if value != -math.inf}
+
+    def _add(self, name: str, sums: Tensor) -> None:
+        self._sums[name] = self._sums[name].to(sums.device) + sums
+
+
+def _double(value: Tensor | float) -> Tensor:
+    return torch.as_tensor(value, dtype=torch.float64).detach()

@@ -1,0 +1,141 @@
+"""One `generate` call of the transformers engine: sequences join, decode together, and leave as they end."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+from transformers import DynamicCache, PreTrainedModel
+
+from polaris.rollout.sampling import draw, uniforms
+from polaris.rollout.slots import KVSlots
+from polaris.rollout.types import Request, Sampling
+
+PREFILL_TOKENS = 8192
+
+
+@dataclass(slots=True)
+class Rows:
+    """The running sequences; row i uses KV slot i. Tensors [n], but `uniform` is [n, max_tokens]."""
+
+    request: torch.Tensor
+    """Index of the request."""
+    token: torch.Tensor
+    """Last token; its keys and values are not in the slot yet."""
+    length: torch.Tensor
+    """Positions in the slot."""
+    count: torch.Tensor
+    """Tokens sampled so far."""
+    limit: torch.Tensor
+    """Tokens after which the response is cut."""
+    uniform: torch.Tensor
+    """The randomness of each token to come."""
+
+    def pick(self, rows: torch.Tensor) -> Rows:
+        return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+    def extend(self, other: Rows) -> Rows:
+        return Rows(*(torch.cat([getattr(self, field.name), getattr(other, field.name)]) for field in fields(self)))
+
+
+class Decoding:
+    """Draws all requests with at most `slots.count` sequences at a time.
+
+    Prompts that are equal are prefilled once per admission; the last prompt token of each sequence is its first decoding step.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, slots: KVSlots, requests: Sequence[Request], sampling: Sampling, stops: Sequence[int], max_length: int
+    ) -> None:
+        self._model, self._slots, self._requests, self._sampling = model, slots, requests, sampling
+        self._device = model.device
+        self._max_length = max_length
+        self._is_stop = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=self._device)
+        self._is_stop[list(stops)] = True
+        self._waiting = deque(range(len(requests)))
+        self._rows = self._new_rows([])
+        self._history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+        self.finished = self.tokens = 0
+
+    @property
+    def done(self) -> bool:
+        return self.finished == len(self._requests)
+
+    def step(self) -> None:
+        """Admit what fits, then sample one token for every running sequence."""
+        free = self._slots.count - len(self._rows.token)
+        if self._waiting and (free == self._slots.count or 4 * free >= self._slots.count):
+            self._admit([self._waiting.popleft() for _ in range(min(free, len(self._waiting)))])
+        rows = self._rows
+        mask = self._slots.begin_step(rows.length)
+        logits = self._model(
+            input_ids=rows.token[:, None],
+            position_ids=rows.length[:, None],
+            attention_mask=mask,
+            past_key_values=self._slots,
+            use_cache=True,
+        ).logits[:, -1]
+        uniform = rows.uniform.gather(1, rows.count[:, None])[:, 0]
+        rows.token, logprobs = draw(logits, uniform, self._sampling)
+        self._history.append((rows.request, rows.token, logprobs))
+        self.tokens += len(rows.token)
+        rows.length, rows.count = rows.length + 1, rows.count + 1
+        self._retire(self._is_stop[rows.token] | (rows.count >= rows.limit))
+
+    def results(self) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        """Tokens int32, log-probs float32 and whether a stop token came, in the order of the requests."""
+        request, token, logprob = (torch.cat(column) for column in zip(*self._history, strict=True))
+        order = request.argsort(stable=True)
+        stopped = self._is_stop[token][order].cpu().numpy()
+        tokens, logprobs = token[order].int().cpu().numpy(), logprob[order].cpu().numpy()
+        ends = request.bincount(minlength=len(self._requests)).cumsum(0).tolist()
+        starts = [0, *ends[:-1]]
+        return [(tokens[a:b], logprobs[a:b], bool(stopped[b - 1])) for a, b in zip(starts, ends, strict=True)]
+
+    def _admit(self, indices: list[int]) -> None:
+        first = len(self._rows.token)
+        prompts = {self._requests[index].prompt_tokens: None for index in indices}
+        position = {prompt: i for i, prompt in enumerate(prompts)}
+        sources = torch.tensor([position[self._requests[index].prompt_tokens] for index in indices], device=self._device)
+        self._prefill(list(prompts), first, sources)
+        self._rows = self._rows.extend(self._new_rows(indices))
+
+    def _prefill(self, prompts: list[tuple[int, ...]], first: int, sources: torch.Tensor) -> None:
+        """Run all prompts but their last token, right-padded, and copy prompt `sources[i]` into slot first + i."""
+        width = max(len(prompt) for prompt in prompts) - 1
+        if width == 0:
+            return
+        padded = torch.tensor([(*prompt[:-1], *[0] * (width - len(prompt) + 1)) for prompt in prompts], device=self._device)
+        size = max(1, PREFILL_TOKENS // width)
+        for start in range(0, len(prompts), size):
+            cache = DynamicCache()
+            self._model.base_model(input_ids=padded[start : start + size], past_key_values=cache, use_cache=True)
+            chosen = ((sources >= start) & (sources < start + size)).nonzero()[:, 0]
+            self._slots.fill(first + chosen, cache, sources[chosen] - start)
+
+    def _new_rows(self, indices: list[int]) -> Rows:
+        chosen = [self._requests[index] for index in indices]
+        limits = [min(self._sampling.max_tokens, self._max_length - len(request.prompt_tokens)) for request in chosen]
+        columns = (indices, [r.prompt_tokens[-1] for r in chosen], [len(r.prompt_tokens) - 1 for r in chosen], [0] * len(chosen), limits)
+        uniform = np.zeros((len(chosen), self._sampling.max_tokens))
+        for row, request, limit in zip(uniform, chosen, limits, strict=True):
+            row[:limit] = uniforms(request.seed, limit)
+        integers = (torch.tensor(column, dtype=torch.int64, device=self._device) for column in columns)
+        return Rows(*integers, torch.from_numpy(uniform).to(self._device))
+
+    def _retire(self, ended: torch.Tensor) -> None:
+        """Drop ended rows; the last running rows move into the slots that became free."""
+        gone = int(ended.sum())
+        if not gone:
+            return
+        self.finished += gone
+        kept = len(ended) - gone
+        holes = ended[:kept].nonzero()[:, 0]
+        movers = (~ended[kept:]).nonzero()[:, 0] + kept
+        order = torch.arange(kept, device=self._device)
+        order[holes] = movers
+        self._slots.move(movers, holes)
+        self._rows = self._rows.pick(order)

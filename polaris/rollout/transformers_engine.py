@@ -1,0 +1,124 @@
+"""Rollouts by the transformers model itself, for machines without vLLM."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from polaris.config.schema import ModelConfig, RolloutConfig, require
+from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
+from polaris.rollout.decoding import Decoding
+from polaris.rollout.slots import ATTENTION, KVSlots
+from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
+
+PROGRESS_INTERVAL_S = 0.1
+
+
+class TransformersEngine:
+    """A replica of the model on this rank's device. A sample's tokens depend on its seed only, up to float noise of the batch."""
+
+    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int) -> None:
+        self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        dtype = getattr(torch, model.dtype)
+        replica = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, attn_implementation=ATTENTION).to(self._device).eval()
+        kinds = set(getattr(replica.config, "layer_types", None) or ["full_attention"])
+        require(
+            kinds == {"full_attention"},
+            f'{model_path} has layers of kind {sorted(kinds)}; the transformers engine runs full attention only, use rollout.engine = "vllm"',
+        )
+        self._model: PreTrainedModel | None = replica.requires_grad_(False)
+        self._slots: KVSlots | None = None
+        self._stops = stop_tokens(model_path)
+        self._max_concurrent = rollout.max_concurrent
+        self._max_model_len = max_model_len
+        self._version = 0
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        requests: Sequence[Request],
+        sampling: Sampling,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> list[Rollout]:
+        """See `Engine.generate`. A response ends early, as "length", where prompt and response reach `max_model_len`.
+
+        Raises:
+            ValueError: a prompt does not fit; nothing has run.
+            GenerationInterrupted: `should_stop` returned true.
+        """
+        model = self._ready()
+        check_requests(requests, self._max_model_len, model.config.vocab_size)
+        if self._slots is None:
+            self._slots = KVSlots(model.config, self._max_concurrent, model.dtype, self._device)
+        decoding = Decoding(model, self._slots, requests, sampling, self._stops, self._max_model_len)
+        reported = time.monotonic()
+        while not decoding.done:
+            if should_stop():
+                raise GenerationInterrupted
+            decoding.step()
+            if time.monotonic() - reported >= PROGRESS_INTERVAL_S or decoding.done:
+                reported = time.monotonic()
+                on_progress(Progress(finished=decoding.finished, total=len(requests), tokens=decoding.tokens))
+        return [
+            Rollout(
+                key=request.key,
+                prompt_tokens=request.prompt_tokens,
+                tokens=tokens,
+                logprobs=logprobs,
+                finish_reason="stop" if stopped else "length",
+                version=self._version,
+                temperature=sampling.temperature,
+                seed=request.seed,
+            )
+            for request, (tokens, logprobs, stopped) in zip(requests, decoding.results(), strict=True)
+        ]
+
+    @torch.inference_mode()
+    def score(self, tokens: Sequence[int]) -> np.ndarray:
+        """See `Engine.score`."""
+        ids = torch.tensor([list(tokens)], device=self._device)
+        logprobs = self._ready()(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
+        return logprobs.gather(-1, ids[0, 1:, None])[:, 0].cpu().numpy()
+
+    @torch.no_grad()
+    def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """See `Engine.load_weights`. Any float dtype.
+
+        Raises:
+            RuntimeError: names or shapes are not those of the model; the engine is closed, since its weights are then a mixture.
+        """
+        parameters = dict(self._ready().named_parameters())
+        try:
+            for name, tensor in complete(weights, {name: parameter.shape for name, parameter in parameters.items()}):
+                parameters[name].copy_(tensor)
+        except BaseException:
+            self.close()
+            raise
+        self._version = version
+
+    def sleep(self) -> None:
+        """Free the KV cache and, on CUDA, move the weights to host memory."""
+        self._slots = None
+        self._ready().to("cpu")
+
+    def wake(self) -> None:
+        self._ready().to(self._device)
+
+    def close(self) -> None:
+        self._model = self._slots = None
+
+    def _ready(self) -> PreTrainedModel:
+        if self._model is None:
+            raise RuntimeError("the rollout engine is closed")
+        return self._model

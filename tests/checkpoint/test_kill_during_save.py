@@ -1,0 +1,97 @@
+"""SIGKILL at random moments of a save; the newest complete checkpoint must load and be whole."""
+
+import multiprocessing
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+KILLS = 20
+
+
+def open_policy(folder):
+    from polaris.config.schema import OptimizerConfig
+    from polaris.distributed import mesh
+    from polaris.distributed.fsdp import shard
+    from polaris.model.load import build_model, load_weights
+    from polaris.model.policy import Policy
+    from polaris.trainer.optimizer import build_optimizer
+
+    os.environ.pop("RANK", None)
+    torch.set_num_threads(1)
+    world = mesh.start()
+    policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
+    load_weights(policy.model, folder, world.device)
+    return world, policy, build_optimizer(policy, OptimizerConfig())
+
+
+def fill(policy, optimizer, step):
+    """Weights, and one optimizer step's moments, that tell the step they belong to."""
+    for parameter in policy.parameters():
+        torch.nn.init.constant_(parameter, float(step))
+        parameter.grad = torch.full_like(parameter, float(step))
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+        group["weight_decay"] = 0.0
+    optimizer.step()
+
+
+def save_for_ever(folder, checkpoints):
+    from polaris.checkpoint import layout
+    from polaris.checkpoint.save import save
+    from polaris.checkpoint.state import TrainState
+
+    world, policy, optimizer = open_policy(folder)
+    step = max(layout.complete_steps(checkpoints), default=0)
+    while True:
+        step += 1
+        fill(policy, optimizer, step)
+        state = TrainState(step=step, version=step, sampler={"epoch": 0, "cursor": step}, nonfinite_streak=0)
+        save(checkpoints, state, policy, optimizer, world, keep=2)
+
+
+def load_newest(folder, checkpoints, answer):
+    from polaris.checkpoint import layout
+    from polaris.checkpoint.load import load
+
+    world, policy, optimizer = open_policy(folder)
+    steps = layout.complete_steps(checkpoints)
+    state = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world)
+    whole = all(bool((p.full_tensor() == state.step).all()) for p in policy.parameters())
+    answer.put((steps[-1], state.step, state.sampler["cursor"], whole, len(optimizer.state_dict()["state"])))
+
+
+@pytest.mark.slow
+def test_a_complete_checkpoint_always_loads(tmp_path):
+    folder = tmp_path / "model"
+    Qwen3ForCausalLM(
+        Qwen3Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, head_dim=16)
+    ).save_pretrained(folder)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load"])
+    moments, interrupted = random.Random(0), 0
+    checkpoints = Path(tmp_path / "checkpoints")
+    for _ in range(KILLS):
+        saver = context.Process(target=save_for_ever, args=(folder, checkpoints))
+        saver.start()
+        before = set(checkpoints.glob("*")) if checkpoints.exists() else set()
+        while not checkpoints.exists() or set(checkpoints.glob("*")) <= before:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0.1, 0.6))
+        os.kill(saver.pid, signal.SIGKILL)
+        saver.join()
+        interrupted += any(path.name.endswith(".writing") for path in checkpoints.glob("*"))
+        answer = context.Queue()
+        loader = context.Process(target=load_newest, args=(folder, checkpoints, answer))
+        loader.start()
+        newest, step, cursor, whole, moments_kept = answer.get(timeout=60)
+        loader.join()
+        assert newest == step == cursor
+        assert whole
+        assert moments_kept
+    assert interrupted >= KILLS // 4, "too few kills fell into a save for the test to mean anything"

@@ -1,0 +1,144 @@
+import os
+import random
+import re
+import subprocess
+import sys
+from itertools import islice, pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+import polaris.embedded
+from polaris.embedded import build as build_module
+from polaris.embedded import task
+from polaris.embedded.build import build
+from polaris.embedded.tokenizer import build_tokenizer
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("embedded"), steps=5)
+
+
+def expression(problem):
+    return re.fullmatch(r"Compute (\d+(?:[+-]\d)+)\.", problem.text).group(1)
+
+
+def test_answers_and_every_line_of_work_agree_with_python():
+    train, test = task.problem_sets()
+    assert len(train) == 4096
+    assert len(test) == 256
+    for problem in train + test:
+        value = eval(expression(problem))
+        assert problem.answer == str(value)
+        for stride in (1, 2, 3):
+            work = re.fullmatch(r"<think>(.*)</think>\\boxed\{(\d+)\}", task.solution(problem, stride))
+            assert work.group(2) == str(value)
+            totals = work.group(1).split("=")
+            for before, after in pairwise(totals):
+                assert eval(before) == int(re.match(r"\d+", after).group())
+
+
+def test_problem_sets_are_disjoint_distinct_and_reproducible():
+    train, test = task.problem_sets()
+    assert len({p.text for p in train + test}) == len(train) + len(test)
+    assert (train, test) == task.problem_sets()
+    assert {len(p.changes) for p in test} == set(range(1, 11))
+
+
+def test_demonstrations_never_show_a_held_out_problem():
+    _, test = task.problem_sets()
+    held_out = frozenset(test)
+    assert any(problem in held_out for problem, _ in islice(task.demonstrations(0, frozenset()), 20000))
+    assert not any(problem in held_out for problem, _ in islice(task.demonstrations(0, held_out), 20000))
+
+
+def test_demonstrations_are_mostly_right_and_sometimes_hasty_or_wrong():
+    pairs = list(islice(task.demonstrations(1, frozenset()), 5000))
+    right = sum(response.endswith(f"\\boxed{{{problem.answer}}}") for problem, response in pairs) / len(pairs)
+    careful = sum(response.count("=") == len(problem.changes) for problem, response in pairs) / len(pairs)
+    assert 0.8 < right < 0.95
+    assert 0.6 < careful < 0.75
+
+
+def test_tokenizer_keeps_any_text_and_shows_the_thinking_tags():
+    tokenizer = build_tokenizer()
+    train, _ = task.problem_sets()
+    rng = random.Random(0)
+    texts = [p.text for p in train[:500]] + [task.solution(p) for p in train[:500]]
+    texts += ["".join(chr(rng.randrange(1, 0xD800)) for _ in range(40)) for _ in range(200)] + ["a  b \n <think>\t</think> 'x' ,y .z"]
+    for text in texts:
+        assert tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True) == text
+
+
+def test_saved_tokenizer_equals_the_built_one_and_renders_the_chat(built):
+    tokenizer = AutoTokenizer.from_pretrained(built / "model")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Compute 1+2."}]
+    text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
+    assert text == "<|system|>Be brief.<|end|><|user|>Compute 1+2.<|end|><|assistant|>"
+    tokens = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    assert tokens == tokenizer.encode(text) == build_tokenizer().encode(text)
+    assert tokenizer.decode(tokens, skip_special_tokens=True) == "Be brief.Compute 1+2."
+    assert not tokenizer.apply_chat_template(messages, tokenize=False).endswith("<|assistant|>")
+
+
+def test_checkpoint_loads_with_auto_classes_and_stops_at_the_end_token(built):
+    model = AutoModelForCausalLM.from_pretrained(built / "model", dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(built / "model")
+    assert model.config.model_type == "qwen3"
+    assert model.config.tie_word_embeddings
+    assert model.config.max_position_embeddings >= 512
+    assert model.generation_config.eos_token_id == tokenizer.eos_token_id
+    assert len(tokenizer) <= model.config.vocab_size
+    assert 0.5e6 < sum(p.numel() for p in model.parameters()) < 1.2e6
+
+
+def test_warm_up_gives_the_same_bits_and_leaves_the_random_state_and_threads(built, tmp_path):
+    torch.manual_seed(3)
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    again = build(tmp_path, steps=5)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
+    first, second = (load_file(folder / "model" / "model.safetensors") for folder in (built, again))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_second_build_reuses_the_first_and_another_recipe_does_not(built, monkeypatch):
+    def refuse(*_):
+        raise AssertionError("rebuilt")
+
+    monkeypatch.setattr(build_module, "_write", refuse)
+    assert build(built.parent, steps=5) == built
+    with pytest.raises(AssertionError, match="rebuilt"):
+        build(built.parent, steps=6)
+
+
+def test_a_killed_build_leaves_nothing_that_counts_as_built(tmp_path):
+    script = (
+        "import os, sys; from pathlib import Path; from polaris.embedded import build, warmup;"
+        "warmup.train = lambda *a: os.kill(os.getpid(), 9); build.build(Path(sys.argv[1]), steps=2)"
+    )
+    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert killed.returncode == -9
+    assert {path.suffix for path in tmp_path.iterdir()} == {".partial", ".lock"}
+    folder = build(tmp_path, steps=2)
+    assert {path.name for path in folder.iterdir()} == {"model", "train.jsonl", "test.jsonl"}
+    assert {path.suffix for path in tmp_path.iterdir()} <= {"", ".lock"}
+
+
+def test_resolve_maps_the_three_names_and_nothing_else(built, monkeypatch):
+    monkeypatch.setattr(build_module, "build", lambda: built)
+    for name in ("model", "train", "test"):
+        assert Path(polaris.embedded.resolve(f"embedded:{name}")).exists()
+    assert polaris.embedded.resolve("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
+    with pytest.raises(ValueError, match="embedded:model, embedded:train, embedded:test"):
+        polaris.embedded.resolve("embedded:tset")
+
+
+def test_importing_the_package_does_not_import_torch():
+    script = "import sys, polaris.embedded; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

@@ -1,0 +1,137 @@
+import json
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from polaris.observe.assets import SCRIPT
+from polaris.observe.curves import Curve, area_chart, line_chart, running_mean, ticks
+from polaris.observe.metrics import MetricsFile
+from polaris.observe.report import summary, write_report
+
+HOSTILE = (
+    "<script>document.title='pwned'</script>",
+    "</textarea></pre></script><img src=x onerror=\"document.title='pwned'\">",
+    '" onmouseover="document.title=\'pwned\'" x="',
+    "' autofocus onfocus='document.title=1",
+    "<svg onload=document.title='pwned'><details open ontoggle=document.title='pwned'>",
+    "<base href=//evil><meta http-equiv=refresh content=0;url=//evil>\ud800\x00",
+)
+
+
+class Page(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: dict[str, list[str]] = {}
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.text.setdefault(self.tags[-1][0] if self.tags else "", []).append(data)
+
+
+def make_run(folder, texts=("plain",)):
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps({"name": texts[0], "model": {"path": texts[-1]}, "data": {"path": texts[0]}}))
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    metrics.append({"step": 0, "eval/accuracy": 0.2})
+    for step in range(1, 61):
+        evaluation = {"eval/accuracy": 0.2 + step / 200} if step % 20 == 0 else {}
+        norm = float("nan") if step == 30 else 0.1
+        metrics.append({"step": step, "reward/mean": step / 60, "optimizer/grad_norm": norm, "seconds/step": 60.0, **evaluation})
+    names = ("prompt", "response", "ground_truth", "verdict", "reason", "finish_reason", "answer", "reward", "step", "length")
+    rows = [json.dumps(dict.fromkeys(names, text)) for text in texts]
+    (folder / "rollouts").mkdir()
+    (folder / "rollouts" / "step-000001.jsonl").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+def test_nothing_from_a_rollout_becomes_markup(tmp_path):
+    text = write_report(make_run(tmp_path / "run", HOSTILE)).read_text()
+    page = Page(text)
+    tags = [tag for tag, _ in page.tags]
+    assert tags.count("script") == 1
+    assert "".join(page.text["script"]).startswith(SCRIPT)
+    assert not {"img", "base", "iframe", "textarea", "link", "form"} & set(tags)
+    assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name in ("src", "href", "style")]
+    policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
+    assert policy.startswith("default-src 'none'")
+    assert "unsafe" not in policy
+    assert sum("http-equiv" in attributes for _, attributes in page.tags) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_a_browser_runs_our_script_and_no_other(tmp_path):
+    path = write_report(make_run(tmp_path / "run", HOSTILE))
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    flags += ["--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000"]
+    probe = 'document.querySelectorAll("button")[1].click();'
+    dump = subprocess.run(["chromium", *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
+    assert "<title>pwned" not in dump.stdout
+    assert probe not in dump.stdout
+    assert "- Polaris</title>" in dump.stdout
+
+
+def test_summary(tmp_path):
+    assert summary(make_run(tmp_path / "run")) == {
+        "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "best_step": 60, "steps": 60, "minutes": 60.0,
+    }  # fmt: skip
+
+
+def test_the_picture_shows_something(tmp_path):
+    run = make_run(tmp_path / "run", ("a $broken$ {name} \\frac",))
+    write_report(run)
+    with Image.open(run / "report.png") as image:
+        image.verify()
+    with Image.open(run / "report.png") as image:
+        assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 100
+
+
+@pytest.mark.parametrize(
+    "records", [None, "", '{"step": 0, "eval/acc', '{"step": 1, "reward/mean": null}\n', '{"step": 0, "eval/accuracy": 0.5}\n']
+)
+def test_a_run_with_parts_missing_has_a_report_that_says_so(tmp_path, records):
+    if records is not None:
+        (tmp_path / "metrics.jsonl").write_text(records)
+    text = write_report(tmp_path).read_text()
+    assert "no readable config.json" in text
+    assert "No rollouts were kept" in text
+    assert ("No step has been recorded" in text) == (
+        records in (None, "") or (records.startswith('{"step": 0, "eval/acc') and records[-1] != "\n")
+    )
+    assert "training reward" in text
+    assert (tmp_path / "report.png").stat().st_size > 1000
+
+
+def test_no_folder_is_an_error_with_a_remedy(tmp_path):
+    with pytest.raises(ValueError, match="no run folder"):
+        write_report(tmp_path / "nothing")
+
+
+def test_curves_break_where_a_value_was_not_finite():
+    svg = line_chart([Curve("x", [(1, 1.0), (2, 2.0), (3, None), (4, 1.0), (5, 2.0)])])
+    path = svg.split('d="')[1].split('"')[0]
+    assert path.count("M") == 2
+    assert "nan" not in svg
+
+
+@pytest.mark.parametrize("value", [0.0, -3.0, 1e-9, 7.5e8])
+def test_one_constant_point_can_be_drawn(value):
+    for svg in (line_chart([Curve("x", [(4, value)])]), area_chart([Curve("x", [(4, value)])])):
+        assert "nan" not in svg
+        assert "inf" not in svg
+
+
+def test_running_mean_looks_back_only():
+    assert running_mean([(1, 1.0), (2, None), (3, 3.0), (4, 8.0)], 2) == [(1, 1.0), (3, 2.0), (4, 5.5)]
+
+
+def test_ticks_are_round():
+    assert ticks(0.0, 1.0, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    assert ticks(4321.0, 7900.0, 4) == [5000, 6000, 7000]

@@ -1,0 +1,134 @@
+"""The grading processes: order, deadlines, crashes, start-up."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from polaris.reward.pool import GraderPool
+
+# Integer and nested powers that Math-Verify evaluates for minutes, part of it inside C code.
+HANG = ("\\boxed{\\binom{10^8}{5\\cdot 10^7}}", "\\frac{1}{2}")
+TOWER = ("\\boxed{9^{9^{9^9}}}", "\\frac{1}{2}")
+ALGEBRA = ("\\boxed{1+x}", "x+1")
+
+
+@pytest.fixture
+def pool():
+    with GraderPool(workers=2, timeout_s=3.0, require_thinking=False) as pool:
+        yield pool
+
+
+def process_ids(pool):
+    return [worker._process.pid for worker in list(pool._workers)]
+
+
+def test_order_is_kept_over_mixed_items(pool):
+    items, expected = [], []
+    for i in range(50):
+        items += [(f"\\boxed{{{i}}}", i), (f"\\boxed{{{i}+x}}", f"x+{i}"), (f"\\boxed{{x+{i}}}", f"y+{i}"), (f"{i}", i)]
+        expected += ["correct", "correct", "wrong", "no_answer"]
+    verdicts = pool.grade(items)
+    assert [verdict.kind for verdict in verdicts] == expected
+    assert [verdict.answer for verdict in verdicts[1::4]] == [f"{i}+x" for i in range(50)]
+    assert pool.num_killed == 0
+
+
+def test_hanging_answer_is_killed_and_later_answers_are_still_right(pool):
+    assert pool.grade([ALGEBRA])[0].kind == "correct"
+    before = set(process_ids(pool))
+    start = time.monotonic()
+    verdicts = pool.grade([HANG, ALGEBRA, TOWER, ALGEBRA, HANG])
+    assert time.monotonic() - start < 30
+    assert [verdict.kind for verdict in verdicts] == ["ungradable", "correct", "ungradable", "correct", "ungradable"]
+    assert {verdict.reason for verdict in verdicts[::2]} == {"timeout"}
+    assert pool.num_killed == 3
+    assert not before & set(process_ids(pool))
+    assert [verdict.kind for verdict in pool.grade([ALGEBRA] * 6)] == ["correct"] * 6
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in before)
+
+
+def test_killed_idle_workers_are_replaced_without_a_wrong_verdict(pool):
+    assert pool.grade([ALGEBRA] * 4)[0].kind == "correct"
+    for pid in process_ids(pool):
+        os.kill(pid, signal.SIGKILL)
+    assert [verdict.kind for verdict in pool.grade([ALGEBRA] * 4)] == ["correct"] * 4
+    assert pool.num_killed == 0
+
+
+def test_worker_killed_at_work_is_a_crash_and_is_replaced():
+    with GraderPool(workers=1, timeout_s=60.0, require_thinking=False) as pool:
+        assert pool.grade([ALGEBRA])[0].kind == "correct"
+        killer = threading.Timer(1.0, os.kill, (process_ids(pool)[0], signal.SIGKILL))
+        killer.start()
+        verdicts = pool.grade([HANG, ALGEBRA])
+        assert [(verdict.kind, verdict.reason) for verdict in verdicts] == [("ungradable", "crashed"), ("correct", "equal by algebra")]
+        assert pool.num_killed == 0
+
+
+def test_several_threads_share_a_pool(pool):
+    results = {}
+    threads = [threading.Thread(target=lambda i=i: results.update({i: pool.grade([ALGEBRA] * 5)})) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert [verdict.kind for i in range(4) for verdict in results[i]] == ["correct"] * 20
+
+
+def test_cheap_answers_need_no_worker(pool):
+    for pid in process_ids(pool):
+        os.kill(pid, signal.SIGSTOP)
+    start = time.monotonic()
+    kinds = [verdict.kind for verdict in pool.grade([("\\boxed{1}", 1), ("\\boxed{2}", 1), ("none", 1), ("\\boxed{x y}", "x y")])]
+    assert kinds == ["correct", "wrong", "no_answer", "correct"]
+    assert time.monotonic() - start < 1
+
+
+def test_worker_that_cannot_start_is_an_error_with_its_last_words(monkeypatch, tmp_path):
+    (tmp_path / "math_verify.py").write_text("raise ImportError('math-verify is broken here')", encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with (
+        GraderPool(workers=1, timeout_s=2.0, require_thinking=False) as pool,
+        pytest.raises(RuntimeError, match=r"cannot start[\s\S]*math-verify is broken here"),
+    ):
+        pool.grade([ALGEBRA])
+
+
+def test_workers_see_no_secrets_and_no_terminal(pool, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "secret")
+    with GraderPool(workers=1, timeout_s=2.0, require_thinking=False) as other:
+        assert other.grade([ALGEBRA])[0].kind == "correct"
+        pid = process_ids(other)[0]
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+        assert b"HF_TOKEN" not in environment
+        assert b"OMP_NUM_THREADS=1" in environment
+        assert os.getsid(pid) == pid != os.getsid(0)
+
+
+@pytest.mark.parametrize("request_line", [b"", b'{"answer": "\\\\binom{10^8}{5\\\\cdot 10^7}", "ground_truth": "1/2"}\n'])
+def test_orphaned_worker_ends_by_itself(request_line):
+    command = [sys.executable, "-m", "polaris.reward.worker", "2"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as worker:
+        assert worker.stdout.readline() == b"ready\n"
+        worker.stdin.write(request_line)
+        worker.stdin.close()
+        assert worker.wait(timeout=20) == (-signal.SIGALRM if request_line else 0)
+
+
+def test_zero_workers_means_a_share_of_the_cores():
+    with GraderPool(workers=0, timeout_s=2.0, require_thinking=False) as pool:
+        assert len(pool._workers) == min(16, max(1, len(os.sched_getaffinity(0)) // 2))
+
+
+def test_close_leaves_no_process_behind():
+    pool = GraderPool(workers=2, timeout_s=2.0, require_thinking=False)
+    pool.grade([ALGEBRA] * 2)
+    pids = process_ids(pool)
+    pool.close()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
