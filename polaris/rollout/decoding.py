@@ -123,8 +123,8 @@ class Decoding:
         uniform = np.zeros((len(chosen), self._sampling.max_tokens))
         for row, request, limit in zip(uniform, chosen, limits, strict=True):
             row[:limit] = uniforms(request.seed, limit)
-        integers = (torch.tensor(column, dtype=torch.int64, device=self._device) for column in columns)
-        return Rows(*integers, torch.from_numpy(uniform).to(self._device))
+        request, token, length, count, limit = (torch.tensor(column, dtype=torch.int64, device=self._device) for column in columns)
+        return Rows(request, token, length, count, limit, torch.from_numpy(uniform).to(self._device))
 
     def _retire(self, ended: torch.Tensor) -> None:
         """Drop ended rows; the last running rows move into the slots that became free."""

@@ -14,7 +14,7 @@ def uniforms(seed: int, count: int) -> np.ndarray:
 
 
 def truncate(logits: torch.Tensor, top_k: int, top_p: float) -> torch.Tensor:
-    """Logits [n, V] with -inf outside the `top_k` largest and then outside the smallest set of probability `top_p` (Holtzman et al. 2020)."""
+    """Logits [n, V] with -inf outside the `top_k` largest, then outside the nucleus of probability `top_p` (Holtzman et al. 2020)."""
     if top_k < 1 and top_p >= 1:
         return logits
     values, order = logits.sort(dim=-1, descending=True)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from transformers import AttentionInterface, Cache, DynamicCache, PretrainedConfig
+from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
 ATTENTION = "polaris_slots"
@@ -34,12 +35,14 @@ class KVSlots(Cache):
         hidden = torch.arange(self._width, device=lengths.device) > lengths[:, None]
         return self._store.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
 
-    def update(self, key: torch.Tensor, value: torch.Tensor, layer: int, *args: Any, **kwargs: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """Called by the model's attention: append key and value [n, KV heads, 1, head size], return all of them [n, KV heads, width, head size]."""
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Called by the model's attention: append [n, KV heads, 1, head size], return all [n, KV heads, width, head size]."""
         count = len(self._columns)
-        rows, (keys, values) = self._rows[:count], self._store[:, layer]
-        keys[rows, :, self._columns] = key[:, :, 0]
-        values[rows, :, self._columns] = value[:, :, 0]
+        rows, (keys, values) = self._rows[:count], self._store[:, layer_idx]
+        keys[rows, :, self._columns] = key_states[:, :, 0]
+        values[rows, :, self._columns] = value_states[:, :, 0]
         return keys[:count, :, : self._width], values[:count, :, : self._width]
 
     def fill(self, slots: torch.Tensor, prefix: DynamicCache, sources: torch.Tensor) -> None:
@@ -47,8 +50,9 @@ class KVSlots(Cache):
         length = prefix.get_seq_length()
         self._reserve(length)
         for layer, entry in enumerate(prefix.layers):
-            self._store[0, layer, slots, :, :length] = entry.keys[sources]
-            self._store[1, layer, slots, :, :length] = entry.values[sources]
+            assert isinstance(entry, DynamicLayer)
+            for store, states in zip(self._store[:, layer], (entry.keys, entry.values), strict=True):
+                store[slots, :, :length] = states[sources]
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copy slots `sources` over slots `targets`."""

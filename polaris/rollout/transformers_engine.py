@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM
 
 from polaris.config.schema import ModelConfig, RolloutConfig, require
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
@@ -24,14 +25,15 @@ class TransformersEngine:
 
     def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int) -> None:
         self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
-        dtype = getattr(torch, model.dtype)
-        replica = AutoModelForCausalLM.from_pretrained(model_path, dtype=dtype, attn_implementation=ATTENTION).to(self._device).eval()
+        replica: Any = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=getattr(torch, model.dtype), attn_implementation=ATTENTION, device_map={"": self._device}
+        )
         kinds = set(getattr(replica.config, "layer_types", None) or ["full_attention"])
         require(
             kinds == {"full_attention"},
-            f'{model_path} has layers of kind {sorted(kinds)}; the transformers engine runs full attention only, use rollout.engine = "vllm"',
+            f"{model_path} has layers of kind {sorted(kinds)}; the transformers engine runs full attention only; install vLLM",
         )
-        self._model: PreTrainedModel | None = replica.requires_grad_(False)
+        self._model = replica.eval().requires_grad_(False)
         self._slots: KVSlots | None = None
         self._stops = stop_tokens(model_path)
         self._max_concurrent = rollout.max_concurrent
@@ -118,7 +120,7 @@ class TransformersEngine:
     def close(self) -> None:
         self._model = self._slots = None
 
-    def _ready(self) -> PreTrainedModel:
+    def _ready(self) -> Any:
         if self._model is None:
             raise RuntimeError("the rollout engine is closed")
         return self._model

@@ -1,5 +1,7 @@
 """Rollouts by vLLM's V1 engine inside the trainer's process. The only file that imports vLLM (0.32)."""
 
+# ruff: noqa: E402
+
 from __future__ import annotations
 
 import gc
@@ -19,15 +21,12 @@ logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
 import numpy as np
 import torch
 import torch.distributed as dist
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    import vllm.v1.engine.core
-    import vllm.v1.sample.sampler
-    from vllm import EngineArgs, LLMEngine, SamplingParams
-    from vllm.distributed.parallel_state import get_tp_group
-    from vllm.inputs import tokens_input
-    from vllm.sampling_params import RequestOutputKind
+import vllm.v1.engine.core
+import vllm.v1.sample.sampler
+from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm.distributed.parallel_state import get_tp_group
+from vllm.inputs import tokens_input
+from vllm.sampling_params import RequestOutputKind
 
 from polaris.config.schema import ModelConfig, RolloutConfig, require
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
@@ -56,7 +55,8 @@ class VLLMEngine:
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
         self._asleep = self._weights_dropped = False
-        with preserved_process():
+        with preserved_process(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
             arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, self._on_gpu)
             self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
         self._vocab_size = self._llm.model_config.get_vocab_size()

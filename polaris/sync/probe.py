@@ -1,8 +1,7 @@
-"""Proof that the engine serves the weights it was given: log-probs of fixed tokens against the trainer's."""
+"""After a weight sync: does the engine compute what the trainer computes? One fixed prompt answers."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,19 +10,25 @@ from polaris.rollout.types import Engine
 
 
 class WeightSyncError(RuntimeError):
-    """The engine's log-probs are not those of the published weights."""
+    """The rollout engine does not serve the trainer's weights."""
 
 
 def probe_tokens(vocab_size: int, length: int = 48) -> tuple[int, ...]:
-    return tuple(int(t) for t in np.random.Generator(np.random.Philox(key=0)).integers(0, vocab_size, length))
+    """Fixed token ids, spread over the whole vocabulary by Knuth's multiplicative hash so that every part of the embedding is seen."""
+    return tuple((i + 1) * 2654435761 % 2**32 * vocab_size >> 32 for i in range(length))
 
 
 def logprob_gap(engine: Engine, tokens: Sequence[int], trainer_logprobs: np.ndarray) -> float:
-    return float(np.abs(engine.score(tokens) - trainer_logprobs).max())
+    """Largest |engine - trainer| log-prob in nats over tokens[1:]; `trainer_logprobs` [len(tokens) - 1] at temperature 1."""
+    gap = np.abs(engine.score(tokens) - np.asarray(trainer_logprobs, np.float32))
+    return float(gap.max()) if np.isfinite(gap).all() else float("inf")
 
 
 def check_gap(gap: float, tolerance: float, version: int) -> None:
-    if not math.isfinite(gap) or gap > tolerance:
+    """Raise `WeightSyncError` where `gap` exceeds `tolerance` (both in nats)."""
+    if not gap <= tolerance:
         raise WeightSyncError(
-            f"after publishing version {version} the engine's log-probs differ by {gap:.3g} nats (tolerance {tolerance:g})"
+            f"after the sync of version {version}, engine and trainer differ by {gap:.3g} nats on the probe prompt (sync.probe_tolerance = "
+            f"{tolerance:.3g}): the engine serves other weights, another rope or another dtype than the trainer. Resume from the last "
+            "checkpoint; if it happens again, compare model.dtype and the rope settings, or raise the tolerance for half precision"
         )
