@@ -76,7 +76,8 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
     changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE)]
     if changes:
         raise ValueError(
-            f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); give another --name, or --fresh to set it aside"
+            f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
+            "give another --name, or --fresh to set it aside"
         )
 
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from polaris_kernels import linear_logprob
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from polaris.model.attention import PackLayout
+from polaris_kernels import linear_logprob
 
 
 class Policy(nn.Module):
@@ -40,6 +40,7 @@ class Policy(nn.Module):
         )
         hidden = output.last_hidden_state[0].index_select(0, rows)
         logprob, entropy = linear_logprob(hidden, self.model.get_output_embeddings().weight, targets, temperature=temperature)
+        assert entropy is not None
         return logprob, entropy.detach()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:

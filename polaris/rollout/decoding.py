@@ -97,10 +97,9 @@ class Decoding:
 
     def _admit(self, indices: list[int]) -> None:
         first = len(self._rows.token)
-        prompts = {self._requests[index].prompt_tokens: None for index in indices}
-        position = {prompt: i for i, prompt in enumerate(prompts)}
-        sources = torch.tensor([position[self._requests[index].prompt_tokens] for index in indices], device=self._device)
-        self._prefill(list(prompts), first, sources)
+        prompts: dict[tuple[int, ...], int] = {}
+        sources = [prompts.setdefault(self._requests[index].prompt_tokens, len(prompts)) for index in indices]
+        self._prefill(list(prompts), first, self._integers(sources))
         self._rows = self._rows.extend(self._new_rows(indices))
 
     def _prefill(self, prompts: list[tuple[int, ...]], first: int, sources: torch.Tensor) -> None:
@@ -119,12 +118,20 @@ class Decoding:
     def _new_rows(self, indices: list[int]) -> Rows:
         chosen = [self._requests[index] for index in indices]
         limits = [min(self._sampling.max_tokens, self._max_length - len(request.prompt_tokens)) for request in chosen]
-        columns = (indices, [r.prompt_tokens[-1] for r in chosen], [len(r.prompt_tokens) - 1 for r in chosen], [0] * len(chosen), limits)
         uniform = np.zeros((len(chosen), self._sampling.max_tokens))
         for row, request, limit in zip(uniform, chosen, limits, strict=True):
             row[:limit] = uniforms(request.seed, limit)
-        request, token, length, count, limit = (torch.tensor(column, dtype=torch.int64, device=self._device) for column in columns)
-        return Rows(request, token, length, count, limit, torch.from_numpy(uniform).to(self._device))
+        return Rows(
+            request=self._integers(indices),
+            token=self._integers([request.prompt_tokens[-1] for request in chosen]),
+            length=self._integers([len(request.prompt_tokens) - 1 for request in chosen]),
+            count=self._integers([0] * len(chosen)),
+            limit=self._integers(limits),
+            uniform=torch.from_numpy(uniform).to(self._device),
+        )
+
+    def _integers(self, values: list[int]) -> torch.Tensor:
+        return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _retire(self, ended: torch.Tensor) -> None:
         """Drop ended rows; the last running rows move into the slots that became free."""

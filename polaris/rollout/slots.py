@@ -51,8 +51,10 @@ class KVSlots(Cache):
         self._reserve(length)
         for layer, entry in enumerate(prefix.layers):
             assert isinstance(entry, DynamicLayer)
-            for store, states in zip(self._store[:, layer], (entry.keys, entry.values), strict=True):
-                store[slots, :, :length] = states[sources]
+            assert entry.keys is not None
+            assert entry.values is not None
+            self._store[0, layer, slots, :, :length] = entry.keys[sources]
+            self._store[1, layer, slots, :, :length] = entry.values[sources]
 
     def move(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
         """Copy slots `sources` over slots `targets`."""

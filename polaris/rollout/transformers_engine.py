@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from transformers import AutoModelForCausalLM
+from transformers.utils import logging
 
 from polaris.config.schema import ModelConfig, RolloutConfig, require
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
@@ -25,6 +26,7 @@ class TransformersEngine:
 
     def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int) -> None:
         self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+        logging.disable_progress_bar()
         replica: Any = AutoModelForCausalLM.from_pretrained(
             model_path, dtype=getattr(torch, model.dtype), attn_implementation=ATTENTION, device_map={"": self._device}
         )
@@ -63,6 +65,8 @@ class TransformersEngine:
         check_requests(requests, self._max_model_len, model.config.vocab_size)
         if self._slots is None:
             self._slots = KVSlots(model.config, self._max_concurrent, model.dtype, self._device)
+        if not requests:
+            return []
         decoding = Decoding(model, self._slots, requests, sampling, self._stops, self._max_model_len)
         reported = time.monotonic()
         while not decoding.done:

@@ -146,5 +146,6 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
 
 
 def _describe(path: str, prompts: PromptSet) -> str:
-    dropped = f", {prompts.too_long} over-long ones dropped" if prompts.too_long else ""
-    return f"{len(prompts.prompts)} from {path}{dropped}"
+    reasons = ((prompts.too_long, "over-long"), (prompts.ungradable, "without a gradable answer"))
+    dropped = ", ".join(f"{count} {reason} dropped" for count, reason in reasons if count)
+    return f"{len(prompts.prompts)} from {path}" + (f" ({dropped})" if dropped else "")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from polaris.config import schema
 from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.load import changed_fields, dump_config, load_config
@@ -73,7 +74,7 @@ def test_dump_and_changes_round_trip():
 def test_rooms_are_checked_together():
     config = RunConfig()
     check_model_limits(config, 9216)
-    with pytest.raises(ValueError, match="set rollout.max_response_tokens to 8191 or less"):
+    with pytest.raises(ValueError, match=r"set rollout\.max_response_tokens to 8191 or less"):
         check_model_limits(config, 9215)
     check_batch(config, 8)
     with pytest.raises(ValueError, match="multiple of 7"):

@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
 from polaris_kernels import linear_logprob
 from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
-from torch.utils._python_dispatch import TorchDispatchMode
 
 QWEN3_VOCABULARY = 151_936
 

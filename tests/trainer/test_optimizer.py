@@ -1,8 +1,9 @@
 import pytest
 import torch
+from transformers import get_cosine_schedule_with_warmup
+
 from polaris.config.schema import OptimizerConfig
 from polaris.trainer.optimizer import build_optimizer, learning_rate
-from transformers import get_cosine_schedule_with_warmup
 
 
 def test_cosine_equals_transformers():

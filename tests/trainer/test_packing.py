@@ -2,6 +2,7 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from polaris.trainer.packing import Sample, build_pack, karmarkar_karp, plan_packs
 
 LENGTHS = st.lists(st.integers(1, 5000), max_size=60)

@@ -1,0 +1,89 @@
+"""Run under torchrun: gradients and losses of updates on fixed samples, saved by rank 0. Arguments: model folder, output file."""
+
+import dataclasses
+import sys
+
+import numpy as np
+import torch
+
+from polaris.algorithm.losses import LOSSES
+from polaris.algorithm.metrics import Statistics
+from polaris.algorithm.objective import denominator
+from polaris.config.schema import AlgorithmConfig, RunConfig
+from polaris.distributed import mesh
+from polaris.distributed.fsdp import shard
+from polaris.model.load import build_model, load_weights
+from polaris.model.policy import Policy
+from polaris.trainer.optimizer import build_optimizer
+from polaris.trainer.packing import Sample
+from polaris.trainer.update import accumulate, rank_packs, update
+
+
+def samples(count=13):
+    generator = np.random.default_rng(0)
+    return [
+        Sample(
+            prompt_tokens=tuple(generator.integers(0, 97, generator.integers(1, 12)).tolist()),
+            tokens=generator.integers(0, 97, generator.integers(1, 60)).astype(np.int32),
+            logprobs=np.zeros(0, np.float32),
+            advantage=float(generator.normal()),
+            temperature=float(generator.choice([0.6, 1.0, 1.4])),
+        )
+        for _ in range(count)
+    ]
+
+
+def open_policy(folder, world):
+    policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
+    load_weights(policy.model, folder, world.device)
+    return policy
+
+
+def with_logprobs(all_samples):
+    """Behaviour log-probs near a uniform policy, so that every loss has ratios to work with."""
+    generator = np.random.default_rng(1)
+    return [
+        dataclasses.replace(s, logprobs=(-np.log(97) + generator.normal(0, 0.3, len(s.tokens))).astype(np.float32)) for s in all_samples
+    ]
+
+
+def gradients(policy, world, loss_name, tokens_per_pack, correction):
+    """Loss, statistics and full gradients of one update before clipping, with the behaviour policy as the proximal one."""
+    config = RunConfig(algorithm=AlgorithmConfig(loss=loss_name, correction=correction))
+    batch = with_logprobs(samples())
+    packs = rank_packs(batch, world, tokens_per_pack)
+    total = denominator(LOSSES[loss_name], response_tokens=sum(len(s.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
+    policy.train()
+    statistics = Statistics()
+    loss = accumulate(policy, packs, [pack.behaviour_logprob for pack in packs], total, config, statistics)
+    torch.distributed.all_reduce(loss)
+    statistics.all_reduce(world.device)
+    grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}
+    policy.zero_grad()
+    return {"loss": float(loss), "statistics": statistics.compute(), "grads": grads, "packs": len(packs)}
+
+
+def main(folder, output):
+    torch.set_num_threads(1)
+    world = mesh.start()
+    policy = open_policy(folder, world)
+    results = {name: gradients(policy, world, name, 128, "tis") for name in LOSSES}
+    config = RunConfig()
+    optimizer = build_optimizer(policy, dataclasses.replace(config.optimizer, lr=1e-3))
+    batch = with_logprobs(samples())
+    losses = []
+    for _ in range(3):
+        result = update(policy, optimizer, rank_packs(batch, world, 256), None, batch, config, Statistics())
+        losses.append((result.loss, result.grad_norm))
+    # One rank's data goes bad: no rank may apply the step.
+    before = [weight.clone() for _, weight in policy.named_weights()]
+    bad = [dataclasses.replace(s, advantage=float("nan")) if i == 0 else s for i, s in enumerate(batch)]
+    result = update(policy, optimizer, rank_packs(bad, world, 256), None, bad, config, Statistics())
+    unchanged = all(torch.equal(a, b) for a, (_, b) in zip(before, policy.named_weights(), strict=True))
+    if world.is_main:
+        torch.save({"results": results, "losses": losses, "skipped": not result.applied, "unchanged": unchanged}, output)
+    mesh.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

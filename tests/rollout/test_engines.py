@@ -1,0 +1,230 @@
+"""Both engines against transformers' own forward pass, and the promises of the Engine protocol."""
+
+import json
+import random
+import shutil
+import time
+
+import numpy as np
+import pytest
+import torch
+from tiny_models import EOS, MAX_LEN, VOCAB, generate, prompt, requests_for
+
+from polaris.config.schema import ModelConfig
+from polaris.rollout.types import GenerationInterrupted
+
+MIXED = [prompt(1), prompt(5, 3), prompt(17, 9), prompt(60, 2)]
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
+def test_logprobs_are_those_of_transformers(engine, models, temperature):
+    for rollout in generate(engine, requests_for(*MIXED, samples=6), temperature):
+        truth = models.logprobs("A", (*rollout.prompt_tokens, *rollout.tokens), temperature)[len(rollout.prompt_tokens) - 1 :]
+        np.testing.assert_allclose(rollout.logprobs, truth, atol=1e-4)
+
+
+def test_rollouts_carry_what_was_asked(engine):
+    requests = requests_for(*MIXED, samples=3)
+    rollouts = generate(engine, requests, temperature=1.2)
+    assert [rollout.key for rollout in rollouts] == [request.key for request in requests]
+    assert [rollout.seed for rollout in rollouts] == [request.seed for request in requests]
+    for rollout in rollouts:
+        assert (rollout.tokens.dtype, rollout.logprobs.dtype) == (np.int32, np.float32)
+        assert len(rollout.tokens) == len(rollout.logprobs)
+        assert (rollout.version, rollout.temperature) == (0, 1.2)
+
+
+def test_samples_depend_on_their_seed_only(engine):
+    requests = requests_for(*MIXED, samples=8)
+    first, second = generate(engine, requests), generate(engine, list(reversed(requests)))
+    for a, b in zip(first, reversed(second), strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+    alone = generate(engine, [requests[9]])[0]
+    np.testing.assert_array_equal(alone.tokens, first[9].tokens)
+    same_prompt = {tuple(rollout.tokens) for rollout in first[:8]}
+    assert len(same_prompt) == 8
+
+
+def test_more_requests_than_slots(kind, build, models):
+    engine = build(kind, "A", max_concurrent=5)
+    requests = requests_for(*MIXED, samples=6)
+    for rollout in generate(engine, requests):
+        truth = models.logprobs("A", (*rollout.prompt_tokens, *rollout.tokens))[len(rollout.prompt_tokens) - 1 :]
+        np.testing.assert_allclose(rollout.logprobs, truth, atol=1e-4)
+
+
+def test_first_token_frequencies_are_the_softmax(engine, models):
+    draws, temperature = 4000, 1.3
+    rollouts = generate(engine, requests_for(prompt(9), samples=draws), temperature, max_tokens=1)
+    counts = np.bincount([rollout.tokens[0] for rollout in rollouts], minlength=VOCAB)
+    with torch.no_grad():
+        logits = models.load("A")(torch.tensor([prompt(9)])).logits[0, -1]
+    expected = draws * (logits / temperature).softmax(-1).numpy()
+    rare = expected < 5
+    observed, expected = np.append(counts[~rare], counts[rare].sum()), np.append(expected[~rare], expected[rare].sum())
+    freedom = len(observed) - 1
+    assert freedom > 5
+    assert ((observed - expected) ** 2 / expected).sum() < freedom + 5 * np.sqrt(2 * freedom)
+
+
+def test_truncated_sampling_is_renormalised(engine, models):
+    rollouts = generate(engine, requests_for(prompt(9), samples=300), max_tokens=1, top_k=20, top_p=0.7)
+    with torch.no_grad():
+        probabilities = models.load("A")(torch.tensor([prompt(9)])).logits[0, -1].softmax(-1)
+    top, order = probabilities.topk(20)
+    top = top / top.sum()
+    kept = order[: int((top.cumsum(0) - top < 0.7).sum())]
+    assert 1 < len(kept) < 20
+    truth = dict(zip(kept.tolist(), (probabilities[kept] / probabilities[kept].sum()).log().tolist(), strict=True))
+    assert {int(rollout.tokens[0]) for rollout in rollouts} <= set(truth)
+    for rollout in rollouts:
+        assert rollout.logprobs[0] == pytest.approx(truth[int(rollout.tokens[0])], abs=1e-4)
+
+
+def test_generation_config_of_the_model_is_ignored(kind, engine, build, models):
+    folder = models.root / "A-greedy"
+    shutil.copytree(models.root / "A", folder, dirs_exist_ok=True)
+    greedy = {"do_sample": True, "top_k": 1, "temperature": 0.01, "repetition_penalty": 1.5, "max_new_tokens": 3, "eos_token_id": [EOS, 90]}
+    (folder / "generation_config.json").write_text(json.dumps(greedy))
+    other = build(kind, "A-greedy")
+    stopped_by_90 = 0
+    for plain, tested in zip(*(generate(e, requests_for(*MIXED, samples=16)) for e in (engine, other)), strict=True):
+        found = np.flatnonzero(plain.tokens == 90)
+        if len(found):
+            stopped_by_90 += 1
+            assert tested.finish_reason == "stop"
+            plain_tokens = plain.tokens[: found[0] + 1]
+        else:
+            plain_tokens = plain.tokens
+        np.testing.assert_array_equal(plain_tokens, tested.tokens)
+    assert stopped_by_90
+
+
+def test_finish_reasons(engine):
+    rollouts = generate(engine, requests_for(*MIXED, samples=30), max_tokens=40)
+    assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length"}
+    for rollout in rollouts:
+        ended = rollout.finish_reason == "stop"
+        assert (rollout.tokens[-1] == EOS) == ended
+        assert EOS not in rollout.tokens[:-1]
+        assert ended or len(rollout.tokens) == 40
+
+
+def test_response_is_cut_at_the_longest_sequence(engine):
+    rollouts = generate(engine, requests_for(prompt(MAX_LEN - 3), samples=4), max_tokens=40)
+    assert all(len(rollout.tokens) == 3 or rollout.finish_reason == "stop" for rollout in rollouts)
+    assert any(len(rollout.tokens) == 3 for rollout in rollouts)
+
+
+@pytest.mark.parametrize("bad", [prompt(MAX_LEN), (), (VOCAB + 1000,)], ids=["too long", "empty", "outside the vocabulary"])
+def test_bad_prompt_is_refused_before_anything_runs(engine, bad):
+    seen = []
+    with pytest.raises(ValueError, match=r"prompt \(1, 0\)"):
+        generate(engine, requests_for(prompt(4), bad), on_progress=seen.append)
+    assert not seen
+    assert len(generate(engine, requests_for(prompt(4)))) == 1
+
+
+def test_interrupted_engine_is_clean(engine):
+    requests = requests_for(*MIXED, samples=8)
+    whole = generate(engine, requests)
+    polls = iter(range(100))
+    with pytest.raises(GenerationInterrupted):
+        generate(engine, requests_for(*MIXED, samples=40, seed=77), should_stop=lambda: next(polls) == 7)
+    for a, b in zip(whole, generate(engine, requests), strict=True):
+        np.testing.assert_array_equal(a.tokens, b.tokens)
+
+
+def test_progress_is_live_and_ends_complete(engine):
+    seen = []
+    rollouts = generate(engine, requests_for(*MIXED, samples=64), max_tokens=200, on_progress=seen.append)
+    assert seen[-1].finished == seen[-1].total == len(rollouts)
+    assert seen[-1].tokens == sum(len(rollout.tokens) for rollout in rollouts)
+    assert len(seen) > 1
+    assert [p.tokens for p in seen] == sorted(p.tokens for p in seen)
+
+
+def test_no_requests(engine):
+    assert generate(engine, []) == []
+
+
+def test_score_is_that_of_transformers(engine, models):
+    np.testing.assert_allclose(engine.score(prompt(50)), models.logprobs("A", prompt(50)), atol=1e-4)
+
+
+def test_random_generators_of_the_trainer_are_left_alone(kind, build):
+    before = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state(), torch.set_num_threads
+    engine = build(kind, "A")
+    generate(engine, requests_for(prompt(4), samples=4))
+    engine.score(prompt(10))
+    assert random.getstate() == before[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+    assert torch.equal(torch.get_rng_state(), before[2])
+    assert torch.set_num_threads is before[3]
+
+
+@pytest.mark.parametrize(("old", "new"), [("A", "B"), ("UA", "UB")], ids=["tied", "untied"])
+def test_new_weights_replace_all_of_the_old(kind, shared, models, old, new):
+    engine = shared(kind, old)
+    long = prompt(300)
+    generate(engine, requests_for(long, samples=2))
+    engine.load_weights(((name, tensor.clone()) for name, tensor in models.load(new).named_parameters()), 7)
+    np.testing.assert_allclose(engine.score(long), models.logprobs(new, long), atol=1e-4)
+    rollouts = generate(engine, requests_for(long, samples=4))
+    for rollout in rollouts:
+        truth = models.logprobs(new, (*long, *rollout.tokens))[len(long) - 1 :]
+        np.testing.assert_allclose(rollout.logprobs, truth, atol=1e-4)
+    assert engine.version == 7
+    assert {rollout.version for rollout in rollouts} == {7}
+
+
+def test_float32_weights_into_a_bfloat16_engine(kind, build, models):
+    engine = build(kind, "A", model=ModelConfig(dtype="bfloat16"))
+    engine.load_weights(models.load("B").named_parameters(), 1)
+    gap = np.abs(engine.score(prompt(50)) - models.logprobs("B", prompt(50)))
+    assert gap.mean() < 0.1
+    assert np.abs(models.logprobs("A", prompt(50)) - models.logprobs("B", prompt(50))).mean() > 1
+
+
+def half(weights):
+    return weights[:-1], "not published"
+
+
+def twice(weights):
+    return [*weights, weights[0]], "sent twice"
+
+
+def unknown(weights):
+    return [("model.nonsense.weight", weights[0][1]), *weights], "unknown"
+
+
+def misshapen(weights):
+    return [(weights[0][0], weights[0][1][:-1]), *weights[1:]], "shape"
+
+
+@pytest.mark.parametrize("spoil", [half, twice, unknown, misshapen])
+def test_wrong_weights_close_the_engine(kind, build, models, spoil):
+    engine = build(kind, "A")
+    weights, message = spoil(list(models.load("B").named_parameters()))
+    with pytest.raises(RuntimeError, match=message):
+        engine.load_weights(weights, 1)
+    with pytest.raises(RuntimeError, match="closed"):
+        generate(engine, requests_for(prompt(4)))
+
+
+@pytest.mark.vllm
+def test_failure_inside_vllm_closes_the_engine(build, monkeypatch):
+    pytest.importorskip("vllm")
+    engine = build("vllm", "A")
+    runner = engine._llm.model_executor.driver_worker.worker.model_runner
+
+    def fail(*args, **kwargs):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(runner, "execute_model", fail)
+    start = time.monotonic()
+    with pytest.raises(RuntimeError, match="out of luck"):
+        generate(engine, requests_for(prompt(4)))
+    with pytest.raises(RuntimeError, match="closed"):
+        generate(engine, requests_for(prompt(4)))
+    assert time.monotonic() - start < 10
