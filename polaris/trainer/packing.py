@@ -77,7 +77,7 @@ def plan_packs(lengths: Sequence[int], ranks: int, tokens_per_pack: int) -> list
     the same number of packs (some may be empty), since each pack is a set of collectives.
     """
     shares = karmarkar_karp([length * (1 + length / _QUADRATIC_LENGTH) for length in lengths], ranks)
-    packs = max(1, *(ceil(sum(lengths[i] for i in share) / tokens_per_pack) for share in shares))
+    packs = max(1, *(min(len(share), ceil(sum(lengths[i] for i in share) / tokens_per_pack)) for share in shares))
     while True:
         plan = [_split(share, lengths, packs) for share in shares]
         if all(len(pack) == 1 or sum(lengths[i] for i in pack) <= tokens_per_pack for rank in plan for pack in rank):

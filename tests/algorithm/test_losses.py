@@ -97,7 +97,7 @@ def test_gradient_by_finite_differences(config):
 
 
 def test_gspo_token_gradient_carries_the_tokens_own_correction():
-    config = AlgorithmConfig(loss="gspo", clip_low=10.0 / 11, clip_high=10.0, correction_high=100.0)
+    config = AlgorithmConfig(loss="gspo", clip_low=1.0, clip_high=10.0, correction_high=100.0)
     batch, behaviour = batch_of([4, 3])
     loss, _ = policy_objective(batch, behaviour, torch.zeros_like(behaviour), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)

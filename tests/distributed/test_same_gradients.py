@@ -33,7 +33,7 @@ def relative(a, b):
 
 def torchrun(ranks, *arguments):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={ranks}", "--master-port=0", *map(str, arguments)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *map(str, arguments)]
     subprocess.run(command, check=True, env=environment, timeout=240)
 
 

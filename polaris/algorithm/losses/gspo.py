@@ -1,6 +1,7 @@
 """GSPO (Zheng et al. 2025): one ratio per sequence, the geometric mean of its token ratios, clipped as a whole.
 
-It differs from 1 far less than a token's ratio does: the paper clips at 3e-4 and 4e-4. No dual clip.
+It differs from 1 far less than a token's ratio does: the paper clips at 3e-4 and 4e-4. No dual clip. The importance
+correction stays token by token, as in verl: it weighs each token's own gradient.
 """
 
 from __future__ import annotations
