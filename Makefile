@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check benchmark clean
+.PHONY: help setup quickstart test check clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -13,7 +13,7 @@ setup: .venv/stamp ## create .venv and install everything (once)
 	@bash scripts/setup.sh
 
 quickstart: .venv/stamp ## train the embedded model with the real loop, in minutes; see runs/quickstart/report.html
-	@$(VENV)/torchrun --nproc-per-node=1 --no-python $(VENV)/polaris train configs/quickstart.toml
+	@$(VENV)/polaris train configs/quickstart.toml
 
 test: .venv/stamp ## run the test suite
 	@$(VENV)/pytest tests
@@ -22,9 +22,6 @@ check: .venv/stamp ## lint, format check, types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-
-benchmark: .venv/stamp ## measure the train step and its peers; results below benchmarks/results
-	@$(VENV)/pytest benchmarks
 
 clean: ## remove the environment; runs stay
 	@rm -rf .venv
