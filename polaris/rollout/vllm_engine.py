@@ -151,7 +151,7 @@ class VLLMEngine:
             self._asleep = self._weights_dropped = True
 
     def wake(self) -> None:
-        """Take memory for the weights; `load_weights` then fills them and takes the KV cache, so both never coexist with staging copies.
+        """Take memory for the weights only; `load_weights` fills them and then takes that of the KV cache, which lowers the peak.
 
         No-op on CPU. Written from vLLM's source; not run on a GPU yet.
         """

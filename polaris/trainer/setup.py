@@ -90,11 +90,12 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
+    max_model_len = config.data.max_prompt_tokens + config.rollout.max_response_tokens
     engine = create_engine(
         config.rollout,
         str(checked.model.folder),
         config.model,
-        max_model_len=config.data.max_prompt_tokens + config.rollout.max_response_tokens,
+        max_model_len=max_model_len,
         seed=config.seed,
     )
     try:
@@ -112,7 +113,7 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
                 grader=grader,
                 console=Console(world.is_main, config.trainer.steps),
                 stop=stop,
-                probe=probe_tokens(checked.model.vocab_size),
+                probe=probe_tokens(checked.model.vocab_size, min(48, max_model_len - 1)),
             )
     finally:
         engine.close()
