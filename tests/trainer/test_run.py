@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from polaris.observe.metrics import deterministic, read_records
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+# The first run on a new machine builds the embedded model.
+pytestmark = pytest.mark.timeout(600)
 SMALL = ["--trainer.steps=5", "--trainer.prompts_per_step=8", "--checkpoint.every=2", "--eval.every=3", "--eval.samples_per_prompt=1"]
 
 
@@ -24,7 +26,7 @@ def start(root, name):
 
 
 def finish(process):
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=550)
     assert process.returncode == 0, errors[-2000:]
 
 
