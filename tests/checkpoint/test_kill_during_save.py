@@ -11,6 +11,8 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
+from polaris.checkpoint import layout
+
 KILLS = 20
 
 
@@ -42,7 +44,6 @@ def fill(policy, optimizer, step):
 
 
 def save_for_ever(folder, checkpoints):
-    from polaris.checkpoint import layout
     from polaris.checkpoint.save import save
     from polaris.checkpoint.state import TrainState
 
@@ -56,7 +57,6 @@ def save_for_ever(folder, checkpoints):
 
 
 def load_newest(folder, checkpoints, answer):
-    from polaris.checkpoint import layout
     from polaris.checkpoint.load import load
 
     world, policy, optimizer = open_policy(folder)
@@ -79,10 +79,10 @@ def test_a_complete_checkpoint_always_loads(tmp_path):
     for _ in range(KILLS):
         saver = context.Process(target=save_for_ever, args=(folder, checkpoints))
         saver.start()
-        before = set(checkpoints.glob("*")) if checkpoints.exists() else set()
-        while not checkpoints.exists() or set(checkpoints.glob("*")) <= before:
+        before = set(checkpoints.glob("*"))
+        while set(checkpoints.glob("*")) <= before or not layout.complete_steps(checkpoints):
             time.sleep(0.002)
-        time.sleep(moments.uniform(0.1, 0.6))
+        time.sleep(moments.uniform(0.0, 0.5))
         os.kill(saver.pid, signal.SIGKILL)
         saver.join()
         interrupted += any(path.name.endswith(".writing") for path in checkpoints.glob("*"))
