@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check clean
+.PHONY: help setup quickstart test check benchmark clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -22,6 +22,10 @@ check: .venv/stamp ## lint, format check, types
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
+
+benchmark: .venv/stamp ## measure on this machine, beside TRL; writes benchmarks/results/ (keep the machine otherwise idle)
+	@$(VENV)/pytest benchmarks --benchmark-json=benchmark.json
+	@$(VENV)/python benchmarks/summary.py benchmark.json
 
 clean: ## remove the environment; runs stay
 	@rm -rf .venv

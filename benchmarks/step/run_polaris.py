@@ -1,0 +1,48 @@
+"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own rooms and its own `train_step`, on the quickstart's configuration."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from typing import Any
+
+from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, serve
+
+from polaris.config.load import QUICKSTART, load_config
+from polaris.distributed import mesh
+from polaris.trainer.resume import resume
+from polaris.trainer.setup import check, open_rooms
+from polaris.trainer.signals import StopRequest
+from polaris.trainer.step import train_step
+
+
+def main(engine: str, root: str) -> None:
+    from polaris.checkpoint.run_folder import open_run
+
+    overrides = {
+        "root": root,
+        "rollout.engine": engine,
+        "rollout.samples_per_prompt": SAMPLES,
+        "rollout.max_response_tokens": MAX_RESPONSE_TOKENS,
+        "trainer.prompts_per_step": PROMPTS,
+        "trainer.cpu_threads": os.environ["OMP_NUM_THREADS"],
+        "optimizer.lr": LEARNING_RATE,
+    }
+    config = load_config(QUICKSTART, [f"--{key}={value}" for key, value in overrides.items()])
+    checked, folder = check(config), open_run(config, fresh=False, main=True)
+    with open_rooms(checked, mesh.start(), StopRequest()) as rooms:
+        state = resume(rooms, folder)
+
+        def step() -> dict[str, Any]:
+            nonlocal state
+            state, record, _ = train_step(rooms, state)
+            facts = {key: value for key, value in record.items() if key.startswith("seconds/")}
+            return facts | {"response_tokens": record["response/length_mean"] * PROMPTS * SAMPLES}
+
+        serve(step)
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as runs:
+        main(sys.argv[1].removeprefix("polaris-"), runs)
