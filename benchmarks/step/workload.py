@@ -33,7 +33,8 @@ class Contestant:
         Raises:
             RuntimeError: the contestant has ended; its own words are on stderr.
         """
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write("step\n")
         self._process.stdin.flush()
         answer = self._process.stdout.readline()
