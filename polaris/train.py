@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 trained, or stopped on request and saved; 1 the run failed; 2 bad input."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop = StopRequest()
     stop.install()
     try:

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 from filelock import FileLock
+from transformers.utils import logging
 
 from polaris.embedded import task, tokenizer, warmup
 from polaris.embedded.task import Problem
@@ -31,6 +32,7 @@ def _write(folder: Path, steps: int) -> None:
     train, test = task.problem_sets()
     _write_problems(folder / "train.jsonl", train)
     _write_problems(folder / "test.jsonl", test)
+    logging.disable_progress_bar()
     words = tokenizer.build_tokenizer()
     warmup.train(words, frozenset(test), steps).save_pretrained(folder / "model")
     words.save_pretrained(folder / "model")

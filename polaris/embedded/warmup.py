@@ -91,8 +91,10 @@ def _schedule(step: int, steps: int) -> float:
 
 
 def _progress(step: int, steps: int, loss: float, seconds: float) -> None:
-    end = "\n" if step == steps else ""
-    print(f"\rembedded model: step {step}/{steps}, loss {loss:.3f}, {seconds:.0f} s", end=end, file=sys.stderr, flush=True)
+    live = sys.stderr.isatty()
+    if live or step % 100 == 0:
+        start, end = ("\r" if live else ""), ("" if live and step < steps else "\n")
+        print(f"{start}building the embedded model (once): step {step}/{steps}, loss {loss:.3f}, {seconds:.0f} s", end=end, file=sys.stderr)
 
 
 def train(tokenizer: PreTrainedTokenizerFast, excluded: frozenset[Problem], steps: int = STEPS) -> Qwen3ForCausalLM:

@@ -25,7 +25,7 @@ _CHARTS = (
     ("Training reward", False, {"reward/mean": "mean"}),
     ("Response length (tokens)", False, {"response/length_mean": "training", "eval/response_length_mean": "evaluation"}),
     ("Responses cut at the token limit", True, {"response/clip_ratio": "training", "eval/clip_ratio": "evaluation"}),
-    ("Groups", True, {"groups/informative": "informative", "groups/all_right": "all right", "groups/all_wrong": "all wrong"}),
+    ("Groups", False, {"groups/informative": "informative", "groups/all_right": "all right", "groups/all_wrong": "all wrong"}),
     ("Entropy (nats per token)", False, {"policy/entropy": "policy"}),
     ("Engine to trainer KL (nats per token)", False, {"mismatch/kl_k1": "k1", "mismatch/kl_k3": "k3"}),
     ("Gradient norm", False, {"optimizer/grad_norm": "before clipping"}),
