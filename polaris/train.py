@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 trained, or stopped on request and saved; 1 the run failed; 2 bad input."""
+    if {"-h", "--help"} & set(arguments):
+        from polaris.config.load import describe_fields
+
+        print(__doc__, describe_fields(), sep="\n")
+        return 0
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop = StopRequest()
     stop.install()

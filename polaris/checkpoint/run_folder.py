@@ -59,10 +59,12 @@ def open_run(config: RunConfig, fresh: bool, main: bool) -> RunFolder:
 
 
 def _lock(folder: RunFolder) -> None:
-    folder.path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder.path.with_name(f".{folder.path.name}.lock"))
     try:
+        folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
+    except OSError as error:
+        raise ValueError(f"the run's folder {folder.path} cannot be written ({error}); choose another --root or --name") from None
     except Timeout:
         raise ValueError(f"{folder.path} is in use by another trainer; wait for it, or start with another --name") from None
     _HELD.append(lock)

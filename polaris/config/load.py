@@ -10,30 +10,37 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-import tyro
-
 from polaris.config.schema import RunConfig
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 
 
+class _Text(str):
+    """A value from the command line: text as it stands, or TOML where the field is not text."""
+
+
 def load_config(path: Path, overrides: list[str]) -> RunConfig:
-    """Read the TOML file, then apply command-line overrides such as `--rollout.temperature=0.8`.
+    """Read the TOML file, with command-line overrides such as `--rollout.temperature=0.8` in the place of its values.
 
     Raises:
         ValueError: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
-        SystemExit: an override is malformed (status 2, after a message), or `--help` was asked for.
     """
     if not path.is_file():
         raise ValueError(f"config file {path} does not exist; see configs/ for the ones that ship with Polaris")
     try:
         values = tomllib.loads(path.read_text())
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is not valid TOML: {error}") from None
-    config = _build(RunConfig, values, where=str(path))
-    if not overrides:
-        return config
-    return tyro.cli(RunConfig, prog="polaris.train CONFIG", args=overrides, default=config, config=(tyro.conf.FlagConversionOff,))
+    _apply(values, overrides)
+    return _build(RunConfig, values, str(path))
+
+
+def describe_fields() -> str:
+    """Every field with its type, default and meaning, for `--help`."""
+    import tyro
+
+    options = (tyro.conf.FlagConversionOff,)
+    return tyro.extras.get_parser(RunConfig, prog="polaris.train [CONFIG]", use_underscores=True, config=options).format_help()
 
 
 def dump_config(config: RunConfig) -> str:
@@ -54,32 +61,61 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _build(kind: type, values: dict[str, Any], where: str) -> Any:
+def _apply(values: dict[str, Any], overrides: list[str]) -> None:
+    """Put `--room.field=value` (or `--room.field value`) into the tables of a TOML file."""
+    rest = list(overrides)
+    while rest:
+        name, equals, text = rest.pop(0).partition("=")
+        if not name.startswith("--"):
+            raise ValueError(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
+        if not equals and not rest:
+            raise ValueError(f"{name} has no value; write {name}=value")
+        *rooms, field = name[2:].split(".")
+        table = values
+        for room in rooms:
+            table = table.setdefault(room, {})
+            if not isinstance(table, dict):
+                raise ValueError(f"{name}: {room!r} holds no fields; see --help for the names")
+        table[field] = _Text(text if equals else rest.pop(0))
+
+
+def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> Any:
     hints = get_type_hints(kind)
     arguments = {}
     for key, value in values.items():
+        where = f"--{prefix}{key}" if isinstance(value, _Text) else f"{path}: {prefix}{key}"
         if key not in hints:
             close = difflib.get_close_matches(key, hints, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(hints)}"
-            raise ValueError(f"{where}: unknown key {key!r}; {hint}")
-        arguments[key] = _convert(hints[key], value, f"{where}: {key}")
+            raise ValueError(f"{where} is unknown; {hint}")
+        if not dataclasses.is_dataclass(hints[key]):
+            arguments[key] = _convert(hints[key], value, where)
+        elif isinstance(value, dict):
+            arguments[key] = _build(hints[key], value, path, f"{prefix}{key}.")
+        else:
+            raise ValueError(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.field=value")
     return kind(**arguments)
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-        if not isinstance(value, dict):
-            raise ValueError(f"{where} is a table; write it as [{where.rsplit(' ', 1)[-1]}] with its fields below")
-        return _build(hint, value, where)
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
+    choices = get_args(hint) if get_origin(hint) is Literal else ()
+    accepted = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
+    if isinstance(value, _Text):
+        value = str(value) if choices or str in accepted else _parse(value)
+    if choices:
         if value not in choices:
             raise ValueError(f"{where} = {value!r} is not one of {', '.join(map(repr, choices))}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    accepted = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
         names = " or ".join(kind.__name__ for kind in accepted)
         raise ValueError(f"{where} = {value!r} must be of type {names}")
     return value
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text.lower() if text in ('True', 'False') else text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return str(text)

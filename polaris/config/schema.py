@@ -6,7 +6,8 @@ Every value has a default that suits a long run on GPUs; a TOML file and `--room
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
+from math import isfinite
 from typing import Literal
 
 
@@ -19,6 +20,11 @@ def require(condition: bool, message: str) -> None:
 def _at_least(room: str, minimum: float, **values: float) -> None:
     for name, value in values.items():
         require(value >= minimum, f"{room}.{name} = {value} is below {minimum}; set it to {minimum} or more")
+
+
+def _at_most(room: str, maximum: int, **values: int) -> None:
+    for name, value in values.items():
+        require(value <= maximum, f"{room}.{name} = {value} is above {maximum}; set it to {maximum} or less")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +114,7 @@ class RewardConfig:
 
     def __post_init__(self) -> None:
         _at_least("reward", 0, workers=self.workers)
+        _at_most("reward", 1024, workers=self.workers)
         require(self.timeout_s > 0, f"reward.timeout_s = {self.timeout_s} must be above 0")
 
 
@@ -176,6 +183,7 @@ class TrainerConfig:
 
     def __post_init__(self) -> None:
         _at_least("trainer", 0, cpu_threads=self.cpu_threads)
+        _at_most("trainer", 1024, cpu_threads=self.cpu_threads)
         _at_least(
             "trainer",
             1,
@@ -260,5 +268,12 @@ class RunConfig:
     observe: ObserveConfig = field(default_factory=ObserveConfig)
 
     def __post_init__(self) -> None:
-        require(bool(self.name) and "/" not in self.name, f"name = {self.name!r} must be a folder name without '/'")
+        plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
+        require(plain, f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
         _at_least("run", 0, seed=self.seed)
+        require(self.seed < 2**63, f"seed = {self.seed} must be below 2**63")
+        for room in fields(self):
+            values = getattr(self, room.name)
+            for value in fields(values) if is_dataclass(values) else ():
+                number = getattr(values, value.name)
+                require(not isinstance(number, float) or isfinite(number), f"{room.name}.{value.name} = {number} must be finite")

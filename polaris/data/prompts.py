@@ -73,6 +73,8 @@ def load_prompts(
         for problem, text, tokens in zip(usable, texts, _tokenize(texts, tokenizer), strict=True)
         if len(tokens) <= max_prompt_tokens
     )
+    if not all(prompt.tokens for prompt in prompts):
+        raise ValueError(f"{path}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
     if not prompts:
         raise ValueError(f"{path}: all {len(usable)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
     return PromptSet(prompts=prompts, total=len(problems), too_long=len(usable) - len(prompts), ungradable=len(problems) - len(usable))
@@ -111,6 +113,8 @@ def _messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
         raise ValueError(
             f"{source} has no problem in `{column}`; expected text, or chat messages with the user's text; fix or remove the row"
         )
+    if any("\ud800" <= character <= "\udfff" for m in messages for character in m["content"]):
+        raise ValueError(f"{source} holds half of a surrogate pair, which is no Unicode text; fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 

@@ -78,6 +78,8 @@ def _parse_json(file: Path, text: str, first_line: int) -> Any:
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
         raise ValueError(f"{file}, line {line}: not valid JSON ({error.msg}); correct that line or write the file again") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}, line {first_line} or below: JSON that Python cannot hold ({error}); write the file again") from error
 
 
 def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:

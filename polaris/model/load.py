@@ -36,8 +36,11 @@ def locate_model(config: ModelConfig) -> ModelFacts:
         folder = _download(config)
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
         raise ValueError(f"model.path = {config.path} has no config.json or no *.safetensors; give a Hugging Face checkpoint folder")
-    facts = json.loads((folder / "config.json").read_text())
-    if "max_position_embeddings" not in facts or "vocab_size" not in facts:
+    try:
+        facts = json.loads((folder / "config.json").read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder}/config.json is not valid JSON ({error}); download or export the model again") from None
+    if not all(isinstance(facts, dict) and isinstance(facts.get(name), int) for name in ("max_position_embeddings", "vocab_size")):
         raise ValueError(f"{folder}/config.json names no max_position_embeddings or vocab_size; is it a causal language model?")
     return ModelFacts(folder=folder, max_positions=facts["max_position_embeddings"], vocab_size=facts["vocab_size"])
 

@@ -26,6 +26,11 @@ def logprob_gap(engine: Engine, tokens: Sequence[int], trainer_logprobs: np.ndar
 
 def check_gap(gap: float, tolerance: float, version: int) -> None:
     """Raise `WeightSyncError` where `gap` exceeds `tolerance` (both in nats)."""
+    if gap == float("inf"):
+        raise WeightSyncError(
+            f"after the sync of version {version}, log-probs of the probe prompt are not finite: the weights hold NaN or inf. "
+            "Lower optimizer.lr and resume from the last checkpoint, or check model.path"
+        )
     if not gap <= tolerance:
         raise WeightSyncError(
             f"after the sync of version {version}, engine and trainer differ by {gap:.3g} nats on the probe prompt (sync.probe_tolerance = "

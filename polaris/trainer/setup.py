@@ -20,6 +20,7 @@ from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.embedded import resolve
+from polaris.model.check import check_checkpoint
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import ModelFacts, build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
@@ -28,6 +29,7 @@ from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers import check_trackers, open_trackers
 from polaris.reward.pool import GraderPool
+from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
 from polaris.sync.probe import probe_tokens
 from polaris.trainer.loop import Recorder
@@ -59,6 +61,8 @@ def check(config: RunConfig) -> Checked:
     check_trackers(config.observe)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_model_limits(config, model.max_positions)
+    check_checkpoint(model.folder)
+    stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
     prompts = _load(config, config.data.path, config.data.split, tokenizer)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
