@@ -36,7 +36,7 @@ def _check_attention(model: PreTrainedModel, folder: Path) -> None:
     kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
     if kinds != {"full_attention"}:
         raise ValueError(
-            f"{folder} has layers of kind {', '.join(sorted(kinds))}; Polaris trains models whose layers all use full attention"
+            f"{folder} has layers of kind {', '.join(sorted(kinds))}; Polaris trains models with full attention in every layer"
         )
 
 

@@ -8,10 +8,25 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from polaris.checkpoint import layout
+from polaris.checkpoint.load import load
+from polaris.config.schema import ModelConfig, OptimizerConfig, RolloutConfig
+from polaris.data.prompts import load_prompts
+from polaris.distributed import mesh
+from polaris.distributed.fsdp import shard
+from polaris.embedded import resolve
+from polaris.model.load import build_model, load_weights
+from polaris.model.policy import Policy
 from polaris.observe.metrics import deterministic, read_records
+from polaris.rollout.engine import create_engine
+from polaris.rollout.types import Request, Sampling
+from polaris.trainer.optimizer import build_optimizer
+from polaris.trainer.packing import Sample, build_pack
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 # The first run on a new machine builds the embedded model.
@@ -85,15 +100,69 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, number):
     assert repeated(folder) == repeated(straight)
 
 
-@pytest.mark.slow
-def test_export_is_a_plain_checkpoint(straight):
+@pytest.fixture(scope="module")
+def exported(straight):
     command = [sys.executable, "-m", "polaris.cli", "export", str(straight)]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
-    model = AutoModelForCausalLM.from_pretrained(output)
-    tokenizer = AutoTokenizer.from_pretrained(output)
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "3+4"}], add_generation_prompt=True, return_tensors="pt")
-    text = tokenizer.decode(model.generate(**prompt, do_sample=False, max_new_tokens=60)[0])
-    assert "</think>" in text
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
     assert "is not empty" in again.stderr
+    return Path(output)
+
+
+@pytest.fixture(scope="module")
+def prompts(exported):
+    """Twelve held-out problems as the trainer tokenizes them."""
+    options = {"max_prompt_tokens": 64, "prompt_suffix": "", "chat_template_options": {}}
+    loaded = load_prompts(resolve("embedded:test"), split="test", tokenizer=AutoTokenizer.from_pretrained(exported), **options)
+    return [prompt.tokens for prompt in loaded.prompts[:12]]
+
+
+@pytest.fixture(scope="module")
+def greedy(exported, prompts):
+    """Greedy responses of the exported model, by transformers alone."""
+    model = AutoModelForCausalLM.from_pretrained(exported)
+    outputs = [model.generate(torch.tensor([tokens]), do_sample=False, max_new_tokens=100)[0].tolist() for tokens in prompts]
+    return [output[len(tokens) :] for output, tokens in zip(outputs, prompts, strict=True)]
+
+
+@pytest.mark.slow
+def test_export_is_a_plain_checkpoint_of_trained_weights(exported, greedy):
+    texts = AutoTokenizer.from_pretrained(exported).batch_decode(greedy)
+    assert all("</think>" in text for text in texts)
+    base = AutoModelForCausalLM.from_pretrained(resolve("embedded:model")).state_dict()
+    trained = AutoModelForCausalLM.from_pretrained(exported).state_dict()
+    assert max(float((trained[name] - base[name]).abs().max()) for name in base) > 1e-4
+
+
+@pytest.mark.vllm
+@pytest.mark.slow
+def test_exported_greedy_text_is_vllms(exported, prompts, greedy):
+    rollout = RolloutConfig(engine="vllm", kv_cache_mib=64)
+    engine = create_engine(rollout, exported, ModelConfig(dtype="float32"), max_model_len=256, seed=0)
+    requests = [Request(key=(index, 0), prompt_tokens=tokens, seed=0) for index, tokens in enumerate(prompts)]
+    sampling = Sampling(temperature=0.0, max_tokens=100)
+    rollouts = engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=lambda: False)
+    engine.close()
+    assert [rollout.tokens.tolist() for rollout in rollouts] == greedy
+
+
+@pytest.mark.slow
+def test_exported_greedy_text_is_the_trainers(straight, prompts, greedy):
+    """Every greedy token is the most probable one of the whole vocabulary under the trainer's own packed forward."""
+    world = mesh.start()
+    policy = shard(Policy(build_model(Path(resolve("embedded:model")))), world.mesh, torch.float32)
+    load_weights(policy.model, Path(resolve("embedded:model")), world.device)
+    load(layout.step_folder(straight / "checkpoints", 5), policy, build_optimizer(policy, OptimizerConfig()), world)
+    vocabulary = policy.model.config.vocab_size
+    samples = [
+        Sample(prompt_tokens=prompt, tokens=np.array(response), logprobs=np.zeros(len(response), "f4"), advantage=0.0, temperature=1.0)
+        for prompt, response in zip(prompts, greedy, strict=True)
+    ]
+    pack = build_pack(samples, world.device)
+    every = torch.arange(vocabulary).repeat(len(pack.rows))
+    with torch.no_grad():
+        rows = pack.rows.repeat_interleave(vocabulary)
+        logprob, _ = policy(pack.tokens, pack.position_ids, pack.layout, rows, every, torch.ones(len(rows)))
+    mesh.stop()
+    assert torch.equal(logprob.view(-1, vocabulary).argmax(-1), pack.targets)
