@@ -25,8 +25,9 @@ shown.finish({"steps": 1, "minutes": 1.5, "base_accuracy": 0.25, "final_accuracy
 """
 
 INTERRUPTED = """
-import time
+import signal, time
 from polaris.observe.console import Console
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job of a shell starts with SIGINT ignored
 with Console(True, 3).phase("rollout"):
     print("READY", flush=True)
     time.sleep(30)

@@ -37,9 +37,8 @@ SMALL = ["--trainer.steps=5", "--trainer.prompts_per_step=8", "--checkpoint.ever
 
 
 def start(root, name):
-    environment = {key: value for key, value in os.environ.items() if key not in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_PORT")}
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={name}", *SMALL]
-    return subprocess.Popen(command, env=environment | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
