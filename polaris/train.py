@@ -35,12 +35,15 @@ def main(arguments: list[str]) -> int:
         return _fail(error, status=2)
 
     from polaris.distributed import mesh
+    from polaris.rollout.types import EngineRefused
     from polaris.sync.probe import WeightSyncError
     from polaris.trainer.step import NonFiniteRun
 
     world = mesh.start()
     try:
         train(checked, folder, world, stop)
+    except EngineRefused as error:
+        return _fail(error, status=2)
     except (NonFiniteRun, WeightSyncError) as error:
         return _fail(error, status=1)
     finally:
@@ -80,7 +83,7 @@ def train(checked: Checked, folder: RunFolder, world: World, stop: StopRequest) 
         state = run(rooms, folder, state, recorder)
         recorder.close()
         if world.is_main:
-            rooms.console.finish(summary(folder.path), write_report(folder.path))
+            rooms.console.finish(summary(folder.path), write_report(folder.path), stop.requested())
 
 
 def _fail(error: Exception, status: int) -> int:

@@ -89,6 +89,7 @@ class RolloutConfig:
             max_concurrent=self.max_concurrent,
             kv_cache_mib=self.kv_cache_mib,
         )
+        _at_most("rollout", 65536, max_concurrent=self.max_concurrent)
         require(self.temperature > 0, f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
         require(0 < self.gpu_memory_fraction < 1, f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
         changed = [

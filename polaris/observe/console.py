@@ -88,9 +88,10 @@ class Console:
     def warning(self, text: str) -> None:
         self._print("warning:", f" {text}", style="bold yellow")
 
-    def finish(self, summary: Mapping[str, Any], report: Path) -> None:
+    def finish(self, summary: Mapping[str, Any], report: Path, stopped: bool = False) -> None:
         """The outcome: `summary` is that of `polaris.observe.report`."""
-        self._print("done:", f" {summary_line(summary)}; report {report}", style="bold green")
+        again = "; the same command goes on from here" if stopped else ""
+        self._print("stopped:" if stopped else "done:", f" {summary_line(summary)}; report {report}{again}", style="bold green")
 
     def _usual_step(self) -> float:
         return statistics.median(self._step_seconds)

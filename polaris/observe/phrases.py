@@ -62,7 +62,7 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     """The outcome of a run from `polaris.observe.report.summary`."""
     done = f"{summary['steps']} steps in {duration(summary['minutes'] * 60)}"
     if summary["final_accuracy"] is None:
-        return f"{done}; no evaluation (set eval.path to measure accuracy)"
+        return f"{done}; not evaluated"
     if summary["base_accuracy"] is None:
         return f"{done}; final accuracy {summary['final_accuracy']:.1%}"
     return f"{done}; accuracy {summary['base_accuracy']:.1%} -> {summary['final_accuracy']:.1%}"

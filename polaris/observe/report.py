@@ -35,8 +35,8 @@ def write_report(run_folder: Path) -> Path:
 
 def summary(run_folder: Path) -> dict[str, Any]:
     """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), best_step, steps, minutes; None where not measured."""
-    if not run_folder.is_dir():
-        raise ValueError(f"there is no run folder {run_folder}; give the folder that holds metrics.jsonl")
+    if not (run_folder / "config.json").is_file() and not (run_folder / "metrics.jsonl").is_file():
+        raise ValueError(f"{run_folder} is not a run folder; give the one that holds metrics.jsonl")
     records = read_records(run_folder / "metrics.jsonl")
     return summarize(records)
 

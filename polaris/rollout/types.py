@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 FinishReason = Literal["stop", "length"]
 
 
+class EngineRefused(ValueError):
+    """The engine cannot be built with these settings on this machine."""
+
+
 class GenerationInterrupted(Exception):
     """`should_stop` returned true: unfinished requests were aborted and the engine is clean again."""
 

@@ -31,7 +31,7 @@ from vllm.sampling_params import RequestOutputKind
 from polaris.config.schema import ModelConfig, RolloutConfig, require
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
 from polaris.rollout.isolation import preserved_process, preserved_randomness
-from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
+from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
 
 PROGRESS_INTERVAL_S = 0.1
 
@@ -58,7 +58,12 @@ class VLLMEngine:
         with preserved_process(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, self._on_gpu)
-            self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
+            try:
+                self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
+            except ValueError as error:  # pydantic's are ValueErrors too, of many lines
+                reason = " ".join(str(error).split())
+                remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.max_concurrent or the response length"
+                raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {reason}") from error
         self._vocab_size = self._llm.model_config.get_vocab_size()
 
     @property
@@ -228,7 +233,7 @@ def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max
             "enforce_eager": True,
             "async_scheduling": False,
             "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(max_model_len, 4096),
+            "max_num_batched_tokens": max(max_model_len, rollout.max_concurrent, 4096),
         }
     )
     launched = dist.is_initialized() and "LOCAL_RANK" in os.environ

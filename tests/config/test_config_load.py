@@ -75,6 +75,7 @@ def test_missing_file(tmp_path):
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),
         (["--reward.workers=100000"], "reward.workers = 100000 is above"),
+        (["--rollout.max_concurrent=100000000"], "rollout.max_concurrent = 100000000 is above"),
     ],
 )
 def test_bad_overrides_name_the_field(tmp_path, overrides, message):

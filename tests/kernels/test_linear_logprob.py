@@ -6,6 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from polaris_kernels import linear_logprob
 from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
+from polaris_kernels.linear_logprob.head import Head, Rows
 
 QWEN3_VOCABULARY = 151_936
 
@@ -44,6 +45,61 @@ def test_gradcheck(tiny_chunks, temperature, outputs):
         temperature = torch.linspace(0.5, 1.5, 19)
     keep = {"logprob": slice(0, 1), "entropy": slice(1, 2), "both": slice(0, 2)}[outputs]
     assert torch.autograd.gradcheck(lambda h, w: linear_logprob(h, w, targets, temperature=temperature)[keep], (hidden, weight))
+
+
+def test_gradcheck_of_bias_and_softcap(tiny_chunks):
+    hidden, weight, targets = inputs(19, 5, 11, torch.float64)
+    bias = torch.randn(11, dtype=torch.float64, generator=torch.Generator().manual_seed(2)).requires_grad_()
+    targets[4] = -100
+
+    def function(h, w, b):
+        return linear_logprob(h, w, targets, temperature=0.8, bias=b, softcap=3.0)
+
+    assert torch.autograd.gradcheck(function, (hidden, weight, bias))
+
+
+def test_operator_is_registered_in_full(tiny_chunks):
+    hidden, weight, targets = inputs(19, 5, 11)
+    arguments = (hidden, weight, targets, torch.ones(19), None, 0.0, None, -100, True)
+    torch.library.opcheck(torch.ops.polaris_kernels.linear_logprob.default, arguments)
+
+
+def test_compiled_without_a_graph_break(tiny_chunks):
+    hidden, weight, targets = inputs(19, 5, 11)
+
+    def loss(h, w):
+        logprob, entropy = linear_logprob(h, w, targets, temperature=0.8)
+        return (logprob + 0.1 * entropy).mean()
+
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager")
+    expected = torch.autograd.grad(loss(hidden, weight), (hidden, weight))
+    for got, true in zip(torch.autograd.grad(compiled(hidden, weight), (hidden, weight)), expected, strict=True):
+        torch.testing.assert_close(got, true)
+
+
+def test_rows_to_ignore_are_zero_and_touch_nothing():
+    hidden, weight, targets = inputs(9, 8, 50)
+    ignored = torch.arange(9) % 3 == 0
+    kept = [t.detach().clone().requires_grad_() for t in (hidden, weight)]
+    logprob, entropy = linear_logprob(hidden, weight, targets.masked_fill(ignored, -100), temperature=1.0)
+    (logprob.sum() + entropy.sum()).backward()
+    expected = linear_logprob(kept[0][~ignored], kept[1], targets[~ignored], temperature=1.0)
+    (expected[0].sum() + expected[1].sum()).backward()
+    assert logprob[ignored].eq(0).all()
+    assert entropy[ignored].eq(0).all()
+    assert torch.equal(logprob[~ignored], expected[0])
+    assert torch.equal(hidden.grad, kept[0].grad)
+    torch.testing.assert_close(weight.grad, kept[1].grad)
+
+
+@pytest.mark.parametrize("logits_dtype", [torch.bfloat16, torch.float16])
+def test_logits_are_rounded_as_an_engine_rounds_them(logits_dtype):
+    hidden, weight, targets = inputs(12, 16, 300, peak=20.0)
+    logits = (hidden @ weight.T).to(logits_dtype).double() / 0.7
+    logprob, _ = linear_logprob(hidden, weight, targets, temperature=0.7, logits_dtype=logits_dtype)
+    torch.testing.assert_close(logprob.double(), logits.log_softmax(-1).gather(1, targets[:, None])[:, 0], rtol=1e-5, atol=1e-5)
+    exact, _ = linear_logprob(hidden, weight, targets, temperature=0.7)
+    assert (exact - logprob).abs().max() > 1e-4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
@@ -111,10 +167,12 @@ class LargestTensor(TorchDispatchMode):
 
 def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
     rows, size, vocabulary = 200, 4, 1000
-    hidden, weight, targets = inputs(rows, size, vocabulary)
+    hidden, weight, targets = (tensor.detach() for tensor in inputs(rows, size, vocabulary))
+    ones, head = torch.ones(rows), Head(weight=weight)
     with LargestTensor() as largest:
-        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0)
-        (logprob.sum() + entropy.sum()).backward()
+        _, entropy, (maximum, log_total) = chunked.chunked_forward(hidden, head, targets, ones, -100, True)
+        values = {"targets": targets, "temperature": ones, "maximum": maximum, "log_total": log_total, "entropy": entropy}
+        chunked.chunked_backward(hidden, head, Rows(**values, logprob_gradient=ones, entropy_gradient=ones), True)
     assert largest.elements == 16 * vocabulary
 
 
@@ -140,8 +198,8 @@ def test_rows_without_gradient_are_skipped_and_change_nothing(monkeypatch, tiny_
     coefficients[:, 10:95] = 0
     truth = gradients(linear_logprob_reference, hidden, weight, targets, 1.0, coefficients)
     computed = []
-    original = chunked._log_softmax
-    monkeypatch.setattr(chunked, "_log_softmax", lambda h, w, t: computed.append(len(h)) or original(h, w, t))
+    original = chunked.chunk_logits
+    monkeypatch.setattr(chunked, "chunk_logits", lambda h, *rest: computed.append(len(h)) or original(h, *rest))
     ours = gradients(linear_logprob, hidden, weight, targets, 1.0, coefficients)
     assert computed == [16] * 7 + [15]
     assert ours[2][10:95].eq(0).all()
@@ -185,7 +243,12 @@ def test_weight_gradient_is_summed_in_float32(tiny_chunks):
     ("change", "message"),
     [
         ({"targets": torch.tensor([0, 50, 1])}, "outside"),
-        ({"targets": torch.tensor([0, -100, 1])}, "outside"),
+        ({"targets": torch.tensor([0, -1, 1])}, "outside"),
+        ({"targets": torch.tensor([0.0, 1.0, 2.0])}, "integer"),
+        ({"bias": torch.zeros(3)}, "bias"),
+        ({"bias": torch.zeros(50).half()}, "one floating-point dtype"),
+        ({"softcap": -1.0}, "softcap"),
+        ({"logits_dtype": torch.int64}, "logits_dtype"),
         ({"targets": torch.tensor([0, 1])}, "targets"),
         ({"weight": torch.zeros(50, 7)}, "weight"),
         ({"weight": torch.zeros(50, 8, dtype=torch.bfloat16)}, "one floating-point dtype"),

@@ -97,6 +97,7 @@ def test_the_picture_shows_something(tmp_path):
     "records", [None, "", '{"step": 0, "eval/acc', '{"step": 1, "reward/mean": null}\n', '{"step": 0, "eval/accuracy": 0.5}\n']
 )
 def test_a_run_with_parts_missing_has_a_report_that_says_so(tmp_path, records):
+    (tmp_path / "config.json").write_text("{")
     if records is not None:
         (tmp_path / "metrics.jsonl").write_text(records)
     text = write_report(tmp_path).read_text()
@@ -110,8 +111,10 @@ def test_a_run_with_parts_missing_has_a_report_that_says_so(tmp_path, records):
 
 
 def test_no_folder_is_an_error_with_a_remedy(tmp_path):
-    with pytest.raises(ValueError, match="no run folder"):
-        write_report(tmp_path / "nothing")
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(ValueError, match=r"not a run folder.*metrics\.jsonl"):
+            write_report(folder)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curves_break_where_a_value_was_not_finite():

@@ -10,8 +10,9 @@ import pytest
 import torch
 from tiny_models import EOS, MAX_LEN, VOCAB, generate, prompt, requests_for
 
-from polaris.config.schema import ModelConfig
-from polaris.rollout.types import GenerationInterrupted
+from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.rollout.engine import create_engine
+from polaris.rollout.types import EngineRefused, GenerationInterrupted
 
 MIXED = [prompt(1), prompt(5, 3), prompt(17, 9), prompt(60, 2)]
 
@@ -220,6 +221,15 @@ def test_wrong_weights_close_the_engine(kind, build, models, spoil):
         engine.load_weights(weights, 1)
     with pytest.raises(RuntimeError, match="closed"):
         generate(engine, requests_for(prompt(4)))
+
+
+@pytest.mark.vllm
+def test_settings_that_vllm_refuses_are_one_line(models):
+    pytest.importorskip("vllm")
+    rollout = RolloutConfig(engine="vllm", kv_cache_mib=10**9)
+    with pytest.raises(EngineRefused, match=r"rollout\.kv_cache_mib") as refused:
+        create_engine(rollout, models.root / "A", ModelConfig(dtype="float32"), max_model_len=64, seed=0)
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.vllm

@@ -9,9 +9,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.products import accumulate, product, product_operand
+
 _CHUNK_BYTES = 2**27
 _MOST_ROWS = 2048
-_HALF = (torch.bfloat16, torch.float16)
 
 
 def rows_per_chunk(vocabulary: int) -> int:
@@ -20,73 +22,75 @@ def rows_per_chunk(vocabulary: int) -> int:
 
 
 def chunked_forward(
-    hidden: Tensor, weight: Tensor, targets: Tensor, temperature: Tensor, with_entropy: bool
-) -> tuple[Tensor, Tensor | None]:
-    """Log-probabilities [T] and entropies [T] in float32 (float64 for float64 inputs); `temperature` is [T].
+    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs [T], entropies [T] (or [0]), and [2, T] the maxima and the logs of the softmax's sums, as `temperature` [T].
 
     The last chunk is padded to C rows, so every product has the same shape and a row's result does not depend on T.
     """
-    total, size = len(hidden), rows_per_chunk(len(weight))
-    logprob = temperature.new_empty(total)
-    entropy = torch.empty_like(logprob) if with_entropy else None
-    weight = _product_operand(weight)
+    total, size = len(hidden), rows_per_chunk(len(head.weight))
+    logprob, softmax = temperature.new_empty(total), temperature.new_empty(2, total)
+    entropy = temperature.new_empty(total if with_entropy else 0)
+    weight = product_operand(head.weight)
+    ignored = targets == ignore_index
+    chosen = targets.masked_fill(ignored, 0).unsqueeze(1)
     for start in range(0, total, size):
         rows = slice(start, min(start + size, total))
-        missing = size - (rows.stop - start)
-        logprobs = _log_softmax(pad(hidden[rows], (0, 0, 0, missing)), weight, pad(temperature[rows], (0, missing), value=1.0))
-        logprob[rows] = logprobs[: rows.stop - start].gather(1, targets[rows].unsqueeze(1)).squeeze(1)
-        if entropy is not None:
-            entropy[rows] = -logprobs.exp().mul_(logprobs).sum(-1)[: rows.stop - start]
-    return logprob, entropy
+        length = rows.stop - start
+        logits = chunk_logits(pad(hidden[rows], (0, 0, 0, size - length)), weight, head)
+        logits.div_(pad(temperature[rows], (0, size - length), value=1.0).unsqueeze(1))
+        maximum = logits.amax(1, keepdim=True)
+        # Rows of only minus infinity would give inf - inf.
+        maximum.masked_fill_(maximum == -torch.inf, 0.0)
+        exponentials = logits.sub_(maximum).exp()
+        log_total = exponentials.sum(1, keepdim=True).log_()
+        softmax[:, rows] = torch.cat([maximum, log_total], dim=1)[:length].T
+        logprob[rows] = (logits[:length].gather(1, chosen[rows]) - log_total[:length]).squeeze(1)
+        if with_entropy:
+            # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
+            moment = exponentials.mul_(logits.clamp_(min=-1000)).sum(1, keepdim=True)
+            entropy[rows] = (log_total - moment / log_total.exp())[:length].squeeze(1)
+    return logprob.masked_fill_(ignored, 0.0), entropy.masked_fill_(ignored[: len(entropy)], 0.0), softmax
 
 
-def chunked_backward(
-    saved: tuple[Tensor, Tensor, Tensor, Tensor, Tensor | None],
-    logprob_gradient: Tensor | None,
-    entropy_gradient: Tensor | None,
-    *,
-    with_weight: bool,
-) -> tuple[Tensor, Tensor | None]:
-    """Gradients of `hidden` [T, H] and `weight` [V, H] (or None) in their dtypes, from gradients [T] of the two outputs.
-
-    `saved` is (hidden, weight, targets, temperature, entropy). Only the N rows with a gradient are computed.
-    """
-    hidden, weight, targets, temperature, entropy = saved
-    operand = _product_operand(weight)
-    hidden_gradient = torch.zeros_like(hidden)
-    weight_gradient = torch.zeros(weight.shape, dtype=temperature.dtype, device=weight.device) if with_weight else None
-    for rows in _rows_with_gradient(logprob_gradient, entropy_gradient).split(rows_per_chunk(len(weight))):
-        chunk, chunk_temperature = hidden[rows], temperature[rows]
-        logprobs = _log_softmax(chunk, operand, chunk_temperature)
+def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows."""
+    weight = product_operand(head.weight)
+    hidden_gradient = torch.empty_like(hidden)
+    weight_gradient = torch.zeros_like(head.weight, dtype=values.temperature.dtype) if with_weight else None
+    bias_gradient = torch.zeros_like(head.bias, dtype=values.temperature.dtype) if head.bias is not None else None
+    size = rows_per_chunk(len(weight))
+    for rows in (slice(start, start + size) for start in range(0, len(hidden), size)):
+        row = values[rows]
+        logits = chunk_logits(hidden[rows], weight, head)
+        slope = 1 - (logits / head.softcap).square_() if head.softcap else None
+        logprobs = logits.div_(_column(row.temperature)).sub_(_column(row.maximum)).sub_(_column(row.log_total))
         gradient = torch.zeros_like(logprobs)
-        if entropy_gradient is not None and entropy is not None:
-            gradient = (logprobs + entropy[rows].unsqueeze(1)).mul_(-entropy_gradient[rows].unsqueeze(1))
-        if logprob_gradient is not None:
-            gradient.sub_(logprob_gradient[rows].unsqueeze(1))
-        gradient.mul_(logprobs.exp_())
-        if logprob_gradient is not None:
-            gradient.scatter_add_(1, targets[rows].unsqueeze(1), logprob_gradient[rows].unsqueeze(1))
-        gradient = gradient.div_(chunk_temperature.unsqueeze(1)).to(operand.dtype)
-        hidden_gradient[rows] = _product(gradient, operand).to(hidden.dtype)
+        if row.entropy_gradient is not None:
+            gradient = (logprobs.clamp(min=-1000) + _column(row.entropy)).mul_(_column(-row.entropy_gradient))
+        gradient.sub_(_column(row.logprob_gradient)).mul_(logprobs.exp_())
+        gradient.scatter_add_(1, _column(row.targets), _column(row.logprob_gradient)).div_(_column(row.temperature))
+        if slope is not None:
+            gradient.mul_(slope)
+        if bias_gradient is not None:
+            bias_gradient += gradient.sum(0)
+        gradient = gradient.to(weight.dtype)
+        hidden_gradient[rows] = product(gradient, weight).to(hidden.dtype)
         if weight_gradient is not None:
-            weight_gradient += _product(gradient.T, chunk.to(operand.dtype))
-    return hidden_gradient, None if weight_gradient is None else weight_gradient.to(weight.dtype)
+            accumulate(weight_gradient, gradient.T, hidden[rows].to(weight.dtype))
+    weight_gradient = None if weight_gradient is None else weight_gradient.to(hidden.dtype)
+    return hidden_gradient, weight_gradient, None if bias_gradient is None else bias_gradient.to(hidden.dtype)
 
 
-def _rows_with_gradient(logprob_gradient: Tensor | None, entropy_gradient: Tensor | None) -> Tensor:
-    gradients = [gradient != 0 for gradient in (logprob_gradient, entropy_gradient) if gradient is not None]
-    return torch.stack(gradients).any(0).nonzero().squeeze(1)
+def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
+    """[C, V] logits of `head` before the temperature, in float32 or float64; `weight` is `product_operand(head.weight)`."""
+    logits = product(hidden.to(weight.dtype), weight.T)
+    if head.bias is not None:
+        logits += head.bias
+    if head.logits_dtype is not None:
+        logits = logits.to(head.logits_dtype).to(logits.dtype)
+    return logits.div_(head.softcap).tanh_().mul_(head.softcap) if head.softcap else logits
 
 
-def _log_softmax(hidden: Tensor, weight: Tensor, temperature: Tensor) -> Tensor:
-    logits = _product(hidden.to(weight.dtype), weight.T)
-    return torch.log_softmax(logits.div_(temperature.unsqueeze(1)), dim=-1)
-
-
-def _product_operand(weight: Tensor) -> Tensor:
-    # Only CUDA returns float32 from a product of half-precision matrices; elsewhere logits would be rounded to half precision.
-    return weight.float() if weight.dtype in _HALF and not weight.is_cuda else weight
-
-
-def _product(left: Tensor, right: Tensor) -> Tensor:
-    return torch.mm(left, right, out_dtype=torch.float32) if left.dtype in _HALF else torch.mm(left, right)
+def _column(values: Tensor) -> Tensor:
+    return values.unsqueeze(1)

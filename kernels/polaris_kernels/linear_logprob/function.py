@@ -1,4 +1,8 @@
-"""The differentiable, public `linear_logprob`."""
+"""The public, differentiable `linear_logprob`: checks, registration with torch, and the choice between Triton and plain torch.
+
+`polaris_kernels::linear_logprob` and its backward are custom operators with shapes for fake tensors, so torch.compile and
+FSDP2 see one operation each.
+"""
 
 from __future__ import annotations
 
@@ -6,67 +10,170 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from polaris_kernels.checks import check_head, check_rows, uses_triton
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
+from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.tiles import tiles_for
 
 
 def linear_logprob(
-    hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float | Tensor, return_entropy: bool = True
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    return_entropy: bool = True,
+    logits_dtype: torch.dtype | None = None,
+    ignore_index: int = -100,
 ) -> tuple[Tensor, Tensor | None]:
-    """Log-probability of each target and entropy of each row under softmax(hidden @ weight.T / temperature).
+    """Log-probability of each target and entropy of each row under softmax(logits / temperature), without the [T, V] logits.
 
-    `hidden` [T, H] and `weight` [V, H] of one dtype, `targets` [T] integers in [0, V), `temperature` a number or [T].
-    Returns the log-probabilities [T] and, unless `return_entropy` is false, the entropies [T], both in nats and float32
-    (float64 for float64 inputs), differentiable once with respect to `hidden` and `weight`; `temperature` gets no gradient.
-    The logits [T, V] never exist. Rows whose incoming gradients are exactly zero cost nothing in the backward pass.
+    Args:
+        hidden: [T, H] float32, bfloat16, float16 or float64 (plain torch only).
+        weight: [V, H] of the same dtype; its gradient is skipped if it needs none.
+        targets: [T] integers in [0, V), or `ignore_index`: then both results and all gradients of the row are 0.
+        temperature: a number or one per row, [T]; gets no gradient.
+        bias: [V] or None, of the same dtype; added to the product.
+        softcap: None, or c of logits = c * tanh(logits / c), before the temperature (Gemma 2).
+        return_entropy: whether the second result is wanted; False saves no time worth mentioning, but a tensor.
+        logits_dtype: None, or the dtype to which an inference engine rounds its logits, so that the same is done here.
 
-    Raises ValueError for shapes and dtypes that do not fit, a DTensor, and (on CPU, where looking costs nothing) targets
-    outside the vocabulary or a temperature that is not positive.
+    Returns:
+        Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect
+        to `hidden`, `weight` and `bias`. Rows whose incoming gradients are exactly zero cost nothing in the backward.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit, a DTensor; and, on CPU or with POLARIS_KERNELS_DEBUG=1 (on CUDA looking
+            waits for the device), targets outside the vocabulary or a temperature that is not positive. Esoftmaxwhere the
+            log-prob of such a target is NaN.
     """
-    _check(hidden, weight, targets)
-    result_dtype = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-    if isinstance(temperature, Tensor) and temperature.shape not in ((), targets.shape):
-        raise ValueError(f"temperature has shape {tuple(temperature.shape)}; pass a number or one value per row, [{len(targets)}]")
-    temperature = torch.as_tensor(temperature, dtype=result_dtype, device=hidden.device).detach().expand(len(targets))
-    _check_values(targets, temperature, len(weight))
-    return _LinearLogprob.apply(hidden, weight, targets.long(), temperature, return_entropy)
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    check_head(hidden, head)
+    temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight))
+    operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
+    logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy)
+    return logprob, entropy if return_entropy else None
 
 
-def _check(hidden: Tensor, weight: Tensor, targets: Tensor) -> None:
-    if hasattr(weight, "full_tensor") or hasattr(hidden, "full_tensor"):
-        raise ValueError("linear_logprob takes plain tensors, not DTensor: gather the weight first, for example with weight.full_tensor()")
-    if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1] or targets.shape != hidden.shape[:1]:
-        shapes = f"hidden {tuple(hidden.shape)}, weight {tuple(weight.shape)}, targets {tuple(targets.shape)}"
-        raise ValueError(f"linear_logprob needs hidden [T, H], weight [V, H], targets [T], but got {shapes}")
-    if hidden.dtype != weight.dtype or not hidden.is_floating_point():
-        raise ValueError(f"hidden is {hidden.dtype} and weight is {weight.dtype}: cast both to one floating-point dtype")
+@torch.library.custom_op("polaris_kernels::linear_logprob", mutates_args=())
+def _forward(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    softcap: float,
+    logits_dtype: torch.dtype | None,
+    ignore_index: int,
+    with_entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
+    if not uses_triton(hidden):
+        return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy)
+    from polaris_kernels.linear_logprob.tiled import tiled_forward
+
+    logprob, entropy, softmax, _ = tiled_forward(hidden, head, targets, temperature, ignore_index, tiles_for(hidden, head))
+    return logprob, entropy, softmax
 
 
-def _check_values(targets: Tensor, temperature: Tensor, vocabulary: int) -> None:
-    if targets.is_cuda or not len(targets):
-        return
-    low, high = targets.aminmax()
-    if low < 0 or high >= vocabulary:
-        raise ValueError(f"targets span {int(low)} to {int(high)}, outside [0, {vocabulary}): drop such rows before the call")
-    if not temperature.min() > 0:
-        raise ValueError(f"temperature = {float(temperature.min())} must be above 0")
+@_forward.register_fake
+def _(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    softcap: float,
+    logits_dtype: torch.dtype | None,
+    ignore_index: int,
+    with_entropy: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    full = torch.empty_like(temperature)
+    entropies = full if with_entropy or uses_triton(hidden) else full.new_empty(0)
+    return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, len(full))
 
 
-class _LinearLogprob(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor, temperature: Tensor, return_entropy: bool
-    ) -> tuple[Tensor, Tensor | None]:
-        logprob, entropy = chunked_forward(hidden, weight, targets, temperature, return_entropy)
-        ctx.set_materialize_grads(False)
-        ctx.save_for_backward(hidden, weight, targets, temperature, entropy)
-        return logprob, entropy
+@torch.library.custom_op("polaris_kernels::linear_logprob_backward", mutates_args=())
+def _backward(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    softmax: Tensor,
+    entropy: Tensor,
+    logprob_gradient: Tensor | None,
+    entropy_gradient: Tensor | None,
+    softcap: float,
+    logits_dtype: torch.dtype | None,
+    ignore_index: int,
+    with_weight: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
+    gradients = [g for g in (logprob_gradient, entropy_gradient) if g is not None]
+    # NaN is not zero: a broken gradient stays visible.
+    rows = (torch.stack([g != 0 for g in gradients]).any(0) & (targets != ignore_index)).nonzero().squeeze(1)
+    maximum, log_total = softmax
+    values = Rows(
+        targets=targets,
+        temperature=temperature,
+        maximum=maximum,
+        log_total=log_total,
+        entropy=entropy if len(entropy) else maximum,
+        logprob_gradient=torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient,
+        entropy_gradient=entropy_gradient,
+    )[rows]
+    if uses_triton(hidden):
+        from polaris_kernels.linear_logprob.tiled import tiled_backward
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
-        if gradients[0] is None and gradients[1] is None:
-            return None, None, None, None, None
-        hidden_gradient, weight_gradient = chunked_backward(ctx.saved_tensors, *gradients, with_weight=ctx.needs_input_grad[1])
-        return hidden_gradient, weight_gradient, None, None, None
+        compact, weight_gradient, bias_gradient = tiled_backward(hidden[rows], head, values, with_weight, tiles_for(hidden, head))
+    else:
+        compact, weight_gradient, bias_gradient = chunked_backward(hidden[rows], head, values, with_weight)
+    hidden_gradient = torch.zeros_like(hidden).index_copy_(0, rows, compact)
+    weight_gradient = hidden.new_empty(0) if weight_gradient is None else weight_gradient
+    return hidden_gradient, weight_gradient, hidden.new_empty(0) if bias_gradient is None else bias_gradient
+
+
+@_backward.register_fake
+def _(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    bias: Tensor | None,
+    softmax: Tensor,
+    entropy: Tensor,
+    logprob_gradient: Tensor | None,
+    entropy_gradient: Tensor | None,
+    softcap: float,
+    logits_dtype: torch.dtype | None,
+    ignore_index: int,
+    with_weight: bool,
+) -> tuple[Tensor, Tensor, Tensor]:
+    weight_gradient = torch.empty_like(weight) if with_weight else hidden.new_empty(0)
+    return torch.empty_like(hidden), weight_gradient, hidden.new_empty(0) if bias is None else torch.empty_like(bias)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    hidden, weight, targets, temperature, bias, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _ = inputs
+    _, entropy, softmax = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(softmax)
+    ctx.save_for_backward(hidden, weight, targets, temperature, bias, softmax, entropy)
+
+
+def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    rest = (None,) * 7
+    if logprob_gradient is None and entropy_gradient is None:
+        return None, None, *rest
+    with_weight = ctx.needs_input_grad[1]
+    hidden, weight, bias = _backward(
+        *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight
+    )
+    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:4]
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)

@@ -6,12 +6,31 @@ import torch
 from torch import Tensor
 
 
-def linear_logprob_reference(hidden: Tensor, weight: Tensor, targets: Tensor, *, temperature: float | Tensor) -> tuple[Tensor, Tensor]:
+def linear_logprob_reference(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logits_dtype: torch.dtype | None = None,
+    ignore_index: int = -100,
+) -> tuple[Tensor, Tensor]:
     """Log-probability of each target and entropy of each row, both [T] in the dtype of `hidden`, from full logits [T, V].
 
-    `hidden` [T, H], `weight` [V, H], `targets` [T] int64, `temperature` a number or [T].
+    `hidden` [T, H], `weight` [V, H], `targets` [T] int64, `temperature` a number or [T], `bias` [V]. Where the target is
+    `ignore_index` both results are 0.
     """
+    logits = torch.nn.functional.linear(hidden, weight, bias)
+    if logits_dtype is not None:
+        logits = logits.to(logits_dtype).to(hidden.dtype)
+    if softcap is not None:
+        logits = softcap * torch.tanh(logits / softcap)
     if isinstance(temperature, Tensor):
         temperature = temperature.to(hidden.dtype).unsqueeze(1)
-    logprobs = torch.log_softmax(hidden @ weight.T / temperature, dim=-1)
-    return logprobs.gather(1, targets.unsqueeze(1)).squeeze(1), -(logprobs.exp() * logprobs).sum(-1)
+    logprobs = torch.log_softmax(logits / temperature, dim=-1)
+    ignored = targets == ignore_index
+    chosen = logprobs.gather(1, targets.masked_fill(ignored, 0).unsqueeze(1)).squeeze(1)
+    entropy = -(logprobs.exp() * logprobs).sum(-1)
+    return chosen.masked_fill(ignored, 0.0), entropy.masked_fill(ignored, 0.0)

@@ -1,0 +1,178 @@
+"""Compile every kernel as it is launched at real shapes for sm_80 and sm_90a, with no GPU, and print what it takes of the chip.
+
+    python benchmarks/kernels/resources.py            # a table
+    python benchmarks/kernels/resources.py --json     # for tests
+
+Launches are recorded on meta tensors, so the compiled code is that of the real call: types, alignment, constants and tiles.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.backends.driver import DriverBase
+from triton.runtime import driver
+from triton.runtime.jit import JITFunction
+
+from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
+from polaris_kernels.tiles import architecture_tiles
+
+_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one compiled kernel takes: registers a thread, bytes of stack (spills live there) and of shared memory a block."""
+
+    kernel: str
+    case: str
+    architecture: int
+    warps: int
+    registers: int
+    stack: int
+    spills: int
+    shared: int
+    tensor_cores: str
+
+
+class _Compiler(DriverBase):
+    """A driver that names a target and owns no device."""
+
+    def __init__(self, architecture: int) -> None:
+        self.architecture = architecture
+
+    @classmethod
+    def is_active(cls) -> bool:
+        return True
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", self.architecture, 32)
+
+    def get_current_device(self) -> int:
+        return self.architecture  # Triton remembers the target of a device: each needs a number of its own
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_active_torch_device(self) -> torch.device:
+        return torch.device("meta")
+
+    def get_device_interface(self) -> Any:
+        return torch.cuda
+
+    def get_benchmarker(self) -> Any:
+        raise NotImplementedError
+
+    def get_empty_cache_for_benchmark(self) -> Any:
+        raise NotImplementedError
+
+    def clear_cache(self, cache: Any) -> None:
+        raise NotImplementedError
+
+    def map_python_to_cpp_type(self, kind: str) -> str:
+        return kind
+
+
+@contextmanager
+def recorded(architecture: int) -> Iterator[dict[str, Any]]:
+    """Every launch inside compiles for the architecture and runs nothing; yields the compiled kernels by name."""
+    launch, kernels = JITFunction.run, {}
+
+    def compile_only(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
+        kernels[function.__name__] = launch(function, *arguments, grid=grid, warmup=True, **options)
+
+    driver.set_active(_Compiler(architecture))
+    JITFunction.run = compile_only
+    try:
+        yield kernels
+    finally:
+        JITFunction.run = launch
+
+
+def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
+    """Read the compiled machine code with the tools that come with Triton."""
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        Path(file.name).write_bytes(kernel.asm["cubin"])
+        usage = subprocess.run([_TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True)
+        machine = subprocess.run([_TOOLS / "cuobjdump", "-sass", file.name], capture_output=True, text=True, check=True).stdout
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout + usage.stderr).groups())
+    found = [name for name in ("HGMMA", "HMMA") if re.search(rf"\b{name}\.", machine)]
+    return Resources(
+        kernel=name,
+        case=case,
+        architecture=architecture,
+        warps=kernel.metadata.num_warps,
+        registers=registers,
+        stack=stack,
+        spills=len(re.findall(r"\b(?:STL|LDL)\b", machine)),
+        shared=kernel.metadata.shared,
+        tensor_cores=found[0] if found else "-",
+    )
+
+
+def launches(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The real calls by name of the case, with what they compiled."""
+    length, size, vocabulary = 40_960, 2560, 151_936
+    for dtype in (torch.bfloat16, torch.float16, torch.float32):
+        hidden = torch.empty(length, size, dtype=dtype, device="meta")
+        values = torch.empty(length, device="meta")
+        targets = torch.empty(length, dtype=torch.long, device="meta")
+        floats = {f.name: values for f in fields(Rows)}
+        rows = Rows(**floats | {"targets": targets})
+        plain = Head(weight=torch.empty(vocabulary, size, dtype=dtype, device="meta"))
+        bias = torch.empty(vocabulary, dtype=dtype, device="meta")
+        dressed = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16)
+        for name, head in (("plain", plain), ("bias, softcap, rounded", dressed)):
+            tiles = architecture_tiles(architecture // 10, head)
+            with recorded(architecture) as kernels:
+                tiled_forward(hidden, head, targets, values, -100, tiles)
+                tiled_backward(hidden, head, rows, True, tiles)
+            yield f"{str(dtype)[6:]}, {name}", kernels
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--json", action="store_true")
+    as_json = parser.parse_args().json
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    found = [
+        measure(kernel, name, case, architecture)
+        for architecture in (80, 90)
+        for case, kernels in launches(architecture)
+        for name, kernel in kernels.items()
+    ]
+    if as_json:
+        print(json.dumps([asdict(row) for row in found]))
+        return
+    print("| kernel | case | sm | warps | registers | stack | spills | shared KiB | tensor cores |\n|---|---|---|---|---|---|---|---|---|")
+    for row in found:
+        cells = (
+            row.kernel,
+            row.case,
+            row.architecture,
+            row.warps,
+            row.registers,
+            row.stack,
+            row.spills,
+            row.shared >> 10,
+            row.tensor_cores,
+        )
+        print("| " + " | ".join(map(str, cells)) + " |")
+
+
+if __name__ == "__main__":
+    main()

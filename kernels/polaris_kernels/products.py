@@ -1,0 +1,26 @@
+"""Matrix products that sum and return float32 (float64 for float64), whatever the operands and the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+HALF = (torch.bfloat16, torch.float16)
+
+
+def product_operand(matrix: Tensor) -> Tensor:
+    """The matrix as products take it: only CUDA returns float32 from a product of half-precision matrices."""
+    return matrix.float() if matrix.dtype in HALF and not matrix.is_cuda else matrix
+
+
+def product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right; half-precision operands on CUDA only (see `product_operand`)."""
+    return torch.mm(left, right, out_dtype=torch.float32) if left.dtype in HALF else torch.mm(left, right)
+
+
+def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
+    """total += left @ right, in place, where `total` is float32 or float64."""
+    if left.dtype in HALF:
+        torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
+    else:
+        total.addmm_(left, right)

@@ -1,0 +1,148 @@
+"""The Triton kernels of `linear_logprob`: in Triton's interpreter without a GPU, compiled with one."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from polaris_kernels.linear_logprob import linear_logprob_reference
+from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
+from polaris_kernels.tiles import Tiles
+
+LOG2E = math.log2(math.e)
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def small(tma: bool) -> Tiles:
+    return Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=tma, merge=32)
+
+
+@pytest.fixture(params=[False, True], ids=["pointers", "descriptors"])
+def tiles(request):
+    return small(request.param)
+
+
+def inputs(rows=37, size=24, vocabulary=203, seed=0, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(seed)
+    hidden, weight = torch.randn(rows, size, generator=generator), torch.randn(vocabulary, size, generator=generator)
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    temperature = torch.empty(rows).uniform_(0.6, 1.4, generator=generator)
+    coefficients = torch.randn(2, rows, generator=generator)
+    return hidden.to(DEVICE, dtype), weight.to(DEVICE, dtype), targets.to(DEVICE), temperature.to(DEVICE), coefficients.to(DEVICE)
+
+
+def reference(hidden, weight, targets, temperature, coefficients, dtype, **head):
+    """Outputs and gradients in float64 of the definition computed in `dtype`."""
+    leaves = [t.to(dtype).detach().requires_grad_() for t in (hidden, weight)]
+    if "bias" in head:
+        leaves.append(head["bias"].to(dtype).detach().requires_grad_())
+        head = head | {"bias": leaves[2]}
+    outputs = linear_logprob_reference(leaves[0], leaves[1], targets, temperature=temperature, **head)
+    loss = sum((c.to(o.dtype) * o).sum() for c, o in zip(coefficients, outputs, strict=True))
+    return [r.detach().double() for r in (*outputs, *torch.autograd.grad(loss, leaves))]
+
+
+def tiled(hidden, weight, targets, temperature, coefficients, tiles, **head):
+    head = Head(weight=weight, **head)
+    logprob, entropy, (maximum, log_total), _ = tiled_forward(hidden, head, targets, temperature, -100, tiles)
+    values = Rows(
+        targets=targets,
+        temperature=temperature,
+        maximum=maximum,
+        log_total=log_total,
+        entropy=entropy,
+        logprob_gradient=coefficients[0],
+        entropy_gradient=coefficients[1],
+    )
+    gradients = tiled_backward(hidden, head, values, True, tiles)
+    return [r.double() for r in (logprob, entropy, *gradients) if r is not None]
+
+
+def assert_as_good_as_eager(ours, eager, truth):
+    for name, got, bound, true in zip(("logprob", "entropy", "hidden", "weight", "bias"), ours, eager, truth, strict=False):
+        scale = 1.0 if name in ("logprob", "entropy") else true.norm()
+        error, eager_error = ((x - true).abs().max() if scale == 1.0 else (x - true).norm() / scale for x in (got, bound))
+        assert error <= eager_error + 1e-6, f"{name}: {error} against {eager_error}"
+
+
+@pytest.mark.parametrize("extras", [{}, {"bias": 1, "softcap": 7.0}], ids=["plain", "bias and softcap"])
+def test_no_worse_than_eager(tiles, extras):
+    values = inputs()
+    if extras:
+        extras = extras | {"bias": torch.randn(203, generator=torch.Generator().manual_seed(1)).to(DEVICE)}
+    truth, eager = (reference(*values, dtype, **extras) for dtype in (torch.float64, torch.float32))
+    assert_as_good_as_eager(tiled(*values, tiles, **extras), eager, truth)
+
+
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 40])
+@pytest.mark.parametrize("vocabulary", [1, 31, 64, 65])
+def test_odd_sizes(rows, vocabulary):
+    values = inputs(rows, 12, vocabulary)
+    for got, true in zip(tiled(*values, small(False)), reference(*values, torch.float64), strict=True):
+        torch.testing.assert_close(got, true, rtol=1e-4, atol=5e-6)
+
+
+def test_half_precision_inputs(tiles):
+    values = inputs(dtype=torch.float16)
+    truth, eager = (reference(*values, dtype) for dtype in (torch.float64, torch.float16))
+    assert_as_good_as_eager(tiled(*values, tiles), eager, truth)
+
+
+def test_result_of_a_row_depends_neither_on_the_others_nor_on_its_place(tiles):
+    hidden, weight, targets, temperature, _ = inputs(rows=50)
+    whole = tiled_forward(hidden, Head(weight=weight), targets, temperature, -100, tiles)
+    for rows in ([0], [49], [7, 33, 8], list(range(13, 50))):
+        part = tiled_forward(hidden[rows], Head(weight=weight), targets[rows], temperature[rows], -100, tiles)
+        for alone, among in zip(part[:3], whole[:3], strict=True):
+            assert torch.equal(alone, among[..., rows])
+
+
+def test_bitwise_repeat(tiles):
+    values = inputs()
+    assert all(torch.equal(a, b) for a, b in zip(tiled(*values, tiles), tiled(*values, tiles), strict=True))
+
+
+def test_every_element_is_written(tiles, monkeypatch):
+    values = inputs()
+    expected = tiled(*values, tiles)
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    # In this mode torch fills every new tensor with NaN.
+    torch.use_deterministic_algorithms(True)
+    try:
+        assert torch.empty(3, device=DEVICE).isnan().all()
+        ours = tiled(*values, tiles)
+    finally:
+        torch.use_deterministic_algorithms(deterministic)
+    assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+
+
+def test_very_negative_logits_and_certain_targets(tiles):
+    hidden, weight, targets, temperature, coefficients = inputs()
+    hidden[:, 0], weight[:, 0] = 100.0, -10.0  # every logit about -1000
+    hidden[3] = weight[targets[3]] * 40  # one token far above the others
+    values = (hidden, weight, targets, temperature, coefficients)
+    truth, eager = (reference(*values, dtype) for dtype in (torch.float64, torch.float32))
+    assert_as_good_as_eager(tiled(*values, tiles), eager, truth)
+
+
+def test_targets_to_ignore_and_targets_outside(tiles):
+    hidden, weight, targets, temperature, _ = inputs()
+    targets[2], targets[5], targets[9] = -100, 203, -1
+    logprob, entropy, _, _ = tiled_forward(hidden, Head(weight=weight), targets, temperature, -100, tiles)
+    assert logprob[2] == entropy[2] == 0
+    assert logprob.isnan().nonzero().flatten().tolist() == [5, 9]
+    assert entropy.isfinite().all()
+
+
+def test_kept_exponentials_are_the_probabilities(tiles):
+    hidden, weight, targets, temperature, _ = inputs()
+    kept = torch.full((37, 203), float("nan"), device=DEVICE)
+    logprob, _, (maximum, log_total), maxima = tiled_forward(hidden, Head(weight=weight), targets, temperature, -100, tiles, kept)
+    above = (maxima.repeat_interleave(32, 0)[:203].T - maximum[:, None]) * (LOG2E / temperature[:, None])
+    probabilities = kept * torch.exp2(above - log_total[:, None])
+    truth = torch.softmax(hidden.double() @ weight.double().T / temperature.double()[:, None], 1)
+    torch.testing.assert_close(probabilities.double(), truth, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(probabilities.gather(1, targets[:, None])[:, 0].log(), logprob, rtol=1e-5, atol=1e-5)
