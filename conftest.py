@@ -9,8 +9,9 @@ import torch
 if not torch.cuda.is_available():
     # Triton asks this variable when a kernel is decorated, that is here; programs that tests start must not inherit it.
     os.environ["TRITON_INTERPRET"] = "1"
-    for module in ("triton.experimental.gluon", "polaris_kernels.linear_logprob.tiled"):
-        importlib.import_module(module)
+    importlib.import_module("triton.experimental.gluon")
+    for operation in ("linear_logprob", "logprob_from_logits", "policy_loss"):
+        importlib.import_module(f"polaris_kernels.{operation}.tiled")
     del os.environ["TRITON_INTERPRET"]
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import triton
@@ -27,8 +27,12 @@ from triton.backends.driver import DriverBase
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from polaris_kernels.linear_logprob.head import Head, Rows
-from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
+from polaris_kernels.head import Head
+from polaris_kernels.linear_logprob import tiled as linear_logprob
+from polaris_kernels.logprob_from_logits import tiled as logprob_from_logits
+from polaris_kernels.policy_loss import tiled as policy_loss
+from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
+from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import architecture_tiles
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -93,7 +97,8 @@ def recorded(architecture: int) -> Iterator[dict[str, Any]]:
     launch, kernels = JITFunction.run, {}
 
     def compile_only(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        kernels[function.__name__] = launch(function, *arguments, grid=grid, warmup=True, **options)
+        operation = function.__module__.split(".")[-2]
+        kernels[f"{operation}.{function.__name__}"] = launch(function, *arguments, grid=grid, warmup=True, **options)
 
     driver.set_active(_Compiler(architecture))
     JITFunction.run = compile_only
@@ -127,21 +132,34 @@ def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
 def launches(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The real calls by name of the case, with what they compiled."""
     length, size, vocabulary = 40_960, 2560, 151_936
+    values = torch.empty(length, device="meta")
+    targets = torch.empty(length, dtype=torch.long, device="meta")
+    floats = {f.name: values for f in fields(Rows)}
+    rows = Rows(**floats | {"targets": targets})
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         hidden = torch.empty(length, size, dtype=dtype, device="meta")
-        values = torch.empty(length, device="meta")
-        targets = torch.empty(length, dtype=torch.long, device="meta")
-        floats = {f.name: values for f in fields(Rows)}
-        rows = Rows(**floats | {"targets": targets})
         plain = Head(weight=torch.empty(vocabulary, size, dtype=dtype, device="meta"))
         bias = torch.empty(vocabulary, dtype=dtype, device="meta")
         dressed = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16)
         for name, head in (("plain", plain), ("bias, softcap, rounded", dressed)):
             tiles = architecture_tiles(architecture // 10, head)
             with recorded(architecture) as kernels:
-                tiled_forward(hidden, head, targets, values, -100, tiles)
-                tiled_backward(hidden, head, rows, True, tiles)
+                linear_logprob.tiled_forward(hidden, head, targets, values, -100, tiles)
+                linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
             yield f"{str(dtype)[6:]}, {name}", kernels
+        logits = torch.empty(length, vocabulary, dtype=dtype, device="meta")
+        with recorded(architecture) as kernels:
+            logprob_from_logits.tiled_forward(logits, targets, values, -100)
+            logprob_from_logits.tiled_backward(logits, logits, rows)
+        yield str(dtype)[6:], kernels
+    lengths = torch.empty(64, dtype=torch.long, device="meta")
+    mask = torch.empty(length, dtype=torch.bool, device="meta")
+    for kind in get_args(Kind):
+        for correction in get_args(CorrectionKind):
+            settings = PolicyLossSettings(kind=kind, correction=correction)
+            with recorded(architecture) as kernels:
+                policy_loss.tiled_forward(values, values, values, mask, values, lengths, settings)
+            yield f"{kind}, {correction}", kernels
 
 
 def main() -> None:

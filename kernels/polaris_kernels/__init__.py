@@ -1,5 +1,7 @@
-"""Fused operations for reinforcement learning of language models; needs torch only."""
+"""Fused operations for reinforcement learning of language models: Triton kernels on CUDA, chunked torch everywhere else."""
 
 from polaris_kernels.linear_logprob import linear_logprob
+from polaris_kernels.logprob_from_logits import logprob_from_logits
+from polaris_kernels.policy_loss import policy_loss
 
-__all__ = ["linear_logprob"]
+__all__ = ["linear_logprob", "logprob_from_logits", "policy_loss"]

@@ -8,7 +8,8 @@ import os
 import torch
 from torch import Tensor
 
-from polaris_kernels.linear_logprob.head import Head, result_dtype
+from polaris_kernels.head import Head
+from polaris_kernels.rows import result_dtype
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 _DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from polaris_kernels.linear_logprob.head import Head
+from polaris_kernels.head import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,21 +1,31 @@
 """The loss of a pack: corrected token losses over the normaliser of the whole optimizer step.
 
-Legend: R response tokens of the pack.
+Legend: R response tokens of the pack, S sequences.
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from polaris.algorithm.correction import Correction, importance_correction
-from polaris.algorithm.losses import LOSSES, LossInput, PolicyLoss, TokenLoss
 from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import AlgorithmConfig
+from polaris_kernels import policy_loss
+from polaris_kernels.policy_loss.registry import LOSSES
+
+SHARES_OF_TOKENS = {
+    "policy/clip_low": "clip_low",
+    "policy/clip_high": "clip_high",
+    "policy/clip_dual": "clip_dual",
+    "mismatch/masked_fraction": "masked",
+    "mismatch/truncated_fraction": "truncated",
+    "mismatch/nonfinite_fraction": "nonfinite",
+}
+MEANS_OF_FINITE = {"mismatch/kl_k1": "kl_k1", "mismatch/kl_k3": "kl_k3", "mismatch/logprob_gap_mean": "gap"}
 
 
-def denominator(loss: PolicyLoss, *, response_tokens: int, sequences: int, max_response_tokens: int) -> float:
+def denominator(loss: str, *, response_tokens: int, sequences: int, max_response_tokens: int) -> float:
     """What the token losses of one optimizer step are divided by; all counts are of the whole step over all ranks."""
-    match loss.normaliser:
+    match LOSSES[loss].normaliser:
         case "tokens":
             return float(response_tokens)
         case "sequences":
@@ -25,45 +35,50 @@ def denominator(loss: PolicyLoss, *, response_tokens: int, sequences: int, max_r
 
 
 def policy_objective(
-    batch: LossInput, behaviour_logprob: Tensor, entropy: Tensor, config: AlgorithmConfig, denominator: float
+    logprob: Tensor,
+    behaviour_logprob: Tensor,
+    advantage: Tensor,
+    entropy: Tensor,
+    sequence_lengths: Tensor,
+    config: AlgorithmConfig,
+    denominator: float,
+    proximal_logprob: Tensor | None = None,
 ) -> tuple[Tensor, Statistics]:
     """Loss of a pack, a scalar whose sum over packs and ranks is the loss of the step, and the pack's statistics.
 
     `behaviour_logprob` [R] float32 is the engine's, `entropy` [R] float32 in nats is only recorded, and `denominator` is
-    that of the whole step, so neither loss nor gradient depends on how sequences are packed.
+    that of the whole step, so neither loss nor gradient depends on how sequences are packed. `sequence_lengths` [S] are
+    response tokens; `proximal_logprob` [R] is the trainer's before the step's first update, None in that update.
     """
     assert denominator > 0, "an optimizer step needs at least one response token"
-    correction = importance_correction(batch.old_logprob, behaviour_logprob, config)
-    token_loss = LOSSES[config.loss].token_loss(batch, config)
-    loss = (correction.weight * token_loss.loss).sum() / denominator
-    return loss, _statistics(batch, behaviour_logprob, entropy, token_loss, correction)
+    loss, totals = policy_loss(
+        logprob,
+        behaviour_logprob,
+        advantage,
+        None,
+        denominator,
+        kind=config.loss,
+        clip_low=config.clip_low,
+        clip_high=config.clip_high,
+        dual_clip=config.dual_clip,
+        correction=config.correction,
+        correction_low=config.correction_low,
+        correction_high=config.correction_high,
+        proximal_logprob=proximal_logprob,
+        sequence_lengths=sequence_lengths,
+    )
+    return loss, _statistics(totals, entropy)
 
 
-def _statistics(batch: LossInput, behaviour_logprob: Tensor, entropy: Tensor, token_loss: TokenLoss, correction: Correction) -> Statistics:
-    """KL(engine || trainer) estimated on the engine's own samples (Schulman, "Approximating KL divergence").
-
-    With the gap d = old_logprob - behaviour_logprob: k1 = -d (unbiased, may be negative), k3 = exp(d) - 1 - d.
-    """
+def _statistics(totals: dict[str, Tensor], entropy: Tensor) -> Statistics:
     statistics = Statistics()
-    tokens = len(batch.logprob)
-    if not tokens:
+    if not len(entropy):
         return statistics
-    shares = {
-        "policy/clip_low": token_loss.clip_low,
-        "policy/clip_high": token_loss.clip_high,
-        "policy/clip_dual": token_loss.clip_dual,
-        "policy/entropy": entropy,
-        "mismatch/masked_fraction": correction.masked,
-        "mismatch/truncated_fraction": correction.truncated,
-        "mismatch/nonfinite_fraction": correction.nonfinite,
-    }
-    for name, values in shares.items():
-        statistics.add_mean(name, values.double().sum(), tokens)
-    statistics.add_max("policy/ratio_max", token_loss.ratio.max())
-    gap = (batch.old_logprob.double() - behaviour_logprob.double()).masked_fill(correction.nonfinite, 0.0)
-    finite = (~correction.nonfinite).sum()
-    statistics.add_mean("mismatch/kl_k1", -gap.sum(), finite)
-    statistics.add_mean("mismatch/kl_k3", (gap.expm1() - gap).sum(), finite)
-    statistics.add_mean("mismatch/logprob_gap_mean", gap.abs().sum(), finite)
-    statistics.add_max("mismatch/logprob_gap_max", gap.abs().max())
+    for name, total in SHARES_OF_TOKENS.items():
+        statistics.add_mean(name, totals[total], totals["tokens"])
+    for name, total in MEANS_OF_FINITE.items():
+        statistics.add_mean(name, totals[total], totals["tokens"] - totals["nonfinite"])
+    statistics.add_mean("policy/entropy", entropy.double().sum(), len(entropy))
+    statistics.add_max("policy/ratio_max", totals["ratio_max"])
+    statistics.add_max("mismatch/logprob_gap_max", totals["gap_max"])
     return statistics

@@ -10,8 +10,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polaris.algorithm.losses import LOSSES
-from polaris.algorithm.losses.base import LossInput
 from polaris.algorithm.metrics import Statistics
 from polaris.algorithm.objective import denominator, policy_objective
 from polaris.config.schema import RunConfig
@@ -60,14 +58,10 @@ def accumulate(
     loss_sum = torch.zeros((), dtype=torch.float64)
     for index, pack in enumerate(packs):
         logprob, entropy = forward(policy, pack)
-        batch = LossInput(
-            logprob=logprob,
-            old_logprob=logprob.detach() if proximal is None else proximal[index],
-            advantage=pack.advantage,
-            sequence=pack.sequence,
-            sequence_lengths=pack.sequence_lengths,
+        old = None if proximal is None else proximal[index]
+        loss, pack_statistics = policy_objective(
+            logprob, pack.behaviour_logprob, pack.advantage, entropy, pack.sequence_lengths, config.algorithm, total, old
         )
-        loss, pack_statistics = policy_objective(batch, pack.behaviour_logprob, entropy, config.algorithm, total)
         loss.backward()
         statistics.merge(pack_statistics)
         loss_sum += loss.detach().double().cpu()
@@ -85,7 +79,7 @@ def update(
 ) -> UpdateResult:
     """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
     total = denominator(
-        LOSSES[config.algorithm.loss],
+        config.algorithm.loss,
         response_tokens=sum(len(sample.tokens) for sample in samples),
         sequences=len(samples),
         max_response_tokens=config.rollout.max_response_tokens,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from objectives import objective
 
-from polaris.algorithm.correction import importance_correction
-from polaris.algorithm.losses import LossInput
-from polaris.algorithm.objective import policy_objective
 from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.correction import importance_correction
+from polaris_kernels.policy_loss.registry import LossInput
 
 RATIOS = torch.tensor([0.1, 0.5, 1.0, 1.9, 5.0], dtype=torch.float64)
 OLD = torch.full_like(RATIOS, -2.0)
@@ -67,7 +67,7 @@ def test_mismatch_is_measured_on_finite_tokens_only():
         sequence=torch.zeros(4, dtype=torch.long),
         sequence_lengths=torch.tensor([4]),
     )
-    loss, statistics = policy_objective(batch, behaviour, torch.tensor([1.0, 2.0, 3.0, 6.0]), AlgorithmConfig(), 4.0)
+    loss, statistics = objective(batch, behaviour, torch.tensor([1.0, 2.0, 3.0, 6.0]), AlgorithmConfig(), 4.0)
     values = statistics.compute()
     gaps = [-0.5, 1.0, 0.0]
     assert loss.item() == pytest.approx(-(math.exp(-0.5) + 2.0 + 0.0 + 1.0) / 4)
@@ -92,7 +92,7 @@ def test_kl_estimates_agree_with_the_exact_divergence():
         sequence=torch.zeros_like(tokens),
         sequence_lengths=torch.tensor([len(tokens)]),
     )
-    values = policy_objective(batch, engine[tokens], torch.zeros(len(tokens)), AlgorithmConfig(), 1.0)[1].compute()
+    values = objective(batch, engine[tokens], torch.zeros(len(tokens)), AlgorithmConfig(), 1.0)[1].compute()
     exact = torch.nn.functional.kl_div(trainer, engine, reduction="sum", log_target=True).item()
     assert values["mismatch/kl_k1"] == pytest.approx(exact, rel=0.03)
     assert values["mismatch/kl_k3"] == pytest.approx(exact, rel=0.03)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from objectives import objective
 
-from polaris.algorithm.losses import LOSSES, LossInput
-from polaris.algorithm.objective import denominator, policy_objective
+from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.registry import LOSSES, LossInput
 
 CONFIGS = [
     AlgorithmConfig(loss="dapo"),
@@ -35,7 +36,7 @@ def batch_of(lengths, seed=0, spread=0.5):
 
 
 def step_denominator(config, lengths):
-    return denominator(LOSSES[config.loss], response_tokens=sum(lengths), sequences=len(lengths), max_response_tokens=50)
+    return denominator(config.loss, response_tokens=sum(lengths), sequences=len(lengths), max_response_tokens=50)
 
 
 def single(config, ratio, advantage):
@@ -81,7 +82,7 @@ def test_formula_of_the_paper_one_token_at_a_time(config, seed):
     lengths = [4, 1, 7, 2]
     batch, behaviour = batch_of(lengths, seed, spread=0.8)
     total = step_denominator(config, lengths)
-    loss, _ = policy_objective(batch, behaviour, torch.zeros_like(behaviour), config, total)
+    loss, _ = objective(batch, behaviour, torch.zeros_like(behaviour), config, total)
     assert loss.item() == pytest.approx(looped_loss(batch, behaviour, config, total), rel=1e-12)
 
 
@@ -91,7 +92,7 @@ def test_gradient_by_finite_differences(config):
     batch, behaviour = batch_of([4, 1, 7, 2])
 
     def loss(logprob):
-        return policy_objective(replace(batch, logprob=logprob), behaviour, torch.zeros_like(behaviour), config, 3.0)[0]
+        return objective(replace(batch, logprob=logprob), behaviour, torch.zeros_like(behaviour), config, 3.0)[0]
 
     assert torch.autograd.gradcheck(loss, batch.logprob)
 
@@ -99,7 +100,7 @@ def test_gradient_by_finite_differences(config):
 def test_gspo_token_gradient_carries_the_tokens_own_correction():
     config = AlgorithmConfig(loss="gspo", clip_low=1.0, clip_high=10.0, correction_high=100.0)
     batch, behaviour = batch_of([4, 3])
-    loss, _ = policy_objective(batch, behaviour, torch.zeros_like(behaviour), config, 1.0)
+    loss, _ = objective(batch, behaviour, torch.zeros_like(behaviour), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
     log_ratio = (batch.logprob - batch.old_logprob).detach()
     ratio = torch.cat([log_ratio[:4].mean().exp().expand(4) / 4, log_ratio[4:].mean().exp().expand(3) / 3])
@@ -119,7 +120,7 @@ def test_cispo_gradient_is_the_clipped_weight_times_the_advantage():
 def test_total_does_not_depend_on_the_packs(config, lengths, data):
     batch, behaviour = batch_of(lengths)
     total = step_denominator(config, lengths)
-    whole, whole_statistics = policy_objective(batch, behaviour, -batch.logprob.detach(), config, total)
+    whole, whole_statistics = objective(batch, behaviour, -batch.logprob.detach(), config, total)
     (expected,) = torch.autograd.grad(whole, batch.logprob)
     packs = data.draw(st.lists(st.integers(0, 2), min_size=len(lengths), max_size=len(lengths)))
     merged, loss = None, 0.0
@@ -133,7 +134,7 @@ def test_total_does_not_depend_on_the_packs(config, lengths, data):
             sequence=torch.repeat_interleave(torch.arange(len(members)), batch.sequence_lengths[members]),
             sequence_lengths=batch.sequence_lengths[members],
         )
-        part_loss, statistics = policy_objective(part, behaviour[rows], -part.logprob.detach(), config, total)
+        part_loss, statistics = objective(part, behaviour[rows], -part.logprob.detach(), config, total)
         loss = loss + part_loss
         merged = statistics if merged is None else (merged.merge(statistics), merged)[1]
     torch.testing.assert_close(loss, whole)
@@ -146,7 +147,7 @@ def test_first_update_is_the_policy_gradient(config):
     lengths = [3, 5]
     batch, _ = batch_of(lengths)
     batch = replace(batch, old_logprob=batch.logprob.detach())
-    loss, statistics = policy_objective(batch, batch.old_logprob, torch.zeros_like(batch.advantage), config, 1.0)
+    loss, statistics = objective(batch, batch.old_logprob, torch.zeros_like(batch.advantage), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
     share = batch.sequence_lengths[batch.sequence] if config.loss in ("grpo", "gspo") else 1
     torch.testing.assert_close(gradient, -batch.advantage / share)
@@ -182,7 +183,7 @@ def test_dual_clip_bounds_negative_advantages_only():
 def test_extreme_log_ratios_do_not_overflow(config, gap):
     batch, behaviour = batch_of([3, 4])
     batch = replace(batch, logprob=batch.logprob.float(), old_logprob=(batch.logprob.detach() - gap).float())
-    loss, _ = policy_objective(batch, behaviour.float(), torch.zeros_like(batch.old_logprob), config, 1.0)
+    loss, _ = objective(batch, behaviour.float(), torch.zeros_like(batch.old_logprob), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
     assert loss.isfinite()
     assert gradient.isfinite().all()
@@ -192,11 +193,11 @@ def test_extreme_log_ratios_do_not_overflow(config, gap):
 def test_a_nan_of_the_trainer_reaches_the_loss(config):
     batch, behaviour = batch_of([3, 4])
     logprob = torch.where(torch.arange(7) == 2, math.nan, batch.logprob)
-    assert policy_objective(replace(batch, logprob=logprob), behaviour, torch.zeros_like(behaviour), config, 1.0)[0].isnan()
+    assert objective(replace(batch, logprob=logprob), behaviour, torch.zeros_like(behaviour), config, 1.0)[0].isnan()
 
 
 def test_denominators():
-    values = {name: denominator(loss, response_tokens=70, sequences=8, max_response_tokens=100) for name, loss in LOSSES.items()}
+    values = {name: denominator(name, response_tokens=70, sequences=8, max_response_tokens=100) for name in LOSSES}
     assert values == {"dapo": 70.0, "cispo": 70.0, "grpo": 8.0, "gspo": 8.0, "dr_grpo": 800.0}
 
 

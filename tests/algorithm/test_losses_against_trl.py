@@ -7,10 +7,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from objectives import objective
 
-from polaris.algorithm.losses import LOSSES, LossInput
-from polaris.algorithm.objective import denominator, policy_objective
+from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.registry import LossInput
 
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")
 
@@ -77,8 +78,8 @@ def test_value_gradient_and_clip_fractions(config, settings, seed):
     packed = logprob[kept].requires_grad_()
     sequence = torch.arange(len(LENGTHS))[:, None].expand_as(mask)[kept]
     batch = LossInput(logprob=packed, old_logprob=old[kept], advantage=advantage[sequence], sequence=sequence, sequence_lengths=lengths)
-    total = denominator(LOSSES[config.loss], response_tokens=sum(LENGTHS), sequences=len(LENGTHS), max_response_tokens=LONGEST)
-    loss, statistics = policy_objective(batch, behaviour[kept], torch.zeros_like(packed), config, total)
+    total = denominator(config.loss, response_tokens=sum(LENGTHS), sequences=len(LENGTHS), max_response_tokens=LONGEST)
+    loss, statistics = objective(batch, behaviour[kept], torch.zeros_like(packed), config, total)
     loss.backward()
 
     torch.testing.assert_close(loss, expected)

@@ -12,8 +12,8 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 sys.path.insert(0, str(Path(__file__).parent))
 import update_once
 
-from polaris.algorithm.losses import LOSSES
 from polaris.distributed import mesh
+from polaris_kernels.policy_loss.registry import LOSSES
 
 
 @pytest.fixture(scope="module")

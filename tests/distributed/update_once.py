@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import torch
 
-from polaris.algorithm.losses import LOSSES
 from polaris.algorithm.metrics import Statistics
 from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig, RunConfig
@@ -17,6 +16,7 @@ from polaris.model.policy import Policy
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.packing import Sample
 from polaris.trainer.update import accumulate, rank_packs, update
+from polaris_kernels.policy_loss.registry import LOSSES
 
 
 def samples(count=13):
@@ -52,7 +52,7 @@ def gradients(policy, world, loss_name, tokens_per_pack, correction):
     config = RunConfig(algorithm=AlgorithmConfig(loss=loss_name, correction=correction))
     batch = with_logprobs(samples())
     packs = rank_packs(batch, world, tokens_per_pack)
-    total = denominator(LOSSES[loss_name], response_tokens=sum(len(s.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
+    total = denominator(loss_name, response_tokens=sum(len(s.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
     policy.train()
     statistics = Statistics()
     loss = accumulate(policy, packs, [pack.behaviour_logprob for pack in packs], total, config, statistics)

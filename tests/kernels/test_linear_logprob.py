@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polaris_kernels import linear_logprob
+from polaris_kernels import linear_logprob, softmax
+from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
-from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.rows import Rows
 
 QWEN3_VOCABULARY = 151_936
 
@@ -33,8 +34,8 @@ def gradients(function, hidden, weight, targets, temperature, coefficients):
 
 @pytest.fixture
 def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(chunked, "_CHUNK_BYTES", 0)
-    assert chunked.rows_per_chunk(7) == 16
+    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)
+    assert softmax.rows_per_chunk(7) == 16
 
 
 @pytest.mark.parametrize("temperature", [0.7, "per token"])
@@ -178,8 +179,8 @@ def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
 
 def test_chunk_is_bounded_at_every_vocabulary():
     for vocabulary in (64, 32_000, QWEN3_VOCABULARY, 262_144):
-        assert 16 <= chunked.rows_per_chunk(vocabulary) <= 2048
-        assert chunked.rows_per_chunk(vocabulary) * vocabulary * 4 <= 2**27
+        assert 16 <= softmax.rows_per_chunk(vocabulary) <= 2048
+        assert softmax.rows_per_chunk(vocabulary) * vocabulary * 4 <= 2**27
 
 
 @pytest.mark.parametrize("vocabulary", [97, 20_000])

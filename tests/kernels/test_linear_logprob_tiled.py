@@ -7,9 +7,10 @@ import math
 import pytest
 import torch
 
+from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
-from polaris_kernels.linear_logprob.head import Head, Rows
 from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
+from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles
 
 LOG2E = math.log2(math.e)

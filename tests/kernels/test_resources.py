@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
-PRODUCTS = ("forward_kernel", "gradient_kernel")
+PRODUCTS = ("linear_logprob.forward_kernel", "linear_logprob.gradient_kernel")
 
 
 @pytest.fixture(scope="module")

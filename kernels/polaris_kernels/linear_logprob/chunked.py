@@ -9,16 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.head import Head
 from polaris_kernels.products import accumulate, product, product_operand
-
-_CHUNK_BYTES = 2**27
-_MOST_ROWS = 2048
-
-
-def rows_per_chunk(vocabulary: int) -> int:
-    """Rows C whose float32 logits take about 128 MiB: at least 16, at most 2048, a function of V alone."""
-    return max(16, min(_MOST_ROWS, _CHUNK_BYTES // (4 * vocabulary) // 16 * 16))
+from polaris_kernels.rows import Rows
+from polaris_kernels.softmax import chosen_logprob, logit_gradient, rows_per_chunk
 
 
 def chunked_forward(
@@ -33,23 +27,16 @@ def chunked_forward(
     entropy = temperature.new_empty(total if with_entropy else 0)
     weight = product_operand(head.weight)
     ignored = targets == ignore_index
-    chosen = targets.masked_fill(ignored, 0).unsqueeze(1)
+    chosen = targets.masked_fill(ignored, 0)
     for start in range(0, total, size):
         rows = slice(start, min(start + size, total))
         length = rows.stop - start
         logits = chunk_logits(pad(hidden[rows], (0, 0, 0, size - length)), weight, head)
-        logits.div_(pad(temperature[rows], (0, size - length), value=1.0).unsqueeze(1))
-        maximum = logits.amax(1, keepdim=True)
-        # Rows of only minus infinity would give inf - inf.
-        maximum.masked_fill_(maximum == -torch.inf, 0.0)
-        exponentials = logits.sub_(maximum).exp()
-        log_total = exponentials.sum(1, keepdim=True).log_()
-        softmax[:, rows] = torch.cat([maximum, log_total], dim=1)[:length].T
-        logprob[rows] = (logits[:length].gather(1, chosen[rows]) - log_total[:length]).squeeze(1)
-        if with_entropy:
-            # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
-            moment = exponentials.mul_(logits.clamp_(min=-1000)).sum(1, keepdim=True)
-            entropy[rows] = (log_total - moment / log_total.exp())[:length].squeeze(1)
+        divisor = pad(temperature[rows], (0, size - length), value=1.0)
+        chunk = chosen_logprob(logits, pad(chosen[rows], (0, size - length)), divisor, with_entropy)
+        logprob[rows], softmax[:, rows] = chunk[0][:length], chunk[2][:, :length]
+        if chunk[1] is not None:
+            entropy[rows] = chunk[1][:length]
     return logprob.masked_fill_(ignored, 0.0), entropy.masked_fill_(ignored[: len(entropy)], 0.0), softmax
 
 
@@ -61,15 +48,9 @@ def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool
     bias_gradient = torch.zeros_like(head.bias, dtype=values.temperature.dtype) if head.bias is not None else None
     size = rows_per_chunk(len(weight))
     for rows in (slice(start, start + size) for start in range(0, len(hidden), size)):
-        row = values[rows]
         logits = chunk_logits(hidden[rows], weight, head)
         slope = 1 - (logits / head.softcap).square_() if head.softcap else None
-        logprobs = logits.div_(_column(row.temperature)).sub_(_column(row.maximum)).sub_(_column(row.log_total))
-        gradient = torch.zeros_like(logprobs)
-        if row.entropy_gradient is not None:
-            gradient = (logprobs.clamp(min=-1000) + _column(row.entropy)).mul_(_column(-row.entropy_gradient))
-        gradient.sub_(_column(row.logprob_gradient)).mul_(logprobs.exp_())
-        gradient.scatter_add_(1, _column(row.targets), _column(row.logprob_gradient)).div_(_column(row.temperature))
+        gradient = logit_gradient(logits, values[rows])
         if slope is not None:
             gradient.mul_(slope)
         if bias_gradient is not None:
@@ -90,7 +71,3 @@ def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
     if head.logits_dtype is not None:
         logits = logits.to(head.logits_dtype).to(logits.dtype)
     return logits.div_(head.softcap).tanh_().mul_(head.softcap) if head.softcap else logits
-
-
-def _column(values: Tensor) -> Tensor:
-    return values.unsqueeze(1)

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from polaris_kernels.checks import check_head, check_rows, uses_triton
+from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
-from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.rows import Rows, rows_with_gradient
 from polaris_kernels.tiles import tiles_for
 
 
@@ -113,9 +114,7 @@ def _backward(
     with_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
-    gradients = [g for g in (logprob_gradient, entropy_gradient) if g is not None]
-    # NaN is not zero: a broken gradient stays visible.
-    rows = (torch.stack([g != 0 for g in gradients]).any(0) & (targets != ignore_index)).nonzero().squeeze(1)
+    rows = rows_with_gradient((logprob_gradient, entropy_gradient), targets, ignore_index)
     maximum, log_total = softmax
     values = Rows(
         targets=targets,

@@ -13,9 +13,10 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from polaris_kernels.linear_logprob.head import Head, Rows
+from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.kernel import forward_kernel, gradient_kernel, merge_kernel
 from polaris_kernels.products import accumulate, product_operand
+from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles
 
 _SLAB_COLUMNS = 8192

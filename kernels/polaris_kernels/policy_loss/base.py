@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to this before exp, as in verl: nothing overflows, and beyond it the gradient is zero."""
@@ -55,7 +55,7 @@ class PolicyLoss:
 
     name: str
     normaliser: Literal["tokens", "sequences", "constant"]
-    token_loss: Callable[[LossInput, AlgorithmConfig], TokenLoss]
+    token_loss: Callable[[LossInput, PolicyLossSettings], TokenLoss]
 
 
 def token_ratio(batch: LossInput) -> Tensor:
@@ -68,9 +68,9 @@ def sequence_mean_share(batch: LossInput, loss: Tensor) -> Tensor:
     return loss / batch.sequence_lengths[batch.sequence]
 
 
-def clipped_surrogate(ratio: Tensor, advantage: Tensor, config: AlgorithmConfig) -> TokenLoss:
+def clipped_surrogate(ratio: Tensor, advantage: Tensor, settings: PolicyLossSettings) -> TokenLoss:
     """PPO's -min(r A, clip(r, 1 - clip_low, 1 + clip_high) A) (Schulman et al. 2017) with separate bounds, token by token."""
-    low, high = 1 - config.clip_low, 1 + config.clip_high
+    low, high = 1 - settings.clip_low, 1 + settings.clip_high
     clip_low, clip_high = (ratio < low) & (advantage < 0), (ratio > high) & (advantage > 0)
     loss = -(ratio * advantage).minimum(ratio.clamp(low, high) * advantage)
     return TokenLoss(loss=loss, ratio=ratio, clip_low=clip_low, clip_high=clip_high, clip_dual=torch.zeros_like(clip_low))

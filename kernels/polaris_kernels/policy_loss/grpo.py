@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 
-def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
     """Each token's share of its sequence's mean clipped surrogate."""
-    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, config)
+    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, settings)
     return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
 
 

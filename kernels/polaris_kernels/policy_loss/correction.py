@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polaris.algorithm.losses.base import LOG_RATIO_LIMIT
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.base import LOG_RATIO_LIMIT
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +21,7 @@ class Correction:
     nonfinite: Tensor
 
 
-def importance_correction(old_logprob: Tensor, behaviour_logprob: Tensor, config: AlgorithmConfig) -> Correction:
+def importance_correction(old_logprob: Tensor, behaviour_logprob: Tensor, settings: PolicyLossSettings) -> Correction:
     """Weights for w = exp(old_logprob - behaviour_logprob), both [R]: the proximal policy and the engine, in nats.
 
     "off": 1. "tis": min(w, correction_high), truncated importance sampling (Yao et al. 2025). "mask": w where it lies in
@@ -32,11 +32,11 @@ def importance_correction(old_logprob: Tensor, behaviour_logprob: Tensor, config
     nonfinite = ~behaviour_logprob.isfinite()
     ratio = (old_logprob - behaviour_logprob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     never = torch.zeros_like(nonfinite)
-    if config.correction == "off":
+    if settings.correction == "off":
         return Correction(weight=torch.ones_like(ratio), truncated=never, masked=never, nonfinite=nonfinite)
-    outside = ~nonfinite & (ratio > config.correction_high)
-    if config.correction == "tis":
-        weight = ratio.clamp(max=config.correction_high).masked_fill(nonfinite, 0.0)
+    outside = ~nonfinite & (ratio > settings.correction_high)
+    if settings.correction == "tis":
+        weight = ratio.clamp(max=settings.correction_high).masked_fill(nonfinite, 0.0)
         return Correction(weight=weight, truncated=outside, masked=never, nonfinite=nonfinite)
-    outside |= ~nonfinite & (ratio < config.correction_low)
+    outside |= ~nonfinite & (ratio < settings.correction_low)
     return Correction(weight=ratio.masked_fill(outside | nonfinite, 0.0), truncated=never, masked=outside, nonfinite=nonfinite)

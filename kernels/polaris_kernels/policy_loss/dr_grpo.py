@@ -5,13 +5,13 @@ The paper also leaves the group's standard deviation out of the advantage: set `
 
 from __future__ import annotations
 
-from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 
-def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate of each token."""
-    return clipped_surrogate(token_ratio(batch), batch.advantage, config)
+    return clipped_surrogate(token_ratio(batch), batch.advantage, settings)
 
 
 DR_GRPO = PolicyLoss(name="dr_grpo", normaliser="constant", token_loss=token_loss)

@@ -1,4 +1,4 @@
-"""What the implementations of `linear_logprob` share: the output head, and the values of every row."""
+"""The values of every row of a softmax, on their way into its backward."""
 
 from __future__ import annotations
 
@@ -9,23 +9,10 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Head:
-    """logits = cap(round(hidden @ weight.T + bias)), with round to `logits_dtype` and cap(x) = softcap * tanh(x / softcap).
-
-    `weight` [V, H], `bias` [V] or None; `softcap` 0 and `logits_dtype` None leave their step out.
-    """
-
-    weight: Tensor
-    bias: Tensor | None = None
-    softcap: float = 0.0
-    logits_dtype: torch.dtype | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
     """What the backward knows of each row, [T] each: the call's, the forward's and the incoming gradients.
 
-    `maximum` and `log_total` are the softmax's, in the units of the implementation that made them.
+    `maximum` is that of the logits; `log_total` the logarithm of the softmax's sum, to the base of the implementation.
     """
 
     targets: Tensor
@@ -43,3 +30,9 @@ class Rows:
 def result_dtype(hidden: Tensor) -> torch.dtype:
     """float32, or float64 for float64 inputs."""
     return torch.float64 if hidden.dtype == torch.float64 else torch.float32
+
+
+def rows_with_gradient(gradients: tuple[Tensor | None, ...], targets: Tensor, ignore_index: int) -> Tensor:
+    """Indices of the rows that the backward has to compute; a NaN is not zero, so a broken gradient stays visible."""
+    used = [gradient != 0 for gradient in gradients if gradient is not None]
+    return (torch.stack(used).any(0) & (targets != ignore_index)).nonzero().squeeze(1)

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import torch
 
-from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, token_ratio
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, token_ratio
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 
-def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
     """-clip(r) A log p of each token, with no gradient through the ratio."""
-    low, high = 1 - config.clip_low, 1 + config.clip_high
+    low, high = 1 - settings.clip_low, 1 + settings.clip_high
     ratio = token_ratio(batch).detach()
     loss = -ratio.clamp(low, high) * batch.advantage * batch.logprob
     clip_low = ratio < low

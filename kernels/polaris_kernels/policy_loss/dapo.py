@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polaris.algorithm.losses.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
-from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
 
 
-def token_loss(batch: LossInput, config: AlgorithmConfig) -> TokenLoss:
+def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate; where the advantage is negative it does not exceed -dual_clip * A, however large the ratio."""
-    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, config)
-    if not config.dual_clip:
+    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, settings)
+    if not settings.dual_clip:
         return surrogate
-    bound = -config.dual_clip * batch.advantage
+    bound = -settings.dual_clip * batch.advantage
     clip_dual = (batch.advantage < 0) & (surrogate.loss > bound)
     return replace(surrogate, loss=surrogate.loss.where(~clip_dual, bound), clip_dual=clip_dual)
 

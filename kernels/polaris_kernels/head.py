@@ -1,0 +1,21 @@
+"""The output head as one value: what stands between hidden states and the logits that a softmax sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """logits = cap(round(hidden @ weight.T + bias)), with round to `logits_dtype` and cap(x) = softcap * tanh(x / softcap).
+
+    `weight` [V, H], `bias` [V] or None; `softcap` 0 and `logits_dtype` None leave their step out.
+    """
+
+    weight: Tensor
+    bias: Tensor | None = None
+    softcap: float = 0.0
+    logits_dtype: torch.dtype | None = None

@@ -1,0 +1,34 @@
+"""`logprob_from_logits` in plain torch, one chunk of rows at a time: nothing of the size of the logits is made but the gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from polaris_kernels.rows import Rows
+from polaris_kernels.softmax import chosen_logprob, logit_gradient, rows_per_chunk
+
+
+def chunked_forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-probs and entropies [T] in nats, and [2, T] the maxima and logs of the softmax's sums, as `temperature` [T]."""
+    total = len(logits)
+    logprob, entropy = temperature.new_empty(2, total)
+    softmax = temperature.new_empty(2, total)
+    ignored = targets == ignore_index
+    chosen = targets.masked_fill(ignored, 0)
+    for rows in _chunks(logits):
+        chunk = logits[rows].to(temperature.dtype, copy=True)
+        logprob[rows], entropy[rows], softmax[:, rows] = chosen_logprob(chunk, chosen[rows], temperature[rows], with_entropy=True)
+    return logprob.masked_fill(ignored, 0.0), entropy.masked_fill(ignored, 0.0), softmax
+
+
+def chunked_backward(logits: Tensor, gradient: Tensor, values: Rows) -> None:
+    """Write the gradient of the logits into `gradient` [T, V]; it may be `logits` itself."""
+    for rows in _chunks(logits):
+        gradient[rows] = logit_gradient(logits[rows].to(values.temperature.dtype, copy=True), values[rows]).to(gradient.dtype)
+
+
+def _chunks(logits: Tensor) -> Iterator[slice]:
+    size = rows_per_chunk(logits.shape[1])
+    return (slice(start, start + size) for start in range(0, len(logits), size))

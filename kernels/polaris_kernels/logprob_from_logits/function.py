@@ -1,0 +1,120 @@
+"""The public, differentiable `logprob_from_logits`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from polaris_kernels.checks import check_rows, uses_triton
+from polaris_kernels.logprob_from_logits.chunked import chunked_backward, chunked_forward
+from polaris_kernels.rows import Rows
+
+
+def logprob_from_logits(
+    logits: Tensor,
+    targets: Tensor,
+    temperature: float | Tensor = 1.0,
+    *,
+    return_entropy: bool = True,
+    inplace_backward: bool = False,
+    ignore_index: int = -100,
+) -> tuple[Tensor, Tensor | None]:
+    """Log-probability of each target and entropy of each row under softmax(logits / temperature), in one read of the logits.
+
+    Args:
+        logits: [T, V] float32, bfloat16, float16 or float64 (plain torch only); rows may be strided, elements of a row not.
+        targets: [T] integers in [0, V), or `ignore_index`: then both results and the gradient of the row are 0.
+        temperature: a number or one per row, [T]; gets no gradient.
+        return_entropy: whether the second result is wanted.
+        inplace_backward: write the gradient over the logits, which nothing else may then need. Saves their size in memory.
+
+    Returns:
+        Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect
+        to `logits`.
+
+    Raises:
+        ValueError: shapes or dtypes that do not fit; and, on CPU or with POLARIS_KERNELS_DEBUG=1, targets outside the
+            vocabulary or a temperature that is not positive. Elsewhere the log-prob of such a target is NaN.
+    """
+    if logits.ndim != 2 or not logits.is_floating_point() or hasattr(logits, "full_tensor"):
+        kind = f"{type(logits).__name__} of {logits.dtype} {tuple(logits.shape)}"
+        raise ValueError(f"logits are a {kind}; pass a plain floating-point tensor [T, V], for example logits.flatten(0, 1)")
+    if logits.stride(1) != 1:
+        if inplace_backward:
+            raise ValueError("inplace_backward needs logits whose rows are contiguous; pass logits.contiguous()")
+        logits = logits.contiguous()
+    temperature = check_rows(logits, targets, temperature, ignore_index, logits.shape[1])
+    logprob, entropy, _ = _forward(logits, targets.long().contiguous(), temperature, ignore_index, inplace_backward)
+    return logprob, entropy if return_entropy else None
+
+
+@torch.library.custom_op("polaris_kernels::logprob_from_logits", mutates_args=())
+def _forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, inplace: bool) -> tuple[Tensor, Tensor, Tensor]:
+    if uses_triton(logits):
+        from polaris_kernels.logprob_from_logits.tiled import tiled_forward
+
+        return tiled_forward(logits, targets, temperature, ignore_index)
+    return chunked_forward(logits, targets, temperature, ignore_index)
+
+
+@_forward.register_fake
+def _(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, inplace: bool) -> tuple[Tensor, Tensor, Tensor]:
+    return torch.empty_like(temperature), torch.empty_like(temperature), temperature.new_empty(2, len(temperature))
+
+
+@torch.library.custom_op("polaris_kernels::logprob_from_logits_backward", mutates_args=("gradient",))
+def _backward(
+    logits: Tensor | None,
+    gradient: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    softmax: Tensor,
+    entropy: Tensor,
+    logprob_gradient: Tensor | None,
+    entropy_gradient: Tensor | None,
+    ignore_index: int,
+) -> None:
+    """Gradient of `logits` into `gradient`; without `logits` it holds them and they are replaced."""
+    logits = gradient if logits is None else logits
+    ignored = targets == ignore_index
+    upstream = torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient.masked_fill(ignored, 0.0)
+    values = Rows(
+        targets=targets.masked_fill(ignored, 0),
+        temperature=temperature,
+        maximum=softmax[0],
+        log_total=softmax[1],
+        entropy=entropy,
+        logprob_gradient=upstream,
+        entropy_gradient=None if entropy_gradient is None else entropy_gradient.masked_fill(ignored, 0.0),
+    )
+    if uses_triton(logits):
+        from polaris_kernels.logprob_from_logits.tiled import tiled_backward
+
+        tiled_backward(logits, gradient, values)
+    else:
+        chunked_backward(logits, gradient, values)
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    logits, targets, temperature, ctx.ignore_index, ctx.inplace = inputs
+    _, entropy, softmax = output
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(softmax)
+    ctx.save_for_backward(logits, targets, temperature, softmax, entropy)
+
+
+def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    if logprob_gradient is None and entropy_gradient is None:
+        return None, None, None, None, None
+    logits, *row = ctx.saved_tensors
+    # Strides are kept, so that a row-strided view is written as it is read.
+    gradient = (
+        logits.detach() if ctx.inplace else torch.empty_strided(logits.shape, logits.stride(), dtype=logits.dtype, device=logits.device)
+    )
+    _backward(None if ctx.inplace else logits, gradient, *row, logprob_gradient, entropy_gradient, ctx.ignore_index)
+    return gradient, None, None, None, None
+
+
+_forward.register_autograd(_differentiate, setup_context=_setup)

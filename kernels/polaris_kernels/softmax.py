@@ -1,0 +1,56 @@
+"""Log-softmax of a chunk of logits and its gradient in plain torch: what the chunked implementations share.
+
+Legend: C rows of the chunk, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from polaris_kernels.rows import Rows
+
+_CHUNK_BYTES = 2**27
+_MOST_ROWS = 2048
+
+
+def rows_per_chunk(vocabulary: int) -> int:
+    """Rows C whose float32 logits take about 128 MiB: at least 16, at most 2048, a function of V alone."""
+    return max(16, min(_MOST_ROWS, _CHUNK_BYTES // (4 * vocabulary) // 16 * 16))
+
+
+def chosen_logprob(logits: Tensor, targets: Tensor, temperature: Tensor, with_entropy: bool) -> tuple[Tensor, Tensor | None, Tensor]:
+    """Log-prob of `targets` [C], entropy [C] (or None), and [2, C] maximum and log of the sum. Consumes `logits` [C, V].
+
+    Logits are float32 or float64; targets lie in [0, V). The maximum is taken off before the division by the temperature [C],
+    so that a common offset of the logits costs no precision.
+    """
+    maximum = logits.amax(1, keepdim=True)
+    # Rows of only minus infinity would give inf - inf.
+    maximum.masked_fill_(maximum == -torch.inf, 0.0)
+    exponentials = logits.sub_(maximum).div_(_column(temperature)).exp()
+    log_total = exponentials.sum(1, keepdim=True).log_()
+    logprob = (logits.gather(1, targets.unsqueeze(1)) - log_total).squeeze(1)
+    entropy = None
+    if with_entropy:
+        # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
+        moment = exponentials.mul_(logits.clamp_(min=-1000)).sum(1, keepdim=True)
+        entropy = (log_total - moment / log_total.exp()).squeeze(1)
+    return logprob, entropy, torch.cat([maximum, log_total], dim=1).T
+
+
+def logit_gradient(logits: Tensor, row: Rows) -> Tensor:
+    """Gradient [C, V] of the logits before the temperature. Consumes `logits` [C, V], the same float32 or float64 values.
+
+    dL/dz_j = (g ([j = y] - p_j) - h p_j (log p_j + entropy)) / temperature, with g and h the gradients of log-prob and entropy.
+    """
+    logprobs = logits.sub_(_column(row.maximum)).div_(_column(row.temperature)).sub_(_column(row.log_total))
+    gradient = torch.zeros_like(logprobs)
+    if row.entropy_gradient is not None:
+        gradient = (logprobs.clamp(min=-1000) + _column(row.entropy)).mul_(_column(-row.entropy_gradient))
+    gradient.sub_(_column(row.logprob_gradient)).mul_(logprobs.exp_())
+    return gradient.scatter_add_(1, _column(row.targets), _column(row.logprob_gradient)).div_(_column(row.temperature))
+
+
+def _column(values: Tensor) -> Tensor:
+    return values.unsqueeze(1)

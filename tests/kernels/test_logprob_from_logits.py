@@ -1,0 +1,176 @@
+"""`logprob_from_logits` in plain torch and by its Triton kernels (interpreted without a GPU)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from polaris_kernels import logprob_from_logits
+from polaris_kernels.logprob_from_logits import logprob_from_logits_reference
+from polaris_kernels.logprob_from_logits.tiled import Shape, tiled_backward, tiled_forward
+from polaris_kernels.rows import Rows
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SMALL = Shape(rows=4, block=64, warps=4)
+
+
+def inputs(rows=21, vocabulary=203, dtype=torch.float32, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 6 * torch.randn(rows, vocabulary, generator=generator)
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    temperature = torch.empty(rows).uniform_(0.6, 1.4, generator=generator)
+    coefficients = torch.randn(2, rows, generator=generator)
+    return logits.to(DEVICE, dtype), targets.to(DEVICE), temperature.to(DEVICE), coefficients.to(DEVICE)
+
+
+def results(function, logits, targets, temperature, coefficients, dtype=None):
+    """Log-probs, entropies and the gradient of their weighted sum, in float64."""
+    leaf = logits.detach().to(dtype or logits.dtype).clone().requires_grad_()
+    outputs = function(leaf, targets, temperature)
+    loss = sum((c.to(o.dtype) * o).sum() for c, o in zip(coefficients, outputs, strict=True))
+    return [r.detach().double() for r in (*outputs, *torch.autograd.grad(loss, leaf))]
+
+
+def kernels(logits, targets, temperature, coefficients, shape=SMALL, inplace=False):
+    logprob, entropy, (maximum, log_total) = tiled_forward(logits, targets, temperature, -100, shape)
+    values = {"targets": targets, "temperature": temperature, "maximum": maximum, "log_total": log_total, "entropy": entropy}
+    gradient = logits if inplace else torch.full_like(logits, float("nan"))
+    tiled_backward(logits, gradient, Rows(**values, logprob_gradient=coefficients[0], entropy_gradient=coefficients[1]), shape)
+    return [r.double() for r in (logprob, entropy, gradient)]
+
+
+def assert_as_good_as_eager(ours, eager, truth):
+    for got, bound, true in zip(ours, eager, truth, strict=True):
+        assert (got - true).abs().max() <= (bound - true).abs().max() + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_torch_is_no_worse_than_eager(dtype):
+    values = inputs(dtype=dtype)
+    truth, eager = (results(logprob_from_logits_reference, *values, dtype=d) for d in (torch.float64, dtype))
+    assert_as_good_as_eager(results(logprob_from_logits, *values), eager, truth)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_kernels_are_no_worse_than_eager(dtype):
+    values = inputs(dtype=dtype)
+    truth, eager = (results(logprob_from_logits_reference, *values, dtype=d) for d in (torch.float64, dtype))
+    assert_as_good_as_eager(kernels(*values), eager, truth)
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5])
+@pytest.mark.parametrize("vocabulary", [1, 64, 65])
+def test_odd_sizes(rows, vocabulary):
+    values = inputs(rows, vocabulary)
+    truth = results(logprob_from_logits_reference, *values, dtype=torch.float64)
+    for ours in (kernels(*values), results(logprob_from_logits, *values)):
+        for got, true in zip(ours, truth, strict=True):
+            torch.testing.assert_close(got, true, rtol=1e-5, atol=5e-6)
+
+
+def test_gradcheck():
+    logits, targets, temperature, _ = inputs(7, 11, torch.float64)
+    targets[3] = -100
+    assert torch.autograd.gradcheck(lambda x: logprob_from_logits(x, targets, temperature), logits.requires_grad_())
+
+
+def test_operator_is_registered_in_full():
+    logits, targets, temperature, _ = inputs(7, 11)
+    torch.library.opcheck(
+        torch.ops.polaris_kernels.logprob_from_logits.default, (logits.requires_grad_(), targets, temperature, -100, False)
+    )
+
+
+def test_in_place_gradient_takes_the_memory_of_the_logits():
+    logits, targets, temperature, coefficients = inputs()
+    expected = results(logprob_from_logits, logits, targets, temperature, coefficients)
+    kept = logits.clone().requires_grad_()
+    scaled = kept * 1.0
+    logprob, entropy = logprob_from_logits(scaled, targets, temperature, inplace_backward=True)
+    before = scaled.data_ptr()
+    (coefficients[0] * logprob + coefficients[1] * entropy).sum().backward()
+    assert torch.equal(kept.grad.double(), expected[2])
+    assert scaled.data_ptr() == before
+    assert torch.equal(scaled.detach(), kept.grad)
+    own = logits.clone()
+    torch.testing.assert_close(kernels(own, targets, temperature, coefficients, inplace=True)[2], expected[2], rtol=1e-5, atol=1e-6)
+
+
+def test_rows_of_a_wider_tensor_are_read_where_they_are():
+    logits, targets, temperature, coefficients = inputs(20, 64)
+    wide = torch.zeros(20, 80, device=DEVICE)
+    wide[:, :64] = logits
+    expected = results(logprob_from_logits, logits, targets, temperature, coefficients)
+    for ours in (results(logprob_from_logits, wide[:, :64], targets, temperature, coefficients),):
+        assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
+    with pytest.raises(ValueError, match="contiguous"):
+        logprob_from_logits(logits.T, targets.new_zeros(64), 1.0, inplace_backward=True)
+
+
+def test_rows_to_ignore_and_targets_outside():
+    logits, targets, temperature, coefficients = inputs()
+    targets[2] = -100
+    logprob, entropy, gradient = results(logprob_from_logits, logits, targets, temperature, coefficients)
+    assert logprob[2] == entropy[2] == 0
+    assert gradient[2].eq(0).all()
+    assert gradient[3].ne(0).any()
+    targets[5] = 203
+    logprob, entropy, _ = tiled_forward(logits, targets, temperature, -100, SMALL)
+    assert logprob[2] == entropy[2] == 0
+    assert logprob.isnan().nonzero().flatten().tolist() == [5]
+    if DEVICE == "cpu":
+        with pytest.raises(ValueError, match="outside"):
+            logprob_from_logits(logits, targets, temperature)
+
+
+def test_very_negative_and_impossible_tokens():
+    logits, targets, temperature, coefficients = inputs()
+    logits -= 1000
+    logits[:, 7] = -torch.inf
+    targets[targets == 7] = 8
+    truth = torch.log_softmax(logits.double() / temperature.double()[:, None], 1)
+    expected = truth.gather(1, targets[:, None])[:, 0]
+    for ours in (
+        kernels(logits, targets, temperature, coefficients),
+        results(logprob_from_logits, logits, targets, temperature, coefficients),
+    ):
+        torch.testing.assert_close(ours[0], expected, rtol=1e-5, atol=1e-5)
+        assert all(r.isfinite().all() for r in ours)
+
+
+def test_a_row_does_not_depend_on_the_others():
+    logits, targets, temperature, coefficients = inputs()
+    whole = kernels(logits, targets, temperature, coefficients)
+    for rows in ([20], [7, 3, 9]):
+        alone = kernels(logits[rows], targets[rows], temperature[rows], coefficients[:, rows])
+        assert all(torch.equal(a, b[rows]) for a, b in zip(alone, whole, strict=True))
+
+
+def test_no_rows():
+    logits, targets, temperature, _ = inputs()
+    logprob, entropy = logprob_from_logits(logits[:0], targets[:0], temperature[:0])
+    assert logprob.shape == entropy.shape == (0,)
+
+
+def test_same_numbers_as_trl():
+    trl = pytest.importorskip("trl.trainer.utils")
+    logits, targets, _, _ = inputs(40, 300)
+    logprob, entropy = logprob_from_logits(logits, targets, 0.7)
+    torch.testing.assert_close(logprob, trl.selective_log_softmax(logits, targets, temperature=0.7), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(entropy, trl.entropy_from_logits(logits / 0.7), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"logits": torch.zeros(3, 2, 8)}, r"logits\.flatten"),
+        ({"logits": torch.zeros(3, 8, dtype=torch.int64)}, "floating-point"),
+        ({"targets": torch.tensor([0, 1])}, "one integer per row"),
+        ({"targets": torch.tensor([0, 8, 1])}, "outside"),
+        ({"temperature": 0.0}, "above 0"),
+    ],
+)
+def test_wrong_input_is_named(change, message):
+    arguments = {"logits": torch.zeros(3, 8), "targets": torch.tensor([0, 1, 2]), "temperature": 1.0}
+    with pytest.raises(ValueError, match=message):
+        logprob_from_logits(**arguments | change)
