@@ -10,7 +10,7 @@ if not torch.cuda.is_available():
     # Triton asks this variable when a kernel is decorated, that is here; programs that tests start must not inherit it.
     os.environ["TRITON_INTERPRET"] = "1"
     importlib.import_module("triton.experimental.gluon")
-    for operation in ("linear_logprob", "logprob_from_logits", "policy_loss"):
+    for operation in ("linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"):
         importlib.import_module(f"polaris_kernels.{operation}.tiled")
     del os.environ["TRITON_INTERPRET"]
 

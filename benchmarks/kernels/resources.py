@@ -29,6 +29,7 @@ from triton.runtime.jit import JITFunction
 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import tiled as linear_logprob
+from polaris_kernels.linear_policy_loss import tiled as linear_policy_loss
 from polaris_kernels.logprob_from_logits import tiled as logprob_from_logits
 from polaris_kernels.policy_loss import tiled as policy_loss
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
@@ -147,6 +148,10 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
                 linear_logprob.tiled_forward(hidden, head, targets, values, -100, tiles)
                 linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
             yield f"{str(dtype)[6:]}, {name}", kernels
+            chunk, buffer = slice(linear_policy_loss.ROWS), torch.empty(linear_policy_loss.ROWS * vocabulary, dtype=dtype, device="meta")
+            with recorded(architecture) as kernels:
+                linear_policy_loss.tiled_chunk(head, buffer, tiles, hidden[chunk], targets[chunk], values[chunk], torch.empty_like)
+            yield f"{str(dtype)[6:]}, {name}, kept", kernels
         logits = torch.empty(length, vocabulary, dtype=dtype, device="meta")
         with recorded(architecture) as kernels:
             logprob_from_logits.tiled_forward(logits, targets, values, -100)

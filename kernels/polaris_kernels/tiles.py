@@ -37,8 +37,8 @@ _HALF = {
     9: Tiles(block_t=128, block_v=256, block_h=64, strip=4, group=16, programs=132, warps=8, stages=3, tma=True),
 }
 _FLOAT32 = {
-    8: Tiles(block_t=64, block_v=64, block_h=32, strip=16, group=16, programs=216, warps=8, stages=3, tma=False),
-    9: Tiles(block_t=64, block_v=64, block_h=32, strip=16, group=16, programs=264, warps=8, stages=3, tma=False),
+    8: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=432, warps=4, stages=3, tma=False),
+    9: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=528, warps=4, stages=3, tma=False),
 }
 
 

@@ -5,11 +5,13 @@ Legend: R response tokens of the pack, S sequences.
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
 from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import AlgorithmConfig
-from polaris_kernels import policy_loss
+from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss
 from polaris_kernels.policy_loss.registry import LOSSES
 
 SHARES_OF_TOKENS = {
@@ -32,6 +34,40 @@ def denominator(loss: str, *, response_tokens: int, sequences: int, max_response
             return float(sequences)
         case "constant":
             return float(sequences * max_response_tokens)
+
+
+def fused_objective(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    temperature: Tensor,
+    behaviour_logprob: Tensor,
+    advantage: Tensor,
+    sequence_lengths: Tensor,
+    config: AlgorithmConfig,
+    denominator: float,
+    proximal_logprob: Tensor | None = None,
+) -> tuple[Tensor, Statistics]:
+    """`policy_objective` of hidden states [R, H] and the head [V, H]: in one operation, but for losses of whole sequences."""
+    if LOSSES[config.loss].of_sequences:
+        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature)
+        assert entropy is not None
+        terms = (entropy.detach(), sequence_lengths, config, denominator, proximal_logprob)
+        return policy_objective(logprob, behaviour_logprob, advantage, *terms)
+    loss, totals, _, entropy = linear_policy_loss(
+        hidden,
+        weight,
+        targets,
+        behaviour_logprob,
+        advantage,
+        None,
+        denominator,
+        temperature=temperature,
+        proximal_logprob=proximal_logprob,
+        sequence_lengths=sequence_lengths,
+        **_options(config),
+    )
+    return loss, _statistics(totals, entropy)
 
 
 def policy_objective(
@@ -57,17 +93,16 @@ def policy_objective(
         advantage,
         None,
         denominator,
-        kind=config.loss,
-        clip_low=config.clip_low,
-        clip_high=config.clip_high,
-        dual_clip=config.dual_clip,
-        correction=config.correction,
-        correction_low=config.correction_low,
-        correction_high=config.correction_high,
         proximal_logprob=proximal_logprob,
         sequence_lengths=sequence_lengths,
+        **_options(config),
     )
     return loss, _statistics(totals, entropy)
+
+
+def _options(config: AlgorithmConfig) -> dict[str, Any]:
+    names = ("clip_low", "clip_high", "dual_clip", "correction", "correction_low", "correction_high")
+    return {"kind": config.loss} | {name: getattr(config, name) for name in names}
 
 
 def _statistics(totals: dict[str, Tensor], entropy: Tensor) -> Statistics:

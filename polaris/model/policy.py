@@ -5,7 +5,8 @@ Legend: T packed tokens, R response tokens among them, S sequences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,20 +27,31 @@ class Policy(nn.Module):
         self.model = model
 
     def forward(
-        self, tokens: Tensor, position_ids: Tensor, layout: PackLayout, rows: Tensor, targets: Tensor, temperature: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Log-probs [R] and entropies [R] (no gradient), float32, of softmax(logits / temperature).
+        self,
+        tokens: Tensor,
+        position_ids: Tensor,
+        layout: PackLayout,
+        rows: Tensor,
+        targets: Tensor,
+        temperature: Tensor,
+        objective: Callable[[Tensor, Tensor, Tensor, Tensor], Any] | None = None,
+    ) -> Any:
+        """Log-probs [R] and entropies [R] (no gradient), float32, of softmax(logits / temperature); or the objective's results.
 
         Args:
             tokens, position_ids: [T] int64, positions restarting at 0 in each sequence.
             rows: [R] index of the position that predicts each response token.
             targets, temperature: [R] the response tokens and the temperature that sampled them.
+            objective: called here with (hidden [R, H], head weight [V, H], targets, temperature), while the head is gathered.
         """
         output = self.model.get_decoder()(
             input_ids=tokens[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, layout=layout
         )
         hidden = output.last_hidden_state[0].index_select(0, rows)
-        logprob, entropy = linear_logprob(hidden, self.model.get_output_embeddings().weight, targets, temperature=temperature)
+        weight = self.model.get_output_embeddings().weight
+        if objective is not None:
+            return objective(hidden, weight, targets, temperature)
+        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature)
         assert entropy is not None
         return logprob, entropy.detach()
 

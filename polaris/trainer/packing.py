@@ -48,7 +48,6 @@ class Pack:
     temperature: Tensor
     advantage: Tensor
     behaviour_logprob: Tensor
-    sequence: Tensor
     sequence_lengths: Tensor
 
 
@@ -112,6 +111,5 @@ def build_pack(samples: Sequence[Sample], device: torch.device) -> Pack:
         temperature=per_token([s.temperature for s in samples]),
         advantage=per_token([s.advantage for s in samples]),
         behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
-        sequence=torch.from_numpy(np.repeat(np.arange(len(samples)), responses)).to(device),
         sequence_lengths=torch.from_numpy(responses).to(device),
     )

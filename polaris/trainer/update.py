@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from polaris.algorithm.metrics import Statistics
-from polaris.algorithm.objective import denominator, policy_objective
+from polaris.algorithm.objective import denominator, fused_objective
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
 from polaris.model.policy import Policy
@@ -46,9 +48,9 @@ def proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Tensor]:
     return [forward(policy, pack)[0] for pack in packs]
 
 
-def forward(policy: Policy, pack: Pack) -> tuple[Tensor, Tensor]:
-    """Log-probs and entropies [R] of a pack's response tokens."""
-    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, pack.targets, pack.temperature)
+def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:
+    """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of their hidden states."""
+    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, pack.targets, pack.temperature, objective)
 
 
 def accumulate(
@@ -57,11 +59,16 @@ def accumulate(
     """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks."""
     loss_sum = torch.zeros((), dtype=torch.float64)
     for index, pack in enumerate(packs):
-        logprob, entropy = forward(policy, pack)
-        old = None if proximal is None else proximal[index]
-        loss, pack_statistics = policy_objective(
-            logprob, pack.behaviour_logprob, pack.advantage, entropy, pack.sequence_lengths, config.algorithm, total, old
+        objective = partial(
+            fused_objective,
+            behaviour_logprob=pack.behaviour_logprob,
+            advantage=pack.advantage,
+            sequence_lengths=pack.sequence_lengths,
+            config=config.algorithm,
+            denominator=total,
+            proximal_logprob=None if proximal is None else proximal[index],
         )
+        loss, pack_statistics = forward(policy, pack, objective)
         loss.backward()
         statistics.merge(pack_statistics)
         loss_sum += loss.detach().double().cpu()

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from objectives import objective
 
-from polaris.algorithm.objective import denominator
+from polaris.algorithm.objective import denominator, fused_objective
 from polaris.config.schema import AlgorithmConfig
+from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.policy_loss.registry import LOSSES, LossInput
 
 CONFIGS = [
@@ -194,6 +195,26 @@ def test_a_nan_of_the_trainer_reaches_the_loss(config):
     batch, behaviour = batch_of([3, 4])
     logprob = torch.where(torch.arange(7) == 2, math.nan, batch.logprob)
     assert objective(replace(batch, logprob=logprob), behaviour, torch.zeros_like(behaviour), config, 1.0)[0].isnan()
+
+
+@every_loss
+@pytest.mark.parametrize("first", [True, False])
+def test_from_hidden_states_equals_the_definition(config, first):
+    """What the trainer calls, against full logits in float64 and the loss's own formula."""
+    batch, behaviour = batch_of([4, 1, 7, 2], spread=0.1)
+    generator = torch.Generator().manual_seed(3)
+    leaves = [torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_() for shape in ((14, 6), (30, 6))]
+    targets, temperature = torch.randint(30, (14,), generator=generator), torch.full((14,), 0.8, dtype=torch.float64)
+    logprob, entropy = linear_logprob_reference(*leaves, targets, temperature=temperature)
+    old = None if first else logprob.detach() + 0.1 * torch.randn(14, dtype=torch.float64, generator=generator)
+    truth = replace(batch, logprob=logprob, old_logprob=logprob.detach() if first else old)
+    expected, expected_statistics = objective(truth, behaviour, entropy.detach(), config, 5.0)
+    terms = {"behaviour_logprob": behaviour, "advantage": batch.advantage, "sequence_lengths": batch.sequence_lengths}
+    loss, statistics = fused_objective(*leaves, targets, temperature, **terms, config=config, denominator=5.0, proximal_logprob=old)
+    torch.testing.assert_close(loss, expected)
+    assert statistics.compute() == pytest.approx(expected_statistics.compute())
+    for got, true in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(got, true)
 
 
 def test_denominators():

@@ -52,7 +52,6 @@ def test_pack_tensors():
     assert pack.layout.cu_seqlens.tolist() == [0, 5, 8]
     assert pack.rows.tolist() == [1, 2, 3, 5, 6]
     assert pack.targets.tolist() == pack.tokens[pack.rows + 1].tolist() == [7, 8, 9, 4, 2]
-    assert pack.sequence.tolist() == [0, 0, 0, 1, 1]
     assert pack.sequence_lengths.tolist() == [3, 2]
     assert pack.advantage.tolist() == [1.5] * 3 + [-0.5] * 2
     assert pack.behaviour_logprob.tolist() == [-1, -2, -3, -1, -2]

@@ -70,6 +70,12 @@ def logits_tile(
 
 
 @triton.jit
+def split_columns(tile: tensor) -> tuple[tensor, tensor]:
+    """The left and the right half of a tile."""
+    return tl.split(tl.permute(tl.reshape(tile, (tile.shape[0], 2, tile.shape[1] // 2)), (0, 2, 1)))
+
+
+@triton.jit
 def forward_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, exponentials: tensor, maxima: tensor,
     sums: tensor, weighted: tensor, target_logits: tensor, T: tensor, V: tensor, strips: tensor, softcap: tensor, hidden_stride: tensor,
@@ -90,12 +96,17 @@ def forward_kernel(
         maximum = tl.full([BLOCK_T], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_T], tl.float32)
         moment = tl.zeros([BLOCK_T], tl.float32)
-        chosen = tl.zeros([BLOCK_T], tl.float32)
-        for column in range(strip * STRIP * BLOCK_V, tl.minimum((strip + 1) * STRIP * BLOCK_V, V), BLOCK_V):
+        # The last strip may reach beyond V; what lies there changes nothing.
+        for tile in range(STRIP):
+            column = (strip * STRIP + tile) * BLOCK_V
             z = logits_tile(hidden, weight, bias, block * BLOCK_T, column, T, V, hidden_stride, weight_stride, softcap,
                             H, BLOCK_T, BLOCK_V, BLOCK_H, TMA, BIAS, SOFTCAP, ROUND, PRECISION)  # fmt: skip
             columns = column + tl.arange(0, BLOCK_V)
             z = tl.where((columns < V)[None, :], z, float("-inf"))
+            here = (target >= column) & (target < tl.minimum(column + BLOCK_V, V))
+            if tl.max(here.to(tl.int32), 0) > 0:
+                chosen = tl.sum(tl.where(columns[None, :] == target[:, None], z, 0.0), 1)
+                tl.store(target_logits + rows, chosen, mask=here)
             higher = tl.maximum(maximum, tl.max(z, 1))
             # Rows of only minus infinity would give inf - inf; their sums must stay at zero instead.
             shift = tl.where(higher == float("-inf"), 0.0, higher)
@@ -104,15 +115,15 @@ def forward_kernel(
             moment = decay * (moment + drop * total)
             total = decay * total
             maximum = higher
-            halves = tl.split(tl.permute(tl.reshape(z, (BLOCK_T, 2, BLOCK_V // 2)), (0, 2, 1)))
-            for half in tl.static_range(2):
-                kept = column + half * (BLOCK_V // 2) + tl.arange(0, BLOCK_V // 2)
-                chosen += tl.sum(tl.where(kept[None, :] == target[:, None], halves[half], 0.0), 1)
-                lower = (halves[half] - shift[:, None]) * scale[:, None]
+            # By quarters: the whole tile and its exponentials do not fit into the registers at once.
+            halves = split_columns(z)
+            for part in tl.static_range(4):
+                quarter = split_columns(halves[part // 2])[part % 2]
+                kept = column + part * (BLOCK_V // 4) + tl.arange(0, BLOCK_V // 4)
+                lower = (quarter - shift[:, None]) * scale[:, None]
                 e = tl.exp2(lower)
                 total += tl.sum(e, 1)
-                # e is 0 long before its exponent reaches -1000, where it would otherwise meet minus infinity.
-                moment += tl.sum(tl.maximum(lower, -1000.0) * e, 1)
+                moment += tl.sum(tl.where(e > 0, lower * e, 0.0), 1)
                 if KEEP:
                     inside = (rows < T)[:, None] & (kept < V)[None, :]
                     e = e.to(exponentials.dtype.element_ty)
@@ -121,8 +132,6 @@ def forward_kernel(
         tl.store(maxima + place_of, maximum, mask=rows < T)
         tl.store(sums + place_of, total, mask=rows < T)
         tl.store(weighted + place_of, moment, mask=rows < T)
-        here = (target >= strip * STRIP * BLOCK_V) & (target < (strip + 1) * STRIP * BLOCK_V) & (target < V)
-        tl.store(target_logits + rows, chosen, mask=(rows < T) & here)
 
 
 @triton.jit

@@ -50,12 +50,14 @@ class PolicyLoss:
     """A loss by name. The sum of its token losses is divided by what `normaliser` counts in the whole optimizer step.
 
     "tokens": response tokens. "sequences": sequences; the token losses are already divided by their sequence's length.
-    "constant": sequences times the longest response allowed.
+    "constant": sequences times the longest response allowed. A loss `of_sequences` needs all log-probs of a sequence before the
+    gradient of any of them is known.
     """
 
     name: str
     normaliser: Literal["tokens", "sequences", "constant"]
     token_loss: Callable[[LossInput, PolicyLossSettings], TokenLoss]
+    of_sequences: bool = False
 
 
 def token_ratio(batch: LossInput) -> Tensor:

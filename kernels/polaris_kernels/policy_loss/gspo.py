@@ -22,4 +22,4 @@ def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
     return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
 
 
-GSPO = PolicyLoss(name="gspo", normaliser="sequences", token_loss=token_loss)
+GSPO = PolicyLoss(name="gspo", normaliser="sequences", token_loss=token_loss, of_sequences=True)

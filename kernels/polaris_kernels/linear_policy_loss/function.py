@@ -1,0 +1,201 @@
+"""The public `linear_policy_loss`: the gradient is worked out in the forward, while a chunk's softmax is at hand."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from polaris_kernels.checks import check_head, check_rows, uses_triton
+from polaris_kernels.head import Head
+from polaris_kernels.linear_logprob import linear_logprob
+from polaris_kernels.linear_policy_loss.chunked import chunked_chunk
+from polaris_kernels.policy_loss.function import policy_loss
+from polaris_kernels.policy_loss.registry import LOSSES
+from polaris_kernels.policy_loss.settings import CorrectionKind, Kind
+from polaris_kernels.products import accumulate, product, product_operand
+from polaris_kernels.softmax import rows_per_chunk
+from polaris_kernels.tiles import tiles_for
+
+TokenLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
+"""(log-probs of some tokens, their indices) -> loss, totals."""
+
+
+def linear_policy_loss(
+    hidden: Tensor,
+    weight: Tensor,
+    targets: Tensor,
+    behaviour_logprob: Tensor,
+    advantage: Tensor,
+    mask: Tensor | None,
+    denominator: float | Tensor,
+    *,
+    temperature: float | Tensor = 1.0,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
+    logits_dtype: torch.dtype | None = None,
+    kind: Kind = "dapo",
+    clip_low: float = 0.2,
+    clip_high: float = 0.28,
+    dual_clip: float = 3.0,
+    correction: CorrectionKind = "off",
+    correction_low: float = 0.5,
+    correction_high: float = 2.0,
+    proximal_logprob: Tensor | None = None,
+    sequence_lengths: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    """`policy_loss` of the log-probs of `linear_logprob`, in three products of [T, H] and [V, H] instead of four.
+
+    Since the gradient of each log-prob is known as soon as the log-prob is, a chunk of tokens is taken from hidden states to
+    gradients in one go. That works for losses of single tokens. "gspo" needs a whole sequence's log-probs first: it is computed by
+    the two operations instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
+
+    Args:
+        hidden, weight, targets, temperature, bias, softcap, logits_dtype: see `linear_logprob`.
+        behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
+
+    Returns:
+        The loss, a scalar that is differentiable once with respect to `hidden`, `weight` and `bias`; the totals of `policy_loss`;
+        log-probs [T] and entropies [T] without gradient, 0 where the mask is False. Tokens outside of the mask cost nothing,
+        tokens without advantage one product.
+
+    Raises:
+        ValueError: as the two operations.
+    """
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    check_head(hidden, head)
+    temperature = check_rows(hidden, targets, temperature, -100, len(weight))
+    options: dict[str, Any] = {
+        "kind": kind,
+        "clip_low": clip_low,
+        "clip_high": clip_high,
+        "dual_clip": dual_clip,
+        "correction": correction,
+        "correction_low": correction_low,
+        "correction_high": correction_high,
+    }
+    mask = targets != -100 if mask is None else mask & (targets != -100)
+    if kind in LOSSES and LOSSES[kind].of_sequences:
+        warnings.warn(f'kind = "{kind}" is a loss of whole sequences: computed by linear_logprob and policy_loss instead', stacklevel=2)
+        targets = targets.masked_fill(~mask, -100)
+        logprob, entropy = linear_logprob(
+            hidden, weight, targets, temperature=temperature, bias=bias, softcap=softcap, logits_dtype=logits_dtype
+        )
+        options |= {"proximal_logprob": proximal_logprob, "sequence_lengths": sequence_lengths}
+        loss, totals = policy_loss(logprob, behaviour_logprob, advantage, mask, denominator, **options)
+        assert entropy is not None
+        return loss, totals, logprob.detach(), entropy.detach()
+
+    def token_loss(logprob: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        proximal = None if proximal_logprob is None else proximal_logprob[rows]
+        return policy_loss(logprob, behaviour_logprob[rows], scaled[rows], None, denominator, proximal_logprob=proximal, **options)
+
+    scaled = advantage
+    if kind == "grpo":
+        # A share of a sequence's mean is the same loss at a share of the advantage.
+        scaled = advantage / _sequence_tokens(mask, sequence_lengths)
+        options["kind"] = "dr_grpo"
+    tokens = _Tokens(
+        targets=targets.long(),
+        temperature=temperature,
+        trained=mask,
+        learning=mask & (advantage != 0) if torch.is_grad_enabled() else torch.zeros_like(mask),
+        loss=token_loss,
+    )
+    loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden.contiguous(), weight.contiguous(), bias, head, tokens)
+    return loss, totals, logprob, entropy
+
+
+def _sequence_tokens(mask: Tensor, sequence_lengths: Tensor | None) -> Tensor:
+    """[T] tokens of the mask in the sequence of each token."""
+    if sequence_lengths is None:
+        raise ValueError('kind = "grpo" needs sequence_lengths [S], the tokens of each sequence')
+    owner = torch.repeat_interleave(sequence_lengths, output_size=len(mask))
+    return torch.zeros_like(sequence_lengths).index_add_(0, owner, mask.to(sequence_lengths.dtype)).clamp_(min=1)[owner]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tokens:
+    """Values [T] of the call; `trained` is the mask, `learning` the tokens of it that have an advantage."""
+
+    targets: Tensor
+    temperature: Tensor
+    trained: Tensor
+    learning: Tensor
+    loss: TokenLoss
+
+
+class _LinearPolicyLoss(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, tokens: _Tokens
+    ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+        logprob, entropy = torch.zeros_like(tokens.temperature), torch.zeros_like(tokens.temperature)
+        rest = (tokens.trained & ~tokens.learning).nonzero().squeeze(1)
+        logprob[rest], values = linear_logprob(
+            hidden[rest],
+            weight,
+            tokens.targets[rest],
+            temperature=tokens.temperature[rest],
+            bias=bias,
+            softcap=head.softcap or None,
+            logits_dtype=head.logits_dtype,
+        )
+        assert values is not None
+        entropy[rest] = values
+        ctx.save_for_backward(*_learn(hidden, head, tokens, logprob, entropy, ctx.needs_input_grad[1:3]))
+        rows = tokens.trained.nonzero().squeeze(1)
+        loss, totals = tokens.loss(logprob[rows], rows)
+        ctx.mark_non_differentiable(logprob, entropy)
+        return loss, logprob, entropy, totals
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        gradients = (None if g is None else g * loss_gradient.to(g.dtype) for g in ctx.saved_tensors)
+        return *gradients, None, None
+
+
+def _learn(
+    hidden: Tensor, head: Head, tokens: _Tokens, logprob: Tensor, entropy: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Fill in log-probs and entropies of the tokens that learn; the gradients of hidden and, where wanted, weight and bias."""
+    hidden_gradient = torch.zeros_like(hidden)
+    weight_sum = torch.zeros_like(head.weight, dtype=logprob.dtype) if wanted[0] else None
+    bias_sum = torch.zeros_like(head.bias, dtype=logprob.dtype) if wanted[1] and head.bias is not None else None
+    weight = product_operand(head.weight)
+    learning = tokens.learning.nonzero().squeeze(1)
+    size, chunk_of = _implementation(hidden, head, weight, len(learning))
+    for rows in learning.split(size) if len(learning) else ():
+
+        def coefficient(values: Tensor, rows: Tensor = rows) -> Tensor:
+            with torch.enable_grad():
+                leaf = values.detach().requires_grad_()
+                return torch.autograd.grad(tokens.loss(leaf, rows)[0], leaf)[0]
+
+        part = hidden[rows]
+        logprob[rows], entropy[rows], gradient = chunk_of(part, tokens.targets[rows], tokens.temperature[rows], coefficient)
+        if bias_sum is not None:
+            bias_sum += gradient.sum(0, dtype=bias_sum.dtype)
+        gradient = gradient.to(weight.dtype)
+        hidden_gradient[rows] = product(gradient, weight).to(hidden.dtype)
+        if weight_sum is not None:
+            accumulate(weight_sum, gradient.T, part.to(weight.dtype))
+    weight_gradient = None if weight_sum is None else weight_sum.to(hidden.dtype)
+    return hidden_gradient, weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
+
+
+def _implementation(hidden: Tensor, head: Head, weight: Tensor, tokens: int) -> tuple[int, Callable[..., tuple[Tensor, Tensor, Tensor]]]:
+    """Rows of a chunk, and what takes a chunk's (hidden, targets, temperature, coefficient) to log-probs, entropies, logit gradients."""
+    if not uses_triton(hidden):
+        return rows_per_chunk(len(weight)), functools.partial(chunked_chunk, head, weight)
+    from polaris_kernels.linear_policy_loss.tiled import ROWS, tiled_chunk
+
+    buffer = hidden.new_empty(min(ROWS, tokens) * len(weight))
+    return ROWS, functools.partial(tiled_chunk, head, buffer, tiles_for(hidden, head))

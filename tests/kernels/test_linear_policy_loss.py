@@ -1,0 +1,210 @@
+"""`linear_policy_loss` against the two operations it replaces, in plain torch and by the Triton kernels."""
+
+from __future__ import annotations
+
+import functools
+import warnings
+
+import pytest
+import torch
+
+from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss, softmax
+from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference
+from polaris_kernels.linear_policy_loss.tiled import tiled_chunk
+from polaris_kernels.tiles import Tiles
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+LENGTHS = [9, 1, 20, 7]
+
+
+def inputs(dtype=torch.float32, size=24, vocabulary=203, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    rows = sum(LENGTHS)
+    hidden, weight = torch.randn(rows, size, generator=generator), torch.randn(vocabulary, size, generator=generator)
+    targets = torch.randint(vocabulary, (rows,), generator=generator)
+    behaviour = -6 * torch.rand(rows, generator=generator)
+    advantage = torch.randn(4, generator=generator).repeat_interleave(torch.tensor(LENGTHS))
+    advantage[9:14] = 0
+    mask = torch.rand(rows, generator=generator) < 0.8
+    temperature = torch.empty(rows).uniform_(0.6, 1.4, generator=generator)
+    tokens = [x.to(DEVICE) for x in (targets, behaviour, advantage, mask)]
+    return [hidden.to(DEVICE, dtype), weight.to(DEVICE, dtype), *tokens], temperature.to(DEVICE)
+
+
+def two_operations(hidden, weight, targets, behaviour, advantage, mask, denominator, *, temperature, bias=None, softcap=None, **loss):
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature, bias=bias, softcap=softcap)
+    value, totals = policy_loss(logprob, behaviour, advantage, mask, denominator, **loss)
+    mask = torch.ones_like(targets, dtype=torch.bool) if mask is None else mask
+    return value, totals, logprob.detach().where(mask, 0.0), entropy.detach().where(mask, 0.0)
+
+
+def results(operation, values, **options):
+    hidden, weight, *rest = values
+    leaves = [hidden.detach().requires_grad_(), weight.detach().requires_grad_()]
+    if options.get("bias") is not None:
+        leaves.append(options["bias"].detach().requires_grad_())
+        options["bias"] = leaves[2]
+    loss, totals, logprob, entropy = operation(*leaves[:2], *rest, 17.0, **options)
+    gradients = torch.autograd.grad(3 * loss, leaves)
+    return [loss.detach(), logprob, entropy, *totals.values(), *gradients]
+
+
+def assert_close(ours, expected, **tolerance):
+    for got, true in zip(ours, expected, strict=True):
+        torch.testing.assert_close(got.double(), true.double(), **tolerance)
+
+
+@pytest.fixture
+def tiny_chunks(monkeypatch):
+    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)
+
+
+@pytest.fixture
+def kernels(monkeypatch):
+    """The Triton kernels serve the call, at small tiles."""
+    tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
+
+    def implementation(hidden, head, weight, tokens):
+        return 16, functools.partial(tiled_chunk, head, hidden.new_empty(16 * len(weight)), tiles)
+
+    monkeypatch.setattr(function, "_implementation", implementation)
+
+
+EVERY = pytest.mark.parametrize("kind", ["dapo", "grpo", "dr_grpo", "cispo"])
+
+
+def options_of(kind, temperature, proximal):
+    options = {"kind": kind, "correction": "tis", "temperature": temperature, "sequence_lengths": torch.tensor(LENGTHS, device=DEVICE)}
+    return options | ({"proximal_logprob": proximal} if proximal is not None else {})
+
+
+@EVERY
+@pytest.mark.parametrize("first", [True, False], ids=["first update", "later update"])
+@pytest.mark.parametrize("masked", [True, False], ids=["masked", "whole"])
+def test_same_as_the_two_operations(tiny_chunks, kind, first, masked):
+    values, temperature = inputs()
+    values[5] = values[5] if masked else None
+    options = options_of(kind, temperature, None if first else values[3] + 0.1)
+    assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-5, atol=1e-6)
+
+
+@EVERY
+def test_kernels_same_as_the_two_operations(kernels, kind):
+    values, temperature = inputs()
+    options = options_of(kind, temperature, values[3] + 0.1)
+    assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-5, atol=1e-5)
+
+
+def test_kernels_with_bias_and_softcap(kernels):
+    values, temperature = inputs()
+    bias = torch.randn(203, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    options = options_of("dapo", temperature, None) | {"bias": bias, "softcap": 7.0}
+    assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-4, atol=1e-5)
+
+
+def test_torch_with_bias_and_softcap(tiny_chunks):
+    values, temperature = inputs()
+    bias = torch.randn(203, generator=torch.Generator().manual_seed(2)).to(DEVICE)
+    options = options_of("dapo", temperature, None) | {"bias": bias, "softcap": 7.0}
+    assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-5, atol=1e-6)
+
+
+def test_finite_differences(tiny_chunks):
+    values, _ = inputs(torch.float64, 5, 11)
+    hidden, weight, targets, behaviour, advantage, mask = values
+    proximal = behaviour.double() + 0.01
+
+    def loss(h, w):
+        return linear_policy_loss(h, w, targets, behaviour.double(), advantage.double(), mask, 5.0, proximal_logprob=proximal)[0]
+
+    assert torch.autograd.gradcheck(loss, (hidden.requires_grad_(), weight.requires_grad_()))
+
+
+@pytest.mark.parametrize("serve", ["torch", "kernels"])
+def test_half_precision_is_no_worse_than_eager(serve, request):
+    if serve == "kernels":
+        request.getfixturevalue("kernels")
+    values, temperature = inputs(torch.float16)
+    head, loss = {"temperature": temperature}, {"correction": "tis"}
+
+    def definition(h, w, t, b, a, m, d, dtype):
+        value, _ = linear_policy_loss_reference(h.to(dtype), w.to(dtype), t, b.to(dtype), a.to(dtype), m, d, head=head, loss=loss)
+        return value
+
+    def gradients(function, *extra):
+        leaves = [v.detach().requires_grad_() for v in values[:2]]
+        return [g.double() for g in torch.autograd.grad(function(*leaves, *values[2:], 17.0, *extra), leaves)]
+
+    truth, eager = gradients(definition, torch.float64), gradients(definition, torch.float16)
+    ours = gradients(lambda *arguments: linear_policy_loss(*arguments, temperature=temperature, **loss)[0])
+    for got, bound, true in zip(ours, eager, truth, strict=True):
+        assert (got - true).norm() <= (bound - true).norm() + 1e-6 * true.norm()
+
+
+def test_certain_tokens_keep_their_digits(kernels):
+    values, temperature = inputs()
+    hidden, weight, targets = values[:3]
+    hidden += 6 * weight[targets] / weight[targets].norm(dim=1, keepdim=True)
+    options = options_of("dapo", temperature, None)
+    assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-4, atol=1e-6)
+
+
+def test_tokens_without_advantage_are_not_multiplied_backwards(tiny_chunks, monkeypatch):
+    values, temperature = inputs()
+    values[5] = None
+    seen = []
+    original = function.product
+    monkeypatch.setattr(function, "product", lambda left, right: seen.append(len(left)) or original(left, right))
+    results(linear_policy_loss, values, **options_of("dapo", temperature, None))
+    assert sum(seen) == int((values[4] != 0).sum())
+
+
+def test_without_gradients_nothing_is_multiplied_backwards(monkeypatch):
+    values, temperature = inputs()
+    monkeypatch.setattr(function, "product", None)
+    with torch.no_grad():
+        linear_policy_loss(values[0].requires_grad_(), *values[1:], 17.0, **options_of("dapo", temperature, None))
+
+
+def test_gspo_takes_the_two_operations_and_says_so():
+    values, temperature = inputs()
+    options = options_of("gspo", temperature, values[3] + 0.001)
+    with pytest.warns(UserWarning, match="whole sequences"):
+        ours = results(linear_policy_loss, values, **options)
+    assert_close(ours, results(two_operations, values, **options), rtol=1e-5, atol=1e-6)
+
+
+def test_targets_to_ignore_are_outside_of_the_mask():
+    values, temperature = inputs()
+    options = options_of("dapo", temperature, None)
+    expected = results(linear_policy_loss, values, **options)
+    marked = list(values)
+    marked[2], marked[5] = values[2].masked_fill(~values[5], -100), None
+    assert_close(results(linear_policy_loss, marked, **options), expected, rtol=0, atol=0)
+
+
+def test_frozen_weight_has_no_gradient_buffer():
+    values, temperature = inputs()
+    hidden = values[0].requires_grad_()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        loss, *_ = linear_policy_loss(hidden, *values[1:], 17.0, temperature=temperature)
+    expected = results(linear_policy_loss, values, temperature=temperature)[-2]
+    (gradient,) = torch.autograd.grad(3 * loss, hidden)
+    torch.testing.assert_close(gradient, expected)
+
+
+def test_no_tokens():
+    values, temperature = inputs()
+    empty = [values[0][:0].requires_grad_(), values[1].requires_grad_(), *(v[:0] for v in values[2:])]
+    loss, totals, logprob, _ = linear_policy_loss(*empty, 1.0, temperature=temperature[:0])
+    loss.backward()
+    assert totals["tokens"] == 0
+    assert logprob.shape == (0,)
+    assert empty[1].grad.eq(0).all()
+
+
+def test_grpo_needs_the_sequences():
+    values, _ = inputs()
+    with pytest.raises(ValueError, match="sequence_lengths"):
+        linear_policy_loss(*values, 1.0, kind="grpo")
