@@ -5,7 +5,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 export PYTHONPATH="$PWD:$PWD/kernels"
 [ -d .wheels ] && python3 -m pip install --quiet --no-index --no-deps .wheels/*.whl
-python3 -m pytest tests -m gpu
+python3 -m pytest tests/kernels && python3 -m pytest tests -m gpu
 tests=$?
 python3 -m pytest benchmarks -m gpu --benchmark-json=benchmark.json && python3 benchmarks/summary.py benchmark.json
 benchmarks=$?

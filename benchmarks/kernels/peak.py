@@ -1,0 +1,34 @@
+"""One forward and backward in this process: `python peak.py linear_logprob|eager ROWS` prints its seconds and peak memory as JSON."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+
+import torch
+
+from polaris_kernels import linear_logprob
+from polaris_kernels.linear_logprob import linear_logprob_reference
+
+VOCABULARY, SIZE = 151_936, 2560
+FUNCTIONS = {"linear_logprob": linear_logprob, "eager": linear_logprob_reference}
+
+
+def main(name: str, rows: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(rows, SIZE, generator=generator).bfloat16().requires_grad_()
+    weight = (torch.randn(VOCABULARY, SIZE, generator=generator) / SIZE**0.5).bfloat16().requires_grad_()
+    targets = torch.randint(VOCABULARY, (rows,), generator=generator)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    logprob, entropy = FUNCTIONS[name](hidden, weight, targets, temperature=1.0)
+    (logprob.sum() + 0.01 * entropy.sum()).backward()
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    print(json.dumps({"seconds": seconds, "peak_gib": peak / 2**20}))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
