@@ -101,8 +101,15 @@ def policy_objective(
 
 
 def _options(config: AlgorithmConfig) -> dict[str, Any]:
-    names = ("clip_low", "clip_high", "dual_clip", "correction", "correction_low", "correction_high")
-    return {"kind": config.loss} | {name: getattr(config, name) for name in names}
+    return {
+        "kind": config.loss,
+        "clip_low": config.clip_low,
+        "clip_high": config.clip_high,
+        "dual_clip": config.dual_clip,
+        "correction": config.correction,
+        "correction_low": config.correction_low,
+        "correction_high": config.correction_high,
+    }
 
 
 def _statistics(totals: dict[str, Tensor], entropy: Tensor) -> Statistics:
