@@ -39,8 +39,35 @@ def chosen_logprob(logits: Tensor, targets: Tensor, temperature: Tensor, with_en
     return logprob, entropy, torch.cat([maximum, log_total], dim=1).T
 
 
+def add_columns(state: Tensor, logits: Tensor, targets: Tensor, temperature: Tensor) -> None:
+    """Take further columns [C, W] into the online softmax of C rows. Consumes `logits`.
+
+    `state` [4, C], in place: maximum of the logits so far; sum of e = exp((logit - maximum) / temperature); sum of e log(e); logit
+    of the target. It begins as minus infinity, 0, 0, 0. `targets` count from the first of these columns, or lie outside of them.
+    """
+    maximum, total, moment, chosen = state
+    here = (targets >= 0) & (targets < logits.shape[1])
+    picked = logits.gather(1, _column(targets.where(here, 0))).squeeze(1)
+    chosen.copy_(picked.where(here, chosen))
+    higher = torch.maximum(maximum, logits.amax(1))
+    # Rows of only minus infinity would give inf - inf; their sums stay at zero instead.
+    shift = higher.where(higher > -torch.inf, 0.0)
+    drop = ((maximum - shift) / temperature).where(maximum > -torch.inf, 0.0)
+    decay = drop.exp()
+    moment.add_(drop * total).mul_(decay)
+    total.mul_(decay)
+    maximum.copy_(higher)
+    lower = logits.sub_(_column(shift)).div_(_column(temperature))
+    exponentials = lower.exp()
+    total.add_(exponentials.sum(1))
+    # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
+    moment.add_(exponentials.mul_(lower.clamp_(min=-1000)).sum(1))
+
+
 def logit_gradient(logits: Tensor, row: Rows) -> Tensor:
     """Gradient [C, V] of the logits before the temperature. Consumes `logits` [C, V], the same float32 or float64 values.
+
+    The columns may be some of the vocabulary's; targets count from the first of them, or lie outside.
 
     dL/dz_j = (g ([j = y] - p_j) - h p_j (log p_j + entropy)) / temperature, with g and h the gradients of log-prob and entropy.
     """
@@ -49,7 +76,9 @@ def logit_gradient(logits: Tensor, row: Rows) -> Tensor:
     if row.entropy_gradient is not None:
         gradient = (logprobs.clamp(min=-1000) + _column(row.entropy)).mul_(_column(-row.entropy_gradient))
     gradient.sub_(_column(row.logprob_gradient)).mul_(logprobs.exp_())
-    return gradient.scatter_add_(1, _column(row.targets), _column(row.logprob_gradient)).div_(_column(row.temperature))
+    here = (row.targets >= 0) & (row.targets < logits.shape[1])
+    chosen = row.logprob_gradient.where(here, 0.0)
+    return gradient.scatter_add_(1, _column(row.targets.where(here, 0)), _column(chosen)).div_(_column(row.temperature))
 
 
 def _column(values: Tensor) -> Tensor:

@@ -34,8 +34,8 @@ def gradients(function, hidden, weight, targets, temperature, coefficients):
 
 @pytest.fixture
 def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)
-    assert softmax.rows_per_chunk(7) == 16
+    monkeypatch.setattr(chunked, "_BLOCK_ROWS", 16)
+    monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 8)
 
 
 @pytest.mark.parametrize("temperature", [0.7, "per token"])
@@ -174,7 +174,7 @@ def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
         _, entropy, (maximum, log_total) = chunked.chunked_forward(hidden, head, targets, ones, -100, True)
         values = {"targets": targets, "temperature": ones, "maximum": maximum, "log_total": log_total, "entropy": entropy}
         chunked.chunked_backward(hidden, head, Rows(**values, logprob_gradient=ones, entropy_gradient=ones), True)
-    assert largest.elements == 16 * vocabulary
+    assert largest.elements == vocabulary * size  # the gradient of the weight
 
 
 def test_chunk_is_bounded_at_every_vocabulary():
@@ -202,7 +202,7 @@ def test_rows_without_gradient_are_skipped_and_change_nothing(monkeypatch, tiny_
     original = chunked.chunk_logits
     monkeypatch.setattr(chunked, "chunk_logits", lambda h, *rest: computed.append(len(h)) or original(h, *rest))
     ours = gradients(linear_logprob, hidden, weight, targets, 1.0, coefficients)
-    assert computed == [16] * 7 + [15]
+    assert computed == ([16] * 7) * 7 + [15] * 7  # seven slabs of at most 8 columns, with all 100 rows and with the 15
     assert ours[2][10:95].eq(0).all()
     for true, got in zip(truth, ours, strict=True):
         torch.testing.assert_close(got, true, rtol=1e-5, atol=1e-6)

@@ -48,7 +48,7 @@ def linear_logprob(
 
     Raises:
         ValueError: shapes or dtypes that do not fit, a DTensor; and, on CPU or with POLARIS_KERNELS_DEBUG=1 (on CUDA looking
-            waits for the device), targets outside the vocabulary or a temperature that is not positive. Esoftmaxwhere the
+            waits for the device), targets outside the vocabulary or a temperature that is not positive. Elsewhere the
             log-prob of such a target is NaN.
     """
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)

@@ -18,7 +18,7 @@ def chunked_chunk(
 
     `coefficient` tells the gradient of the log-probs from the log-probs.
     """
-    logits = chunk_logits(hidden, weight, head)
+    logits = chunk_logits(hidden.to(weight.dtype), weight, head)
     slope = 1 - (logits / head.softcap).square_() if head.softcap else None
     logprob, entropy, (_, log_total) = chosen_logprob(logits, targets, temperature, with_entropy=True)
     assert entropy is not None
