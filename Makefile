@@ -1,11 +1,11 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test check benchmark clean
+.PHONY: help setup quickstart test peers test-peers check benchmark clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 setup: .venv/stamp ## create .venv and install everything (once)
 
@@ -17,6 +17,16 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 
 test: .venv/stamp ## run the test suite
 	@$(VENV)/pytest tests
+
+peers: .venv/peers/stamp ## install verl, Liger and Cut Cross-Entropy into .venv/peers, for the next target and for benchmarks
+
+.venv/peers/stamp: .venv/stamp requirements/peers.txt
+	@rm -rf .venv/peers
+	@$(VENV)/pip install --quiet --no-deps --target .venv/peers --requirement requirements/peers.txt
+	@touch .venv/peers/stamp
+
+test-peers: .venv/peers/stamp ## run the tests of polaris_kernels inside verl, once for each version that it knows
+	@bash scripts/test_peers.sh
 
 check: .venv/stamp ## lint, format check, types
 	@$(VENV)/ruff check .

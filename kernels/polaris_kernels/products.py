@@ -1,4 +1,4 @@
-"""Matrix products that sum and return float32 (float64 for float64), whatever the operands and the device."""
+"""Matrix products that sum and return float32 (float64 for float64), whatever the operands, the device and autocast."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def product_operand(matrix: Tensor) -> Tensor:
 
 def product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right; half-precision operands on CUDA only (see `product_operand`)."""
-    return torch.mm(left, right, out_dtype=torch.float32) if left.dtype in HALF else torch.mm(left, right)
+    with torch.autocast(left.device.type, enabled=False):
+        return torch.mm(left, right, out_dtype=torch.float32) if left.dtype in HALF else torch.mm(left, right)
 
 
 def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:

@@ -273,3 +273,11 @@ def test_dtensor_weight_is_refused():
             linear_logprob(torch.zeros(3, 8), weight, torch.zeros(3, dtype=torch.long), temperature=1.0)
     finally:
         torch.distributed.destroy_process_group()
+
+
+def test_autocast_changes_nothing():
+    hidden, weight, targets = inputs(40, 16, 90)
+    expected = gradients(linear_logprob, hidden, weight, targets, 0.7, (torch.ones(40), torch.ones(40)))
+    with torch.autocast("cpu", torch.bfloat16):
+        actual = gradients(linear_logprob, hidden, weight, targets, 0.7, (torch.ones(40), torch.ones(40)))
+    assert all(torch.equal(a, e) for a, e in zip(actual, expected, strict=True))

@@ -1,0 +1,1 @@
+"""One call each puts the operations of this package into another trainer: `trl.patch()`, `verl.patch()`; `unpatch()` takes them out."""

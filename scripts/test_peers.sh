@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Test the integration of polaris_kernels with each version of verl that it knows; TRL is part of the environment and of `make test`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+peers=.venv/peers
+versions=$(.venv/bin/python -c 'from polaris_kernels.integrations.verl import KNOWN_VERSIONS; print(*KNOWN_VERSIONS)')
+for version in $versions; do
+  printf 'verl %s\n' "$version"
+  [ -d "$peers-verl-$version" ] || .venv/bin/pip install --quiet --no-deps --target "$peers-verl-$version" "verl==$version"
+  PYTHONPATH="$peers-verl-$version:$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py
+done
