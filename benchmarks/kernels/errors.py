@@ -1,0 +1,65 @@
+"""Errors of each contestant of `linear_logprob` against float64: `python benchmarks/kernels/errors.py [ROWS] > table.md`.
+
+Same bfloat16 inputs for all; the truth takes them to float64 once. Log-prob and entropy: largest absolute error over the rows.
+Gradients of sum(g * logprob + 0.1 * h * entropy) with random g and h: norm of the error by norm of the truth; contestants without
+entropy get a truth without it.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from heads import draw
+from peers import LINEAR_LOGPROB, TEMPERATURE, LogProb, Unavailable, load
+from torch import Tensor
+
+HEAD = "qwen3-4b"
+
+
+def truth(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    logprobs = (hidden @ weight.T / TEMPERATURE).log_softmax(-1)
+    return logprobs.gather(1, targets[:, None])[:, 0], -(logprobs.exp() * logprobs).sum(-1)
+
+
+def evaluate(function: LogProb, inputs: tuple[Tensor, Tensor, Tensor], with_entropy: bool) -> list[Tensor | None]:
+    """Log-probs, entropies (or None), gradients of hidden and weight."""
+    hidden, weight = (leaf.detach().requires_grad_() for leaf in inputs[:2])
+    logprob, entropy = function(hidden, weight, inputs[2])
+    generator = torch.Generator().manual_seed(1)
+    up, sideways = torch.randn(2, len(logprob), generator=generator).to(logprob.device)
+    loss = (up * logprob).sum()
+    if with_entropy and entropy is not None:
+        loss = loss + 0.1 * (sideways * entropy).sum()
+    gradients = torch.autograd.grad(loss, (hidden, weight))
+    return [logprob.detach(), None if entropy is None else entropy.detach(), *gradients]
+
+
+def errors(found: list[Tensor | None], true: list[Tensor]) -> list[float | None]:
+    rows = [None if got is None else float((got.double() - exact).abs().max()) for got, exact in zip(found[:2], true[:2], strict=True)]
+    norms = [float((got.double() - exact).norm() / exact.norm()) for got, exact in zip(found[2:], true[2:], strict=True)]
+    return rows + norms
+
+
+def main(rows: int) -> None:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    inputs = draw(HEAD, rows, device)
+    exact = (inputs[0].detach().double(), inputs[1].detach().double(), inputs[2])
+    truths = {with_entropy: evaluate(truth, exact, with_entropy) for with_entropy in (True, False)}
+    del exact
+    print(f"{HEAD} head, {rows} rows, bfloat16, temperature {TEMPERATURE}, torch {torch.__version__}, {device.type}.", end=" ")
+    print(f"Entropy of the rows: median {float(truths[True][1].median()):.2f} nats.\n")
+    print("| | log-prob | entropy | gradient of hidden | gradient of weight |\n|---|---|---|---|---|")
+    for name in LINEAR_LOGPROB:
+        try:
+            function = load(LINEAR_LOGPROB, name, device)
+        except Unavailable as reason:
+            print(f"| {name} | not run: {reason} | | | |")
+            continue
+        with_entropy = function(*inputs)[1] is not None
+        cells = errors(evaluate(function, inputs, with_entropy), truths[with_entropy])
+        print(f"| {name} | " + " | ".join("none" if cell is None else f"{cell:.1e}" for cell in cells) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 64)
