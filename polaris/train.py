@@ -37,6 +37,7 @@ def main(arguments: list[str]) -> int:
     from polaris.distributed import mesh
     from polaris.rollout.types import EngineRefused
     from polaris.sync.probe import WeightSyncError
+    from polaris.trainer.breaker import GradingFailed
     from polaris.trainer.step import NonFiniteRun
 
     world = mesh.start()
@@ -44,7 +45,7 @@ def main(arguments: list[str]) -> int:
         train(checked, folder, world, stop)
     except EngineRefused as error:
         return _fail(error, status=2)
-    except (NonFiniteRun, WeightSyncError) as error:
+    except (GradingFailed, NonFiniteRun, WeightSyncError) as error:
         return _fail(error, status=1)
     finally:
         mesh.stop()

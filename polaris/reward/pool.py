@@ -25,8 +25,8 @@ from types import TracebackType
 
 import polaris
 from polaris.data.prompt import GroundTruth
-from polaris.reward.grade import decide
-from polaris.reward.verdict import Verdict
+from polaris.reward.grade import Mode, decide
+from polaris.reward.verdict import CRASHED, TIMEOUT, Verdict
 
 START_LIMIT_S = 120.0
 
@@ -39,11 +39,12 @@ class GraderPool:
     in the background. `grade` raises `RuntimeError` with the process's last words if a worker cannot start.
     """
 
-    def __init__(self, workers: int, timeout_s: float, require_thinking: bool) -> None:
+    def __init__(self, workers: int, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
         workers = workers or min(16, max(1, len(os.sched_getaffinity(0)) // 2))
         self.num_killed = 0
         self._timeout_s = timeout_s
         self._require_thinking = require_thinking
+        self._mode: Mode = mode
         self._lock = threading.Lock()
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="grader")
         self._workers = [_Worker(timeout_s) for _ in range(workers)]
@@ -69,17 +70,17 @@ class GraderPool:
 
     def _grade_one(self, item: tuple[str, GroundTruth]) -> Verdict:
         response, truth = item
-        decided = decide(response, truth, require_thinking=self._require_thinking)
+        decided = decide(response, truth, require_thinking=self._require_thinking, mode=self._mode)
         if isinstance(decided, Verdict):
             return decided
         worker = self._idle.get()
         try:
-            reply = worker.ask(json.dumps({"answer": decided, "ground_truth": truth}))
-            return Verdict(**json.loads(reply)) if reply else Verdict("ungradable", "crashed", decided)
+            reply = worker.ask(json.dumps({"answer": decided, "ground_truth": truth, "mode": self._mode}))
+            return Verdict(**json.loads(reply)) if reply else Verdict("ungradable", CRASHED, decided)
         except TimeoutError:
             with self._lock:
                 self.num_killed += 1
-            return Verdict("ungradable", "timeout", decided)
+            return Verdict("ungradable", TIMEOUT, decided)
         finally:
             self._idle.put(worker)
 

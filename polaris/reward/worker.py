@@ -1,6 +1,6 @@
 """A grading process: answers JSON lines on stdin with JSON lines on stdout until stdin closes.
 
-Started by `polaris.reward.pool` as `python -m polaris.reward.worker SECONDS`; in: {"answer", "ground_truth"};
+Started by `polaris.reward.pool` as `python -m polaris.reward.worker SECONDS`; in: {"answer", "ground_truth", "mode"};
 out: `ready` once, then per answer `begun` and the verdict's fields.
 """
 
@@ -32,7 +32,7 @@ def main() -> None:
         truth = request["ground_truth"]
         # The parent kills sooner; the kernel's default action on SIGALRM ends even an orphan that hangs in C code.
         signal.alarm(int(sys.argv[1]))
-        verdict = compare(request["answer"], tuple(truth) if isinstance(truth, list) else truth)
+        verdict = compare(request["answer"], tuple(truth) if isinstance(truth, list) else truth, request["mode"])
         signal.alarm(0)
         print(json.dumps(asdict(verdict)), file=replies)
 

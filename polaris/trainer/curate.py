@@ -25,9 +25,12 @@ class Curated:
 
 
 def curate(groups: Sequence[Sequence[Graded]], config: AlgorithmConfig) -> Curated:
-    """Group-relative advantages; groups without variance teach nothing and are left out, named and counted in `kinds`."""
+    """Group-relative advantages; groups without variance teach nothing and are left out, named and counted in `kinds`.
+
+    A response whose grading was lost to our own limits takes part in no group.
+    """
     rewards = np.array([[graded.verdict.reward for graded in group] for group in groups], dtype=np.float64)
-    valid = np.ones_like(rewards, dtype=bool)
+    valid = np.array([[not graded.verdict.lost for graded in group] for group in groups])
     kinds = classify_groups(rewards, valid)
     advantages = group_advantages(rewards, valid, config.advantage_scale)
     samples = [
@@ -41,5 +44,6 @@ def curate(groups: Sequence[Sequence[Graded]], config: AlgorithmConfig) -> Curat
         for p, group in enumerate(groups)
         if kinds.informative[p]
         for s, graded in enumerate(group)
+        if valid[p, s]
     ]
     return Curated(rewards=rewards, advantages=advantages, kinds=kinds, samples=samples)

@@ -64,6 +64,7 @@ def reward_facts(graded: Sequence[Graded], curated: Curated) -> dict[str, float]
         "reward/accuracy": kinds.count("correct") / len(kinds),
         "reward/no_answer": kinds.count("no_answer") / len(kinds),
         "reward/ungradable": kinds.count("ungradable") / len(kinds),
+        "reward/killed": sum(g.verdict.lost for g in graded) / len(graded),
         "groups/informative": int(curated.kinds.informative.sum()),
         "groups/all_right": int(curated.kinds.all_right.sum()),
         "groups/all_wrong": int(curated.kinds.all_wrong.sum()),

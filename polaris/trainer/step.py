@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from polaris.algorithm.metrics import Statistics
 from polaris.checkpoint.state import TrainState
 from polaris.observe.samples import RolloutSample
 from polaris.rollout.types import Progress, Rollout, Sampling
+from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Draw, generate, grade
 from polaris.trainer.curate import Curated, curate
@@ -27,6 +29,7 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
 
     Raises:
         GenerationInterrupted: a stop was requested during the rollouts; weights and state are those of before.
+        GradingFailed: more than 1 % of the responses killed their grading process.
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
     clock, step = Clock(rooms.console), state.step + 1
@@ -43,6 +46,7 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
         rollouts = draw_rollouts(rooms, draw)
     with clock.phase("reward"):
         groups = grade(rollouts, prompts, rooms.tokenizer, rooms.grader, rooms.world)
+        stop_if_grading_fails(groups, prompts, Path(rooms.config.root) / rooms.config.name)
         curated = curate(groups, rooms.config.algorithm)
     with clock.phase("update"):
         rooms.engine.sleep()

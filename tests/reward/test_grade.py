@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polaris.reward.grade import MAX_ANSWER_CHARS, compare, decide, gradable, grade, last_boxed
+from polaris.reward.extract import final_answer
+from polaris.reward.grade import compare, decide, gradable, grade
 from polaris.reward.pool import GraderPool
+from polaris.reward.screen import MAX_CHARS
+from polaris.reward.verdict import Verdict
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "data" / "grader_cases.jsonl"
 
@@ -44,7 +47,7 @@ def test_settled_without_algebra(response, truth, kind):
     verdict = decide(response, truth, require_thinking=False)
     assert verdict.kind == kind
     assert verdict.reward == (kind == "correct")
-    assert len(verdict.answer or "") <= MAX_ANSWER_CHARS
+    assert len(verdict.answer or "") <= MAX_CHARS
 
 
 @pytest.mark.parametrize(
@@ -55,7 +58,7 @@ def test_settled_without_algebra(response, truth, kind):
         ("\\boxed{1 + x}", ("y", "x + 1"), "correct"),
         ("\\boxed{x+2}", "x+1", "wrong"),
         ("\\boxed{5 \\text{ or } 7}", "5", "wrong"),
-        ("\\boxed{__import__('os').abort()}", "5", "wrong"),
+        ("\\boxed{__import__('os').abort()}", "5", "ungradable"),
     ],
 )
 def test_settled_by_algebra(response, truth, kind):
@@ -95,8 +98,9 @@ def test_without_required_thinking_a_closed_thought_still_does_not_count():
         ("\\boxed{3", None),
     ],
 )
-def test_last_boxed_balances_braces(text, content):
-    assert last_boxed(text) == content
+def test_the_last_box_balances_braces(text, content):
+    found = final_answer(text, require_thinking=False)
+    assert (None if isinstance(found, Verdict) else found) == content
 
 
 @pytest.mark.parametrize(
@@ -110,7 +114,7 @@ def test_gradable(truth, expected):
 @given(st.text(alphabet="\\{}boxed$ ,.0123456789+-()ab\n\u0000\u00e9", max_size=80))
 def test_strings_never_raise_and_equal_text_is_correct(text):
     decide(text, text, require_thinking=False)
-    if gradable(text) and last_boxed(f"\\boxed{{{text}}}") == text:
+    if gradable(text) and final_answer(f"\\boxed{{{text}}}", require_thinking=False) == text:
         assert decide(f"\\boxed{{{text}}}", text, require_thinking=False).kind == "correct"
 
 

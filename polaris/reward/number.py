@@ -1,0 +1,92 @@
+"""Numbers that are written out: integers, decimals, quotients of two integers, mixed numbers, powers of ten; read exactly.
+
+A number is what stands there, not what it could be computed to: `17 \\cdot 23`, `2^5` and `\\sqrt{4}` are none. Text is `respell`ed.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from polaris.reward.screen import MAX_CHARS
+
+MAX_POWER_OF_TEN = 1_000
+ROUNDED_DIGITS = 6
+"""A decimal with this many significant digits may stand for a number that has no finite decimal."""
+
+_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
+_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
+_POWER = r"(?:(?:\\cdot |\*|x)10\^(?:\{([+-]?\d{1,4})\}|([+-]?\d))|[eE]([+-]?\d{1,4}))"
+_NUMBER = re.compile(rf"([+-]*)({_DECIMAL}){_POWER}?")
+_QUOTIENT = re.compile(rf"([+-]*)(?:({_INTEGER})?\\frac\{{([+-]?)({_INTEGER})\}}\{{([+-]?)({_INTEGER})\}}|(?:({_INTEGER}) )?({_INTEGER})/({_INTEGER}))")
+_TENTH = re.compile(r"([+-]*)10\^(?:\{([+-]?\d{1,4})\}|(\d))")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """`digits` are the significant ones of a decimal; `reduced` is False for a quotient that is not in lowest terms."""
+
+    value: Fraction
+    form: Literal["integer", "decimal", "quotient"]
+    digits: int = 0
+    reduced: bool = True
+    last_place: Fraction = Fraction(0)
+
+
+def read_number(text: str) -> Number | None:
+    """The number that is the whole text, or None."""
+    if len(text) > MAX_CHARS:
+        return None
+    if found := _NUMBER.fullmatch(text):
+        return _decimal(found)
+    if found := _QUOTIENT.fullmatch(text):
+        return _quotient(found)
+    if found := _TENTH.fullmatch(text):
+        power = int(found[2] or found[3])
+        return Number(_sign(found[1]) * Fraction(10) ** power, "integer") if abs(power) <= MAX_POWER_OF_TEN else None
+    return None
+
+
+def _decimal(found: re.Match[str]) -> Number | None:
+    whole, _, part = found[2].replace(",", "").partition(".")
+    power = int(found[3] or found[4] or found[5] or 0)
+    if abs(power) > MAX_POWER_OF_TEN:
+        return None
+    place = Fraction(10) ** (power - len(part))
+    value = _sign(found[1]) * int(whole + part) * place
+    digits = len((whole + part).lstrip("0"))
+    return Number(value, "integer" if value.denominator == 1 else "decimal", digits=digits, last_place=place)
+
+
+def _quotient(found: re.Match[str]) -> Number | None:
+    sign = _sign(found[1]) * _sign(found[3] or "") * _sign(found[5] or "")
+    whole, top, bottom = (int((text or "0").replace(",", "")) for text in (found[2] or found[7], found[4] or found[8], found[6] or found[9]))
+    if bottom == 0:
+        return None
+    value = sign * (whole + Fraction(top, bottom))
+    return Number(value, "quotient", reduced=Fraction(top, bottom).denominator == bottom)
+
+
+def _sign(signs: str) -> int:
+    return -1 if signs.count("-") % 2 else 1
+
+
+def same_number(gold: Number, answer: Number) -> bool:
+    """Equal values; and where both are quotients, the answer is in lowest terms.
+
+    A decimal with at least six significant digits also equals a quotient that it is the rounding of, at its own last place.
+    """
+    if gold.value == answer.value:
+        return not (gold.form == answer.form == "quotient") or answer.reduced or not gold.reduced
+    if answer.form == "decimal" and gold.form == "quotient":
+        return rounds_to(gold.value, answer)
+    if answer.form == "quotient" and gold.form == "decimal":
+        return rounds_to(answer.value, gold)
+    return False
+
+
+def rounds_to(exact: Fraction, decimal: Number) -> bool:
+    """Whether `decimal` has enough digits and is `exact`, rounded or cut at its last place; never where `exact` ends there itself."""
+    return decimal.digits >= ROUNDED_DIGITS and abs(exact - decimal.value) < decimal.last_place

@@ -1,0 +1,73 @@
+"""What no parser may see: a static look at an answer before any work that its writer could make endless.
+
+The policy is rewarded for whatever the grader accepts, so every answer is hostile until it is short, shallow and spelled in the
+alphabet of answers. Text that is refused here is refused before a computer-algebra system, a regular expression that is not
+linear, or an evaluator sees it. The limits are far above real answers: the longest of MATH-500 has 159 characters.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+MAX_CHARS = 512
+MAX_DEPTH = 12
+MAX_DIGITS = 200
+MAX_EXPONENT = 10_000
+MAX_FACTORIAL = 1_000
+
+_DIGITS = re.compile(r"\d+")
+_EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*(\d+)")
+_POWER_OF_GROUP = re.compile(r"[)}\]]\s*\^\s*\{?\s*[-+]?\s*(\d+)")
+_POWER_IN_EXPONENT = re.compile(r"\^\s*\{?[^{}^]{0,80}?(\d+)\s*\^\s*\{?\s*[-+]?\s*(\d+)")
+_FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!|\)\s*!|\}\s*!")
+_BINOMIAL = re.compile(r"\\[dt]?binom\s*\{([^{}]*)\}|\\[dt]?binom|\\choose|[CPA]_\{?\s*(\d+)")
+_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>()\[\]{}|\\.,;:!?'\"%$&~°′]*")
+_FORBIDDEN_MACROS = frozenset(
+    "input include def gdef edef xdef let newcommand renewcommand providecommand write read openin openout catcode csname "
+    "immediate loop repeat expandafter futurelet afterassignment special usepackage documentclass verb url href".split()
+)
+_MACRO = re.compile(r"\\([A-Za-z]+)")
+_CODE = re.compile(r"__|\*\*|\b(?:import|exec|eval|lambda|getattr|globals|open|compile|Symbol|sympify)\b|[A-Za-z_]\w*\s*\.\s*[A-Za-z_]\w*\s*\(")
+
+
+def refusal(text: str) -> str | None:
+    """Why the text may not be parsed, in a few words; None if it may."""
+    if len(text) > MAX_CHARS:
+        return f"longer than {MAX_CHARS} characters"
+    if not _ALLOWED.fullmatch(text):
+        return "characters outside the alphabet of answers"
+    if any(macro in _FORBIDDEN_MACROS for macro in _MACRO.findall(text)):
+        return "a macro that programs"
+    if _CODE.search(text):
+        return "code"
+    if _depth(text) > MAX_DEPTH:
+        return f"nested deeper than {MAX_DEPTH}"
+    if any(len(digits) > MAX_DIGITS for digits in _DIGITS.findall(text)):
+        return f"a number of more than {MAX_DIGITS} digits"
+    return _large(text)
+
+
+def _large(text: str) -> str | None:
+    """Numbers that are short to write and endless to compute."""
+    exponents = [int(power) for power in _EXPONENT.findall(text)]
+    exponents.append(math.prod(max(1, int(power)) for power in _POWER_OF_GROUP.findall(text)))
+    exponents += [int(base) ** min(int(power), 15) for base, power in _POWER_IN_EXPONENT.findall(text)]
+    if max(exponents) > MAX_EXPONENT:
+        return "an exponent that is too large"
+    for factorial in _FACTORIAL.finditer(text):
+        if factorial[1] is None or int(factorial[1]) > MAX_FACTORIAL:
+            return "a factorial that is too large"
+    for binomial in _BINOMIAL.finditer(text):
+        digits = _DIGITS.findall((binomial[1] or "") + (binomial[2] or ""))
+        if any(int(number) > MAX_FACTORIAL for number in digits) or "^" in (binomial[1] or ""):
+            return "a binomial that is too large"
+    return None
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        depth += (character in "([{") - (character in ")]}")
+        deepest = max(deepest, depth)
+    return deepest

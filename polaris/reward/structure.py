@@ -1,0 +1,205 @@
+"""The structure of an answer above its expressions: lists, sets, tuples, intervals, matrices, unions, relations, units.
+
+`read` takes `respell`ed text to a tree whose leaves are texts of expressions. It never fails: what has no structure is a leaf.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris.reward.spelling import tighten
+from polaris.reward.units import split_unit
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """An expression, with the unit that stood behind it ("" for none)."""
+
+    text: str
+    unit: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ordered:
+    """A tuple, point, vector, interval, ratio or row of a matrix; `brackets` are its two delimiters, such as "[)"."""
+
+    brackets: str
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Unordered:
+    """Several values, as a set or a list of all answers; `kind` "union" is one of intervals."""
+
+    items: tuple[Node, ...]
+    kind: Literal["values", "union"] = "values"
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """An equation, inequality or chain of them; `sides` has one more item than `signs`, which are among = < <= > >= !=."""
+
+    signs: tuple[str, ...]
+    sides: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """`name = value`, where the name is a symbol, a function of symbols, a tuple of them, or words; `text` is the value's."""
+
+    name: str
+    text: str
+    value: Node
+
+
+Node = Leaf | Ordered | Unordered | Relation | Named
+
+_MATRIX = re.compile(r"\\begin\{[pbvBV]?(?:small)?(?:matrix|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{[pbvBV]?(?:small)?(?:matrix|array)\}")
+_MATRIX_IN_BRACKETS = re.compile(r"[(\[]?" + _MATRIX.pattern + r"[)\]]?")
+_THOUSANDS = re.compile(r"[+-]?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)")
+_CONJUNCTION = re.compile(r"\\text\{,?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|;|\\text\{,\}", re.IGNORECASE)
+_SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "="}
+_SIGN = re.compile(r"\\(?:le|ge|ne|equiv|approx)(?![A-Za-z])|<=|>=|[=<>]")
+_NAME = re.compile(r"\(?[A-Za-z]'*(?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z0-9, ]+\))?(?:,[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?)*\)?|\\[a-z]+|\\text\{[^{}]*\}|[A-Za-z ]{2,40}")
+_MEMBER = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?\\in(?![A-Za-z]) ?(.*)")
+_RATIO = re.compile(r"(?:.*[=:])?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
+_PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+
+
+def read(text: str) -> Node:
+    """The tree of a `respell`ed text."""
+    text = tighten(text)
+    if (member := _MEMBER.fullmatch(text)) and member[1]:
+        return read(member[1])
+    parts = _parts(text)
+    if len(parts) > 1:
+        return _values(_unnamed([read(part) for part in parts]))
+    if ratio := _RATIO.fullmatch(text):
+        return Ordered("::", tuple(Leaf(item) for item in ratio[1].split(":")))
+    pieces = _split(text, "\\cup")
+    if len(pieces) > 1:
+        return _union([read(piece) for piece in pieces])
+    return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
+
+
+def _parts(text: str) -> list[str]:
+    """The items of a list that no brackets hold."""
+    if _THOUSANDS.fullmatch(text):
+        return [text]
+    parts = [part for chunk in _split_all(text, _CONJUNCTION) for part in _split(chunk, ",")]
+    parts = [part.strip() for part in parts if part.strip()]
+    return parts or [text]
+
+
+def _values(items: list[Node]) -> Node:
+    """A flat set of values without repetition; a single value is itself."""
+    flat: list[Node] = []
+    for item in items:
+        flat += item.items if isinstance(item, Unordered) and item.kind == "values" else [item]
+    unique = tuple(dict.fromkeys(flat))
+    return unique[0] if len(unique) == 1 else Unordered(unique)
+
+
+def _union(items: list[Node]) -> Node:
+    if all(isinstance(item, Unordered | Leaf) for item in items):
+        return _values(items)
+    return Unordered(tuple(dict.fromkeys(items)), "union")
+
+
+def _relation(text: str) -> Node | None:
+    """A relation; `name = value` is the value. The name is one symbol, a function of symbols, a tuple of them or words."""
+    signs, sides = _signs(text)
+    if not signs or not all(sides):
+        return None
+    if set(signs) == {"="} and _NAME.fullmatch(sides[0]):
+        return Named(sides[0], sides[-1], read(sides[-1]))
+    return Relation(signs, sides)
+
+
+def _unnamed(items: list[Node]) -> list[Node]:
+    """`x = 2, x = 3` and `x = 2, 3` are values of one name, which is left out; `x = 2, y = 3` stays."""
+    names = {item.name for item in items if isinstance(item, Named)}
+    return [item.value if isinstance(item, Named) else item for item in items] if len(names) == 1 else items
+
+
+def _signs(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    found = [match for match in _SIGN.finditer(text) if _depth_is_zero(text, match.start())]
+    edges = [0, *(edge for match in found for edge in match.span()), len(text)]
+    sides = tuple(text[edges[i] : edges[i + 1]].strip() for i in range(0, len(edges), 2))
+    return tuple(_SIGNS.get(match[0], match[0]) for match in found), sides
+
+
+def _bracketed(text: str) -> Node | None:
+    if matrix := _MATRIX_IN_BRACKETS.fullmatch(text):
+        rows = [row for row in matrix[1].replace("\\hline", "").split("\\\\") if row.strip()]
+        return Ordered("", tuple(Ordered("", tuple(read(cell) for cell in row.split("&"))) for row in rows))
+    opening = "\\{" if text.startswith("\\{") else text[:1]
+    closing = "\\}" if text.endswith("\\}") else text[-1:]
+    if opening not in ("(", "[", "\\{") or closing not in (")", "]", "\\}") or not _encloses(text, opening, closing):
+        return None
+    inner = text[len(opening) : -len(closing)].strip()
+    items = _split(inner, ",")
+    # `[-36,104]` holds two numbers; `-36,104` alone would be one.
+    items = inner.split(",") if len(items) == 1 and _THOUSANDS.fullmatch(inner) else items
+    if opening == "\\{":
+        return _values([read(item) for item in items]) if inner else Unordered(())
+    if len(items) == 1:
+        return read(inner) if opening + closing == "()" and inner else None
+    return Ordered(opening + closing, tuple(read(item) for item in items))
+
+
+def _signed(text: str) -> Node | None:
+    """`a \\pm b` is two values."""
+    before, sign, after = text.partition("\\pm")
+    if not sign or "\\pm" in after or not _depth_is_zero(text, len(before)):
+        return None
+    return Unordered((_leaf(f"{before}+{after.strip()}".removeprefix("+")), _leaf(f"{before}-{after.strip()}")))
+
+
+def _leaf(text: str) -> Leaf:
+    return Leaf(*split_unit(text.removeprefix("+")))
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """Parts between separators outside of all brackets; commas inside of numbers stay."""
+    kept = {index for number in _THOUSANDS.finditer(text) for index in range(*number.span())} if separator == "," else set()
+    parts, start, depth, index = [], 0, 0, 0
+    while index < len(text):
+        depth += _step(text, index)
+        if depth == 0 and index not in kept and text.startswith(separator, index):
+            parts.append(text[start:index].strip())
+            index += len(separator)
+            start = index
+            continue
+        index += 1
+    return [*parts, text[start:].strip()]
+
+
+def _split_all(text: str, pattern: re.Pattern[str]) -> list[str]:
+    parts, start = [], 0
+    for match in pattern.finditer(text):
+        if _depth_is_zero(text, match.start()):
+            parts.append(text[start : match.start()])
+            start = match.end()
+    return [*parts, text[start:]]
+
+
+def _step(text: str, index: int) -> int:
+    """Change of depth at a character; intervals open and close with either bracket, so all kinds count alike."""
+    return (text[index] in "([{") - (text[index] in ")]}")
+
+
+def _depth_is_zero(text: str, end: int) -> bool:
+    return sum(_step(text, index) for index in range(end)) == 0
+
+
+def _encloses(text: str, opening: str, closing: str) -> bool:
+    """Whether the first bracket is closed by the last."""
+    depth = 0
+    for index in range(len(text)):
+        depth += _step(text, index)
+        if depth == 0 and index < len(text) - 1 and index >= len(opening) - 1:
+            return False
+    return depth == 0
