@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from polaris import __version__
+from polaris.commands import data, grade
 
 
 def main() -> None:
@@ -41,6 +42,9 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="write report.html and report.png of a run")
     report.add_argument("run_folder", type=Path, metavar="RUN")
     report.set_defaults(run=_report)
+
+    grade.add(commands)
+    data.add(commands)
 
     embedded = commands.add_parser("embedded", help="the tiny model and task of the quickstart")
     actions = embedded.add_subparsers(required=True, metavar="ACTION")

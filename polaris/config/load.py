@@ -98,6 +98,8 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
+    if get_origin(hint) is tuple:
+        return _convert_items(get_args(hint), _parse(value) if isinstance(value, _Text) else value, where)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     accepted = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
     if isinstance(value, _Text):
@@ -112,6 +114,17 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         names = " or ".join(kind.__name__ for kind in accepted)
         raise ValueError(f"{where} = {value!r} must be of type {names}")
     return value
+
+
+def _convert_items(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
+    """A TOML array as a tuple: of any length for `tuple[kind, ...]`, else with one item per kind."""
+    if not isinstance(value, list):
+        raise ValueError(f"{where} = {value!r} must be a list; write [...] around its items, texts in quotes")
+    if kinds[-1] is Ellipsis:
+        kinds = kinds[:1] * len(value)
+    if len(value) != len(kinds):
+        raise ValueError(f"{where} = {value!r} must have {len(kinds)} items")
+    return tuple(_convert(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 
 def _parse(text: str) -> Any:

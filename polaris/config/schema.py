@@ -53,6 +53,10 @@ class DataConfig:
     """Longer prompts (after the chat template) are dropped and counted."""
     chat_template_options: dict[str, bool | str] = field(default_factory=dict)
     """Extra arguments of the chat template, such as `enable_thinking = true`."""
+    strict: bool = False
+    """A row whose answer no response could be compared with stops the run; otherwise it is dropped, counted and named."""
+    decontaminate: tuple[str, ...] = ()
+    """Evaluation sets (as `data.path`, or folders of files; hub names read `eval.split`); prompts that are also there are dropped."""
 
     def __post_init__(self) -> None:
         _at_least("data", 1, max_prompt_tokens=self.max_prompt_tokens)
@@ -276,5 +280,6 @@ class RunConfig:
         for room in fields(self):
             values = getattr(self, room.name)
             for value in fields(values) if is_dataclass(values) else ():
-                number = getattr(values, value.name)
-                require(not isinstance(number, float) or isfinite(number), f"{room.name}.{value.name} = {number} must be finite")
+                held = getattr(values, value.name)
+                numbers = [number for number in (held if isinstance(held, tuple) else (held,)) if isinstance(number, float)]
+                require(all(map(isfinite, numbers)), f"{room.name}.{value.name} = {held} must be finite")

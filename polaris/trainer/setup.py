@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,8 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.schema import RunConfig
-from polaris.data.prompts import PromptSet, load_prompts
+from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
+from polaris.data.prompts import PromptSet, load_prompts, ungradable_rows
 from polaris.data.sampler import Sampler
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
@@ -64,13 +65,16 @@ def check(config: RunConfig) -> Checked:
     check_checkpoint(model.folder)
     stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
-    prompts = _load(config, config.data.path, config.data.split, tokenizer)
+    unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
+    prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
     held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
     return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
 
 
-def _load(config: RunConfig, path: str, split: str, tokenizer: PreTrainedTokenizerBase) -> PromptSet:
+def _load(
+    config: RunConfig, path: str, split: str, tokenizer: PreTrainedTokenizerBase, evaluation_sets: Sequence[EvaluationSet] = ()
+) -> PromptSet:
     return load_prompts(
         resolve(path),
         split=split,
@@ -78,6 +82,8 @@ def _load(config: RunConfig, path: str, split: str, tokenizer: PreTrainedTokeniz
         max_prompt_tokens=config.data.max_prompt_tokens,
         prompt_suffix=config.data.prompt_suffix,
         chat_template_options=config.data.chat_template_options,
+        strict=config.data.strict,
+        evaluation_sets=evaluation_sets,
     )
 
 
@@ -147,10 +153,20 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
         "device": f"{device}, {rooms.world.size} rank{'s' if rooms.world.size > 1 else ''}",
         "run": str(folder.path),
     }
+    facts |= _data_errors(checked.config.data.path, checked.prompts)
+    facts |= _data_errors(checked.config.eval.path, checked.held_out) if checked.held_out else {}
     return facts | ({"resumed": f"from step {state.step}"} if state.step else {})
 
 
 def _describe(path: str, prompts: PromptSet) -> str:
-    reasons = ((prompts.too_long, "over-long"), (prompts.ungradable, "without a gradable answer"))
+    reasons = (
+        (prompts.too_long, "over-long"),
+        (prompts.ungradable, "without a gradable answer"),
+        (prompts.overlapping, "also in an evaluation set"),
+    )
     dropped = ", ".join(f"{count} {reason} dropped" for count, reason in reasons if count)
     return f"{len(prompts.prompts)} from {path}" + (f" ({dropped})" if dropped else "")
+
+
+def _data_errors(path: str, prompts: PromptSet) -> dict[str, str]:
+    return {f"errors in {path}": f"{ungradable_rows(prompts.rejected)}; see `polaris data check {path}`"} if prompts.rejected else {}

@@ -1,15 +1,17 @@
 import ast
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from polaris.config import schema
 from polaris.config.checks import check_batch, check_model_limits
-from polaris.config.load import changed_fields, dump_config, load_config
-from polaris.config.schema import AlgorithmConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.config.load import _build, changed_fields, dump_config, load_config
+from polaris.config.schema import AlgorithmConfig, DataConfig, RolloutConfig, RunConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -32,6 +34,38 @@ def test_toml_then_overrides(tmp_path):
     assert config.data.chat_template_options == {"enable_thinking": True}
 
 
+def test_lists_are_tuples(tmp_path):
+    path = write(tmp_path, "[data]\nstrict = true\ndecontaminate = ['a.parquet', 'b']\n")
+    config = load_config(path, [])
+    assert config.data.decontaminate == ("a.parquet", "b")
+    assert config.data.strict is True
+    assert load_config(path, ['--data.decontaminate=["c"]', "--data.strict=False"]).data == DataConfig(decontaminate=("c",))
+    assert load_config(path, ["--data.decontaminate", "[]"]).data.decontaminate == ()
+    assert changed_fields(config, dump_config(config)) == []
+    assert changed_fields(config, dump_config(RunConfig()))[0] == "data.decontaminate: [] -> ['a.parquet', 'b']"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Room:
+    numbers: tuple[float, ...] = ()
+    pair: tuple[int, str] = (0, "")
+    loss: tuple[Literal["dapo", "grpo"], ...] = ()
+
+
+def test_items_of_a_list_are_converted_and_checked_one_by_one():
+    room = _build(Room, {"numbers": [1, 2.5], "pair": [3, "x"], "loss": ["grpo"]}, "f")
+    assert room == Room(numbers=(1.0, 2.5), pair=(3, "x"), loss=("grpo",))
+    assert isinstance(room.numbers[0], float)
+    for values, message in (
+        ({"numbers": [1, "x"]}, r"f: numbers\[1\] = 'x' must be of type float"),
+        ({"numbers": [True]}, r"f: numbers\[0\] = True must be of type float"),
+        ({"pair": [3]}, r"f: pair = \[3\] must have 2 items"),
+        ({"loss": ["ppo"]}, r"f: loss\[0\] = 'ppo' is not one of 'dapo', 'grpo'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            _build(Room, values, "f")
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -45,11 +79,13 @@ def test_toml_then_overrides(tmp_path):
         ("[rollout]\ntop_p = 0.9\nmin_p = 0.1", "rollout.top_p, rollout.min_p"),
         ("[rollout]\nrepetition_penalty = 1.1", "repetition_penalty"),
         ("[trainer]\nprompts_per_step = 5\nupdates_per_step = 2", "does not divide"),
+        ("[data]\ndecontaminate = 'a'", "data.decontaminate = 'a' must be a list; write [...]"),
+        ("[data]\ndecontaminate = ['a', 3]", "data.decontaminate[1] = 3 must be of type str"),
         ("x =", "not valid TOML"),
     ],
 )
 def test_bad_config_names_the_key(tmp_path, text, message):
-    with pytest.raises(ValueError, match=message.split(";")[0].replace("(", r"\(")) as error:
+    with pytest.raises(ValueError, match=re.escape(message.split(";")[0])) as error:
         load_config(write(tmp_path, text), [])
     assert message in str(error.value)
 
@@ -74,6 +110,7 @@ def test_missing_file(tmp_path):
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),
+        (["--data.decontaminate=[a]"], "--data.decontaminate = '[a]' must be a list; write [...] around its items, texts in quotes"),
         (["--reward.workers=100000"], "reward.workers = 100000 is above"),
         (["--rollout.max_concurrent=100000000"], "rollout.max_concurrent = 100000000 is above"),
     ],

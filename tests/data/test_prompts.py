@@ -7,7 +7,9 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from polaris.data.prompts import BREAK, load_prompts
+from polaris.data.evaluation_sets import read_evaluation_sets
+from polaris.data.gold import Rejected
+from polaris.data.prompts import BREAK, load_prompts, ungradable_rows
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TEMPLATE = (
@@ -54,10 +56,13 @@ def load(tokenizer, tmp_path):
     ],
 )
 def test_real_sets_load_whole(tokenizer, name, total, ungradable, first, truth):
+    """At most two golds of Minerva and OlympiadBench are refused by the grader's screen; all others but MATH's empty ones are usable."""
     path = str(SHARED / name)
     loaded = load_prompts(path, split="", tokenizer=tokenizer, max_prompt_tokens=10**6, prompt_suffix="", chat_template_options={})
-    assert (loaded.total, loaded.too_long, loaded.ungradable) == (total, 0, ungradable)
-    assert len({prompt.id for prompt in loaded.prompts}) == len(loaded.prompts) == total - ungradable
+    screened = [error for error in loaded.rejected if "screen" in error.reason]
+    assert len(screened) <= (1 if "minerva" in name or "olympiad" in name else 0)
+    assert (loaded.total, loaded.too_long, loaded.ungradable - len(screened)) == (total, 0, ungradable)
+    assert len({prompt.id for prompt in loaded.prompts}) == len(loaded.prompts) == total - loaded.ungradable
     assert (loaded.prompts[0].id, loaded.prompts[0].ground_truth, loaded.prompts[0].source) == (first, truth, f"{path}:0")
     for prompt in loaded.prompts[:20]:
         assert tokenizer.decode(prompt.tokens) == prompt.text
@@ -131,12 +136,53 @@ def test_bad_row_is_named(load, row, message):
     assert "set.json:1" in str(caught.value)
 
 
-@pytest.mark.parametrize("answer", [None, "", " ", [], ["$$"], "9" * 600, float("nan"), float("inf")])
-def test_ungradable_rows_are_counted_and_a_set_of_nothing_else_is_refused(load, answer):
-    loaded = load([GOOD, {"problem": "p", "answer": answer}])
-    assert (len(loaded.prompts), loaded.total, loaded.ungradable) == (1, 2, 1)
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "no answer"),
+        ([], "no answer"),
+        ("", "empty"),
+        (" ", "empty"),
+        (["$$"], "nothing to compare"),
+        ("9" * 600, "longer than 512 characters"),
+        (float("nan"), "not a finite number"),
+        ([float("inf"), ""], "not a finite number"),
+        ("9^{9^{9}}", "refused by the grader's screen"),
+    ],
+)
+def test_ungradable_rows_are_named_and_a_set_of_nothing_else_is_refused(load, answer, reason):
+    bad = {"id": "b", "problem": "p", "answer": answer}
+    loaded = load([GOOD, bad])
+    assert [prompt.id for prompt in loaded.prompts] == ["a"]
+    assert (loaded.total, loaded.ungradable, loaded.rejected[0].id) == (2, 1, "b")
+    assert loaded.rejected[0].source.endswith("set.json:1")
+    assert loaded.rejected[0].reason.startswith(reason)
+    with pytest.raises(ValueError, match=r"set\.json:1 \(.*polaris data check .*set data\.strict = false"):
+        load([GOOD, bad], strict=True)
     with pytest.raises(ValueError, match=r"set\.json:0 and all other rows have a null, empty or ungradable ground truth"):
-        load([{"problem": "p", "answer": answer}])
+        load([bad])
+
+
+def test_one_gradable_alternative_is_enough(load):
+    assert load([{**GOOD, "answer": ["", "7"]}], strict=True).ungradable == 0
+
+
+def test_only_the_first_ungradable_rows_are_spelled_out():
+    errors = [Rejected(id=str(i), source=f"f:{i}", reason="empty") for i in range(5)]
+    assert ungradable_rows(errors) == "5 rows without a gradable answer: f:0 (empty), f:1 (empty), f:2 (empty) and 2 more"
+
+
+def test_prompts_of_an_evaluation_set_are_dropped_and_counted(load, tmp_path):
+    (tmp_path / "eval").mkdir()
+    seen = "Find the sum of all integer bases b greater than nine for which 17 in base b divides 97 in base b."
+    (tmp_path / "eval" / "aime.jsonl").write_text(json.dumps({"problem": f"{seen} Let me think.", "answer": None}), encoding="utf-8")
+    sets = read_evaluation_sets([str(tmp_path / "eval")], "test")
+    rows = [{"id": "seen", "problem": seen, "answer": "70"}, {**GOOD, "id": "new"}, {"id": "bad", "problem": seen, "answer": ""}]
+    loaded = load(rows, evaluation_sets=sets)
+    assert [prompt.id for prompt in loaded.prompts] == ["new"]
+    assert (loaded.total, loaded.ungradable, loaded.overlapping, loaded.too_long) == (3, 1, 1, 0)
+    with pytest.raises(ValueError, match=r"all 1 prompts are also in the sets of data\.decontaminate"):
+        load(rows[:1], evaluation_sets=sets)
 
 
 def test_tokenizer_without_template_is_refused(load, tokenizer):

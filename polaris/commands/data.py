@@ -1,0 +1,91 @@
+"""`polaris data check PATH`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polaris.data.problems import Problem
+
+DESCRIPTION = """\
+Look at every row of a prompt set: types of answers, answers that no response could equal, answers that the grader does not
+find correct in a box, repeated problems, prompts that are too long (with --model), and problems that are also in evaluation sets.
+Two problems overlap if their texts are the same (but for case, white space, punctuation and LaTeX dress), or if runs of 13 words
+that both have cover at least half of one of them. Runs that more than ten problems of one side share are stock phrases
+and do not count; a problem of fewer than 13 words can only match exactly; instructions that a set appends are left out."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `data` with its actions."""
+    actions = commands.add_parser("data", help="look after prompt sets").add_subparsers(required=True, metavar="ACTION")
+    parser = actions.add_parser("check", help="find what is wrong with a prompt set, and write it without", description=DESCRIPTION)
+    parser.add_argument("path", metavar="PATH", help=".parquet, .json or .jsonl file, or Hugging Face dataset")
+    parser.add_argument("--split", default="train", help="split of a Hugging Face dataset (default: train)")
+    parser.add_argument("--against", nargs="+", action="extend", default=[], metavar="SET", help="evaluation sets: files, names, folders")
+    parser.add_argument("--against-split", default="test", metavar="SPLIT", help="their split on the hub (default: test)")
+    parser.add_argument("--model", metavar="M", help="checkpoint or tokenizer folder, or hub name, to measure prompts with")
+    parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="longest prompt, with --model (default: 1024)")
+    parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows that nothing is wrong with")
+    parser.add_argument(
+        "--show", type=int, default=10, metavar="N", help="duplicates, long prompts and overlaps per set to list (default: 10)"
+    )
+    parser.add_argument("--strict", action="store_true", help="exit status 2 if an answer is ungradable")
+    parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the findings, write the clean set; `ValueError` for bad input and, if strict, for ungradable answers."""
+    from polaris.data.check import check, write_clean
+    from polaris.data.check_report import report
+    from polaris.data.evaluation_sets import read_evaluation_sets
+    from polaris.data.problems import read_problems
+    from polaris.embedded import resolve
+    from polaris.observe.progress import progress
+    from polaris.reward.grade import accepted
+    from polaris.reward.pool import GraderPool
+
+    path = resolve(options.path)
+    if options.output and options.output.suffix != ".jsonl":
+        raise ValueError(f"--output {options.output} must end in .jsonl; that is the format it is written in")
+    if options.output and options.output.resolve() == Path(path).resolve():
+        raise ValueError(f"--output {options.output} is the set itself; give another file")
+    problems = list(read_problems(path, options.split))
+    sets = read_evaluation_sets(options.against, options.against_split)
+    lengths = _lengths(problems, options.model) if options.model else None
+    with (
+        GraderPool(options.workers, 5.0, require_thinking=False) as pool,
+        progress("answers", sum(len(accepted(problem.ground_truth)) for problem in problems)) as done,
+    ):
+        found = check(problems, sets, pool, lengths=lengths, max_prompt_tokens=options.max_prompt_tokens, done=done)
+    print("\n".join(report(found, options.path, options.show, measured=lengths is not None)))
+    if options.output:
+        write_clean(found, options.output)
+        print(f"wrote {options.output}")
+    if options.strict and found.ungradable:
+        raise ValueError(
+            f"{len(found.ungradable)} ungradable answers in {options.path}; remove those rows, or use --output without --strict"
+        )
+
+
+def _lengths(problems: Sequence[Problem], model: str) -> list[int]:
+    """Tokens of each prompt in the tokenizer's chat template."""
+    from transformers import AutoTokenizer
+
+    from polaris.data.prompts import encode_texts
+    from polaris.embedded import resolve
+
+    if Path(model).is_file():
+        raise ValueError(f"--model {model} is a file; give the folder with the tokenizer")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(resolve(model))
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"--model {model} has no tokenizer that can be read ({str(error).splitlines()[0]}); give a folder with one"
+        ) from error
+    if not tokenizer.chat_template:
+        raise ValueError(f"--model {model} has no chat template; use an instruction-tuned model")
+    return [len(tokens) for _, tokens in encode_texts(problems, tokenizer, "", {})]

@@ -1,0 +1,57 @@
+"""`polaris grade FILE`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+DESCRIPTION = """\
+Grade a .jsonl, .json or .parquet file with one response (a text) or several (a list) per row, or the samples that
+lm-evaluation-harness logs. A column that is not named is the first of these that the first row has; a name with dots goes into
+an object. Response: response(s), completion(s), resps, output(s), generation(s), prediction. Gold answer: ground_truth,
+reward_model.ground_truth, target, gold, answer. Reference (per response a bool, 0 or 1, or a word such as correct or wrong):
+reference, graded (what --output writes), correct, is_correct, expected, verdict(s), exact_match, acc. Id: id, doc_id, extra_info.id,
+extra_info.index. Every row is one problem, unless --id is given: then rows of the same id are samples of one."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `grade`."""
+    parser = commands.add_parser("grade", help="grade a file of responses, and compare with another grader", description=DESCRIPTION)
+    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("--response", metavar="COLUMN", help="text, or list of texts")
+    parser.add_argument("--ground-truth", metavar="COLUMN", help="text, number, or list of alternatives")
+    parser.add_argument("--reference", metavar="COLUMN", help="another grader's verdict per response; '' for none")
+    parser.add_argument("--id", metavar="COLUMN", help="rows of the same id are samples of one problem")
+    parser.add_argument("--mode", choices=("strict", "deepscaler"), default="strict", help="our rules, or the recipe's published ones")
+    parser.add_argument("--require-thinking", action=argparse.BooleanOptionalAction, default=False, help="no answer without </think>")
+    parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
+    parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
+    parser.add_argument(
+        "--output", type=Path, metavar="GRADED.jsonl", help="write the rows with verdict, reason, answer and grader version"
+    )
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the outcome; `ValueError` for bad input, before anything is graded."""
+    from polaris.observe.progress import progress
+    from polaris.reward.grade_file import grade_rows, summarise, write_graded
+    from polaris.reward.grade_report import report
+    from polaris.reward.pool import GraderPool
+    from polaris.reward.response_rows import Columns, read_responses
+
+    if options.output and options.output.resolve() == options.file.resolve():
+        raise ValueError(f"--output {options.output} is the file itself; give another")
+    if not 0 < options.timeout <= 3600 or options.workers < 0:
+        raise ValueError(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
+    columns = Columns(response=options.response, ground_truth=options.ground_truth, reference=options.reference, id=options.id)
+    rows = read_responses(options.file, columns)
+    with (
+        GraderPool(options.workers, options.timeout, options.require_thinking, options.mode) as pool,
+        progress("responses", sum(len(row.responses) for row in rows)) as done,
+    ):
+        graded = grade_rows(rows, pool, done)
+    print("\n".join(report(summarise(graded, by_id=options.id is not None), str(options.file), options.mode)))
+    if options.output:
+        write_graded(graded, options.output, options.mode)
+        print(f"wrote {options.output}")

@@ -1,0 +1,81 @@
+"""The findings of `polaris data check` as lines of text."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from polaris.data.check import Check
+from polaris.data.evaluation_sets import EvaluationSet
+from polaris.data.overlap import LEAST_SHARE, RUN, Match
+from polaris.data.problems import Problem
+from polaris.observe.phrases import clean
+
+
+def report(found: Check, name: str, show: int, measured: bool) -> list[str]:
+    """Lines for a terminal. Ungradable and unequal golds are all listed, `show` of everything else; `measured`: lengths are known."""
+    lines = [f"{name}: {len(found.problems)} problems", f"answers: {_counts(found.types) or 'none'}"]
+    lines += _section("ungradable answers", [f"{_at(found, place)}: {error.reason}" for place, error in found.ungradable.items()])
+    unequal = [
+        f"{_at(found, place)}: \\boxed{{{gold}}} is {verdict.kind}{f' ({verdict.reason})' if verdict.reason else ''}"
+        for place, (gold, verdict) in found.unequal.items()
+    ]
+    lines += _section("answers that are not correct in a box", unequal)
+    lines += _section("duplicates", [_duplicate(found, *pair) for pair in found.duplicates], show)
+    if measured:
+        longest = sorted(found.too_long.items(), key=lambda item: -item[1])
+        lines += _section("prompts too long", [f"{_at(found, place)}: {length} tokens" for place, length in longest], show)
+    lines += _overlaps(found, show) if found.evaluation_sets else ["overlap: not looked for (--against SET)"]
+    left = len(found.problems) - len(found.dropped)
+    dropped = _counts(Counter(found.dropped.values()))
+    return [clean(line) for line in [*lines, f"left: {left} of {len(found.problems)}" + (f" (dropped: {dropped})" if dropped else "")]]
+
+
+def _overlaps(found: Check, show: int) -> Iterator[str]:
+    yield f"overlap: same text, or at least {LEAST_SHARE:.0%} of one problem in shared runs of {RUN} words"
+    width = max(len(Path(one.name).name) for one in found.evaluation_sets)
+    yield f"  {'set':<{width}}  problems here  problems there  same text  only share a run"
+    for one, matches in zip(found.evaluation_sets, found.matches, strict=True):
+        overlaps = [match for match in matches if match.overlap]
+        here = {match.here for match in overlaps}
+        weak = {match.here for match in matches} - here
+        exact = len({match.here for match in overlaps if match.exact})
+        counts = f"{len(here):>13}  {len({match.there for match in overlaps}):>14}  {exact:>9}  {len(weak):>16}"
+        yield f"  {Path(one.name).name:<{width}}  {counts}"
+    for one, matches in zip(found.evaluation_sets, found.matches, strict=True):
+        yield from _section("", [_overlap(found, one, match) for match in matches if match.overlap], show)
+
+
+def _overlap(found: Check, one: EvaluationSet, match: Match) -> str:
+    how = "same text" if match.exact else f"{match.share:.0%} in shared runs"
+    return f"{_at(found, match.here)} ~ {Path(one.name).name} {one.ids[match.there]}: {how}"
+
+
+def _duplicate(found: Check, again: int, first: int) -> str:
+    one, other = found.problems[again], found.problems[first]
+    differ = one.ground_truth != other.ground_truth
+    return f"{_at(found, again)} repeats {other.source}" + (f", answers {_answer(one)} and {_answer(other)}" if differ else "")
+
+
+def _answer(problem: Problem) -> str:
+    text = repr(problem.ground_truth)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _at(found: Check, place: int) -> str:
+    problem = found.problems[place]
+    return f"{problem.source} (id {problem.id})"
+
+
+def _section(title: str, items: Sequence[str], show: int | None = None) -> Iterator[str]:
+    if title:
+        yield f"{title}: {len(items)}"
+    shown = items if show is None else items[:show]
+    yield from (f"  {item}" for item in shown)
+    if len(items) > len(shown):
+        yield f"  and {len(items) - len(shown)} more (--show {len(items)})"
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in counts.most_common())

@@ -1,0 +1,195 @@
+"""`polaris data check`: every kind of bad row is found, named and left out of the clean set."""
+
+import json
+from pathlib import Path
+
+import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
+
+from polaris import cli
+from polaris.data.answer_types import answer_type
+from polaris.data.check import check
+from polaris.data.problems import read_problems
+from polaris.reward.pool import GraderPool
+from polaris.reward.verdict import Verdict
+
+SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
+SEEN = "Find the sum of all integer bases b greater than nine for which 17 in base b divides 97 in base b."
+ROWS = [
+    {"id": "good", "problem": "What is one and one?", "answer": "2", "level": 3},
+    {"id": "null", "problem": "What is nothing?", "answer": None},
+    {"id": "again", "problem": "what is  one and one", "answer": 3},
+    {"id": "seen", "problem": f"{SEEN} Think.", "answer": "70"},
+    {"id": "seen again", "problem": SEEN, "answer": "70"},
+    {"id": "long", "problem": "word " * 200, "answer": "\\frac{1}{2}"},
+    {"id": "empty", "problem": "What is one and one?", "answer": ""},
+    {"id": "brace", "problem": "What is open?", "answer": "{x"},
+]
+
+
+@pytest.fixture
+def files(tmp_path):
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS), encoding="utf-8")
+    (tmp_path / "eval.json").write_text(json.dumps([{"question": SEEN}, {"question": "What is the time?"}]), encoding="utf-8")
+    raw = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    template = "{% for m in messages %}{{ m.content }} {% endfor %}"
+    PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", chat_template=template).save_pretrained(tmp_path / "model")
+    return tmp_path
+
+
+@pytest.fixture
+def polaris(monkeypatch, capsys):
+    """The command in this process: exit status, stdout, stderr."""
+
+    def run(*arguments):
+        monkeypatch.setattr("sys.argv", ["polaris", *map(str, arguments)])
+        status = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            status = stop.code
+        return (status, *capsys.readouterr())
+
+    return run
+
+
+def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
+    arguments = (
+        "--against",
+        files / "eval.json",
+        "--model",
+        files / "model",
+        "--max-prompt-tokens",
+        100,
+        "--output",
+        files / "clean.jsonl",
+    )
+    status, out, _ = polaris("data", "check", files / "set.jsonl", *arguments)
+    assert status == 0
+    assert [json.loads(line) for line in (files / "clean.jsonl").read_text(encoding="utf-8").splitlines()] == [ROWS[0]]
+    lines = out.splitlines()
+    at = f"{files / 'set.jsonl'}:"
+    for expected in (
+        f"{files / 'set.jsonl'}: 8 problems",
+        "answers: integer 4, fraction 1, expression 1",
+        "ungradable answers: 2",
+        f"  {at}1 (id null): no answer",
+        f"  {at}6 (id empty): empty",
+        "answers that are not correct in a box: 1",
+        "duplicates: 1",
+        f"  {at}2 (id again) repeats {at}0, answers 3 and '2'",
+        "prompts too long: 1",
+        f"  {at}5 (id long): 200 tokens",
+        f"  {at}3 (id seen) ~ eval.json 0: 100% in shared runs",
+        f"  {at}4 (id seen again) ~ eval.json 0: same text",
+        f"wrote {files / 'clean.jsonl'}",
+    ):
+        assert expected in lines
+    assert any(line.startswith(f"  {at}7 (id brace): \\boxed{{{{x}}") for line in lines)
+    assert any(line.split() == ["eval.json", "2", "1", "1", "0"] for line in lines)
+    assert "left: 1 of 8 (dropped: overlap 2, ungradable 2, too long 1, duplicate 1, unequal to itself 1)" in lines
+
+
+def test_a_clean_set_is_clean(files, polaris):
+    polaris("data", "check", files / "set.jsonl", "--against", files / "set.jsonl", "--output", files / "clean.jsonl")
+    assert (files / "clean.jsonl").read_bytes() == b""
+    polaris("data", "check", files / "set.jsonl", "--against", files / "eval.json", "--output", files / "clean.jsonl")
+    status, out, _ = polaris("data", "check", files / "clean.jsonl", "--against", files / "eval.json", "--strict")
+    assert status == 0
+    assert out.splitlines()[-1] == "left: 2 of 2"
+
+
+def test_strict_is_status_2_after_the_report(files, polaris):
+    status, out, error = polaris("data", "check", files / "set.jsonl", "--strict")
+    assert status == 2
+    assert "overlap: not looked for" in out
+    assert error.splitlines()[-1].startswith("polaris: 2 ungradable answers in")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.jsonl"], "does not exist"),
+        (["set.jsonl", "--against", "none.json"], "does not exist"),
+        (["set.jsonl", "--model", "./eval.json"], "is a file; give the folder with the tokenizer"),
+        (["set.jsonl", "--model", "./none"], "has no tokenizer that can be read"),
+        (["set.jsonl", "--output", "set.jsonl"], "is the set itself"),
+        (["set.jsonl", "--output", "clean.parquet"], "must end in .jsonl"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(files, polaris, monkeypatch, arguments, message):
+    monkeypatch.chdir(files)
+    status, out, error = polaris("data", "check", *arguments)
+    assert (status, out) == (2, "")
+    assert message in error
+    assert len(error.strip().splitlines()) == 1
+
+
+def test_show_limits_the_lists_but_never_the_ungradable(tmp_path, polaris):
+    rows = [{"problem": f"same {i // 30}", "answer": "" if i < 30 else "1"} for i in range(60)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    out = polaris("data", "check", tmp_path / "set.jsonl", "--show", 2)[1]
+    assert out.count(": empty") == 30
+    assert out.count(" repeats ") == 2
+    assert "  and 27 more (--show 29)" in out.splitlines()
+
+
+def test_a_gradable_copy_of_an_ungradable_row_stays(tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"problem": "p q", "answer": ""}\n{"problem": "p q", "answer": "1"}\n{"problem": "p q", "answer": "1"}\n')
+    with GraderPool(1, 5.0, require_thinking=False) as pool:
+        found = check(list(read_problems(str(path), "")), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+    assert found.dropped == {0: "ungradable", 2: "duplicate"}
+
+
+@pytest.mark.parametrize(
+    ("truth", "kind"),
+    [
+        ("204", "integer"),
+        (142.0, "integer"),
+        ("1,234", "integer"),
+        ("$5\\text{ cm}$", "integer"),
+        ("x = 3", "integer"),
+        ("0.5", "decimal"),
+        ("\\frac{1}{2}", "fraction"),
+        ("3/4", "fraction"),
+        ("(1, 2)", "tuple/interval/set"),
+        ("[0,\\infty)", "tuple/interval/set"),
+        ("\\{1,2\\}", "tuple/interval/set"),
+        ("x^2+1", "expression"),
+        ("2\\sqrt{3}", "expression"),
+        ("x<y+2", "equation/inequality"),
+        ("\\text{Evelyn}", "text"),
+        ("east", "text"),
+        ("\\text{(C)}", "multiple choice"),
+        ("B", "multiple choice"),
+        (("1", "2"), "alternatives"),
+        (("1\n",), "integer"),
+    ],
+)
+def test_types_of_answers(truth, kind):
+    assert answer_type(truth) == kind
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason=f"real prompt sets are not at {SHARED}")
+def test_every_gold_of_the_real_sets_is_correct_in_a_box():
+    with GraderPool(1, 5.0, require_thinking=False) as pool:
+        for path in sorted(SHARED.glob("*/*.*")):
+            problems = list(read_problems(str(path), ""))
+            found = check(problems, [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+            assert found.unequal == {}, path
+            assert sum(found.types.values()) + len(found.ungradable) == len(problems)
+            if path.stem == "deepscaler_math":
+                assert [error.reason for error in found.ungradable.values()] == ["no answer", "no answer", "empty", "empty"]
+                assert [again for again, _ in found.duplicates] == [957, 1224, 3870, 4310, 7353]
+
+
+def test_an_unequal_gold_keeps_its_verdict(tmp_path):
+    path = tmp_path / "set.jsonl"
+    path.write_text('{"problem": "p", "answer": ["1", "}{"]}\n')
+    with GraderPool(1, 5.0, require_thinking=False) as pool:
+        found = check(list(read_problems(str(path), "")), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+    assert found.unequal.keys() <= {0}
+    assert all(isinstance(verdict, Verdict) and verdict.kind != "correct" for _, verdict in found.unequal.values())
