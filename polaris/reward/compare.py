@@ -2,10 +2,10 @@
 
 The rules, where grading suites disagree (docs/grader.md lists them with examples):
 
-- A gold integer or number wants a number that is written out: `17 \\cdot 23` is not 391, `\\sum_{i=1}^{100} i` is not 5050.
+- A gold integer wants a number that is written out: `17 \\cdot 23` is not 391, `\\sum_{i=1}^{100} i` is not 5050.
 - A quotient for a gold quotient must be in lowest terms; decimals and quotients are exact, but for six or more digits of a long decimal.
 - Lists and sets want all items and no other, in any order, repetition aside; tuples and intervals want their order and brackets.
-- A unit, a percent sign or a name (`x =`) that only one side has is left out; two known units that differ are wrong.
+- A unit, a percent sign or a name (`x =`) that only one side has is left out; two known units or two symbols that differ are wrong.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import re
 from collections.abc import Callable, Iterable
 
 from polaris.reward.number import read_number, same_number
-from polaris.reward.structure import Leaf, Named, Node, Ordered, Relation, Unordered
+from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered
 from polaris.reward.units import units_differ
 
 Algebra = Callable[[Node, Node], bool | None]
 """(gold leaf or relation, answer's) -> whether they are equal; None: this function cannot tell."""
 
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z][A-Za-z' ]+|[A-Z])+")
-_CHOICE = re.compile(r"\(?(?:\\text\{)?\(?([A-H])\)?[.:]?(?:\\text\{\})?\}?\)?")
-_BASE = re.compile(r"([0-9A-F]+)_\{?(\d+|\\text\{[a-z]+\})\}?")
+_CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
+_BASE = re.compile(r"([0-9A-F]+)_(?:\{(\d+|\\text\{[a-z]+\})\}|(\d))")
 _UNDONE = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|limsup|frac\{d\})(?![A-Za-z])")
 _EVERY = ("()", "[]", "")
 
@@ -31,6 +31,8 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     """True, False, or None where only algebra could tell and `algebra` did not."""
     if gold == answer:
         return True
+    if (found := _assigned(gold, answer)) is not None:
+        return _all(equal(g, a, algebra) for g, a in found)
     if isinstance(gold, Named) or isinstance(answer, Named):
         return _named(gold, answer, algebra)
     if isinstance(gold, Relation):
@@ -39,7 +41,7 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         return _leaves(gold, answer, algebra)
     if isinstance(gold, Ordered) and isinstance(answer, Ordered):
         return _ordered(gold, answer, algebra)
-    if isinstance(gold, Unordered) and isinstance(answer, Unordered) and gold.kind == answer.kind:
+    if isinstance(gold, Unordered) and isinstance(answer, Unordered) and _same_kind(gold, answer):
         return _unordered(gold, answer, algebra)
     return False
 
@@ -48,12 +50,55 @@ def undecided(gold: Node, answer: Node) -> None:
     """No algebra: every question stays open."""
 
 
+def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
+    """Pairs to compare where a side gives several unknowns their values; None where neither does.
+
+    `x = 1, y = 2` equals itself in any order, `(x, y) = (1, 2)`, and `(1, 2)` in the order of the alphabet.
+    """
+    sides = [_assignments(side) for side in (gold, answer)]
+    if not any(isinstance(side, Unordered) and found for side, found in zip((gold, answer), sides, strict=True)):
+        return None
+    if sides[0] and sides[1]:
+        return [(sides[0][n], sides[1][n]) for n in sides[0]] if sides[0].keys() == sides[1].keys() else [(Leaf("0"), Leaf("1"))]
+    named, other = (sides[0], answer) if sides[0] else (sides[1], gold)
+    assert named
+    if not isinstance(other, Ordered):
+        # Bare values for named ones may be in any order, named values for bare ones say more than was asked.
+        return [(Leaf("0"), Leaf("1"))] if sides[0] else None
+    values = Ordered("()", tuple(named[name] for name in sorted(named)))
+    return [(values, other) if sides[0] else (other, values)]
+
+
+def _assignments(node: Node) -> dict[str, Node] | None:
+    """Symbol -> value of `x = 1, y = 2` or `(x, y) = (1, 2)`; None for anything else."""
+    if isinstance(node, Named) and isinstance(node.value, Ordered):
+        names = node.name.strip("()").split(",")
+        return dict(zip(names, node.value.items, strict=True)) if 1 < len(names) == len(node.value.items) else None
+    if not isinstance(node, Unordered) or len(node.items) < 2 or not all(isinstance(item, Named) for item in node.items):
+        return None
+    found = {item.name: item.value for item in node.items if isinstance(item, Named)}
+    return found if len(found) == len(node.items) else None
+
+
 def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    if isinstance(gold, Relation) and isinstance(answer, Named):
-        return _algebraic(gold, Relation(("=",), (answer.name, answer.text)), algebra)
-    if isinstance(gold, Named) and isinstance(answer, Relation):
-        return _algebraic(Relation(("=",), (gold.name, gold.text)), answer, algebra)
-    return equal(*(node.value if isinstance(node, Named) else node for node in (gold, answer)), algebra)
+    if isinstance(gold, Named) and isinstance(answer, Named):
+        symbols = SYMBOL.fullmatch(gold.name) and SYMBOL.fullmatch(answer.name)
+        if symbols and gold.name != answer.name:
+            return _algebraic(_equation(gold), _equation(answer), algebra)
+    elif isinstance(gold, Relation) or isinstance(answer, Relation):
+        true, given = (_equation(node) if isinstance(node, Named) else node for node in (gold, answer))
+        return _algebraic(true, given, algebra)
+    gold, answer = (node.value if isinstance(node, Named) else node for node in (gold, answer))
+    return equal(gold, answer, algebra)
+
+
+def _equation(node: Named) -> Relation:
+    return Relation(("=",), (node.name, node.text))
+
+
+def _same_kind(gold: Unordered, answer: Unordered) -> bool:
+    """Both are values, or both unions; inequalities joined by "or" are a union of intervals where the gold answer has them."""
+    return gold.kind == answer.kind or (answer.kind == "union" and all(isinstance(item, Relation) for item in gold.items))
 
 
 def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
@@ -61,38 +106,37 @@ def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
         return _percent(gold, answer)
     if gold.text == answer.text:
         return True
-    numbers = read_number(gold.text), read_number(answer.text)
-    if numbers[0] and numbers[1]:
-        return same_number(*numbers) or _percent(gold, answer)
-    if numbers[0]:
+    true, given = read_number(gold.text), read_number(answer.text)
+    if true and given:
+        return same_number(true, given) or _percent(gold, answer)
+    if true:
         # Its value is known, so an answer that is not written out as a number has left the work to the grader.
-        return False if numbers[0].form == "integer" else _algebraic(gold, answer, algebra)
+        return False if true.form == "integer" else _algebraic(gold, answer, algebra)
     plain = [_plain(leaf.text) for leaf in (gold, answer)]
     if plain[0] is not None:
         return plain[0] == plain[1]
     if (based := _BASE.fullmatch(gold.text)) or _BASE.fullmatch(answer.text):
-        return bool(based) and answer.text == based[1]
+        return based is not None and answer.text == based[1]
     return _algebraic(gold, answer, algebra)
 
 
 def _percent(gold: Leaf, answer: Leaf) -> bool:
     """`25%` is 0.25 as well as 25."""
-    if (gold.unit == "%") == (answer.unit == "%"):
+    if (gold.unit == "%") == (answer.unit == "%") or (gold.unit and answer.unit):
         return False
-    numbers = read_number(gold.text), read_number(answer.text)
-    if numbers[0] is None or numbers[1] is None:
+    true, given = read_number(gold.text), read_number(answer.text)
+    if true is None or given is None:
         return False
-    scaled = [number.value / 100 if leaf.unit == "%" else number.value for leaf, number in zip((gold, answer), numbers, strict=True)]
-    return not gold.unit * bool(answer.unit) and scaled[0] == scaled[1]
+    return true.value / (100 if gold.unit else 1) == given.value / (100 if answer.unit else 1)
 
 
 def _plain(text: str) -> str | None:
     """Words and multiple-choice letters in one spelling, None for anything else."""
     if choice := _CHOICE.fullmatch(text):
-        return choice[1].lower()
+        return choice[1]
     if not _WORDS.fullmatch(text) or (len(text) < 3 and not text.startswith("\\text")):
         return None
-    return "".join(re.sub(r"\\text|[{}]", " ", text).lower().split())
+    return "".join(re.sub(r"\\text|[{}.]", " ", text).lower().split())
 
 
 def _ordered(gold: Ordered, answer: Ordered, algebra: Algebra) -> bool | None:
@@ -116,26 +160,30 @@ def _unordered(gold: Unordered, answer: Unordered, algebra: Algebra) -> bool | N
 
 def _interval(gold: Relation, answer: Ordered, algebra: Algebra) -> bool | None:
     """A gold inequality of one variable is also the interval of its solutions; not the other way round, which restates the problem."""
-    pattern = gold.signs
-    if len(pattern) == 2 and set(pattern) <= {"<", "<="}:
-        low, high = gold.sides[0], gold.sides[2]
-    elif len(pattern) == 2 and set(pattern) <= {">", ">="}:
-        low, high, pattern = gold.sides[2], gold.sides[0], tuple(reversed(pattern))
-    elif pattern in (("<",), ("<=",)) and len(gold.sides[0]) == 1:
-        low, high, pattern = "-\\infty", gold.sides[1], ("<", *pattern)
-    elif pattern in ((">",), (">=",)) and len(gold.sides[0]) == 1:
-        low, high, pattern = gold.sides[1], "\\infty", (*pattern, "<")
-    else:
+    signs, sides = gold.signs, gold.sides
+    if set(signs) <= {">", ">="}:
+        signs, sides = tuple(sign.replace(">", "<") for sign in reversed(signs)), tuple(reversed(sides))
+    if not set(signs) <= {"<", "<="}:
         return False
-    brackets = ("[" if "=" in pattern[0] else "(") + ("]" if "=" in pattern[1] else ")")
-    return equal(Ordered(brackets, (Leaf(low), Leaf(high))), answer, algebra)
+    if len(signs) == 1 and SYMBOL.fullmatch(sides[0]):
+        signs, sides = ("<", *signs), ("-\\infty", *sides)
+    elif len(signs) == 1:
+        signs, sides = (*signs, "<"), (*sides, "\\infty")
+    if len(signs) != 2 or not SYMBOL.fullmatch(sides[1]):
+        return False
+    brackets = ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")")
+    return equal(Ordered(brackets, (Leaf(sides[0]), Leaf(sides[2]))), answer, algebra)
 
 
 def _algebraic(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     """Leaves or relations by algebra. A sum, product, integral or limit that the gold answer does not have restates the problem."""
-    if type(gold) is not type(answer) or (_UNDONE.search(str(answer)) and not _UNDONE.search(str(gold))):
+    if type(gold) is not type(answer) or (_UNDONE.search(_source(answer)) and not _UNDONE.search(_source(gold))):
         return False
     return algebra(gold, answer)
+
+
+def _source(node: Node) -> str:
+    return node.text if isinstance(node, Leaf) else " ".join(node.sides) if isinstance(node, Relation) else ""
 
 
 def _all(values: Iterable[bool | None]) -> bool | None:

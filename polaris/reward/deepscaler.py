@@ -12,6 +12,7 @@ import re
 
 from polaris.reward.compare import Algebra
 from polaris.reward.number import read_number
+from polaris.reward.screen import refusal
 from polaris.reward.spelling import respell
 from polaris.reward.structure import Leaf
 
@@ -76,8 +77,10 @@ def plain(text: str) -> str:
         text = text.partition(".")[0]
     text = respell(text) if "\\" in text else text
     text = re.sub(r"\\text\{([^{}]*)\}", r"\1", text)
-    text = re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", _slash, text)
-    text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", re.sub(r"[pbvBV]matrix", "matrix", text))
+    text, before = re.sub(r"[pbvBV]matrix", "matrix", text), ""
+    while text != before:
+        before = text
+        text = re.sub(r"\\sqrt\{([^{}]*)\}", r"sqrt(\1)", re.sub(r"\\frac\{([^{}]*)\}\{([^{}]*)\}", _slash, text))
     text = text.replace("\\cdot", "*").replace("\\infty", "inf").replace("\\pi", "pi").replace("\\sqrt", "sqrt").replace("\\", "")
     text = re.sub(r"[{}\s]", "", text.replace("- ", "-")).lower()
     whole_number = text.replace(",", "")
@@ -109,7 +112,9 @@ def _same_item(truth: str, given: str, algebra: Algebra) -> bool | None:
     unknowns = set(re.findall(r"[a-z]", _WORDS_THAT_ARE_NO_UNKNOWNS.sub("", f"{truth}{given}")))
     if len(unknowns) > 2 or _ASKED_NOT.search(f"{truth} {given}"):
         return False
-    return algebra(Leaf(_latex(truth)), Leaf(_latex(given)))
+    left, right = _latex(truth), _latex(given)
+    # The clean-up may have put together what the screen has not seen.
+    return False if refusal(left) or refusal(right) else algebra(Leaf(left), Leaf(right))
 
 
 def _latex(text: str) -> str:

@@ -1,7 +1,9 @@
 """Which part of a response is its final answer?
 
-- Only what follows the last `</think>` counts. A response without it has no answer where thinking is expected.
+- Only what follows the last `</think>` counts. A response without it has no answer where thinking is expected, and nothing
+  behind a `<think>` that was never closed counts anywhere.
 - There, the `\\boxed{}` or `\\fbox{}` that closes last counts, braces balanced; one that never closes is none.
+- Boxes with nothing but a comma, a semicolon, "and" or "or" between them are one list: `\\boxed{1}, \\boxed{2}` claims both.
 - Empty boxes are passed over: they are echoes of "put your answer within \\boxed{}".
 - `\\boxed 5` without braces holds what stands before the next white space or `$`; a box with braces anywhere goes first.
 """
@@ -12,23 +14,29 @@ import re
 
 from polaris.reward.verdict import Verdict
 
-END_OF_THINKING = "</think>"
+START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
-_BARE_BOX = re.compile(r"\\(?:boxed|fbox)\s+([^\s{}$]+)")
+_BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+|(?=\d))([^\s{}$]+)")
+_GAP = r"(?:[\s$~]|\\[()\[\],;: ]|\\q?quad(?![a-z]))*"
+_WORD = r"(?:and|or|\\(?:text|mbox)\{\s*(?:and|or)\s*\})"
+_JOINT = re.compile(rf"{_GAP}(?:[,;]{_GAP}(?:{_WORD}{_GAP})?|{_WORD}{_GAP})\\(?:boxed|fbox)\s*\{{")
+_LONGEST_JOINT = 80
 
 
-def final_answer(response: str, require_thinking: bool) -> str | Verdict:
-    """The text of the final answer, or a verdict "no_answer" that says why there is none."""
+def final_answer(response: str, require_thinking: bool, *, joined: bool = True) -> str | Verdict:
+    """The text of the final answer, or a verdict "no_answer" that says why there is none. `joined` False: the last box alone."""
     _, thought, final = response.rpartition(END_OF_THINKING)
     if require_thinking and not thought:
         return Verdict("no_answer", "no </think>")
+    final, unfinished, _ = final.partition(START_OF_THINKING)
     spans = boxes(final)
-    filled = next((text for text in (final[slice(*span)] for span in reversed(spans)) if text.strip()), None)
-    if filled is None and not spans:
-        filled = next(reversed(_BARE_BOX.findall(final)), None)
-    if filled is None:
-        return Verdict("no_answer", "empty \\boxed{}" if spans else "no \\boxed{}")
-    return filled
+    filled = [span for span in spans if final[slice(*span)].strip()]
+    if filled:
+        return _list(final, filled) if joined else final[slice(*filled[-1])]
+    bare = _BARE_BOX.findall(final)
+    if bare and not spans:
+        return bare[-1]
+    return Verdict("no_answer", "unfinished thinking" if unfinished else "empty \\boxed{}" if spans else "no \\boxed{}")
 
 
 def boxes(text: str) -> list[tuple[int, int]]:
@@ -41,3 +49,15 @@ def boxes(text: str) -> list[tuple[int, int]]:
         elif token[0] == "}" and opened and (start := opened.pop()) is not None:
             found.append((start, token.start()))
     return found
+
+
+def _list(text: str, spans: list[tuple[int, int]]) -> str:
+    """The last box and those that a conjunction joins to it."""
+    first = len(spans) - 1
+    while first and _joint(text, spans[first - 1][1] + 1, spans[first][0]):
+        first -= 1
+    return ", ".join(text[slice(*span)] for span in spans[first:])
+
+
+def _joint(text: str, start: int, end: int) -> bool:
+    return start < end <= start + _LONGEST_JOINT and bool(_JOINT.fullmatch(text, start, end))

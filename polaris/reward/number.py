@@ -16,11 +16,14 @@ MAX_POWER_OF_TEN = 1_000
 ROUNDED_DIGITS = 6
 """A decimal with this many significant digits may stand for a number that has no finite decimal."""
 
-_INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
-_DECIMAL = rf"(?:{_INTEGER}(?:\.\d*)?|\.\d+)"
+_INTEGER = r"(?:[1-9]\d{0,2}(?:,\d{3})+|\d+)"
+_SPACED = r"[1-9]\d{0,2}(?: \d{3})+"
+_DECIMAL = rf"(?:(?:{_INTEGER}|{_SPACED})(?:\.\d*)?|\.\d+)"
 _POWER = r"(?:(?:\\cdot |\*|x)10\^(?:\{([+-]?\d{1,4})\}|([+-]?\d))|[eE]([+-]?\d{1,4}))"
 _NUMBER = re.compile(rf"([+-]*)({_DECIMAL}){_POWER}?")
-_QUOTIENT = re.compile(rf"([+-]*)(?:({_INTEGER})?\\frac\{{([+-]?)({_INTEGER})\}}\{{([+-]?)({_INTEGER})\}}|(?:({_INTEGER}) )?({_INTEGER})/({_INTEGER}))")
+_FRACTION = re.compile(rf"([+-]*)({_INTEGER})?\\frac\{{([+-]?)({_INTEGER})\}}\{{([+-]?)({_INTEGER})\}}")
+_SLASHED = re.compile(rf"([+-]*)(?:({_INTEGER}) )?({_INTEGER})/({_INTEGER})")
+_REPEATING = re.compile(r"([+-]*)(\d*)\.(\d*)\\(?:overline|bar|dot)\{?(\d+)\}?")
 _TENTH = re.compile(r"([+-]*)10\^(?:\{([+-]?\d{1,4})\}|(\d))")
 
 
@@ -41,8 +44,14 @@ def read_number(text: str) -> Number | None:
         return None
     if found := _NUMBER.fullmatch(text):
         return _decimal(found)
-    if found := _QUOTIENT.fullmatch(text):
-        return _quotient(found)
+    if found := _FRACTION.fullmatch(text):
+        whole, inner = found[2], found[3] + found[5]
+        # A sign inside makes the whole number a factor, not a summand.
+        return None if whole and inner else _quotient(_sign(found[1] + inner), whole, found[4], found[6])
+    if found := _SLASHED.fullmatch(text):
+        return _quotient(_sign(found[1]), *found.groups()[1:])
+    if found := _REPEATING.fullmatch(text):
+        return _repeating(*found.groups())
     if found := _TENTH.fullmatch(text):
         power = int(found[2] or found[3])
         return Number(_sign(found[1]) * Fraction(10) ** power, "integer") if abs(power) <= MAX_POWER_OF_TEN else None
@@ -50,7 +59,7 @@ def read_number(text: str) -> Number | None:
 
 
 def _decimal(found: re.Match[str]) -> Number | None:
-    whole, _, part = found[2].replace(",", "").partition(".")
+    whole, _, part = found[2].replace(",", "").replace(" ", "").partition(".")
     power = int(found[3] or found[4] or found[5] or 0)
     if abs(power) > MAX_POWER_OF_TEN:
         return None
@@ -60,13 +69,16 @@ def _decimal(found: re.Match[str]) -> Number | None:
     return Number(value, "integer" if value.denominator == 1 else "decimal", digits=digits, last_place=place)
 
 
-def _quotient(found: re.Match[str]) -> Number | None:
-    sign = _sign(found[1]) * _sign(found[3] or "") * _sign(found[5] or "")
-    whole, top, bottom = (int((text or "0").replace(",", "")) for text in (found[2] or found[7], found[4] or found[8], found[6] or found[9]))
+def _quotient(sign: int, *parts: str | None) -> Number | None:
+    whole, top, bottom = (int((text or "0").replace(",", "")) for text in parts)
     if bottom == 0:
         return None
-    value = sign * (whole + Fraction(top, bottom))
-    return Number(value, "quotient", reduced=Fraction(top, bottom).denominator == bottom)
+    return Number(sign * (whole + Fraction(top, bottom)), "quotient", reduced=Fraction(top, bottom).denominator == bottom)
+
+
+def _repeating(signs: str, whole: str, part: str, period: str) -> Number:
+    fixed = Fraction(int((whole + part) or "0"), 10 ** len(part))
+    return Number(_sign(signs) * (fixed + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(part))), "quotient")
 
 
 def _sign(signs: str) -> int:

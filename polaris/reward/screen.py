@@ -20,15 +20,20 @@ _DIGITS = re.compile(r"\d+")
 _EXPONENT = re.compile(r"\^\s*\{?\s*[-+]?\s*(\d+)")
 _POWER_OF_GROUP = re.compile(r"[)}\]]\s*\^\s*\{?\s*[-+]?\s*(\d+)")
 _POWER_IN_EXPONENT = re.compile(r"\^\s*\{?[^{}^]{0,80}?(\d+)\s*\^\s*\{?\s*[-+]?\s*(\d+)")
-_FACTORIAL = re.compile(r"(\d+)\s*!|!\s*!|\)\s*!|\}\s*!")
+_FACTORIAL = re.compile(r"(\d+)\s*!|\(([^(){}]{1,40})\)\s*!|[!)}\]]\s*!")
+_SUM = re.compile(r"\s*[+-]?\s*\d*[A-Za-z]?\s*(?:[+-]\s*\d*[A-Za-z]?\s*)*")
 _BINOMIAL = re.compile(r"\\[dt]?binom\s*\{([^{}]*)\}|\\[dt]?binom|\\choose|[CPA]_\{?\s*(\d+)")
-_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>()\[\]{}|\\.,;:!?'\"%$&~°′]*")
-_FORBIDDEN_MACROS = frozenset(
-    "input include def gdef edef xdef let newcommand renewcommand providecommand write read openin openout catcode csname "
-    "immediate loop repeat expandafter futurelet afterassignment special usepackage documentclass verb url href".split()
-)
+_ALLOWED = re.compile(r"[A-Za-z0-9\s+\-*/^_=<>()\[\]{}|\\.,;:!?'\"%$&~]*")
+_FORBIDDEN_MACROS = frozenset({
+    "input", "include", "def", "gdef", "edef", "xdef", "let", "newcommand", "renewcommand", "providecommand", "write", "read", "openin",
+    "openout", "catcode", "csname", "immediate", "loop", "repeat", "expandafter", "futurelet", "afterassignment", "special", "usepackage",
+    "documentclass", "verb", "url", "href",
+})  # fmt: skip
 _MACRO = re.compile(r"\\([A-Za-z]+)")
-_CODE = re.compile(r"__|\*\*|\b(?:import|exec|eval|lambda|getattr|globals|open|compile|Symbol|sympify)\b|[A-Za-z_]\w*\s*\.\s*[A-Za-z_]\w*\s*\(")
+_CODE = re.compile(
+    r"__|\*\*|(?<![\\A-Za-z])(?:import|exec|eval|lambda|getattr|globals|sympify)(?![A-Za-z])|(?:open|compile|Symbol)\s*\("
+    r"|[A-Za-z_]\w*\s*\.\s*[A-Za-z_]\w*\s*\("
+)
 
 
 def refusal(text: str) -> str | None:
@@ -55,14 +60,20 @@ def _large(text: str) -> str | None:
     exponents += [int(base) ** min(int(power), 15) for base, power in _POWER_IN_EXPONENT.findall(text)]
     if max(exponents) > MAX_EXPONENT:
         return "an exponent that is too large"
-    for factorial in _FACTORIAL.finditer(text):
-        if factorial[1] is None or int(factorial[1]) > MAX_FACTORIAL:
-            return "a factorial that is too large"
+    if any(_large_factorial(*factorial.groups()) for factorial in _FACTORIAL.finditer(text)):
+        return "a factorial that is too large"
     for binomial in _BINOMIAL.finditer(text):
         digits = _DIGITS.findall((binomial[1] or "") + (binomial[2] or ""))
         if any(int(number) > MAX_FACTORIAL for number in digits) or "^" in (binomial[1] or ""):
             return "a binomial that is too large"
     return None
+
+
+def _large_factorial(number: str | None, group: str | None) -> bool:
+    """Whether `number!` or `(group)!` is, or may be; a group is small if it is a sum of small numbers and symbols."""
+    if number is None and not (group and _SUM.fullmatch(group)):
+        return True
+    return any(int(digits) > MAX_FACTORIAL for digits in _DIGITS.findall(number or group or ""))
 
 
 def _depth(text: str) -> int:

@@ -9,48 +9,63 @@ import re
 import unicodedata
 
 _FRACTIONS = {c: unicodedata.normalize("NFKC", c).split("\u2044") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+# Escapes where a character looks like another: dashes, slashes, primes, quotes, and the signs for times, ratio, union and element.
 _CHARACTERS = str.maketrans(
     {c: f"\\frac{{{a}}}{{{b}}}" for c, (a, b) in _FRACTIONS.items()}
-    | {c: f"^{{{unicodedata.normalize('NFKC', c)}}}" for c in "⁰¹²³⁴⁵⁶⁷⁸⁹"}
-    | {c: f"_{{{unicodedata.normalize('NFKC', c)}}}" for c in "₀₁₂₃₄₅₆₇₈₉"}
-    | dict.fromkeys("−–—‐‑﹣－", "-")
-    | {"×": "\\times ", "·": "\\cdot ", "⋅": "\\cdot ", "÷": "/", "⁄": "/", "∕": "/", "∶": ":", "√": "\\sqrt ", "π": "\\pi ", "∞": "\\infty "}
-    | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "∪": "\\cup ", "∩": "\\cap ", "∈": "\\in ", "±": "\\pm ", "≈": "\\approx ", "∅": "\\emptyset "}
-    | {"°": "^\\circ ", "′": "'", "’": "'", "‘": "'", "“": '"', "”": '"', "…": "\\ldots ", "θ": "\\theta ", "α": "\\alpha ", "β": "\\beta "}
+    | dict.fromkeys("\u2212\u2013\u2014\u2010", "-")
+    | dict.fromkeys("\u2044\u2215\u00f7", "/")
+    | dict.fromkeys("\u2032\u2018\u2019", "'")
+    | dict.fromkeys("\u201c\u201d", '"')
+    | {"\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ", "\u2236": ":", "\u00b0": "^\\circ ", "\u2026": "\\ldots "}
+    | {"\u222a": "\\cup ", "\u2229": "\\cap ", "\u2208": "\\in ", "√": "\\sqrt ", "∞": "\\infty ", "∅": "\\emptyset ", "±": "\\pm "}
+    | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "π": "\\pi ", "θ": "\\theta ", "\u03b1": "\\alpha ", "β": "\\beta "}
 )
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
+_LOWERED = re.compile("[\u2080-\u2089]+")
 _MACROS = {
     "dfrac": "\\frac", "tfrac": "\\frac", "cfrac": "\\frac", "dbinom": "\\binom", "tbinom": "\\binom", "leq": "\\le ", "geq": "\\ge ",
     "leqslant": "\\le ", "geqslant": "\\ge ", "neq": "\\ne ", "lt": "<", "gt": ">", "times": "\\cdot ", "ast": "\\cdot ", "div": "/",
-    "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lvert": "|", "rvert": "|", "vert": "|", "mid": "|",
-    "dots": "\\ldots ", "cdots": "\\ldots ", "degree": "^\\circ ", "colon": ":", "ratio": ":", "varnothing": "\\emptyset ", "lor": " or ",
-    "land": " and ", "vee": " or ", "wedge": " and ", "to": "\\to ", "infinity": "\\infty ", "ln": "\\ln ", "exp": "\\exp ",
+    "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lvert": "|", "rvert": "|",
+    "vert": "|", "mid": "|", "dots": "\\ldots ", "cdots": "\\ldots ", "degree": "^\\circ ", "colon": ":", "ratio": ":",
+    "varnothing": "\\emptyset ", "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ", "infinity": "\\infty ",
 }  # fmt: skip
-_SILENT = frozenset(
-    "left right big Big bigg Bigg bigl bigr Bigl Bigr biggl biggr Biggl Biggr middle displaystyle textstyle scriptstyle limits nolimits "
-    "quad qquad hspace boldsymbol mathbf mathbb mathcal mathsf bf rm it sf displaylimits ensuremath mathop mathord phantom "
-    "vspace hfill newline noindent thinspace enspace kern".split()
-)
-_TEXT_MACROS = frozenset("text mbox textbf textit textrm textsf texttt mathrm mathit operatorname hbox textnormal emph".split())
+_SILENT = frozenset({
+    "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "middle",
+    "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "displaylimits", "quad", "qquad", "boldsymbol", "mathbf", "mathbb",
+    "mathcal", "mathsf", "bf", "rm", "it", "sf", "ensuremath", "mathop", "mathord", "hfill", "newline", "noindent", "thinspace", "enspace",
+    "kern", "underline",
+})  # fmt: skip
+_TEXT_MACROS = frozenset({
+    "text", "mbox", "textbf", "textit", "textrm", "textsf", "texttt", "mathrm", "mathit", "operatorname", "hbox", "textnormal", "emph",
+})  # fmt: skip
+_SPACE_MACRO = re.compile(r"(?<!\\)\\(?=\s|$)")
+_UNSEEN = re.compile(r"\\(?:[hv]space|[hv]?phantom|color|textcolor|label|tag)\*?\s*\{[^{}]*\}")
+_REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R(?![A-Za-z]))")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
 _SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": "&", "_": "_", "\\": "\\\\", "#": "#"}
-_LETTER = re.compile(r"\\text\s*\{\s*([a-z])\s*\}")
+_TEXT_SYMBOL = re.compile(r"\\text\s*\{(?:\s*([ei$%])\s*|(\d[\d.,]*))\}|(^|[=(,+\-{])\\text\s*\{\s*([a-z])\s*\}")
 _FRAC = re.compile(r"\\frac\s*(?:\{\s*([0-9A-Za-z])\s*\}|([0-9A-Za-z]))\s*(?:([0-9A-Za-z])|(?=\{))|\\frac(\{[^{}]*\})\s*([0-9A-Za-z])")
-_ROOT = re.compile(r"\\sqrt\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
+_ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
+_INDEX = re.compile(r"_\{([0-9A-Za-z])\}(?![0-9A-Za-z])")
 _THIN = re.compile(r"(?<=[0-9])\s*\{?,\}?\s*\\!\s*(?=[0-9]{3})|(?<=[0-9])\{,\}(?=[0-9]{3})")
-_SPACES = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
+# A space behind a comma and before three digits says that they are a number of their own.
+_SPACES = re.compile(r"(?<![0-9A-Za-z])\s+(?![0-9]{3}(?![0-9]))|(?<![0-9A-Za-z,])\s+|\s+(?![0-9A-Za-z])")
 _WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _WHOLE_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
 
 
 def respell(text: str) -> str:
-    """The text in one spelling: `\\dfrac12` as `\\frac{1}{2}`, `\\text{ and }` as `\\text{ and }`, `½` as `\\frac{1}{2}`, no spacing macros."""
-    text = unwrap(unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS))
-    text = _THIN.sub(",", text)
+    """The text in one spelling: `\\dfrac12` as `\\frac{1}{2}`, `\\mbox{ cm}` as `\\text{ cm}`, `½` as `\\frac{1}{2}`, no spacing macros."""
+    text = _RAISED.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
+    text = _LOWERED.sub(lambda run: f"_{{{unicodedata.normalize('NFKC', run[0])}}}", text)
+    text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
+    text = unwrap(_SPACE_MACRO.sub(" ", text))
+    text = _THIN.sub(",", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", text)))
     text = _MACRO.sub(_spell_macro, text).replace("~", " ")
-    text = _LETTER.sub(r"\1", text)
+    text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
     text = _FRAC.sub(_brace_fraction, text)
-    text = _ROOT.sub(lambda found: f"\\sqrt{{{found[1]}}}" if found[1] else "\\sqrt", text)
-    return tighten(unwrap(text))
+    text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
+    return tighten(unwrap(_INDEX.sub(r"_\1", text)))
 
 
 def tighten(text: str) -> str:
@@ -59,12 +74,12 @@ def tighten(text: str) -> str:
 
 
 def unwrap(text: str) -> str:
-    """Without the `$`, `\\(` or box around it and a full stop behind it."""
+    """Without the `$`, `\\(`, braces or box around it and a full stop behind it."""
     before = None
     while text != before:
         before = text
         text = text.strip()
-        if text.endswith((".", ";")) and not text.endswith("\\;"):
+        if text.endswith((".", ";")) and not text.endswith(("\\;", "..")):
             text = text[:-1]
         for start, end in _WRAPPINGS:
             inner = text[len(start) : -len(end)]
@@ -72,6 +87,8 @@ def unwrap(text: str) -> str:
                 text = inner
         if (box := _WHOLE_BOX.fullmatch(text)) and _balanced(box[1]):
             text = box[1]
+        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and text[-2] != "\\" and _balanced(text[1:-1]):
+            text = text[1:-1]
     return text
 
 

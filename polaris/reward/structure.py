@@ -56,31 +56,45 @@ class Named:
 
 Node = Leaf | Ordered | Unordered | Relation | Named
 
-_MATRIX = re.compile(r"\\begin\{[pbvBV]?(?:small)?(?:matrix|array)\}(?:\{[lcr|]*\})?(.*?)\\end\{[pbvBV]?(?:small)?(?:matrix|array)\}")
-_MATRIX_IN_BRACKETS = re.compile(r"[(\[]?" + _MATRIX.pattern + r"[)\]]?")
-_THOUSANDS = re.compile(r"[+-]?\$?\d{1,3}(?:,\d{3})+(?:\.\d+)?(?!\d)")
+_BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
+_MATRIX = re.compile(rf"[(\[]?{_BEGIN}(?:\{{[lcr|]*\}})?(.*?){_END}[)\]]?")
+_THOUSANDS = re.compile(r"[+-]?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)")
 _CONJUNCTION = re.compile(r"\\text\{,?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|;|\\text\{,\}", re.IGNORECASE)
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "="}
 _SIGN = re.compile(r"\\(?:le|ge|ne|equiv|approx)(?![A-Za-z])|<=|>=|[=<>]")
-_NAME = re.compile(r"\(?[A-Za-z]'*(?:_\{?[A-Za-z0-9]+\}?)?(?:\([A-Za-z0-9, ]+\))?(?:,[A-Za-z](?:_\{?[A-Za-z0-9]+\}?)?)*\)?|\\[a-z]+|\\text\{[^{}]*\}|[A-Za-z ]{2,40}")
-_MEMBER = re.compile(r"[A-Za-z](?:_\{?\w+\}?)?\\in(?![A-Za-z]) ?(.*)")
-_RATIO = re.compile(r"(?:.*[=:])?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
-_PAIRS = {"(": ")", "[": "]", "{": "}", "\\{": "\\}"}
+_SYMBOL = r"(?:[A-Za-z]'*(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?|\\[a-zA-Z]+ ?)"
+SYMBOL = re.compile(_SYMBOL)
+_NAME = re.compile(
+    rf"{_SYMBOL}(?:\([A-Za-z0-9, ]+\))?|\({_SYMBOL}(?:,{_SYMBOL})+\)|{_SYMBOL}(?:,{_SYMBOL})+|\\text\{{[^{{}}]*\}}"
+    r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
+)
+_MEMBER = re.compile(rf"{_SYMBOL}\\in(?![A-Za-z]) ?(.*)")
+_BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
+_RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
+_CLOCK = re.compile(r"(\d{1,2}:\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
+_LISTED = re.compile(r"\\text\{([^{}]*(?:\d|,| and | or )[^{}]*)\}")
+_LETTER_CUP = re.compile(r"(?<=[)\]}])U(?=[(\[\\])")
+_SIGNED = re.compile(r"\\(?:pm|mp)(?![A-Za-z]) ?")
 
 
 def read(text: str) -> Node:
     """The tree of a `respell`ed text."""
-    text = tighten(text)
-    if (member := _MEMBER.fullmatch(text)) and member[1]:
-        return read(member[1])
+    text = _LETTER_CUP.sub(r"\\cup ", tighten(text))
+    for whole in (_MEMBER, _BUILDER, _LISTED):
+        if (found := whole.fullmatch(text)) and found[1]:
+            return read(found[1])
     parts = _parts(text)
     if len(parts) > 1:
         return _values(_unnamed([read(part) for part in parts]))
+    if clock := _CLOCK.fullmatch(text):
+        return Leaf(clock[1], f"{clock[2].lower()}m")
     if ratio := _RATIO.fullmatch(text):
         return Ordered("::", tuple(Leaf(item) for item in ratio[1].split(":")))
     pieces = _split(text, "\\cup")
     if len(pieces) > 1:
         return _union([read(piece) for piece in pieces])
+    if text in ("\\emptyset", "\\text{empty set}"):
+        return Unordered(())
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
 
 
@@ -132,9 +146,11 @@ def _signs(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _bracketed(text: str) -> Node | None:
-    if matrix := _MATRIX_IN_BRACKETS.fullmatch(text):
-        rows = [row for row in matrix[1].replace("\\hline", "").split("\\\\") if row.strip()]
-        return Ordered("", tuple(Ordered("", tuple(read(cell) for cell in row.split("&"))) for row in rows))
+    if matrix := _MATRIX.fullmatch(text):
+        rows = [row for row in matrix[2].replace("\\hline", "").split("\\\\") if row.strip()]
+        # Bars make a determinant or a norm.
+        kind = matrix[1] if matrix[1] in ("v", "V") else ""
+        return Ordered(kind, tuple(Ordered("", tuple(read(cell) for cell in row.split("&"))) for row in rows))
     opening = "\\{" if text.startswith("\\{") else text[:1]
     closing = "\\}" if text.endswith("\\}") else text[-1:]
     if opening not in ("(", "[", "\\{") or closing not in (")", "]", "\\}") or not _encloses(text, opening, closing):
@@ -151,11 +167,10 @@ def _bracketed(text: str) -> Node | None:
 
 
 def _signed(text: str) -> Node | None:
-    """`a \\pm b` is two values."""
-    before, sign, after = text.partition("\\pm")
-    if not sign or "\\pm" in after or not _depth_is_zero(text, len(before)):
+    """`a \\pm b` is two values. Several signs may go together or not, so they stay as they are."""
+    if len(_SIGNED.findall(text)) != 1:
         return None
-    return Unordered((_leaf(f"{before}+{after.strip()}".removeprefix("+")), _leaf(f"{before}-{after.strip()}")))
+    return Unordered(tuple(_leaf(tighten(_SIGNED.sub(sign, text))) for sign in "+-"))
 
 
 def _leaf(text: str) -> Leaf:

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import functools
 import random
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
 import sympy
 from latex2sympy2_extended import latex2sympy
+from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy.core.function import AppliedUndef
 
 from polaris.reward.number import Number, read_number, rounds_to
@@ -25,68 +27,91 @@ _ZERO = sympy.Float("1e-35", DIGITS)
 _BITS = 100
 _POINTS = 12
 _MOST_SYMBOLS = 12
-_NOT_EXPRESSIONS = ("\\text", "\\ldots", ":", "?", '"', "[", "]", "&", "\\\\", "\\emptyset")
+_NOT_EXPRESSIONS = ("\\text", "\\ldots", ":", "?", '"', "[", "]", "&", "\\\\", "\\emptyset", "\\pm", "\\mp", ",")
+_THOUSANDS = re.compile(r"(?<![\d.,(])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_ROOT_INDEX = re.compile(r"\\sqrt\[[^\[\]]*\]")
+_CONVERSION = ConversionConfig(lowercase_symbols=False)
+_CONSTANTS = {sympy.Symbol("i"): sympy.I}
+Point = dict[sympy.Symbol, sympy.Rational]
+Link = tuple[str, sympy.Expr]
 
 
 def algebra(gold: Node, answer: Node) -> bool:
-    """Whether two leaves or two relations are equal; what cannot be read is not."""
-    if isinstance(gold, Relation) and isinstance(answer, Relation):
-        return _same_relation(gold, answer)
-    assert isinstance(gold, Leaf)
-    assert isinstance(answer, Leaf)
-    sides = expression(gold.text), expression(answer.text)
+    """Whether two leaves or two relations are equal; what cannot be read or computed is not. Raises `MemoryError` at the limit."""
+    try:
+        if isinstance(gold, Relation) and isinstance(answer, Relation):
+            return _same_relation(gold, answer)
+        assert isinstance(gold, Leaf)
+        assert isinstance(answer, Leaf)
+        return _same_expression(gold.text, answer.text)
+    except MemoryError:
+        raise
+    except Exception:  # the parser raises plain `Exception`, and sympy whatever a function meets at a point: no equality was found
+        return False
+
+
+def _same_expression(gold: str, answer: str) -> bool:
+    sides = expression(gold), expression(answer)
     if sides[0] is None or sides[1] is None:
         return False
-    return _same_function(*sides) or _rounded(sides[0], read_number(answer.text)) or _rounded(sides[1], read_number(gold.text))
+    return _same_function(*sides) or _rounded(sides[0], read_number(answer)) or _rounded(sides[1], read_number(gold))
 
 
 @functools.lru_cache(maxsize=4096)
 def expression(text: str) -> sympy.Expr | None:
-    """The expression of a `respell`ed text, None if it is none."""
-    if any(mark in text for mark in _NOT_EXPRESSIONS):
+    """The expression of a `respell`ed text, None if it is none; raises whatever the parser does. The letter i is the imaginary unit."""
+    text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
+    if any(mark in _ROOT_INDEX.sub("", text) for mark in _NOT_EXPRESSIONS if mark != "," or "(" not in text):
         return None
-    try:
-        parsed = latex2sympy(text)
-    except Exception:  # noqa: BLE001 - the parser raises whatever its grammar's actions happen to
-        return None
+    parsed = latex2sympy(text, convert_degrees=True, conversion_config=_CONVERSION)
     if not isinstance(parsed, sympy.Expr) or len(parsed.free_symbols) > _MOST_SYMBOLS:
         return None
     # An unknown function's value is one more unknown.
-    return parsed.replace(lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part).replace(" ", "")))
+    parsed = parsed.replace(lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part).replace(" ", "")))
+    return parsed.subs(_CONSTANTS)
 
 
 def _same_function(left: sympy.Expr, right: sympy.Expr) -> bool:
+    """Equal wherever both are real; where they never are, wherever both have a value."""
     symbols = left.free_symbols | right.free_symbols
-    pairs = [(_value(left, point), _value(right, point)) for point in _points(symbols)]
-    finite = [(a, b) for a, b in pairs if a is not None and b is not None]
-    real = [(a, b) for a, b in finite if a.is_real and b.is_real]
-    compared = real or finite
-    return len(compared) >= (3 if symbols else 1) and all(_close(a, b) for a, b in compared)
+    real = complex_ = 0
+    differs = False
+    for point in _points(symbols):
+        values = _value(left, point), _value(right, point)
+        if values[0] is None or values[1] is None:
+            continue
+        both_real = bool(values[0].is_real and values[1].is_real)
+        if not _close(*values):
+            if both_real:
+                return False
+            differs = True
+        real, complex_ = real + both_real, complex_ + (not both_real)
+    needed = 3 if symbols else 1
+    return real >= needed or (real == 0 and not differs and complex_ >= needed)
 
 
 def _same_relation(gold: Relation, answer: Relation) -> bool:
     """Each link of one chain is a constant multiple of the other's, read forwards or backwards; inequalities want a positive one."""
     if len(gold.signs) != len(answer.signs):
         return False
-    links = [_links(relation) for relation in (gold, answer)]
-    if None in links:
+    true, given = _links(gold), _links(answer)
+    if true is None or given is None:
         return False
-    return any(all(_same_link(*pair) for pair in zip(links[0], order, strict=True)) for order in (links[1], links[1][::-1]))  # type: ignore[arg-type,index]
+    return any(all(_same_link(*pair) for pair in zip(true, order, strict=True)) for order in (given, given[::-1]))
 
 
-def _links(relation: Relation) -> list[tuple[str, sympy.Expr]] | None:
+def _links(relation: Relation) -> list[Link] | None:
     """("=", "!=", "<" or "<=", difference) of neighbouring sides, the difference to be compared with 0."""
+    found: list[Link] = []
     sides = [expression(side) for side in relation.sides]
-    if None in sides:
-        return None
-    found = []
     for sign, left, right in zip(relation.signs, sides, sides[1:], strict=False):
-        difference = right - left if sign.startswith(">") else left - right
-        found.append((sign.replace(">", "<"), difference))
+        if left is None or right is None:
+            return None
+        found.append((sign.replace(">", "<"), right - left if sign.startswith(">") else left - right))
     return found
 
 
-def _same_link(gold: tuple[str, sympy.Expr], answer: tuple[str, sympy.Expr]) -> bool:
+def _same_link(gold: Link, answer: Link) -> bool:
     if gold[0] != answer[0]:
         return False
     ratios = []
@@ -106,7 +131,7 @@ def _rounded(exact: sympy.Expr, decimal: Number | None) -> bool:
     return value is not None and bool(value.is_real) and rounds_to(Fraction(str(value)), decimal)
 
 
-def _points(symbols: set[sympy.Symbol]) -> Iterator[dict[sympy.Symbol, sympy.Rational]]:
+def _points(symbols: set[sympy.Symbol]) -> Iterator[Point]:
     """Fixed random points, the same for both sides: positive ones first, then of both signs."""
     if not symbols:
         yield {}
@@ -117,7 +142,7 @@ def _points(symbols: set[sympy.Symbol]) -> Iterator[dict[sympy.Symbol, sympy.Rat
         yield {name: generator.choice(signs) * sympy.Rational(generator.randint(101, 2999), 1009) for name in names}
 
 
-def _value(side: sympy.Expr, point: dict[sympy.Symbol, sympy.Rational]) -> sympy.Expr | None:
+def _value(side: sympy.Expr, point: Point) -> sympy.Expr | None:
     """The number at a point, None where there is none or too few of its digits are certain; what cancels to nothing is 0."""
     value = side.evalf(DIGITS, subs=point) if point else side.evalf(DIGITS)
     if not value.is_number or not value.is_finite or value.free_symbols:
