@@ -33,7 +33,8 @@ check: .venv/stamp ## lint, format check, types
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
 
-benchmark: .venv/stamp ## measure on this machine, beside TRL; writes benchmarks/results/ (keep the machine otherwise idle)
+benchmark: export PYTHONPATH := $(CURDIR)/.venv/peers
+benchmark: .venv/stamp ## measure on this machine, beside the peers that are there (make peers); writes benchmarks/results/; keep the machine idle
 	@$(VENV)/pytest benchmarks --benchmark-json=benchmark.json
 	@$(VENV)/python benchmarks/summary.py benchmark.json
 

@@ -6,6 +6,10 @@ peers=.venv/peers
 versions=$(.venv/bin/python -c 'from polaris_kernels.integrations.verl import KNOWN_VERSIONS; print(*KNOWN_VERSIONS)')
 for version in $versions; do
   printf 'verl %s\n' "$version"
-  [ -d "$peers-verl-$version" ] || .venv/bin/pip install --quiet --no-deps --target "$peers-verl-$version" "verl==$version"
+  if [ ! -d "$peers-verl-$version" ]; then
+    rm -rf "$peers-verl-$version.part"
+    .venv/bin/pip install --quiet --no-deps --target "$peers-verl-$version.part" "verl==$version"
+    mv "$peers-verl-$version.part" "$peers-verl-$version"
+  fi
   PYTHONPATH="$peers-verl-$version:$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py
 done

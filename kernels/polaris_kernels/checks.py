@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import os
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from polaris_kernels.head import Head
 from polaris_kernels.rows import result_dtype
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
-_DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def uses_triton(tensor: Tensor) -> bool:
@@ -20,41 +23,76 @@ def uses_triton(tensor: Tensor) -> bool:
     return _HAS_TRITON and tensor.is_cuda and tensor.dtype != torch.float64
 
 
+def may_look(values: Tensor) -> bool:
+    """Whether a check may depend on values: not in a graph that is being captured, nor where that waits for the device."""
+    if torch.compiler.is_compiling():
+        return False
+    return values.device.type == "cpu" or os.environ.get("POLARIS_KERNELS_DEBUG") == "1"
+
+
+def check_once(operation: str) -> None:
+    """Raise RuntimeError in a backward that is itself recorded (`create_graph=True`): nobody has the gradient of the gradient."""
+    if torch.is_grad_enabled():
+        raise RuntimeError(f"{operation} is differentiable once: call backward or torch.autograd.grad without create_graph=True")
+
+
+def check_backward_mode(operation: str, *tensors: Tensor | None) -> None:
+    """Raise RuntimeError for a tensor with a forward-mode tangent, which a custom operator of torch would drop without a word."""
+    if torch.compiler.is_compiling():
+        return
+    if any(tensor is not None and forward_ad.unpack_dual(tensor).tangent is not None for tensor in tensors):
+        raise RuntimeError(f"{operation} has no forward-mode derivative (jvp): use backward or torch.autograd.grad")
+
+
+def check_plain(**tensors: Tensor | None) -> None:
+    """Raise ValueError unless all are plain tensors, not DTensors, and lie on one device."""
+    present = {name: tensor for name, tensor in tensors.items() if tensor is not None}
+    for name, tensor in present.items():
+        if hasattr(tensor, "full_tensor"):
+            raise ValueError(f"{name} is a DTensor; polaris_kernels take plain tensors: gather it first, with {name}.full_tensor()")
+    if len({tensor.device for tensor in present.values()}) > 1:
+        devices = ", ".join(f"{name} is on {tensor.device}" for name, tensor in present.items())
+        raise ValueError(f"{devices}: move all to one device")
+
+
 def check_head(hidden: Tensor, head: Head) -> None:
     """Raise ValueError where hidden states [T, H] and the head do not fit each other."""
     weight, bias = head.weight, head.bias
-    if any(hasattr(tensor, "full_tensor") for tensor in (hidden, weight, bias)):
-        raise ValueError("polaris_kernels take plain tensors, not DTensor: gather first, for example with weight.full_tensor()")
+    check_plain(hidden=hidden, weight=weight, bias=bias)
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
         raise ValueError(f"needs hidden [T, H] and weight [V, H], but got {tuple(hidden.shape)} and {tuple(weight.shape)}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; pass one value per row of weight, [{len(weight)}]")
-    if hidden.dtype not in _DTYPES or any(t is not None and t.dtype != hidden.dtype for t in (weight, bias)):
+    if hidden.dtype not in DTYPES or any(t is not None and t.dtype != hidden.dtype for t in (weight, bias)):
         dtypes = ", ".join(str(t.dtype) for t in (hidden, weight, bias) if t is not None)
         raise ValueError(f"hidden, weight and bias have dtypes {dtypes}: cast all to one floating-point dtype")
-    if head.softcap < 0:
-        raise ValueError(f"softcap = {head.softcap} must be above 0, or None for none")
-    if head.logits_dtype not in (None, *_DTYPES):
+    if not 0 <= head.softcap < math.inf:
+        raise ValueError(f"softcap = {head.softcap} must be a finite number above 0, or None for none")
+    if head.logits_dtype not in (None, *DTYPES):
         raise ValueError(f"logits_dtype = {head.logits_dtype} must be a floating-point dtype or None")
 
 
 def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignore_index: int, vocabulary: int) -> Tensor:
     """Raise ValueError for row values that do not fit; return the temperature as [T] in the dtype of the results."""
-    if targets.shape != rows.shape[:1] or targets.is_floating_point():
+    check_plain(rows=rows, targets=targets)
+    if isinstance(temperature, Tensor):
+        check_plain(temperature=temperature)
+    if targets.shape != rows.shape[:1] or targets.dtype not in INTEGERS:
         raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}; pass one integer per row, [{len(rows)}]")
     if isinstance(temperature, Tensor) and temperature.shape not in ((), targets.shape):
         raise ValueError(f"temperature has shape {tuple(temperature.shape)}; pass a number or one value per row, [{len(targets)}]")
+    if not isinstance(temperature, Tensor) and not 0 < temperature < math.inf:
+        raise ValueError(f"temperature = {temperature} must be a finite number above 0")
     expanded = torch.as_tensor(temperature, dtype=result_dtype(rows), device=rows.device).detach().expand(len(targets)).contiguous()
-    if len(targets) and (not targets.is_cuda or os.environ.get("POLARIS_KERNELS_DEBUG") == "1"):
+    if may_look(targets):
         _check_values(targets[targets != ignore_index], expanded, vocabulary)
     return expanded
 
 
 def _check_values(targets: Tensor, temperature: Tensor, vocabulary: int) -> None:
-    if torch.compiler.is_compiling():
-        return
     if len(targets) and (targets.min() < 0 or targets.max() >= vocabulary):
         span = f"{int(targets.min())} to {int(targets.max())}"
         raise ValueError(f"targets span {span}, outside [0, {vocabulary}): set such rows to ignore_index or drop them")
-    if not temperature.min() > 0:
-        raise ValueError(f"temperature = {float(temperature.min())} must be above 0")
+    wrong = temperature[~((temperature > 0) & temperature.isfinite())]
+    if len(wrong):
+        raise ValueError(f"temperature = {float(wrong[0])} must be a finite number above 0")

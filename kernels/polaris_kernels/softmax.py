@@ -11,11 +11,11 @@ from torch import Tensor
 from polaris_kernels.rows import Rows
 
 _CHUNK_BYTES = 2**27
-_MOST_ROWS = 2048
+_MOST_ROWS = 256
 
 
 def rows_per_chunk(vocabulary: int) -> int:
-    """Rows C whose float32 logits take about 128 MiB: at least 16, at most 2048, a function of V alone."""
+    """Rows C whose float32 logits take about 128 MiB: at least 16, at most 256, a function of V alone."""
     return max(16, min(_MOST_ROWS, _CHUNK_BYTES // (4 * vocabulary) // 16 * 16))
 
 
@@ -43,7 +43,7 @@ def add_columns(state: Tensor, logits: Tensor, targets: Tensor, temperature: Ten
     """Take further columns [C, W] into the online softmax of C rows. Consumes `logits`.
 
     `state` [4, C], in place: maximum of the logits so far; sum of e = exp((logit - maximum) / temperature); sum of e log(e); logit
-    of the target. It begins as minus infinity, 0, 0, 0. `targets` count from the first of these columns, or lie outside of them.
+    of the target. It begins as minus infinity, 0, 0, NaN. `targets` count from the first of these columns, or lie outside of them.
     """
     maximum, total, moment, chosen = state
     here = (targets >= 0) & (targets < logits.shape[1])

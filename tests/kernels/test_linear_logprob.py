@@ -115,8 +115,25 @@ def test_no_worse_than_eager_at_the_vocabulary_of_qwen3(dtype, peak):
     for name, true, bound, got in zip(("logprob", "entropy", "hidden", "weight"), truth, eager, ours, strict=True):
         scale = 1.0 if name in ("logprob", "entropy") else true.norm()
         error, eager_error = (got - true).norm() / scale, (bound - true).norm() / scale
-        assert error <= eager_error + 1e-5, f"{name}: {error} against {eager_error}"
+        assert error <= eager_error + 1e-6, f"{name}: {error} against {eager_error}"
     assert (ours[0] - truth[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("peak", [20.0, 30.0])
+def test_a_few_likely_tokens_among_the_vocabulary_of_qwen3(peak):
+    """Logits of a trained model: a peak, rivals within two nats, entropies of 0.2 to 1.2."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(QWEN3_VOCABULARY, 256, generator=generator).bfloat16()
+    likely = torch.randint(QWEN3_VOCABULARY, (8, 3), generator=generator)
+    logits = peak - torch.tensor([[0.0, 1.8, 1.9], [0.0, 1.0, 2.0]]).repeat(4, 1)
+    # The hidden states whose products with the three tokens are these logits.
+    hidden = (torch.linalg.pinv(weight[likely].float()) @ logits[..., None]).squeeze(2).bfloat16()
+    targets = likely.gather(1, torch.arange(8)[:, None] % 3).squeeze(1)
+    logprob, entropy = linear_logprob(hidden, weight, targets)
+    true_logprob, true_entropy = linear_logprob_reference(hidden.double(), weight.double(), targets)
+    assert 0.2 < true_entropy.min() < true_entropy.max() < 1.2
+    assert (logprob - true_logprob).abs().max() < 1e-4
+    assert (entropy - true_entropy).abs().max() < 1e-4
 
 
 @pytest.mark.parametrize("rows", [1, 2, 16, 17, 33])
@@ -185,7 +202,7 @@ def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
 
 def test_chunk_is_bounded_at_every_vocabulary():
     for vocabulary in (64, 32_000, QWEN3_VOCABULARY, 262_144):
-        assert 16 <= softmax.rows_per_chunk(vocabulary) <= 2048
+        assert 16 <= softmax.rows_per_chunk(vocabulary) <= 256
         assert softmax.rows_per_chunk(vocabulary) * vocabulary * 4 <= 2**27
 
 
@@ -252,14 +269,18 @@ def test_weight_gradient_is_summed_in_float32(tiny_chunks):
         ({"targets": torch.tensor([0, 50, 1])}, "outside"),
         ({"targets": torch.tensor([0, -1, 1])}, "outside"),
         ({"targets": torch.tensor([0.0, 1.0, 2.0])}, "integer"),
+        ({"targets": torch.tensor([True, False, True])}, "integer"),
         ({"bias": torch.zeros(3)}, "bias"),
         ({"bias": torch.zeros(50).half()}, "one floating-point dtype"),
         ({"softcap": -1.0}, "softcap"),
+        ({"softcap": float("inf")}, "softcap"),
         ({"logits_dtype": torch.int64}, "logits_dtype"),
         ({"targets": torch.tensor([0, 1])}, "targets"),
         ({"weight": torch.zeros(50, 7)}, "weight"),
         ({"weight": torch.zeros(50, 8, dtype=torch.bfloat16)}, "one floating-point dtype"),
         ({"temperature": 0.0}, "above 0"),
+        ({"temperature": float("nan")}, "above 0"),
+        ({"temperature": torch.tensor([1.0, float("inf"), 1.0])}, "finite number above 0"),
         ({"temperature": torch.ones(2)}, "one value per row"),
     ],
 )
@@ -267,18 +288,6 @@ def test_wrong_input_is_named(change, message):
     arguments = {"hidden": torch.zeros(3, 8), "weight": torch.zeros(50, 8), "targets": torch.tensor([0, 1, 2]), "temperature": 1.0}
     with pytest.raises(ValueError, match=message):
         linear_logprob(**arguments | change)
-
-
-def test_dtensor_weight_is_refused():
-    from torch.distributed.tensor import distribute_tensor
-
-    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
-    try:
-        weight = distribute_tensor(torch.zeros(50, 8), torch.distributed.init_device_mesh("cpu", (1,)))
-        with pytest.raises(ValueError, match="full_tensor"):
-            linear_logprob(torch.zeros(3, 8), weight, torch.zeros(3, dtype=torch.long), temperature=1.0)
-    finally:
-        torch.distributed.destroy_process_group()
 
 
 def test_autocast_changes_nothing():

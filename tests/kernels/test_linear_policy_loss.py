@@ -204,6 +204,32 @@ def test_no_tokens():
     assert empty[1].grad.eq(0).all()
 
 
+def test_a_token_does_not_depend_on_its_neighbours():
+    values, temperature = inputs(vocabulary=20_000)
+    values[5] = None
+    whole = linear_policy_loss(*values, 17.0, temperature=temperature)
+    for rows in (slice(0, 1), slice(36, 37), slice(3, 20)):
+        part = [value if index == 1 or value is None else value[rows] for index, value in enumerate(values)]
+        for alone, among in zip(linear_policy_loss(*part, 17.0, temperature=temperature[rows])[2:], whole[2:], strict=True):
+            assert torch.equal(alone, among[rows])
+
+
+@pytest.mark.parametrize(
+    ("place", "change", "message"),
+    [
+        (3, lambda behaviour: torch.cat([behaviour, behaviour]), "behaviour_logprob has shape"),
+        (4, lambda advantage: advantage[:5], "advantage has shape"),
+        (5, lambda mask: torch.cat([mask, mask]), "mask has shape"),
+        (5, lambda mask: mask.float(), r"mask\.bool"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_named(place, change, message):
+    values, _ = inputs()
+    values[place] = change(values[place])
+    with pytest.raises(ValueError, match=message):
+        linear_policy_loss(*values, 1.0)
+
+
 def test_grpo_needs_the_sequences():
     values, _ = inputs()
     with pytest.raises(ValueError, match="sequence_lengths"):

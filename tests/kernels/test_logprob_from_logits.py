@@ -107,6 +107,17 @@ def test_rows_of_a_wider_tensor_are_read_where_they_are():
         logprob_from_logits(logits.T, targets.new_zeros(64), 1.0, inplace_backward=True)
 
 
+def test_rows_that_share_memory():
+    logits, targets, temperature, coefficients = inputs()
+    row = logits[:1].detach().requires_grad_()
+    logprob, entropy = logprob_from_logits(row.expand(21, 203), targets, temperature)
+    (coefficients[0] * logprob + coefficients[1] * entropy).sum().backward()
+    expected = results(logprob_from_logits, logits[:1].repeat(21, 1), targets, temperature, coefficients)
+    torch.testing.assert_close(row.grad.double(), expected[2].sum(0, keepdim=True), rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="apart"):
+        logprob_from_logits(row.expand(21, 203), targets, temperature, inplace_backward=True)
+
+
 def test_rows_to_ignore_and_targets_outside():
     logits, targets, temperature, coefficients = inputs()
     targets[2] = -100
@@ -165,6 +176,7 @@ def test_same_numbers_as_trl():
     [
         ({"logits": torch.zeros(3, 2, 8)}, r"logits\.flatten"),
         ({"logits": torch.zeros(3, 8, dtype=torch.int64)}, "floating-point"),
+        ({"logits": torch.zeros(3, 8, dtype=torch.float8_e4m3fn)}, "floating-point"),
         ({"targets": torch.tensor([0, 1])}, "one integer per row"),
         ({"targets": torch.tensor([0, 8, 1])}, "outside"),
         ({"temperature": 0.0}, "above 0"),

@@ -89,6 +89,17 @@ def test_masked_tokens_may_hold_anything():
         assert torch.equal(ours, before)
 
 
+def test_only_the_trained_log_probs_get_a_gradient():
+    """A proximal policy that was not detached is a constant all the same; otherwise its ratio's gradient would be zero."""
+    logprob, behaviour, advantage, *_ = (x.clone().requires_grad_(x.is_floating_point()) for x in inputs())
+    expected = torch.autograd.grad(policy_loss(logprob, behaviour, advantage, None, 9.0, correction="tis")[0], logprob)[0]
+    loss, _ = policy_loss(logprob, behaviour, advantage, None, 9.0, correction="tis", proximal_logprob=logprob)
+    loss.backward()
+    assert torch.equal(logprob.grad, expected)
+    assert behaviour.grad is None
+    assert advantage.grad is None
+
+
 def test_no_tokens():
     values = [x[:0] for x in inputs()]
     totals, gradient = tiled_forward(*values, None, PolicyLossSettings())
@@ -103,11 +114,17 @@ def test_no_tokens():
     ("change", "message"),
     [
         ({"logprob": torch.zeros(2, 3)}, "packed tokens"),
+        ({"logprob": torch.zeros(3).bfloat16()}, "pass float32"),
+        ({"denominator": 0.0}, "denominator = 0.0 must be one number above 0"),
+        ({"denominator": torch.ones(3)}, "one number"),
         ({"advantage": torch.zeros(4)}, "advantage"),
         ({"mask": torch.ones(3)}, r"mask\.bool"),
         ({"kind": "ppo"}, "dapo"),
         ({"kind": "gspo"}, "sequence_lengths"),
         ({"kind": "grpo", "sequence_lengths": torch.tensor([2, 2])}, "sum to 4"),
+        ({"kind": "grpo", "sequence_lengths": torch.tensor([5, -2])}, "hold -2"),
+        ({"kind": "grpo", "sequence_lengths": torch.tensor([1.0, 2.0])}, "one integer per sequence"),
+        ({"clip_low": float("nan")}, "bounds"),
         ({"correction": "both"}, "tis"),
         ({"dual_clip": 0.5}, "dual_clip"),
         ({"correction": "mask", "correction_low": 3.0}, "correction_low"),

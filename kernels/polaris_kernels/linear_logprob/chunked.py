@@ -30,7 +30,7 @@ def chunked_forward(
     size = _BLOCK_ROWS
     padding = -len(hidden) % size
     state = temperature.new_zeros(4, len(hidden) + padding)
-    state[0] = -torch.inf
+    state[0], state[3] = -torch.inf, torch.nan
     divisor, chosen = pad(temperature, (0, padding), value=1.0), pad(targets, (0, padding), value=-1)
     for columns, slab in _slabs(head):
         for rows in _spans(len(hidden), size):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polaris_kernels.checks import check_head, check_rows, uses_triton
+from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
 from polaris_kernels.rows import Rows, rows_with_gradient
@@ -53,7 +53,9 @@ def linear_logprob(
     """
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
     check_head(hidden, head)
+    check_backward_mode("linear_logprob", hidden, weight, bias)
     temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight))
+    bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
     logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy)
     return logprob, entropy if return_entropy else None
@@ -92,9 +94,10 @@ def _(
     ignore_index: int,
     with_entropy: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
+    # Shapes, never len(): it would turn a symbolic T into a number, and every other T would be compiled again.
     full = torch.empty_like(temperature)
     entropies = full if with_entropy or uses_triton(hidden) else full.new_empty(0)
-    return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, len(full))
+    return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, *full.shape)
 
 
 @torch.library.custom_op("polaris_kernels::linear_logprob_backward", mutates_args=())
@@ -165,6 +168,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    check_once("linear_logprob")
     rest = (None,) * 7
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, *rest

@@ -21,7 +21,7 @@ from polaris_kernels.tiles import Tiles
 
 _SLAB_COLUMNS = 8192
 _SLAB_ROWS = 32768
-_ROUND = {None: None, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16, torch.float32: None}
+_ROUND: dict[torch.dtype | None, Any] = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 
 
 def tiled_forward(
@@ -35,7 +35,8 @@ def tiled_forward(
     strip = tiles.strip if exponentials is None else 1
     strips = triton.cdiv(vocabulary, strip * tiles.block_v)
     maxima, sums, weighted = temperature.new_empty(3, strips, rows)
-    logprob, entropy, chosen = temperature.new_empty(3, rows)
+    # Apart from each other: a custom operator of torch may not return two views of one tensor.
+    logprob, entropy, chosen = (temperature.new_empty(rows) for _ in range(3))
     softmax = temperature.new_empty(2, rows)
     if rows:
         programs = min(tiles.programs, triton.cdiv(rows, tiles.block_t) * strips)
@@ -111,7 +112,7 @@ def _operands(hidden: Tensor, head: Head, tiles: Tiles) -> tuple[tuple[Any, Any]
         "TMA": tiles.tma,
         "BIAS": head.bias is not None,
         "SOFTCAP": bool(head.softcap),
-        "ROUND": _ROUND[head.logits_dtype],
+        "ROUND": _ROUND.get(head.logits_dtype),
         "PRECISION": "ieee",
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,

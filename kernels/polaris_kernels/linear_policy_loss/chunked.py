@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from torch import Tensor
+from torch.nn.functional import pad
 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunk_logits
-from polaris_kernels.softmax import chosen_logprob
+from polaris_kernels.softmax import chosen_logprob, rows_per_chunk
 
 
 def chunked_chunk(
@@ -18,7 +19,10 @@ def chunked_chunk(
 
     `coefficient` tells the gradient of the log-probs from the log-probs.
     """
-    logits = chunk_logits(hidden.to(weight.dtype), weight, head)
+    rows = len(hidden)
+    # Padded, so that every product has one shape and a row's result does not depend on the others.
+    padding = (0, 0, 0, rows_per_chunk(len(weight)) - rows)
+    logits = chunk_logits(pad(hidden.to(weight.dtype), padding), weight, head)[:rows]
     slope = 1 - (logits / head.softcap).square_() if head.softcap else None
     logprob, entropy, (_, log_total) = chosen_logprob(logits, targets, temperature, with_entropy=True)
     assert entropy is not None

@@ -5,20 +5,19 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from polaris_kernels.checks import check_head, check_rows, uses_triton
+from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss.chunked import chunked_chunk
-from polaris_kernels.policy_loss.function import policy_loss
+from polaris_kernels.policy_loss.function import check_tokens, policy_loss
 from polaris_kernels.policy_loss.registry import LOSSES
-from polaris_kernels.policy_loss.settings import CorrectionKind, Kind
+from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
 from polaris_kernels.products import accumulate, product, product_operand
 from polaris_kernels.softmax import rows_per_chunk
 from polaris_kernels.tiles import tiles_for
@@ -68,8 +67,14 @@ def linear_policy_loss(
     Raises:
         ValueError: as the two operations.
     """
+    if torch.compiler.is_compiling():
+        # Ends the graph here, and the call runs as it is. `torch.compiler.disable` would say so too, but takes seconds to import.
+        raise RuntimeError("linear_policy_loss takes rows by the values of mask and advantage: compile around it, without fullgraph")
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
     check_head(hidden, head)
+    check_backward_mode("linear_policy_loss", hidden, weight, bias)
+    hidden, weight, bias = hidden.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
+    head = replace(head, weight=weight, bias=bias)
     temperature = check_rows(hidden, targets, temperature, -100, len(weight))
     options: dict[str, Any] = {
         "kind": kind,
@@ -80,8 +85,11 @@ def linear_policy_loss(
         "correction_low": correction_low,
         "correction_high": correction_high,
     }
+    settings = PolicyLossSettings(**options)
+    # The log-probs to be have the shape, dtype and device of the temperature.
+    check_tokens(temperature, behaviour_logprob, advantage, mask, denominator, proximal_logprob, sequence_lengths, settings)
     mask = targets != -100 if mask is None else mask & (targets != -100)
-    if kind in LOSSES and LOSSES[kind].of_sequences:
+    if LOSSES[kind].of_sequences:
         warnings.warn(f'kind = "{kind}" is a loss of whole sequences: computed by linear_logprob and policy_loss instead', stacklevel=2)
         targets = targets.masked_fill(~mask, -100)
         logprob, entropy = linear_logprob(
@@ -97,7 +105,7 @@ def linear_policy_loss(
         return policy_loss(logprob, behaviour_logprob[rows], scaled[rows], None, denominator, proximal_logprob=proximal, **options)
 
     scaled = advantage
-    if kind == "grpo":
+    if kind == "grpo" and sequence_lengths is not None:
         # A share of a sequence's mean is the same loss at a share of the advantage.
         scaled = advantage / _sequence_tokens(mask, sequence_lengths)
         options["kind"] = "dr_grpo"
@@ -108,14 +116,12 @@ def linear_policy_loss(
         learning=mask & (advantage != 0) if torch.is_grad_enabled() else torch.zeros_like(mask),
         loss=token_loss,
     )
-    loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden.contiguous(), weight.contiguous(), bias, head, tokens)
+    loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden, weight, bias, head, tokens)
     return loss, totals, logprob, entropy
 
 
-def _sequence_tokens(mask: Tensor, sequence_lengths: Tensor | None) -> Tensor:
+def _sequence_tokens(mask: Tensor, sequence_lengths: Tensor) -> Tensor:
     """[T] tokens of the mask in the sequence of each token."""
-    if sequence_lengths is None:
-        raise ValueError('kind = "grpo" needs sequence_lengths [S], the tokens of each sequence')
     owner = torch.repeat_interleave(sequence_lengths, output_size=len(mask))
     return torch.zeros_like(sequence_lengths).index_add_(0, owner, mask.to(sequence_lengths.dtype)).clamp_(min=1)[owner]
 
@@ -156,8 +162,8 @@ class _LinearPolicyLoss(torch.autograd.Function):
         return loss, logprob, entropy, totals
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
+        check_once("linear_policy_loss")
         gradients = (None if g is None else g * loss_gradient.to(g.dtype) for g in ctx.saved_tensors)
         return *gradients, None, None
 

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from polaris_kernels.linear_logprob.reference import linear_logprob_reference
 from polaris_kernels.policy_loss.function import policy_loss
+from polaris_kernels.rows import result_dtype
 
 
 def linear_policy_loss_reference(
@@ -22,6 +23,9 @@ def linear_policy_loss_reference(
     head: dict[str, Any],
     loss: dict[str, Any],
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Loss and totals from full logits [T, V]; `head` and `loss` are the options of the two definitions."""
+    """Loss and totals from full logits [T, V]; the log-probs are made float32 (or float64) before the loss.
+
+    `head` and `loss` are the options of the two definitions.
+    """
     logprob, _ = linear_logprob_reference(hidden, weight, targets, **head)
-    return policy_loss(logprob, behaviour_logprob, advantage, mask, denominator, **loss)
+    return policy_loss(logprob.to(result_dtype(hidden)), behaviour_logprob, advantage, mask, denominator, **loss)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor
 
 from polaris_kernels.rows import Rows
@@ -25,8 +26,12 @@ def chunked_forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore
 
 def chunked_backward(logits: Tensor, gradient: Tensor, values: Rows) -> None:
     """Write the gradient of the logits into `gradient` [T, V]; it may be `logits` itself."""
+    incoming = [g for g in (values.logprob_gradient, values.entropy_gradient) if g is not None]
+    dead = torch.stack(incoming).eq(0).all(0)
     for rows in _chunks(logits):
-        gradient[rows] = logit_gradient(logits[rows].to(values.temperature.dtype, copy=True), values[rows]).to(gradient.dtype)
+        chunk = logit_gradient(logits[rows].to(values.temperature.dtype, copy=True), values[rows])
+        # Whatever the logits of a row without gradient are, NaN too.
+        gradient[rows] = chunk.masked_fill_(dead[rows].unsqueeze(1), 0.0).to(gradient.dtype)
 
 
 def _chunks(logits: Tensor) -> Iterator[slice]:

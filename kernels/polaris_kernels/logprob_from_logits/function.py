@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polaris_kernels.checks import check_rows, uses_triton
+from polaris_kernels.checks import DTYPES, check_backward_mode, check_once, check_plain, check_rows, uses_triton
 from polaris_kernels.logprob_from_logits.chunked import chunked_backward, chunked_forward
 from polaris_kernels.rows import Rows
 
@@ -24,7 +24,7 @@ def logprob_from_logits(
     """Log-probability of each target and entropy of each row under softmax(logits / temperature), in one read of the logits.
 
     Args:
-        logits: [T, V] float32, bfloat16, float16 or float64 (plain torch only); rows may be strided, elements of a row not.
+        logits: [T, V] float32, bfloat16, float16 or float64 (plain torch only); rows may be strided; any other layout is copied.
         targets: [T] integers in [0, V), or `ignore_index`: then both results and the gradient of the row are 0.
         temperature: a number or one per row, [T]; gets no gradient.
         return_entropy: whether the second result is wanted.
@@ -38,12 +38,17 @@ def logprob_from_logits(
         ValueError: shapes or dtypes that do not fit; and, on CPU or with POLARIS_KERNELS_DEBUG=1, targets outside the
             vocabulary or a temperature that is not positive. Elsewhere the log-prob of such a target is NaN.
     """
-    if logits.ndim != 2 or not logits.is_floating_point() or hasattr(logits, "full_tensor"):
-        kind = f"{type(logits).__name__} of {logits.dtype} {tuple(logits.shape)}"
-        raise ValueError(f"logits are a {kind}; pass a plain floating-point tensor [T, V], for example logits.flatten(0, 1)")
-    if logits.stride(1) != 1:
+    check_plain(logits=logits)
+    if logits.ndim != 2 or logits.dtype not in DTYPES:
+        dtypes = ", ".join(str(dtype) for dtype in DTYPES)
+        raise ValueError(
+            f"logits are {logits.dtype} {tuple(logits.shape)}; pass a floating-point tensor ({dtypes}) [T, V], as logits.flatten(0, 1)"
+        )
+    check_backward_mode("logprob_from_logits", logits)
+    # The gradient has the strides of the logits, so rows must not share memory, as those of an expanded tensor do.
+    if logits.stride(1) != 1 or (len(logits) > 1 and logits.stride(0) < logits.shape[1]):
         if inplace_backward:
-            raise ValueError("inplace_backward needs logits whose rows are contiguous; pass logits.contiguous()")
+            raise ValueError("inplace_backward needs logits whose rows are contiguous and apart; pass logits.contiguous()")
         logits = logits.contiguous()
     temperature = check_rows(logits, targets, temperature, ignore_index, logits.shape[1])
     logprob, entropy, _ = _forward(logits, targets.long().contiguous(), temperature, ignore_index, inplace_backward)
@@ -61,7 +66,7 @@ def _forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index:
 
 @_forward.register_fake
 def _(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, inplace: bool) -> tuple[Tensor, Tensor, Tensor]:
-    return torch.empty_like(temperature), torch.empty_like(temperature), temperature.new_empty(2, len(temperature))
+    return torch.empty_like(temperature), torch.empty_like(temperature), temperature.new_empty(2, *temperature.shape)
 
 
 @torch.library.custom_op("polaris_kernels::logprob_from_logits_backward", mutates_args=("gradient",))
@@ -106,6 +111,7 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+    check_once("logprob_from_logits")
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, None, None, None
     logits, *row = ctx.saved_tensors

@@ -29,7 +29,8 @@ def tiled_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs and entropies [T] in nats, and [2, T] the maxima and log2 of the softmax's sums, all float32."""
     rows, vocabulary = logits.shape
-    logprob, entropy = temperature.new_empty(2, rows)
+    # Apart from each other: a custom operator of torch may not return two views of one tensor.
+    logprob, entropy = temperature.new_empty(rows), temperature.new_empty(rows)
     softmax = temperature.new_empty(2, rows)
     if rows:
         forward_kernel[(triton.cdiv(rows, shape.rows),)](

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polaris_kernels.checks import uses_triton
+from polaris_kernels.checks import INTEGERS, check_plain, may_look, uses_triton
 from polaris_kernels.policy_loss.base import LossInput
 from polaris_kernels.policy_loss.reference import policy_loss_reference
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
@@ -49,6 +49,7 @@ def policy_loss(
             "off", "tis" or "mask"; see `polaris_kernels.policy_loss.correction`.
         proximal_logprob: [T] float32, of the trainer before the step's first update; None in that first update, where it is
             `logprob` itself and every ratio is 1.
+            Like the engine's log-probs and the advantages it is a constant: no gradient reaches it.
         sequence_lengths: [S] integers, tokens of each sequence, side by side in T; "grpo" and "gspo" need it.
 
     Returns:
@@ -56,7 +57,7 @@ def policy_loss(
         the mask and maxima (`polaris_kernels.policy_loss.totals`). Divide sums by "tokens" of all packs and ranks.
 
     Raises:
-        ValueError: shapes or settings that do not fit.
+        ValueError: shapes, dtypes or settings that do not fit; on CPU or with POLARIS_KERNELS_DEBUG=1 also lengths that do not add up.
     """
     settings = PolicyLossSettings(
         kind=kind,
@@ -67,8 +68,9 @@ def policy_loss(
         correction_low=correction_low,
         correction_high=correction_high,
     )
-    _check(logprob, behaviour_logprob, advantage, mask, proximal_logprob, sequence_lengths, settings)
-    proximal = logprob.detach() if proximal_logprob is None else proximal_logprob
+    check_tokens(logprob, behaviour_logprob, advantage, mask, denominator, proximal_logprob, sequence_lengths, settings)
+    proximal = logprob if proximal_logprob is None else proximal_logprob
+    behaviour_logprob, advantage, proximal = (v.detach().to(logprob.dtype) for v in (behaviour_logprob, advantage, proximal))
     if uses_triton(logprob):
         from polaris_kernels.policy_loss.tiled import TiledPolicyLoss
 
@@ -98,15 +100,19 @@ def _packed(
     return batch, behaviour_logprob
 
 
-def _check(
+def check_tokens(
     logprob: Tensor,
     behaviour_logprob: Tensor,
     advantage: Tensor,
     mask: Tensor | None,
+    denominator: float | Tensor,
     proximal_logprob: Tensor | None,
     sequence_lengths: Tensor | None,
     settings: PolicyLossSettings,
 ) -> None:
+    """Raise ValueError for tokens that do not fit each other or the settings."""
+    if logprob.dtype not in (torch.float32, torch.float64):
+        raise ValueError(f"logprob is {logprob.dtype}, in which a ratio has no digits; pass float32, for example from linear_logprob")
     if logprob.ndim != 1:
         raise ValueError(f"logprob has shape {tuple(logprob.shape)}; pass packed tokens [T], for example logprob[mask]")
     others: dict[str, Any] = {
@@ -115,12 +121,27 @@ def _check(
         "mask": mask,
         "proximal_logprob": proximal_logprob,
     }
+    check_plain(logprob=logprob, **others, sequence_lengths=sequence_lengths)
     for name, values in others.items():
         if values is not None and values.shape != logprob.shape:
             raise ValueError(f"{name} has shape {tuple(values.shape)}; pass one value per token, [{len(logprob)}]")
+    if denominator.ndim if isinstance(denominator, Tensor) else not denominator > 0:
+        raise ValueError(f"denominator = {denominator} must be one number above 0: the tokens or sequences of the whole optimizer step")
     if mask is not None and mask.dtype != torch.bool:
         raise ValueError(f"mask is {mask.dtype}; pass bool, for example mask.bool()")
     if settings.kind in ("grpo", "gspo") and sequence_lengths is None:
         raise ValueError(f'kind = "{settings.kind}" needs sequence_lengths [S], the tokens of each sequence')
-    if sequence_lengths is not None and not sequence_lengths.is_cuda and int(sequence_lengths.sum()) != len(logprob):
-        raise ValueError(f"sequence_lengths sum to {int(sequence_lengths.sum())}, but there are {len(logprob)} tokens")
+    if sequence_lengths is not None:
+        _check_sequences(sequence_lengths, len(logprob))
+
+
+def _check_sequences(lengths: Tensor, tokens: int) -> None:
+    if lengths.ndim != 1 or lengths.dtype not in INTEGERS:
+        raise ValueError(f"sequence_lengths are {lengths.dtype} {tuple(lengths.shape)}; pass one integer per sequence, [S]")
+    if not may_look(lengths):
+        return
+    # Torch writes beyond its buffer where these do not hold.
+    if lengths.lt(0).any():
+        raise ValueError(f"sequence_lengths hold {int(lengths.min())}; pass the tokens of each sequence, 0 or more")
+    if int(lengths.sum()) != tokens:
+        raise ValueError(f"sequence_lengths sum to {int(lengths.sum())}, but there are {tokens} tokens: pass one length for each sequence")

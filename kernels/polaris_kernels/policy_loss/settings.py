@@ -25,7 +25,7 @@ class PolicyLossSettings:
         for name, kinds in (("kind", Kind), ("correction", CorrectionKind)):
             if getattr(self, name) not in get_args(kinds):
                 raise ValueError(f"{name} = {getattr(self, name)!r} is none of {', '.join(get_args(kinds))}")
-        if min(self.clip_low, self.clip_high, self.correction_low) < 0 or self.correction_low >= self.correction_high:
+        if not (self.clip_low >= 0 and self.clip_high >= 0 and 0 <= self.correction_low < self.correction_high):
             raise ValueError(f"bounds must not be negative, and correction_low must lie below correction_high: {self}")
-        if self.dual_clip and self.dual_clip <= 1:
+        if self.dual_clip and not self.dual_clip > 1:
             raise ValueError(f"dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off")

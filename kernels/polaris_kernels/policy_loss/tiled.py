@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
+from polaris_kernels.checks import check_once
 from polaris_kernels.policy_loss.kernel import loss_kernel
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
 from polaris_kernels.policy_loss.totals import MAXIMA, SUMS
@@ -68,7 +68,7 @@ class TiledPolicyLoss(torch.autograd.Function):
         return totals[0].to(logprob.dtype), totals
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, loss_gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        check_once("policy_loss")
         (gradient,) = ctx.saved_tensors
         return gradient * loss_gradient, None, None, None, None, None, None
