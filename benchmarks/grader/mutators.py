@@ -22,6 +22,7 @@ _SYMBOLIC = re.compile(r"[0-9a-zA-Z+\-*/^(){}. ]|\\(?:frac|dfrac|sqrt|pi|cdot|si
 _SCOPES = re.compile(
     r"\\(?:sum|int|prod|lim|log|ln|sin|cos|tan|pm|text|mbox|begin|ldots|dots|approx|max|min)|[=<>,;:!|%$]|\\leq?|\\geq?|e[+-]\d"
 )
+_COEFFICIENT = re.compile(r"(?<![\^_\d.\\{}])\d+(?=[a-df-zA-Z(]|\\sqrt|\\pi)")
 _WORDY = re.compile(r"[A-Za-z]{3,}")
 
 
@@ -210,6 +211,45 @@ def scaled_word(draw: random.Random, gold: str) -> str | None:
     return f"{gold} \\text{{ {word}}}" if value(gold) else None
 
 
+def written_product(draw: random.Random, gold: str) -> str | None:
+    """`2x` as `2 \\cdot x`, `3\\sqrt{2}` as `3 \\times \\sqrt{2}`."""
+    if not is_expression(gold) or not _COEFFICIENT.search(gold):
+        return None
+    sign = draw.choice([" \\cdot ", " \\times ", "\\,", "*"])
+    return _COEFFICIENT.sub(lambda found: f"{found[0]}{sign}", gold)
+
+
+def moved_point(draw: random.Random, gold: str) -> str | None:
+    """Ten times or a tenth of it."""
+    number = value(gold)
+    if not number or "frac" in gold or "/" in gold:
+        return None
+    return f"{gold}0" if "." not in gold else re.sub(r"(\d)\.(\d)", r"\1\2.", f"{gold}0")
+
+
+def swapped_digits(draw: random.Random, gold: str) -> str | None:
+    places = [found.start() for found in re.finditer(r"(?=(\d)(\d))", gold) if found[1] != found[2]]
+    if not places or not _INTEGER.fullmatch(gold):
+        return None
+    place = draw.choice(places)
+    return f"{gold[:place]}{gold[place + 1]}{gold[place]}{gold[place + 2 :]}"
+
+
+def other_letter(draw: random.Random, gold: str) -> str | None:
+    """One of several letters becomes a new one everywhere, so that the roles differ."""
+    letters = sorted(set(re.findall(r"(?<![\\a-zA-Z])[a-df-hj-z](?![a-zA-Z])", gold)))
+    if len(letters) < 2 or not is_expression(gold):
+        return None
+    return re.sub(rf"(?<![\\a-zA-Z]){draw.choice(letters)}(?![a-zA-Z])", "w" if "w" not in letters else "v", gold)
+
+
+def dropped_part(draw: random.Random, gold: str) -> str | None:
+    """A root without its sign, or a multiple of pi without pi."""
+    changed = [re.sub(r"\\sqrt\{(\d+)\}", r"\\cdot \1", gold, count=1), re.sub(r"(?<=\d)\s*\\pi(?![a-z])", "", gold, count=1)]
+    found = [text for text in changed if text != gold and not text.startswith("\\cdot") and not re.search(r"[-+{(]\s*\\cdot", text)]
+    return draw.choice(found) if found and is_expression(gold) else None
+
+
 CORRECT: dict[str, Mutator] = {
     function.__name__: function
     for function in (
@@ -222,6 +262,7 @@ CORRECT: dict[str, Mutator] = {
         equal_number,
         commuted_sum,
         equal_expression,
+        written_product,
         permuted_list,
         named,
     )
@@ -230,6 +271,8 @@ WRONG: dict[str, Mutator] = {
     function.__name__: function
     for function in (
         next_number,
+        moved_point,
+        swapped_digits,
         other_sign,
         swapped_pair,
         other_bracket,
@@ -238,6 +281,8 @@ WRONG: dict[str, Mutator] = {
         other_numerator,
         other_expression,
         other_power,
+        other_letter,
+        dropped_part,
         other_unit,
         scaled_word,
     )

@@ -23,7 +23,9 @@ def measure() -> Part:
                 rows.append(row)
                 problems += found
     head = ("set", "mode", "rows", "ungradable golds", "answers", "equal to themselves", "next rows differ", "of them called correct")
-    text = table(head, rows) + listing("Verdicts to look at", problems, 60)
+    text = table(head, rows) + listing(
+        "Verdicts to look at (an empty gold is an error of the set; a unit that only one side has is left out by rule)", problems, 60
+    )
     return Part(title="Golds against themselves and their neighbours", text=text, data={"rows": rows, "problems": problems})
 
 

@@ -14,15 +14,24 @@ import re
 from collections.abc import Callable, Iterable
 
 from polaris.reward.number import read_number, same_number
-from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered
+from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered, read
 from polaris.reward.units import units_differ
 
 Algebra = Callable[[Node, Node], bool | None]
 """(gold leaf or relation, answer's) -> whether they are equal; None: this function cannot tell."""
 
-_WORDS = re.compile(r"(?:\\text\{[^{}]*\}|[A-Za-z][A-Za-z' ]+|[A-Z])+")
+# A run of letters begins where none is, so that there is one way only to match it.
+_WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
+_PRODUCT = re.compile(r"[a-z]{3,4}")
 _CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
-_BASE = re.compile(r"([0-9A-F]+)_(?:\{(\d+|\\text\{[a-z]+\})\}|(\d))")
+_BASE = re.compile(r"\(?([0-9A-F]+)\)?_(?:\{(\d+|\\text\{[a-z]+\})\}|(\d))")
+_LETTER = r"[A-Za-z](?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?"
+_QUANTITY = re.compile(
+    rf"{_LETTER}(?:(?:[+\-/]|\\cdot )?{_LETTER})+|\\frac\{{{_LETTER}\}}\{{{_LETTER}\}}|\|{_LETTER}+\|"
+    rf"|\\(?:sin|cos|tan) ?(?:{_LETTER}|\\[a-z]+ ?)"
+)
+_UNKNOWN = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_FUNCTION_VALUE = re.compile(r"\\?[A-Za-z]+'*\(")
 _UNDONE = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|limsup|frac\{d\})(?![A-Za-z])")
 _EVERY = ("()", "[]", "")
 
@@ -39,6 +48,8 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         return _interval(gold, answer, algebra) if isinstance(answer, Ordered) else _algebraic(gold, answer, algebra)
     if isinstance(gold, Leaf) and isinstance(answer, Leaf):
         return _leaves(gold, answer, algebra)
+    if isinstance(gold, Leaf) and isinstance(answer, Relation):
+        return _stated(gold, answer, algebra)
     if isinstance(gold, Ordered) and isinstance(answer, Ordered):
         return _ordered(gold, answer, algebra)
     if isinstance(gold, Unordered) and isinstance(answer, Unordered) and _same_kind(gold, answer):
@@ -56,7 +67,8 @@ def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
     `x = 1, y = 2` equals itself in any order, `(x, y) = (1, 2)`, and `(1, 2)` in the order of the alphabet.
     """
     sides = [_assignments(side) for side in (gold, answer)]
-    if not any(isinstance(side, Unordered) and found for side, found in zip((gold, answer), sides, strict=True)):
+    same_names = bool(sides[0] and sides[1] and sides[0].keys() == sides[1].keys())
+    if not same_names and not any(isinstance(side, Unordered) and found for side, found in zip((gold, answer), sides, strict=True)):
         return None
     if sides[0] and sides[1]:
         return [(sides[0][n], sides[1][n]) for n in sides[0]] if sides[0].keys() == sides[1].keys() else [(Leaf("0"), Leaf("1"))]
@@ -85,11 +97,25 @@ def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         symbols = SYMBOL.fullmatch(gold.name) and SYMBOL.fullmatch(answer.name)
         if symbols and gold.name != answer.name:
             return _algebraic(_equation(gold), _equation(answer), algebra)
+        if gold.name != answer.name and _FUNCTION_VALUE.match(gold.name) and _FUNCTION_VALUE.match(answer.name):
+            return False
     elif isinstance(gold, Relation) or isinstance(answer, Relation):
         true, given = (_equation(node) if isinstance(node, Named) else node for node in (gold, answer))
         return _algebraic(true, given, algebra)
     gold, answer = (node.value if isinstance(node, Named) else node for node in (gold, answer))
     return equal(gold, answer, algebra)
+
+
+def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
+    """`a + b = 7` states 7, as does `2 + 5 = 7`, where every side has to be right; `2x = 7` and `0 < 7` state none."""
+    if set(answer.signs) != {"="}:
+        return False
+    stated = equal(gold, read(answer.sides[-1]), algebra)
+    if _QUANTITY.fullmatch(answer.sides[0]):
+        return stated
+    if any(_UNKNOWN.search(side) for side in answer.sides):
+        return False
+    return _all([stated, *(algebra(Leaf(answer.sides[-1]), Leaf(side)) for side in answer.sides[:-1])])
 
 
 def _equation(node: Named) -> Relation:
@@ -98,10 +124,13 @@ def _equation(node: Named) -> Relation:
 
 def _same_kind(gold: Unordered, answer: Unordered) -> bool:
     """Both are values, or both unions; inequalities joined by "or" are a union of intervals where the gold answer has them."""
-    return gold.kind == answer.kind or (answer.kind == "union" and all(isinstance(item, Relation) for item in gold.items))
+    return (gold.kind == "union") == (answer.kind == "union") or (
+        answer.kind == "union" and all(isinstance(item, Relation) for item in gold.items)
+    )
 
 
 def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
+    gold, answer = _radians(gold, answer), _radians(answer, gold)
     if units_differ(gold.unit, answer.unit):
         return _percent(gold, answer)
     if gold.text == answer.text:
@@ -113,11 +142,18 @@ def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
         # Its value is known, so an answer that is not written out as a number has left the work to the grader.
         return False if true.form == "integer" else _algebraic(gold, answer, algebra)
     plain = [_plain(leaf.text) for leaf in (gold, answer)]
-    if plain[0] is not None:
+    if plain[0] is not None and not (_PRODUCT.fullmatch(gold.text) and _PRODUCT.fullmatch(answer.text)):
         return plain[0] == plain[1]
-    if (based := _BASE.fullmatch(gold.text)) or _BASE.fullmatch(answer.text):
-        return based is not None and answer.text == based[1]
+    based = [_BASE.fullmatch(leaf.text) for leaf in (gold, answer)]
+    if based[0] or based[1]:
+        return based[0] is not None and (based[0].groups() == based[1].groups() if based[1] else answer.text == based[0][1])
     return _algebraic(gold, answer, algebra)
+
+
+def _radians(angle: Leaf, other: Leaf) -> Leaf:
+    """Degrees as radians where the other side speaks of pi."""
+    spoken = "\\pi" in other.text and other.unit in ("", "rad") and "\\pi" not in angle.text
+    return Leaf(f"({angle.text})\\cdot \\pi /180") if angle.unit == "deg" and spoken else angle
 
 
 def _percent(gold: Leaf, answer: Leaf) -> bool:

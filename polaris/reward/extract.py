@@ -2,6 +2,7 @@
 
 - Only what follows the last `</think>` counts. A response without it has no answer where thinking is expected, and nothing
   behind a `<think>` that was never closed counts anywhere.
+- Of that, the last 50,000 characters are searched: a solution ends with its answer.
 - There, the `\\boxed{}` or `\\fbox{}` that closes last counts, braces balanced; one that never closes is none.
 - Boxes with nothing but a comma, a semicolon, "and" or "or" between them are one list: `\\boxed{1}, \\boxed{2}` claims both.
 - Empty boxes are passed over: they are echoes of "put your answer within \\boxed{}".
@@ -14,6 +15,7 @@ import re
 
 from polaris.reward.verdict import Verdict
 
+SEARCHED_CHARS = 50_000
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+|(?=\d))([^\s{}$]+)")
@@ -21,6 +23,7 @@ _GAP = r"(?:[\s$~]|\\[()\[\],;: ]|\\q?quad(?![a-z]))*"
 _WORD = r"(?:and|or|\\(?:text|mbox)\{\s*(?:and|or)\s*\})"
 _JOINT = re.compile(rf"{_GAP}(?:[,;]{_GAP}(?:{_WORD}{_GAP})?|{_WORD}{_GAP})\\(?:boxed|fbox)\s*\{{")
 _LONGEST_JOINT = 80
+_INK = re.compile(r"\S")
 
 
 def final_answer(response: str, require_thinking: bool, *, joined: bool = True) -> str | Verdict:
@@ -29,8 +32,9 @@ def final_answer(response: str, require_thinking: bool, *, joined: bool = True) 
     if require_thinking and not thought:
         return Verdict("no_answer", "no </think>")
     final, unfinished, _ = final.partition(START_OF_THINKING)
+    final = final[-SEARCHED_CHARS:]
     spans = boxes(final)
-    filled = [span for span in spans if final[slice(*span)].strip()]
+    filled = [span for span in spans if _INK.search(final, *span)]
     if filled:
         return _list(final, filled) if joined else final[slice(*filled[-1])]
     bare = _BARE_BOX.findall(final)

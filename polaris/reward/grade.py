@@ -21,7 +21,7 @@ from polaris.reward.spelling import respell
 from polaris.reward.structure import Node, read
 from polaris.reward.verdict import Verdict
 
-GRADER_VERSION = "3"
+GRADER_VERSION = "4"
 """Written into every result; a higher number may give other verdicts."""
 
 Mode = Literal["strict", "deepscaler"]
@@ -69,12 +69,12 @@ def _equal(gold: str, answer: str, mode: Mode, algebra: Algebra) -> bool | None:
     return deepscaler.equal(gold, answer, algebra) if mode == "deepscaler" else equal(_tree(gold), _tree(answer), algebra)
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=8192)
 def _tree(text: str) -> Node:
     return read(respell(text))
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=8192)
 def _refusal(text: str) -> str | None:
     return refusal(respell(text))
 
@@ -100,7 +100,7 @@ def _alternatives(ground_truth: GroundTruth) -> Sequence[str | int | float]:
     return ground_truth if isinstance(ground_truth, tuple | list) else (ground_truth,)
 
 
-@functools.lru_cache(maxsize=65_536)
+@functools.lru_cache(maxsize=8192)
 def _usable(text: str) -> bool:
     return len(text) <= MAX_CHARS and any(character.isalnum() or character == "\\" for character in respell(text))
 

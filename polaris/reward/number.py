@@ -101,4 +101,6 @@ def same_number(gold: Number, answer: Number) -> bool:
 
 def rounds_to(exact: Fraction, decimal: Number) -> bool:
     """Whether `decimal` has enough digits and is `exact`, rounded or cut at its last place; never where `exact` ends there itself."""
-    return decimal.digits >= ROUNDED_DIGITS and abs(exact - decimal.value) < decimal.last_place
+    beyond = abs(exact) - abs(decimal.value)
+    near = -decimal.last_place / 2 <= beyond < decimal.last_place
+    return decimal.digits >= ROUNDED_DIGITS and near and (exact > 0) == (decimal.value > 0)

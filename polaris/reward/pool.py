@@ -18,7 +18,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
 from types import TracebackType
@@ -32,8 +32,9 @@ START_LIMIT_S = 120.0
 
 
 class GraderPool:
-    """`workers` grading processes (0: one per two CPU cores, at most 16), each at one answer at a time; usable from any thread.
+    """`workers` grading processes (0: one per two CPU cores, at most 16), each at one answer at a time.
 
+    `grade` may be called from any number of threads at once, and from asyncio as `await asyncio.to_thread(pool.grade, items)`.
     An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
     `num_killed`) and is ungradable("timeout"); one that ends its worker is ungradable("crashed"). Processes start at once and
     in the background. `grade` raises `RuntimeError` with the process's last words if a worker cannot start.
@@ -42,7 +43,6 @@ class GraderPool:
     def __init__(self, workers: int, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
         workers = workers or min(16, max(1, len(os.sched_getaffinity(0)) // 2))
         self.num_killed = 0
-        self._timeout_s = timeout_s
         self._require_thinking = require_thinking
         self._mode: Mode = mode
         self._lock = threading.Lock()
@@ -59,8 +59,23 @@ class GraderPool:
         self.close()
 
     def grade(self, items: Sequence[tuple[str, GroundTruth]]) -> list[Verdict]:
-        """Verdicts of (response, ground truth) pairs, in their order."""
-        return list(self._threads.map(self._grade_one, items))
+        """Verdicts of (response, ground truth) pairs, in their order; the same answer to the same ground truth is judged once."""
+        asked: dict[str, Future[Verdict]] = {}
+        found: list[Verdict | Future[Verdict]] = []
+        try:
+            for response, truth in items:
+                decided = decide(response, truth, require_thinking=self._require_thinking, mode=self._mode)
+                if isinstance(decided, Verdict):
+                    found.append(decided)
+                    continue
+                request = json.dumps({"answer": decided, "ground_truth": truth, "mode": self._mode})
+                if request not in asked:
+                    asked[request] = self._threads.submit(self._ask, request, decided)
+                found.append(asked[request])
+            return [one if isinstance(one, Verdict) else one.result() for one in found]
+        finally:
+            for future in asked.values():
+                future.cancel()
 
     def close(self) -> None:
         """End all processes, after the answers in progress; a `grade` that waits in another thread is cancelled."""
@@ -68,19 +83,15 @@ class GraderPool:
         for worker in self._workers:
             worker.end()
 
-    def _grade_one(self, item: tuple[str, GroundTruth]) -> Verdict:
-        response, truth = item
-        decided = decide(response, truth, require_thinking=self._require_thinking, mode=self._mode)
-        if isinstance(decided, Verdict):
-            return decided
+    def _ask(self, request: str, answer: str) -> Verdict:
         worker = self._idle.get()
         try:
-            reply = worker.ask(json.dumps({"answer": decided, "ground_truth": truth, "mode": self._mode}))
-            return Verdict(**json.loads(reply)) if reply else Verdict("ungradable", CRASHED, decided)
+            reply = worker.ask(request)
+            return Verdict(**json.loads(reply)) if reply else Verdict("ungradable", CRASHED, answer)
         except TimeoutError:
             with self._lock:
                 self.num_killed += 1
-            return Verdict("ungradable", TIMEOUT, decided)
+            return Verdict("ungradable", TIMEOUT, answer)
         finally:
             self._idle.put(worker)
 

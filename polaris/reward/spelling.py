@@ -1,6 +1,6 @@
 """One spelling for answers that differ only in dress: Unicode and LaTeX variants, spacing, delimiters, missing braces.
 
-Nothing here knows what an answer means, and nothing is evaluated. Every expression is linear in the text's length.
+Nothing here knows what an answer means, and nothing is evaluated. Callers keep the text short (`screen.MAX_CHARS`).
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _MACROS = {
     "leqslant": "\\le ", "geqslant": "\\ge ", "neq": "\\ne ", "lt": "<", "gt": ">", "times": "\\cdot ", "ast": "\\cdot ", "div": "/",
     "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lvert": "|", "rvert": "|",
     "vert": "|", "mid": "|", "dots": "\\ldots ", "cdots": "\\ldots ", "degree": "^\\circ ", "colon": ":", "ratio": ":",
-    "varnothing": "\\emptyset ", "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ", "infinity": "\\infty ",
+    "varnothing": "\\emptyset ", "lg": "\\log_{10}",
+    "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ", "infinity": "\\infty ",
 }  # fmt: skip
 _SILENT = frozenset({
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "middle",
@@ -43,6 +44,21 @@ _UNSEEN = re.compile(r"\\(?:[hv]space|[hv]?phantom|color|textcolor|label|tag)\*?
 _REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R(?![A-Za-z]))")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
 _SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": "&", "_": "_", "\\": "\\\\", "#": "#"}
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|arcsec|ln|log|lg|exp|gcd"
+_FUNCTION = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\()|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}")
+_PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])\\?sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
+_PLAIN_CONSTANT = re.compile(r"(?<![A-Za-z\\])(pi|infty)(?![A-Za-z])")
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_NATURAL = re.compile(r"\\log\s*_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})")
+_CHOOSE = re.compile(r"\{([^{}]+)\\choose\s*([^{}]+)\}")
+# n below and k above; two small digits are more often the power of a constant.
+_COMBINATIONS = re.compile(
+    r"(?:(?<![A-Za-z\\])C|\\text\s*\{\s*C\s*\})_(?:\{((?![12]\})[a-z0-9+-]+)\}|([3-9a-z]))\s*\^\s*(?:\{([a-z0-9+-]+)\}|([a-z0-9]))"
+)
+_MODULO = re.compile(
+    r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*(?:\\[bp]?mod(?![a-z])|mod(?=\s)|\\text\s*\{\s*mod\s*\})\s*(?:\{([^{}]*)\}|([^{}()]+?))\s*\)"
+)
+_UPRIGHT_LETTER = re.compile(r"\\text\s+([A-Za-z])(?![A-Za-z])")
 _TEXT_SYMBOL = re.compile(r"\\text\s*\{(?:\s*([ei$%])\s*|(\d[\d.,]*))\}|(^|[=(,+\-{])\\text\s*\{\s*([a-z])\s*\}")
 _FRAC = re.compile(r"\\frac\s*(?:\{\s*([0-9A-Za-z])\s*\}|([0-9A-Za-z]))\s*(?:([0-9A-Za-z])|(?=\{))|\\frac(\{[^{}]*\})\s*([0-9A-Za-z])")
 _ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
@@ -59,9 +75,11 @@ def respell(text: str) -> str:
     text = _RAISED.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = _LOWERED.sub(lambda run: f"_{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
-    text = unwrap(_SPACE_MACRO.sub(" ", text))
+    if len(_DOLLAR.findall(text)) % 2 == 0:  # else one of them means money
+        text = _DOLLAR.sub(" ", text)
+    text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _SPACE_MACRO.sub(" ", text)))
     text = _THIN.sub(",", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", text)))
-    text = _MACRO.sub(_spell_macro, text).replace("~", " ")
+    text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
     text = _FRAC.sub(_brace_fraction, text)
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
@@ -110,6 +128,15 @@ def _spell_macro(found: re.Match[str]) -> str:
     if name in _TEXT_MACROS:
         return "\\text"
     return _MACROS.get(name, f"\\{name} ")
+
+
+def _spell_functions(text: str) -> str:
+    """Names and symbols of functions: `sqrt(2)`, `\\operatorname{arctan} x`, `C_n^k`, `(mod 7)`, `\\mathrm e`."""
+    text = _FUNCTION.sub(lambda found: f"\\{found[1] or found[2]} ", _UPRIGHT_LETTER.sub(r"\1", text))
+    text = _PLAIN_CONSTANT.sub(r"\\\1 ", _PLAIN_ROOT.sub(r"\\sqrt{\1}", text))
+    text = _NATURAL.sub(r"\\ln ", text)
+    text = _COMBINATIONS.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
+    return _MODULO.sub(lambda found: f"\\pmod{{{''.join(part or '' for part in found.groups())}}}", text)
 
 
 def _brace_fraction(found: re.Match[str]) -> str:

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from polaris.reward.number import read_number
 from polaris.reward.spelling import tighten
 from polaris.reward.units import split_unit
 
@@ -31,10 +32,10 @@ class Ordered:
 
 @dataclass(frozen=True, slots=True)
 class Unordered:
-    """Several values, as a set or a list of all answers; `kind` "union" is one of intervals."""
+    """Several values, as a set in braces or a list of all answers; `kind` "union" is one of intervals."""
 
     items: tuple[Node, ...]
-    kind: Literal["values", "union"] = "values"
+    kind: Literal["values", "set", "union"] = "values"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +59,18 @@ Node = Leaf | Ordered | Unordered | Relation | Named
 
 _BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
 _MATRIX = re.compile(rf"[(\[]?{_BEGIN}(?:\{{[lcr|]*\}})?(.*?){_END}[)\]]?")
+_SYSTEM = re.compile(
+    r"(?:\\\{)?\\begin\{cases\}(.*?)\\end\{cases\}(?:\\\})?|\\\{\\begin\{(?:array|aligned)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:array|aligned)\}"
+)
 _THOUSANDS = re.compile(r"[+-]?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)")
 _CONJUNCTION = re.compile(r"\\text\{,?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|;|\\text\{,\}", re.IGNORECASE)
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "="}
 _SIGN = re.compile(r"\\(?:le|ge|ne|equiv|approx)(?![A-Za-z])|<=|>=|[=<>]")
-_SYMBOL = r"(?:[A-Za-z]'*(?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?|\\[a-zA-Z]+ ?)"
+_SYMBOL = r"(?:[A-Za-z]'*(?:_(?:[A-Za-z0-9]|\\[a-z]+ ?|\{[^{}=<>]{1,24}\}))?|\\[a-zA-Z]+ ?)"
 SYMBOL = re.compile(_SYMBOL)
 _NAME = re.compile(
-    rf"{_SYMBOL}(?:\([A-Za-z0-9, ]+\))?|\({_SYMBOL}(?:,{_SYMBOL})+\)|{_SYMBOL}(?:,{_SYMBOL})+|\\text\{{[^{{}}]*\}}"
+    rf"{_SYMBOL}(?:(?:\^\{{-1\}})?\([A-Za-z0-9, ]+\))?|\({_SYMBOL}(?:,{_SYMBOL})+\)|{_SYMBOL}(?:,{_SYMBOL})+|\\text\{{[^{{}}]*\}}"
+    r"|m?\\(?:angle|triangle) ?[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|\\frac\{d[A-Za-z]\}\{d[A-Za-z]\}"
     r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
 )
 _MEMBER = re.compile(rf"{_SYMBOL}\\in(?![A-Za-z]) ?(.*)")
@@ -73,19 +78,24 @@ _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\
 _RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
 _CLOCK = re.compile(r"(\d{1,2}:\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
 _LISTED = re.compile(r"\\text\{([^{}]*(?:\d|,| and | or )[^{}]*)\}")
+_UPRIGHT = re.compile(r"\\text\{(.*\\.*)\}")
+_LEADING_SIGN = re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))")
 _LETTER_CUP = re.compile(r"(?<=[)\]}])U(?=[(\[\\])")
 _SIGNED = re.compile(r"\\(?:pm|mp)(?![A-Za-z]) ?")
 
 
 def read(text: str) -> Node:
     """The tree of a `respell`ed text."""
-    text = _LETTER_CUP.sub(r"\\cup ", tighten(text))
-    for whole in (_MEMBER, _BUILDER, _LISTED):
-        if (found := whole.fullmatch(text)) and found[1]:
+    text = _LETTER_CUP.sub(r"\\cup ", tighten(_LEADING_SIGN.sub("", text)))
+    for whole in (_MEMBER, _BUILDER, _LISTED, _UPRIGHT):
+        if (found := whole.fullmatch(text)) and found[1] and _encloses(f"{{{found[1]}}}", "{", "}"):
             return read(found[1])
+    if system := _SYSTEM.fullmatch(text):
+        return _system(system[1] or system[2])
     parts = _parts(text)
     if len(parts) > 1:
         return _values(_unnamed([read(part) for part in parts]))
+    text = parts[0]
     if clock := _CLOCK.fullmatch(text):
         return Leaf(clock[1], f"{clock[2].lower()}m")
     if ratio := _RATIO.fullmatch(text):
@@ -98,6 +108,12 @@ def read(text: str) -> Node:
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
 
 
+def _system(rows: str) -> Node:
+    """Equations under one brace are a list; a function by cases is a set of (value, condition)."""
+    cells = [[read(cell) for cell in row.strip(" ,;").split("&")] for row in rows.replace("&=", "=").split("\\\\") if row.strip()]
+    return _values(_unnamed([row[0] if len(row) == 1 else Ordered("", tuple(row)) for row in cells]))
+
+
 def _parts(text: str) -> list[str]:
     """The items of a list that no brackets hold."""
     if _THOUSANDS.fullmatch(text):
@@ -107,18 +123,18 @@ def _parts(text: str) -> list[str]:
     return parts or [text]
 
 
-def _values(items: list[Node]) -> Node:
-    """A flat set of values without repetition; a single value is itself."""
+def _values(items: list[Node], kind: Literal["values", "set"] = "values") -> Node:
+    """Values without repetition, lists in the list spread out; a single value is itself."""
     flat: list[Node] = []
     for item in items:
         flat += item.items if isinstance(item, Unordered) and item.kind == "values" else [item]
     unique = tuple(dict.fromkeys(flat))
-    return unique[0] if len(unique) == 1 else Unordered(unique)
+    return unique[0] if len(unique) == 1 else Unordered(unique, kind)
 
 
 def _union(items: list[Node]) -> Node:
     if all(isinstance(item, Unordered | Leaf) for item in items):
-        return _values(items)
+        return _values([part for item in items for part in (item.items if isinstance(item, Unordered) else (item,))], "set")
     return Unordered(tuple(dict.fromkeys(items)), "union")
 
 
@@ -129,6 +145,8 @@ def _relation(text: str) -> Node | None:
         return None
     if set(signs) == {"="} and _NAME.fullmatch(sides[0]):
         return Named(sides[0], sides[-1], read(sides[-1]))
+    if signs == ("=",) and SYMBOL.fullmatch(sides[1]) and read_number(sides[0]):
+        return Named(sides[1], sides[0], read(sides[0]))
     return Relation(signs, sides)
 
 
@@ -160,7 +178,7 @@ def _bracketed(text: str) -> Node | None:
     # `[-36,104]` holds two numbers; `-36,104` alone would be one.
     items = inner.split(",") if len(items) == 1 and _THOUSANDS.fullmatch(inner) else items
     if opening == "\\{":
-        return _values([read(item) for item in items]) if inner else Unordered(())
+        return _values([read(item) for item in items], "set") if inner else Unordered(())
     if len(items) == 1:
         return read(inner) if opening + closing == "()" and inner else None
     return Ordered(opening + closing, tuple(read(item) for item in items))

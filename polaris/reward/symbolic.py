@@ -25,10 +25,15 @@ DIGITS = 40
 TOLERANCE = sympy.Float("1e-25", DIGITS)
 _ZERO = sympy.Float("1e-35", DIGITS)
 _BITS = 100
+_DEEPEST = 700
 _POINTS = 12
 _MOST_SYMBOLS = 12
 _NOT_EXPRESSIONS = ("\\text", "\\ldots", ":", "?", '"', "[", "]", "&", "\\\\", "\\emptyset", "\\pm", "\\mp", ",")
 _THOUSANDS = re.compile(r"(?<![\d.,(])[1-9]\d{0,2}(?:,\d{3})+(?![\d,])")
+_PRIMES = re.compile(r"([A-Za-z])('+)")
+_BARE_LOGARITHM = re.compile(r"\\log(?![A-Za-z_]| ?_)")
+# The parser takes symbols for coprime.
+_OF_INTEGERS = re.compile(r"\\(?:gcd|lcm)(?! ?\([\d,]+\))")
 _ROOT_INDEX = re.compile(r"\\sqrt\[[^\[\]]*\]")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _CONSTANTS = {sympy.Symbol("i"): sympy.I}
@@ -51,6 +56,14 @@ def algebra(gold: Node, answer: Node) -> bool:
 
 
 def _same_expression(gold: str, answer: str) -> bool:
+    """A logarithm without a base has base 10 or e, but the same on both sides."""
+    readings = [(gold, answer)]
+    if _BARE_LOGARITHM.search(gold + answer):
+        readings.append((_BARE_LOGARITHM.sub(r"\\ln", gold), _BARE_LOGARITHM.sub(r"\\ln", answer)))
+    return any(_same_value(*reading) for reading in readings)
+
+
+def _same_value(gold: str, answer: str) -> bool:
     sides = expression(gold), expression(answer)
     if sides[0] is None or sides[1] is None:
         return False
@@ -61,14 +74,16 @@ def _same_expression(gold: str, answer: str) -> bool:
 def expression(text: str) -> sympy.Expr | None:
     """The expression of a `respell`ed text, None if it is none; raises whatever the parser does. The letter i is the imaginary unit."""
     text = _THOUSANDS.sub(lambda number: number[0].replace(",", ""), text)
-    if any(mark in _ROOT_INDEX.sub("", text) for mark in _NOT_EXPRESSIONS if mark != "," or "(" not in text):
+    text = _PRIMES.sub(lambda found: f"{found[1]}_{{{len(found[2])}prime}}", text)
+    if _OF_INTEGERS.search(text) or any(mark in _ROOT_INDEX.sub("", text) for mark in _NOT_EXPRESSIONS if mark != "," or "(" not in text):
         return None
     parsed = latex2sympy(text, convert_degrees=True, conversion_config=_CONVERSION)
     if not isinstance(parsed, sympy.Expr) or len(parsed.free_symbols) > _MOST_SYMBOLS:
         return None
     # An unknown function's value is one more unknown.
     parsed = parsed.replace(lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part).replace(" ", "")))
-    return parsed.subs(_CONSTANTS)
+    exact = {decimal: sympy.Rational(str(decimal)) for decimal in parsed.atoms(sympy.Float)}
+    return parsed.xreplace(exact).subs(_CONSTANTS)
 
 
 def _same_function(left: sympy.Expr, right: sympy.Expr) -> bool:
@@ -87,7 +102,15 @@ def _same_function(left: sympy.Expr, right: sympy.Expr) -> bool:
             differs = True
         real, complex_ = real + both_real, complex_ + (not both_real)
     needed = 3 if symbols else 1
-    return real >= needed or (real == 0 and not differs and complex_ >= needed)
+    enough = real >= needed or (real == 0 and not differs and complex_ >= needed)
+    return enough and (bool(symbols) or not _differ_far_behind(left, right))
+
+
+def _differ_far_behind(left: sympy.Expr, right: sympy.Expr) -> bool:
+    """Whether two numbers differ, certainly, by less than their first digits show: 1 and `1 - 2^{-2006}`."""
+    difference = (left - right).evalf(15, maxn=_DEEPEST)
+    certain = all(part._prec > 1 for part in difference.atoms(sympy.Float))
+    return bool(difference.is_number and difference.is_finite and certain and difference != 0)
 
 
 def _same_relation(gold: Relation, answer: Relation) -> bool:
@@ -132,14 +155,15 @@ def _rounded(exact: sympy.Expr, decimal: Number | None) -> bool:
 
 
 def _points(symbols: set[sympy.Symbol]) -> Iterator[Point]:
-    """Fixed random points, the same for both sides: positive ones first, then of both signs."""
+    """Fixed random points, the same for both sides: positive ones first, then of both signs; every other one below 1."""
     if not symbols:
         yield {}
         return
     generator, names = random.Random(0), sorted(symbols, key=str)
     for index in range(_POINTS):
         signs = (1,) if index < _POINTS // 2 else (1, -1)
-        yield {name: generator.choice(signs) * sympy.Rational(generator.randint(101, 2999), 1009) for name in names}
+        largest = 907 if index % 2 else 2999
+        yield {name: generator.choice(signs) * sympy.Rational(generator.randint(101, largest), 1009) for name in names}
 
 
 def _value(side: sympy.Expr, point: Point) -> sympy.Expr | None:

@@ -10,8 +10,8 @@ import re
 
 _WORDS = r"[A-Za-z][A-Za-z.\-/ ]*"
 _POWER = r"(?:\^\{?-?[0-9]\}?)?"
-_TEXT = rf"\\text\{{\(?{_WORDS}(?:(?<=[A-Za-z])\^?[0-9])?\)?\}}{_POWER}"
-_TEXT_UNIT = re.compile(rf"(.*[0-9A-Za-z)}}\]%])((?:\\(?:cdot )?|/)?{_TEXT}(?:(?:/|\\cdot )?{_TEXT})*)")
+_TEXT = rf"\\text\{{\(?{_WORDS}(?:(?<=[A-Za-z])(?:\^?[0-9]|\^\{{-?[0-9]\}}))?\)?\}}{_POWER}"
+_TEXT_UNIT = re.compile(rf"(.*?[0-9A-Za-z)}}\]%])((?:\\(?:cdot )?|/)?{_TEXT}(?:(?:/|\\cdot )?{_TEXT})*)")
 _PLAIN_UNIT = re.compile(rf"((?:[+-]?\$?[0-9][0-9,]*(?:\.[0-9]+)?|.*\}}|.*\)))( ?{_WORDS}{_POWER})")
 _DEGREES = re.compile(r"(.+?)\^(?:\{\\circ ?\}|\\circ)(?: ?([CFK])| ?\\text\{([CFK])\})?")
 _PERCENT = re.compile(r"(.+?)(?:%|\\text\{(?:percent|per cent)\}| ?percent)")
@@ -41,6 +41,8 @@ _SAME = {
 KNOWN = frozenset(name for name in _SAME.values() if "/" not in name) | {
     "%", "hz", "pa", "ev", "mol", "ms", "c", "day", "week", "month", "year", "cent", "unit", "am", "pm", "mg", "euro",
 }  # fmt: skip
+_LETTERS = KNOWN | set("atf")
+"""Letters that are units: metre, second, ..., ampere, tesla, degree Fahrenheit; others are symbols."""
 
 
 def split_unit(text: str) -> tuple[str, str]:
@@ -82,7 +84,8 @@ def _worded(value: str, words: str) -> tuple[str, str] | None:
     if found and found[0] in _POWERS_OF_TEN and _PLAIN_NUMBER.fullmatch(value):
         value, found = f"{value}\\cdot 10^{{{_POWERS_OF_TEN[found[0]]}}}", found[1:]
         words = " ".join(found)
-    changes = not found or found[0] in ("squared", "cubed") or not _NOT_UNITS.isdisjoint(found)
+    unknown = any(len(word) == 1 and word not in _LETTERS for word in found)
+    changes = not found or unknown or found[0] in ("squared", "cubed") or not _NOT_UNITS.isdisjoint(found)
     return (value, unit_name(words)) if not changes else (value, "") if not found else None
 
 

@@ -43,7 +43,10 @@ def main() -> None:
 def _limit(seconds: int) -> None:
     """The parent kills sooner; the default action on these signals ends even an orphan that hangs in C code."""
     signal.alarm(seconds)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + seconds, resource.RLIM_INFINITY))
+    # A hard limit that the user's shell set stays; one may not raise it.
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    soft = math.ceil(time.process_time()) + seconds
+    resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 if __name__ == "__main__":

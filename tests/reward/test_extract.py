@@ -1,0 +1,114 @@
+"""Which text of a response is graded."""
+
+import time
+
+import pytest
+
+from polaris.reward.extract import SEARCHED_CHARS, final_answer
+from polaris.reward.grade import decide
+from polaris.reward.verdict import Verdict
+
+MEGABYTE = 1_000_000
+
+
+def found(response, require_thinking=False, **options):
+    answer = final_answer(response, require_thinking, **options)
+    return None if isinstance(answer, Verdict) else answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("5", None),
+        ("$$\\boxed{5}$$", "5"),
+        ("\\[\\boxed{5}.\\] That is all.", "5"),
+        ("\\fbox{5}", "5"),
+        ("\\boxed\n{5}", "5"),
+        ("\\boxed{a}{b}", "a"),
+        ("boxed{5} \\Boxed{5}", None),
+        ("\\boxed 5", "5"),
+        ("$\\boxed5$", "5"),
+        ("\\boxed 5 but \\boxed{6} at first, then \\boxed 7", "6"),
+        ("\\boxed{\\{1,2\\}}", "\\{1,2\\}"),
+        ("\\boxed{\\left\\{1\\right\\}}", "\\left\\{1\\right\\}"),
+        ("\\boxed{5\\}", None),
+        ("\\boxed{\\}}", "\\}"),
+        ("\\boxed{3 + \\boxed{4}}", "3 + \\boxed{4}"),
+        ("\\boxed{4} \\boxed{5", "4"),
+        ("\\boxed{5 \\boxed{4}", "4"),
+        ("\\boxed{4}, no: \\boxed{5}", "5"),
+        ("\\boxed{4} \\boxed{5}", "5"),
+        ("\\boxed{4}, \\boxed{5}", "4, 5"),
+        ("$\\boxed{4}$ and $\\boxed{5}$", "4, 5"),
+        ("\\boxed{3}, \\boxed{4}, \\text{or } \\boxed{5}", "3, 4, 5"),
+        ("\\boxed{3}; then \\boxed{4}; \\boxed{5}", "4, 5"),
+        ("\\boxed{}", None),
+        ("\\boxed{ \n}", None),
+        ("Answer within \\boxed{}: \\boxed{5}", "5"),
+        ("\\boxed{5}, as you asked, within \\boxed{}.", "5"),
+        ("x" * MEGABYTE + "\\boxed{5}", "5"),
+        ("\\boxed{5}" + "x" * SEARCHED_CHARS, None),
+    ],
+)
+def test_the_box_that_counts(response, answer):
+    assert found(response) == answer
+
+
+@pytest.mark.parametrize(
+    ("response", "answer"),
+    [
+        ("<think>\\boxed{4}</think>\\boxed{5}", "5"),
+        ("thought without a start \\boxed{4}</think>\\boxed{5}", "5"),
+        ("<think>\\boxed{4}</think> five", None),
+        ("<think>\\boxed{4}", None),
+        ("\\boxed{4}", None),
+        ("<think>a</think>\\boxed{4}<think>b</think>\\boxed{5}", "5"),
+        ("</think>\\boxed{4}<think>no, \\boxed{5}", "4"),
+        ("<think>\\boxed{4}</think><think>\\boxed{5}", None),
+    ],
+)
+def test_thinking_does_not_count(response, answer):
+    assert found(response, require_thinking=True) == answer
+
+
+def test_the_recipe_takes_the_last_box_alone():
+    assert found("\\boxed{4}, \\boxed{5}", joined=False) == "5"
+
+
+def repeated(text):
+    return (text * (MEGABYTE // len(text) + 1))[:MEGABYTE]
+
+
+HOSTILE = {
+    "unclosed boxes": repeated("\\boxed{"),
+    "opening braces": repeated("{"),
+    "closing braces": repeated("}"),
+    "nested boxes": "\\boxed{" * (MEGABYTE // 8) + "5" + "}" * (MEGABYTE // 8),
+    "boxes": repeated("\\boxed{5}"),
+    "joined boxes": repeated("\\boxed{5} and "),
+    "nearly joined boxes": repeated("\\boxed{5}," + "~" * 70),
+    "empty boxes": repeated("\\boxed{ }"),
+    "bare boxes": repeated("\\boxed 5 "),
+    "backslashes": repeated("\\"),
+    "box and spaces": "\\boxed" + " " * MEGABYTE + "{5}",
+    "spaces in a box": "\\boxed{" + " " * MEGABYTE + "}",
+    "thoughts": repeated("<think>"),
+    "ends of thoughts": repeated("</think>"),
+    **{
+        f"box of {text!r}": "\\boxed{" + repeated(text) + "}"
+        for text in ("1", "-", "(", "1,", "\\frac{1}{", "\\text{ or }", "$", "½", "\0", "=")
+    },
+}
+
+
+@pytest.mark.parametrize("mode", ["strict", "deepscaler"])
+@pytest.mark.parametrize("response", HOSTILE.values(), ids=HOSTILE)
+def test_a_megabyte_of_anything_is_decided_at_once(response, mode):
+    durations = []
+    for _ in range(3):
+        start = time.perf_counter()
+        decided = decide(response, "\\frac{x}{2}", require_thinking=False, mode=mode)
+        durations.append(time.perf_counter() - start)
+    # Text this hostile never goes on to the algebra, but for the one short answer that some of these end in.
+    assert decided == "5" or decided.kind in ("no_answer", "ungradable", "wrong")
+    assert min(durations) < 0.05
