@@ -53,6 +53,8 @@ def run(options: argparse.Namespace) -> None:
         raise ValueError(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if options.output and options.output.resolve() == Path(path).resolve():
         raise ValueError(f"--output {options.output} is the set itself; give another file")
+    if options.workers < 0 or options.show < 0:
+        raise ValueError(f"--workers {options.workers} and --show {options.show} must not be below 0")
     problems = list(read_problems(path, options.split))
     sets = read_evaluation_sets(options.against, options.against_split)
     lengths = _lengths(problems, options.model) if options.model else None
@@ -66,9 +68,8 @@ def run(options: argparse.Namespace) -> None:
         write_clean(found, options.output)
         print(f"wrote {options.output}")
     if options.strict and found.ungradable:
-        raise ValueError(
-            f"{len(found.ungradable)} ungradable answers in {options.path}; remove those rows, or use --output without --strict"
-        )
+        remedy = f"use {options.output}" if options.output else "write a set without them with --output CLEAN.jsonl"
+        raise ValueError(f"{len(found.ungradable)} ungradable answers in {options.path}; {remedy}")
 
 
 def _lengths(problems: Sequence[Problem], model: str) -> list[int]:

@@ -42,6 +42,8 @@ def run(options: argparse.Namespace) -> None:
 
     if options.output and options.output.resolve() == options.file.resolve():
         raise ValueError(f"--output {options.output} is the file itself; give another")
+    if options.output and options.output.suffix != ".jsonl":
+        raise ValueError(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if not 0 < options.timeout <= 3600 or options.workers < 0:
         raise ValueError(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
     columns = Columns(response=options.response, ground_truth=options.ground_truth, reference=options.reference, id=options.id)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from polaris.reward.number import read_number, same_number
-from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered, read
+from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered, numbers_agree, read
 from polaris.reward.units import units_differ
 
 Algebra = Callable[[Node, Node], bool | None]
@@ -24,7 +24,7 @@ Algebra = Callable[[Node, Node], bool | None]
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
 _PRODUCT = re.compile(r"[a-z]{3,4}")
 _CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
-_BASE = re.compile(r"\(?([0-9A-F]+)\)?_(?:\{(\d+|\\text\{[a-z]+\})\}|(\d))")
+_BASE = re.compile(r"\(?([0-9A-F]+)\)?_(?:\{(\d+|[a-z]+)\}|(\d))")
 _LETTER = r"[A-Za-z](?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?"
 _QUANTITY = re.compile(
     rf"{_LETTER}(?:(?:[+\-/]|\\cdot )?{_LETTER})+|\\frac\{{{_LETTER}\}}\{{{_LETTER}\}}|\|{_LETTER}+\|"
@@ -108,7 +108,7 @@ def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 
 def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
     """`a + b = 7` states 7, as does `2 + 5 = 7`, where every side has to be right; `2x = 7` and `0 < 7` state none."""
-    if set(answer.signs) != {"="}:
+    if set(answer.signs) != {"="} or not numbers_agree(answer.sides):
         return False
     stated = equal(gold, read(answer.sides[-1]), algebra)
     if _QUANTITY.fullmatch(answer.sides[0]):

@@ -101,6 +101,7 @@ class _Worker:
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
+        self._process: subprocess.Popen[bytes] | None = None
         self._start()
 
     def ask(self, request: str) -> bytes:
@@ -115,8 +116,11 @@ class _Worker:
         return reply
 
     def end(self) -> None:
+        if self._process is None:
+            return
         self._process.kill()
         self._process.wait()
+        self._process = None
         for stream in (self._stdin, self._stdout, self._stderr):
             stream.close()
 
@@ -141,22 +145,28 @@ class _Worker:
         self._unread = b""
 
     def _restart(self) -> None:
+        """Replace the process; where the system has no memory or files for one now, the next line tries again."""
         self.end()
-        self._start()
+        with contextlib.suppress(OSError):
+            self._start()
 
     def _hand_over(self, line: bytes) -> None:
         """Return when a process has begun the line; one that was killed while it had nothing to do is replaced without a word."""
         words = ""
         for _ in range(2):
-            with contextlib.suppress(TimeoutError, BrokenPipeError):
+            try:
                 if self._begin(line):
                     return
-            words = self._last_words()
+                words = self._last_words()
+            except OSError as error:  # no start, a pipe that broke, or a `TimeoutError`
+                words = self._last_words() or str(error)
             self._restart()
         raise RuntimeError(f"a grading process cannot start (`{sys.executable} -m polaris.reward.worker`): {words}")
 
     def _begin(self, line: bytes) -> bool:
         """Whether the process, once ready, confirmed that it begins; else it is gone."""
+        if self._process is None:
+            self._start()
         self._ready = self._ready or bool(self._read_line(START_LIMIT_S))
         if not self._ready:
             return False
@@ -179,6 +189,9 @@ class _Worker:
         return line
 
     def _last_words(self) -> str:
+        """What the process wrote last, else its exit status; empty where there is none."""
+        if self._process is None:
+            return ""
         self._process.kill()
         self._process.wait()
         self._stderr.seek(0)

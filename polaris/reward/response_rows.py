@@ -10,6 +10,7 @@ from typing import Any
 from polaris.data.gold import read_answers
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import FILE_FORMATS, read_rows
+from polaris.reward.grade import accepted
 
 RESPONSE = ("response", "responses", "completion", "completions", "resps", "output", "outputs", "generation", "generations", "prediction")
 GROUND_TRUTH = ("ground_truth", "reward_model.ground_truth", "target", "gold", "answer")
@@ -45,14 +46,18 @@ class ResponseRow:
 def read_responses(path: Path, columns: Columns) -> list[ResponseRow]:
     """All rows of a .jsonl, .json or .parquet file.
 
-    Raises `ValueError` for a missing, unreadable or empty file, a column that is not there (with those that are), and for values
-    of another type (with the row).
+    Raises `ValueError` for a missing, unreadable or empty file, a column that is not there (with those that are), values of
+    another type (with the row), and a gold column in which no row has an answer.
     """
     if not path.is_file():
-        raise ValueError(f"{path} does not exist; give a {', '.join(FILE_FORMATS)} file of responses")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ValueError(f"{path} {what}; give a {', '.join(FILE_FORMATS)} file of responses")
     rows = list(read_rows(str(path), "train"))
     found = _choose(columns, *rows[0])
-    return [_read(source, row, number, found) for number, (source, row) in enumerate(rows)]
+    responses = [_read(source, row, number, found) for number, (source, row) in enumerate(rows)]
+    if not any(accepted(row.ground_truth) for row in responses):
+        raise ValueError(f"{path}: no row has a gold answer in `{found.ground_truth}`; name another column with --ground-truth")
+    return responses
 
 
 def _choose(columns: Columns, source: str, row: dict[str, Any]) -> Columns:

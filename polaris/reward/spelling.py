@@ -62,6 +62,10 @@ _UPRIGHT_LETTER = re.compile(r"\\text\s+([A-Za-z])(?![A-Za-z])")
 _TEXT_SYMBOL = re.compile(r"\\text\s*\{(?:\s*([ei$%])\s*|(\d[\d.,]*))\}|(^|[=(,+\-{])\\text\s*\{\s*([a-z])\s*\}")
 _FRAC = re.compile(r"\\frac\s*(?:\{\s*([0-9A-Za-z])\s*\}|([0-9A-Za-z]))\s*(?:([0-9A-Za-z])|(?=\{))|\\frac(\{[^{}]*\})\s*([0-9A-Za-z])")
 _ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
+_NOT_EQUAL = re.compile(r"\\not\s*=")
+_DIFFERENTIAL = re.compile(r"\{d(\^\{?\d\}?)? ([A-Za-z])")
+_WORD = r"\\text\s*\{\s*([A-Za-z0-9]+)\s*\}"
+_WORD_INDEX = re.compile(rf"_\s*(?:\{{\s*{_WORD}\s*\}}|{_WORD}|\{{\s*\\(max|min)\s*\}}|\\(max|min)(?![A-Za-z]))")
 _INDEX = re.compile(r"_\{([0-9A-Za-z])\}(?![0-9A-Za-z])")
 _THIN = re.compile(r"(?<=[0-9])\s*\{?,\}?\s*\\!\s*(?=[0-9]{3})|(?<=[0-9])\{,\}(?=[0-9]{3})")
 # A space behind a comma and before three digits says that they are a number of their own.
@@ -77,13 +81,14 @@ def respell(text: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
     if len(_DOLLAR.findall(text)) % 2 == 0:  # else one of them means money
         text = _DOLLAR.sub(" ", text)
-    text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _SPACE_MACRO.sub(" ", text)))
+    text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _SPACE_MACRO.sub(" ", _NOT_EQUAL.sub(r"\\ne ", text))))
     text = _THIN.sub(",", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", text)))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
     text = _FRAC.sub(_brace_fraction, text)
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
-    return tighten(unwrap(_INDEX.sub(r"_\1", text)))
+    text = _WORD_INDEX.sub(lambda found: f"_{{{''.join(part or '' for part in found.groups())}}}", text)
+    return _DIFFERENTIAL.sub(r"{d\1\2", tighten(unwrap(_INDEX.sub(r"_\1", text))))
 
 
 def tighten(text: str) -> str:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -73,6 +74,10 @@ _NAME = re.compile(
     r"|m?\\(?:angle|triangle) ?[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|\\frac\{d[A-Za-z]\}\{d[A-Za-z]\}"
     r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
 )
+_DENIED = re.compile(
+    r"\\(?:l?not|neg|n?sim)(?![A-Za-z])|^\W*(?:text\W+)?(?:not|never|wrong|incorrect|anything|everything)\b|\b(?:not|never|but|except)\W*$",
+    re.IGNORECASE,
+)
 _MEMBER = re.compile(rf"{_SYMBOL}\\in(?![A-Za-z]) ?(.*)")
 _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
 _RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
@@ -139,15 +144,23 @@ def _union(items: list[Node]) -> Node:
 
 
 def _relation(text: str) -> Node | None:
-    """A relation; `name = value` is the value. The name is one symbol, a function of symbols, a tuple of them or words."""
+    """A relation; `name = value` is the value. The name is one symbol, a function, a tuple of them or words that deny nothing."""
     signs, sides = _signs(text)
     if not signs or not all(sides):
         return None
-    if set(signs) == {"="} and _NAME.fullmatch(sides[0]):
+    named = set(signs) == {"="} and _NAME.fullmatch(sides[0]) and not _DENIED.search(sides[0])
+    if named and numbers_agree(sides):
         return Named(sides[0], sides[-1], read(sides[-1]))
     if signs == ("=",) and SYMBOL.fullmatch(sides[1]) and read_number(sides[0]):
         return Named(sides[1], sides[0], read(sides[0]))
     return Relation(signs, sides)
+
+
+def numbers_agree(sides: Sequence[str]) -> bool:
+    """Whether the numbers in a chain that ends in one are that one, or round to it: not in `x = 5 = 7`."""
+    last = read_number(sides[-1])
+    numbers = [number for side in sides[:-1] if (number := read_number(side))]
+    return last is None or all(abs(number.value - last.value) <= last.last_place / 2 for number in numbers)
 
 
 def _unnamed(items: list[Node]) -> list[Node]:

@@ -37,6 +37,8 @@ _OF_INTEGERS = re.compile(r"\\(?:gcd|lcm)(?! ?\([\d,]+\))")
 _ROOT_INDEX = re.compile(r"\\sqrt\[[^\[\]]*\]")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _CONSTANTS = {sympy.Symbol("i"): sympy.I}
+# Between the points they could hide anything; an answer has them only where its gold answer has.
+_STEPS = (sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.Mod, sympy.sign, sympy.Heaviside, sympy.Piecewise)
 Point = dict[sympy.Symbol, sympy.Rational]
 Link = tuple[str, sympy.Expr]
 
@@ -65,7 +67,7 @@ def _same_expression(gold: str, answer: str) -> bool:
 
 def _same_value(gold: str, answer: str) -> bool:
     sides = expression(gold), expression(answer)
-    if sides[0] is None or sides[1] is None:
+    if sides[0] is None or sides[1] is None or (sides[1].has(*_STEPS) and not sides[0].has(*_STEPS)):
         return False
     return _same_function(*sides) or _rounded(sides[0], read_number(answer)) or _rounded(sides[1], read_number(gold))
 
@@ -80,10 +82,14 @@ def expression(text: str) -> sympy.Expr | None:
     parsed = latex2sympy(text, convert_degrees=True, conversion_config=_CONVERSION)
     if not isinstance(parsed, sympy.Expr) or len(parsed.free_symbols) > _MOST_SYMBOLS:
         return None
-    # An unknown function's value is one more unknown.
-    parsed = parsed.replace(lambda part: isinstance(part, AppliedUndef), lambda part: sympy.Symbol(str(part).replace(" ", "")))
+    # An unknown function's value is one more unknown, and so is an unknown's derivative.
+    parsed = parsed.replace(_is_unknown, lambda part: sympy.Symbol(str(part).replace(" ", "")))
     exact = {decimal: sympy.Rational(str(decimal)) for decimal in parsed.atoms(sympy.Float)}
     return parsed.xreplace(exact).subs(_CONSTANTS)
+
+
+def _is_unknown(part: sympy.Basic) -> bool:
+    return isinstance(part, AppliedUndef) or (isinstance(part, sympy.Derivative) and part.expr.is_Symbol)
 
 
 def _same_function(left: sympy.Expr, right: sympy.Expr) -> bool:

@@ -25,6 +25,7 @@ _NOT_UNITS = frozenset({
     "under", "over", "about", "around", "almost", "nearly", "roughly", "approximately", "approx", "up", "to", "through", "from", "between",
     "until", "plus", "minus", "times", "divided", "multiplied", "by", "mod", "modulo", "base", "binary", "hex", "pi", "e", "i", "root",
     "factorial", "power", "negative", "positive", "infinity", "infinite", "undefined", "true", "false", "yes", "is", "are", "was",
+    "wrong", "incorrect", "invalid", "impossible", "inverse", "inverted", "reciprocal", "opposite", "complement", "tens",
     "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen", "fourteen",
     "fifteen", "sixteen", "seventeen", "eighteen", "nineteen", "twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty",
     "ninety", "hundred", "hundreds", "thousands", "millions", "billions", "trillions", "thousandth", "dozen", "dozens", "score", "half",

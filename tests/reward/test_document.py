@@ -50,6 +50,12 @@ def test_modes(answer, gold, strict, deepscaler):
     assert (verdict(answer, gold), verdict(answer, gold, mode="deepscaler")) == (strict, deepscaler)
 
 
+def test_python_prints_what_its_comments_say(capsys):
+    block = re.search(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)[1]
+    exec(block, {})  # the document's own code
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*?\)  # (.+)$", block, re.MULTILINE)
+
+
 def test_limits_are_those_of_the_code():
     largest = {limit: value for limit, value, _ in rows("limit", "largest", "refused")}
     stated = [

@@ -190,6 +190,8 @@ def test_half_a_surrogate_pair_is_written_and_read_again(write, polaris, tmp_pat
         ([{"response": ["x", "y"], "answer": "1", "correct": 1}], [], "`correct` has 1 verdicts for 2 responses"),
         ([{"response": "x", "answer": "1"}], ["--timeout", "0"], "--timeout 0.0 must lie in (0, 3600]"),
         ([["response"]], [], "is a list, not an object"),
+        ([{"response": "x", "answer": None}] * 2, [], "no row has a gold answer in `answer`; name another column with --ground-truth"),
+        ([{"response": "x", "answer": "1"}], ["--output", "graded.parquet"], "--output graded.parquet must end in .jsonl"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(write, polaris, rows, arguments, message):
@@ -208,6 +210,7 @@ def test_bad_files_are_one_line_and_status_2(polaris, tmp_path):
         ("bad.jsonl", "line 2: not valid JSON"),
         ("bad.parquet", "not a readable parquet file"),
         ("bad.csv", "unknown format"),
+        ("", "is a folder; give a .parquet"),
     ):
         status, _, error = polaris(tmp_path / name)
         assert status == 2

@@ -146,6 +146,17 @@ def test_cheap_answers_need_no_worker(pool):
     assert time.monotonic() - start < 1
 
 
+def test_a_pool_survives_a_time_in_which_no_process_can_start(monkeypatch):
+    with GraderPool(workers=1, timeout_s=2.0, require_thinking=False) as pool:
+        assert pool.grade([ALGEBRA])[0].kind == "correct"
+        with monkeypatch.context() as broken:
+            broken.setattr("sys.executable", "/nowhere/python")
+            assert [verdict.reason for verdict in pool.grade([HANG])] == ["timeout"]
+            with pytest.raises(RuntimeError, match=r"cannot start[\s\S]*No such file"):
+                pool.grade([ALGEBRA])
+        assert pool.grade([ALGEBRA])[0].kind == "correct"
+
+
 def test_worker_that_cannot_start_is_an_error_with_its_last_words(monkeypatch, tmp_path):
     (tmp_path / "latex2sympy2_extended.py").write_text("raise ImportError('the parser is broken here')", encoding="utf-8")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
