@@ -21,7 +21,7 @@ from polaris.reward.spelling import respell
 from polaris.reward.structure import Node, read
 from polaris.reward.verdict import Verdict
 
-GRADER_VERSION = "5"
+GRADER_VERSION = "6"
 """Written into every result; a higher number may give other verdicts."""
 
 Mode = Literal["strict", "deepscaler"]

@@ -60,7 +60,11 @@ _MODULO = re.compile(
 )
 _UPRIGHT_LETTER = re.compile(r"\\text\s+([A-Za-z])(?![A-Za-z])")
 _TEXT_SYMBOL = re.compile(r"\\text\s*\{(?:\s*([ei$%])\s*|(\d[\d.,]*))\}|(^|[=(,+\-{])\\text\s*\{\s*([a-z])\s*\}")
-_FRAC = re.compile(r"\\frac\s*(?:\{\s*([0-9A-Za-z])\s*\}|([0-9A-Za-z]))\s*(?:([0-9A-Za-z])|(?=\{))|\\frac(\{[^{}]*\})\s*([0-9A-Za-z])")
+_BARE = r"[0-9A-Za-z]|\\(?:pi|theta|alpha|beta|gamma|lambda|omega|phi)(?![A-Za-z])"
+_FRAC = re.compile(
+    rf"\\frac\s*(?:\{{\s*([0-9A-Za-z])\s*\}}|({_BARE}))\s*(?:({_BARE})|(?=\{{))"
+    rf"|\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}})\s*({_BARE})"
+)
 _ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
 _NOT_EQUAL = re.compile(r"\\not\s*=")
 _DIFFERENTIAL = re.compile(r"\{d(\^\{?\d\}?)? ([A-Za-z])")
@@ -85,7 +89,7 @@ def respell(text: str) -> str:
     text = _THIN.sub(",", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", text)))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
-    text = _FRAC.sub(_brace_fraction, text)
+    text = _brace_fractions(text)
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
     text = _WORD_INDEX.sub(lambda found: f"_{{{''.join(part or '' for part in found.groups())}}}", text)
     return _DIFFERENTIAL.sub(r"{d\1\2", tighten(unwrap(_INDEX.sub(r"_\1", text))))
@@ -142,6 +146,14 @@ def _spell_functions(text: str) -> str:
     text = _NATURAL.sub(r"\\ln ", text)
     text = _COMBINATIONS.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
     return _MODULO.sub(lambda found: f"\\pmod{{{''.join(part or '' for part in found.groups())}}}", text)
+
+
+def _brace_fractions(text: str) -> str:
+    """From the outermost inwards; each pass leaves fewer arguments without braces."""
+    before = None
+    while text != before:
+        before, text = text, _FRAC.sub(_brace_fraction, text)
+    return text
 
 
 def _brace_fraction(found: re.Match[str]) -> str:
