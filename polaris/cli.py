@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from polaris import __version__
-from polaris.commands import data, grade
+from polaris.commands import data, difficulty, eval, grade, temperature
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
         sys.exit(train.main(sys.argv[2:]))
     options = parser.parse_args()
     try:
-        options.run(options)
+        sys.exit(options.run(options) or 0)
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)
         sys.exit(2)
@@ -43,8 +43,11 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("run_folder", type=Path, metavar="RUN")
     report.set_defaults(run=_report)
 
+    eval.add(commands)
     grade.add(commands)
     data.add(commands)
+    difficulty.add(commands)
+    temperature.add(commands)
 
     embedded = commands.add_parser("embedded", help="the tiny model and task of the quickstart")
     actions = embedded.add_subparsers(required=True, metavar="ACTION")

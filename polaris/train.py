@@ -6,11 +6,11 @@ configs/quickstart.toml. Starting the same command again resumes the run; `--fre
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.session import run_session
 from polaris.trainer.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -26,30 +26,7 @@ def main(arguments: list[str]) -> int:
 
         print(__doc__, describe_fields(), sep="\n")
         return 0
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    stop = StopRequest()
-    stop.install()
-    try:
-        checked, folder = prepare(arguments)
-    except ValueError as error:
-        return _fail(error, status=2)
-
-    from polaris.distributed import mesh
-    from polaris.rollout.types import EngineRefused
-    from polaris.sync.probe import WeightSyncError
-    from polaris.trainer.breaker import GradingFailed
-    from polaris.trainer.step import NonFiniteRun
-
-    world = mesh.start()
-    try:
-        train(checked, folder, world, stop)
-    except EngineRefused as error:
-        return _fail(error, status=2)
-    except (GradingFailed, NonFiniteRun, WeightSyncError) as error:
-        return _fail(error, status=1)
-    finally:
-        mesh.stop()
-    return 0
+    return run_session(lambda: prepare(arguments), train)
 
 
 def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
@@ -61,20 +38,21 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     path = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else QUICKSTART
     config = load_config(path, rest)
 
-    from polaris.checkpoint.run_folder import open_run
-    from polaris.trainer.setup import check
+    from polaris.trainer import setup
 
-    return check(config), open_run(config, fresh, main=_is_main())
+    return setup.prepare(config, fresh)
 
 
-def train(checked: Checked, folder: RunFolder, world: World, stop: StopRequest) -> None:
-    """Build or resume, run to the last step or a stop, write the report."""
+def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
+    """Build or resume, run all stages or to a stop, export and evaluate, write the report."""
     from polaris.checkpoint.run_folder import record_config
     from polaris.observe.report import summary, write_report
-    from polaris.trainer.loop import run
+    from polaris.recipe.final import finish
+    from polaris.recipe.run import run
     from polaris.trainer.resume import resume
     from polaris.trainer.setup import banner, open_recorder, open_rooms
 
+    checked, folder = prepared
     with open_rooms(checked, world, stop) as rooms:
         state = resume(rooms, folder)
         rooms.console.banner(banner(checked, rooms, folder, state))
@@ -83,18 +61,13 @@ def train(checked: Checked, folder: RunFolder, world: World, stop: StopRequest) 
             record_config(folder, checked.config)
         state = run(rooms, folder, state, recorder)
         recorder.close()
-        if world.is_main:
-            rooms.console.finish(summary(folder.path), write_report(folder.path), stop.requested())
-
-
-def _fail(error: Exception, status: int) -> int:
-    if _is_main():
-        print(f"polaris: {error}", file=sys.stderr)
-    return status
-
-
-def _is_main() -> bool:
-    return os.environ.get("RANK", "0") == "0"
+    console = rooms.console
+    del rooms  # the policy's memory belongs to the final evaluation's engine now
+    stopped = world.any(stop.requested())
+    if state.step == checked.config.steps and not stopped:
+        stopped = not finish(checked.config, folder, world, stop)
+    if world.is_main:
+        console.finish(summary(folder.path), write_report(folder.path), stopped)
 
 
 if __name__ == "__main__":

@@ -1,20 +1,23 @@
-"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own rooms and its own `train_step`, on the quickstart's configuration."""
+"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own rooms and its own `train_step`, on configs/embedded-grpo.toml."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
+from pathlib import Path
 from typing import Any
 
 from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, serve
 
-from polaris.config.load import QUICKSTART, load_config
+from polaris.config.load import load_config
 from polaris.distributed import mesh
 from polaris.trainer.resume import resume
 from polaris.trainer.setup import check, open_rooms
 from polaris.trainer.signals import StopRequest
 from polaris.trainer.step import train_step
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 
 
 def main(engine: str, root: str) -> None:
@@ -29,7 +32,7 @@ def main(engine: str, root: str) -> None:
         "trainer.cpu_threads": os.environ["OMP_NUM_THREADS"],
         "optimizer.lr": LEARNING_RATE,
     }
-    config = load_config(QUICKSTART, [f"--{key}={value}" for key, value in overrides.items()])
+    config = load_config(CONFIG, [f"--{key}={value}" for key, value in overrides.items()])
     checked, folder = check(config), open_run(config, fresh=False, main=True)
     with open_rooms(checked, mesh.start(), StopRequest()) as rooms:
         state = resume(rooms, folder)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 
 from polaris.checkpoint import layout
+from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.embedded import resolve
+from polaris.errors import Refused
 from polaris.model.load import build_model, locate_model
+from polaris.model.rope import resolve_rope
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "generation_config.json")
 
@@ -20,24 +24,30 @@ _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*
 def export(run: Path, output: Path | None, step: int | None) -> Path:
     """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
 
-    Weights are stored in the run's compute dtype, which is what the rollout engine served.
+    Weights are stored in the run's compute dtype, which is what the rollout engine served, and config.json carries the run's rope.
 
     Raises:
         ValueError: no such run or checkpoint, or the output folder is not empty.
     """
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
-        raise ValueError(f"{run} has {'no complete checkpoint' if not steps else f'checkpoints of steps {steps} only'}; train it first")
+        raise Refused(f"{run} has {'no complete checkpoint' if not steps else f'checkpoints of steps {steps} only'}; train it first")
     step = step or steps[-1]
     output = output or run / "export" / f"step-{step:06d}"
     if output.exists() and any(output.iterdir()):
-        raise ValueError(f"{output} is not empty; give another folder with --output")
-    recorded = json.loads((run / "config.json").read_text())["model"]
+        raise Refused(f"{output} is not empty; give another folder with --output")
+    config = json.loads((run / "config.json").read_text())
+    recorded, settings = config["model"], RopeConfig(**config["rope"])
     base = locate_model(ModelConfig(**recorded | {"path": resolve(recorded["path"])})).folder
-    model = build_model(base).to_empty(device="cpu")
+    model = build_model(base, settings).to_empty(device="cpu")
     model.tie_weights()
     weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
-    dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # it is asked to be, by no_dist
+        dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
+    rope = resolve_rope(base, settings)
+    if rope.max_positions > rope.original_positions:  # or YaRN on the export would begin at max_positions
+        model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
     model.to(getattr(torch, recorded["dtype"])).save_pretrained(output)
     for pattern in _COPIED:
         for path in base.glob(pattern):

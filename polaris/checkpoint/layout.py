@@ -50,7 +50,7 @@ def is_complete(folder: Path) -> bool:
     try:
         files = json.loads((folder / COMMIT).read_text())["files"]
         return all((folder / name).stat().st_size == size for name, size in files.items())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,14 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict, set_state_dict
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.state import Kept, TrainState
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import restore_random_state
 from polaris.model.policy import Policy
 
 
-def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World) -> TrainState:
-    """Restore weights, optimizer and, where this rank was there before, its random generators; the state comes back."""
+def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World, kept: Sequence[Kept] = ()) -> TrainState:
+    """Restore weights, optimizer, `kept` and, where this rank was there before, its random generators; the state comes back."""
     weights, optimizer_state = get_state_dict(policy, optimizer)
     target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
     dcp.load(target, checkpoint_id=folder)
@@ -25,4 +26,6 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: 
     rank_file = layout.rank_file(folder, world.rank)
     if rank_file.is_file():
         restore_random_state(torch.load(rank_file, weights_only=True))
+    for record in kept:
+        record.load(folder)
     return TrainState.from_json((folder / layout.STATE).read_text())

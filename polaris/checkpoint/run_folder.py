@@ -11,9 +11,10 @@ from filelock import FileLock, Timeout
 from polaris.checkpoint import layout
 from polaris.config.load import changed_fields, dump_config
 from polaris.config.schema import RunConfig
+from polaris.errors import Refused
 
 # Fields that a resumed run may change: they extend, watch or store the run but do not alter what a step computes.
-_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every")
+_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every", "final.")
 
 # A lock lives as long as its object.
 _HELD: list[FileLock] = []
@@ -32,6 +33,11 @@ class RunFolder:
     @property
     def metrics(self) -> Path:
         return self.path / "metrics.jsonl"
+
+    @property
+    def stages(self) -> Path:
+        """Results of the recipe's phases."""
+        return self.path / "stages"
 
     def newest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint's folder."""
@@ -63,10 +69,10 @@ def _lock(folder: RunFolder) -> None:
     try:
         folder.path.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except OSError as error:
-        raise ValueError(f"the run's folder {folder.path} cannot be written ({error}); choose another --root or --name") from None
     except Timeout:
-        raise ValueError(f"{folder.path} is in use by another trainer; wait for it, or start with another --name") from None
+        raise Refused(f"{folder.path} is in use by another trainer; wait for it, or start with another --name") from None
+    except OSError as error:
+        raise Refused(f"the run's folder {folder.path} cannot be written ({error}); choose another --root or --name") from None
     _HELD.append(lock)
 
 
@@ -75,9 +81,11 @@ def _set_aside(folder: RunFolder) -> None:
 
 
 def _check_same(config: RunConfig, recorded: Path) -> None:
-    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE)]
+    closed = len(list((recorded.parent / "stages").glob("stage-*.json")))
+    later = tuple(f"stage.{index}." for index in range(closed + 1, len(config.stage)))
+    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE + later)]
     if changes:
-        raise ValueError(
+        raise Refused(
             f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
             "give another --name, or --fresh to set it aside"
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -9,14 +10,22 @@ import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.state import Kept, TrainState
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import random_state
 from polaris.model.policy import Policy
 
 
-def save(checkpoints: Path, state: TrainState, policy: Policy, optimizer: torch.optim.Optimizer, world: World, keep: int) -> Path:
-    """Save weights, optimizer, random generators of every rank and `state`; then drop all but the newest `keep` checkpoints."""
+def save(
+    checkpoints: Path,
+    state: TrainState,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    keep: int,
+    kept: Sequence[Kept] = (),
+) -> Path:
+    """Save weights, optimizer, random generators of every rank, `state` and `kept`; then drop all but the newest `keep` checkpoints."""
     temporary = layout.temporary_folder(checkpoints, state.step)
     final = layout.step_folder(checkpoints, state.step)
     if world.is_main:
@@ -30,6 +39,8 @@ def save(checkpoints: Path, state: TrainState, policy: Policy, optimizer: torch.
     world.barrier()
     if world.is_main:
         (temporary / layout.STATE).write_text(state.to_json())
+        for record in kept:
+            record.save(temporary)
         layout.commit(temporary, final)
         layout.clean(checkpoints, keep)
     world.barrier()

@@ -1,9 +1,11 @@
-"""What a resume needs besides tensors, as plain values."""
+"""What a resume needs besides tensors: plain values, and records that keep themselves in files."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,3 +23,15 @@ class TrainState:
     @staticmethod
     def from_json(text: str) -> TrainState:
         return TrainState(**json.loads(text))
+
+
+class Kept(Protocol):
+    """A record that grows with the run and is the same on every rank: rank 0 writes it into a checkpoint, every rank reads it."""
+
+    def save(self, folder: Path) -> None:
+        """Write a file of its own name into `folder`; the checkpoint's commit makes it durable."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Hold what `save` wrote, and nothing else."""
+        ...

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.errors import Refused
+
 if TYPE_CHECKING:
     from polaris.data.problems import Problem
 
@@ -50,11 +52,11 @@ def run(options: argparse.Namespace) -> None:
 
     path = resolve(options.path)
     if options.output and options.output.suffix != ".jsonl":
-        raise ValueError(f"--output {options.output} must end in .jsonl; that is the format it is written in")
+        raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if options.output and options.output.resolve() == Path(path).resolve():
-        raise ValueError(f"--output {options.output} is the set itself; give another file")
+        raise Refused(f"--output {options.output} is the set itself; give another file")
     if options.workers < 0 or options.show < 0:
-        raise ValueError(f"--workers {options.workers} and --show {options.show} must not be below 0")
+        raise Refused(f"--workers {options.workers} and --show {options.show} must not be below 0")
     problems = list(read_problems(path, options.split))
     sets = read_evaluation_sets(options.against, options.against_split)
     lengths = _lengths(problems, options.model) if options.model else None
@@ -69,7 +71,7 @@ def run(options: argparse.Namespace) -> None:
         print(f"wrote {options.output}")
     if options.strict and found.ungradable:
         remedy = f"use {options.output}" if options.output else "write a set without them with --output CLEAN.jsonl"
-        raise ValueError(f"{len(found.ungradable)} ungradable answers in {options.path}; {remedy}")
+        raise Refused(f"{len(found.ungradable)} ungradable answers in {options.path}; {remedy}")
 
 
 def _lengths(problems: Sequence[Problem], model: str) -> list[int]:
@@ -80,13 +82,13 @@ def _lengths(problems: Sequence[Problem], model: str) -> list[int]:
     from polaris.embedded import resolve
 
     if Path(model).is_file():
-        raise ValueError(f"--model {model} is a file; give the folder with the tokenizer")
+        raise Refused(f"--model {model} is a file; give the folder with the tokenizer")
     try:
         tokenizer = AutoTokenizer.from_pretrained(resolve(model))
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise Refused(
             f"--model {model} has no tokenizer that can be read ({str(error).splitlines()[0]}); give a folder with one"
         ) from error
     if not tokenizer.chat_template:
-        raise ValueError(f"--model {model} has no chat template; use an instruction-tuned model")
+        raise Refused(f"--model {model} has no chat template; use an instruction-tuned model")
     return [len(tokens) for _, tokens in encode_texts(problems, tokenizer, "", {})]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from polaris.errors import Refused
+
 DESCRIPTION = """\
 Grade a .jsonl, .json or .parquet file with one response (a text) or several (a list) per row, or the samples that
 lm-evaluation-harness logs. A column that is not named is the first of these that the first row has; a name with dots goes into
@@ -41,11 +43,11 @@ def run(options: argparse.Namespace) -> None:
     from polaris.reward.response_rows import Columns, read_responses
 
     if options.output and options.output.resolve() == options.file.resolve():
-        raise ValueError(f"--output {options.output} is the file itself; give another")
+        raise Refused(f"--output {options.output} is the file itself; give another")
     if options.output and options.output.suffix != ".jsonl":
-        raise ValueError(f"--output {options.output} must end in .jsonl; that is the format it is written in")
+        raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if not 0 < options.timeout <= 3600 or options.workers < 0:
-        raise ValueError(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
+        raise Refused(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
     columns = Columns(response=options.response, ground_truth=options.ground_truth, reference=options.reference, id=options.id)
     rows = read_responses(options.file, columns)
     with (

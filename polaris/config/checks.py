@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from polaris.config.schema import RunConfig, require
+from polaris.config.bounds import require
+from polaris.config.schema import RunConfig
 
 
 def check_model_limits(config: RunConfig, max_positions: int) -> None:
     """Prompt and response must fit the model's positions."""
-    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+    prompt, response = config.data.max_prompt_tokens, config.longest_response
     require(
         prompt + response <= max_positions,
-        f"data.max_prompt_tokens + rollout.max_response_tokens = {prompt} + {response} exceeds the model's {max_positions} positions; "
-        f"set rollout.max_response_tokens to {max(0, max_positions - prompt)} or less",
+        f"data.max_prompt_tokens + the longest max_response_tokens = {prompt} + {response} exceeds the model's {max_positions} positions; "
+        f"set max_response_tokens to {max(0, max_positions - prompt)} or less, or rope.max_positions to {prompt + response} to go beyond",
     )
 
 

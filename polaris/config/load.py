@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from polaris.config.schema import RunConfig
+from polaris.errors import Refused
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 
@@ -26,11 +27,11 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
         ValueError: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
     if not path.is_file():
-        raise ValueError(f"config file {path} does not exist; see configs/ for the ones that ship with Polaris")
+        raise Refused(f"config file {path} does not exist; see configs/ for the ones that ship with Polaris")
     try:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid TOML: {error}") from None
+        raise Refused(f"{path} is not valid TOML: {error}") from None
     _apply(values, overrides)
     return _build(RunConfig, values, str(path))
 
@@ -57,6 +58,8 @@ def changed_fields(config: RunConfig, recorded: str) -> list[str]:
 def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
+        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            value = {str(index): item for index, item in enumerate(value)}
         flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
     return flat
 
@@ -67,16 +70,29 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
     while rest:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
-            raise ValueError(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
+            raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
         if not equals and not rest:
-            raise ValueError(f"{name} has no value; write {name}=value")
+            raise Refused(f"{name} has no value; write {name}=value")
         *rooms, field = name[2:].split(".")
-        table = values
+        table: Any = values
         for room in rooms:
-            table = table.setdefault(room, {})
-            if not isinstance(table, dict):
-                raise ValueError(f"{name}: {room!r} holds no fields; see --help for the names")
+            table = _enter(table, room, name)
+        if not isinstance(table, dict):
+            raise Refused(f"{name}: {rooms[-1]!r} is a list of tables; write --{rooms[-1]}.0.{field}=value for the first")
         table[field] = _Text(text if equals else rest.pop(0))
+
+
+def _enter(table: Any, room: str, name: str) -> Any:
+    """The table below `room`, which is a number in a list of tables; one that is not there yet is made."""
+    if isinstance(table, dict):
+        table = table.setdefault(room, {})
+    elif room.isdecimal() and int(room) < len(table):
+        table = table[int(room)]
+    else:
+        raise Refused(f"{name}: there is no table {room}; the file has {len(table)}, counted from 0")
+    if not isinstance(table, dict) and not (isinstance(table, list) and all(isinstance(item, dict) for item in table)):
+        raise Refused(f"{name}: {room!r} holds no fields; see --help for the names")
+    return table
 
 
 def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> Any:
@@ -87,43 +103,56 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
         if key not in hints:
             close = difflib.get_close_matches(key, hints, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(hints)}"
-            raise ValueError(f"{where} is unknown; {hint}")
-        if not dataclasses.is_dataclass(hints[key]):
-            arguments[key] = _convert(hints[key], value, where)
+            raise Refused(f"{where} is unknown; {hint}")
+        hint = hints[key]
+        if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
+            arguments[key] = _build_list(get_args(hint)[0], value, path, key, where)
+        elif not dataclasses.is_dataclass(hint):
+            arguments[key] = _convert(hint, value, where)
         elif isinstance(value, dict):
             arguments[key] = _build(hints[key], value, path, f"{prefix}{key}.")
         else:
-            raise ValueError(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.field=value")
+            raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.field=value")
     return kind(**arguments)
+
+
+def _build_list(kind: Any, value: Any, path: str, key: str, where: str) -> tuple[Any, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Refused(f"{where} is a list of tables; write each as [[{key}]] with its fields below")
+    return tuple(_build(kind, item, path, f"{key}.{index}.") for index, item in enumerate(value))
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return _convert_items(get_args(hint), _parse(value) if isinstance(value, _Text) else value, where)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    accepted = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
+    words = tuple(word for member in members if get_origin(member) is Literal for word in get_args(member))
+    accepted = tuple(member for member in members if get_origin(member) is not Literal)
     if isinstance(value, _Text):
-        value = str(value) if choices or str in accepted else _parse(value)
+        value = str(value) if choices or value in words or str in accepted else _parse(value)
+    if value in words:
+        return value
     if choices:
         if value not in choices:
-            raise ValueError(f"{where} = {value!r} is not one of {', '.join(map(repr, choices))}")
+            raise Refused(f"{where} = {value!r} is not one of {', '.join(map(repr, choices))}")
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if float in accepted and int not in accepted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-        names = " or ".join(kind.__name__ for kind in accepted)
-        raise ValueError(f"{where} = {value!r} must be of type {names}")
+        names = " or ".join([kind.__name__ for kind in accepted] + [repr(word) for word in words])
+        raise Refused(f"{where} = {value!r} must be of type {names}")
     return value
 
 
 def _convert_items(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """A TOML array as a tuple: of any length for `tuple[kind, ...]`, else with one item per kind."""
     if not isinstance(value, list):
-        raise ValueError(f"{where} = {value!r} must be a list; write [...] around its items, texts in quotes")
+        raise Refused(f"{where} = {value!r} must be a list; write [...] around its items, texts in quotes")
     if kinds[-1] is Ellipsis:
         kinds = kinds[:1] * len(value)
     if len(value) != len(kinds):
-        raise ValueError(f"{where} = {value!r} must have {len(kinds)} items")
+        raise Refused(f"{where} = {value!r} must have {len(kinds)} items")
     return tuple(_convert(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 

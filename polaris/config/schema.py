@@ -10,21 +10,8 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import Literal
 
-
-def require(condition: bool, message: str) -> None:
-    """Raise `ValueError(message)` unless the condition holds; the message names field, value and remedy."""
-    if not condition:
-        raise ValueError(message)
-
-
-def _at_least(room: str, minimum: float, **values: float) -> None:
-    for name, value in values.items():
-        require(value >= minimum, f"{room}.{name} = {value} is below {minimum}; set it to {minimum} or more")
-
-
-def _at_most(room: str, maximum: int, **values: int) -> None:
-    for name, value in values.items():
-        require(value <= maximum, f"{room}.{name} = {value} is above {maximum}; set it to {maximum} or less")
+from polaris.config.bounds import at_least, at_most, require
+from polaris.config.recipe import CurationConfig, DifficultyConfig, FinalConfig, ProbeConfig, RopeConfig, StageConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +46,7 @@ class DataConfig:
     """Evaluation sets (as `data.path`, or folders of files; hub names read `eval.split`); prompts that are also there are dropped."""
 
     def __post_init__(self) -> None:
-        _at_least("data", 1, max_prompt_tokens=self.max_prompt_tokens)
+        at_least("data", 1, max_prompt_tokens=self.max_prompt_tokens)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +71,7 @@ class RolloutConfig:
     """Size of the KV cache of one engine (CPU only)."""
 
     def __post_init__(self) -> None:
-        _at_least(
+        at_least(
             "rollout",
             1,
             samples_per_prompt=self.samples_per_prompt,
@@ -93,7 +80,7 @@ class RolloutConfig:
             max_concurrent=self.max_concurrent,
             kv_cache_mib=self.kv_cache_mib,
         )
-        _at_most("rollout", 65536, max_concurrent=self.max_concurrent)
+        at_most("rollout", 65536, max_concurrent=self.max_concurrent)
         require(self.temperature > 0, f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
         require(0 < self.gpu_memory_fraction < 1, f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
         changed = [
@@ -118,8 +105,8 @@ class RewardConfig:
     """Only what follows the last `</think>` counts; a response without it has no answer."""
 
     def __post_init__(self) -> None:
-        _at_least("reward", 0, workers=self.workers)
-        _at_most("reward", 1024, workers=self.workers)
+        at_least("reward", 0, workers=self.workers)
+        at_most("reward", 1024, workers=self.workers)
         require(self.timeout_s > 0, f"reward.timeout_s = {self.timeout_s} must be above 0")
 
 
@@ -138,9 +125,20 @@ class AlgorithmConfig:
     """tis: cap of the weight; mask: upper end of the kept interval."""
     correction_low: float = 0.5
     """mask: lower end of the kept interval."""
+    substitution: bool = False
+    """Groups without variance give their places to copies of informative groups of the same batch."""
+    min_informative: float = 0.0
+    """Smallest share of informative groups in a batch (the recipe: a third); `scarce` says what happens below it."""
+    scarce: Literal["train", "generate", "skip"] = "train"
+    """Train on what is there, first draw further prompts of the epoch (at most `max_draws` batches in all), or skip the update."""
+    max_draws: int = 3
+    rescue: int = 0
+    """Newest correct rollouts of earlier epochs kept per prompt; one replaces a failure where all failed. 0 turns it off."""
 
     def __post_init__(self) -> None:
-        _at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high)
+        at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
+        at_most("algorithm", 1, min_informative=self.min_informative)
+        at_least("algorithm", 1, max_draws=self.max_draws)
         require(
             self.dual_clip == 0 or self.dual_clip > 1,
             f"algorithm.dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off",
@@ -148,6 +146,15 @@ class AlgorithmConfig:
         require(
             0 <= self.correction_low < self.correction_high,
             f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}",
+        )
+        require(
+            self.rescue == 0 or self.correction != "off",
+            f"algorithm.rescue = {self.rescue} trains on responses of older weights, which need an importance correction; "
+            'set algorithm.correction to "tis" or "mask"',
+        )
+        require(
+            self.scarce == "train" or self.min_informative > 0,
+            f'algorithm.scarce = "{self.scarce}" never happens with algorithm.min_informative = 0; set that share, such as 0.3333',
         )
 
 
@@ -166,7 +173,7 @@ class OptimizerConfig:
     """Largest global gradient norm."""
 
     def __post_init__(self) -> None:
-        _at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
+        at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
         for name in ("lr", "eps", "grad_clip"):
             require(getattr(self, name) > 0, f"optimizer.{name} = {getattr(self, name)} must be above 0")
         for name in ("beta1", "beta2"):
@@ -176,6 +183,7 @@ class OptimizerConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
     steps: int = 100
+    """Steps of a run without `[[stage]]` tables."""
     prompts_per_step: int = 128
     updates_per_step: int = 1
     """Optimizer updates on one step's rollouts; above 1, proximal log-probs are computed once before the first."""
@@ -187,9 +195,9 @@ class TrainerConfig:
     """Threads of each rank's trainer on CPU; 0 leaves torch's choice."""
 
     def __post_init__(self) -> None:
-        _at_least("trainer", 0, cpu_threads=self.cpu_threads)
-        _at_most("trainer", 1024, cpu_threads=self.cpu_threads)
-        _at_least(
+        at_least("trainer", 0, cpu_threads=self.cpu_threads)
+        at_most("trainer", 1024, cpu_threads=self.cpu_threads)
+        at_least(
             "trainer",
             1,
             steps=self.steps,
@@ -210,7 +218,7 @@ class SyncConfig:
     """Largest log-prob gap on the fixed prompt after a weight sync, in nats; 0 means 1e-3 in float32 and 0.5 in half precision."""
 
     def __post_init__(self) -> None:
-        _at_least("sync", 0, probe_tolerance=self.probe_tolerance)
+        at_least("sync", 0, probe_tolerance=self.probe_tolerance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,7 +229,7 @@ class CheckpointConfig:
     """Newest complete checkpoints that stay on disk."""
 
     def __post_init__(self) -> None:
-        _at_least("checkpoint", 1, every=self.every, keep=self.keep)
+        at_least("checkpoint", 1, every=self.every, keep=self.keep)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,8 +244,8 @@ class EvalConfig:
     """0 means the training temperature."""
 
     def __post_init__(self) -> None:
-        _at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
-        _at_least("eval", 0, temperature=self.temperature)
+        at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
+        at_least("eval", 0, temperature=self.temperature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +257,7 @@ class ObserveConfig:
     """Full rollouts kept per step in `rollouts/`."""
 
     def __post_init__(self) -> None:
-        _at_least("observe", 0, samples_per_step=self.samples_per_step)
+        at_least("observe", 0, samples_per_step=self.samples_per_step)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,15 +279,38 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+    rope: RopeConfig = field(default_factory=RopeConfig)
+    difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
+    curation: CurationConfig = field(default_factory=CurationConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
+    stage: tuple[StageConfig, ...] = ()
+    """Stages of training, in order; none means one of trainer.steps that drops no prompt."""
+    final: FinalConfig = field(default_factory=FinalConfig)
+
+    @property
+    def stages(self) -> tuple[StageConfig, ...]:
+        """The stages that the run goes through, at least one."""
+        return self.stage or (StageConfig(steps=self.trainer.steps, drop_above=1.0),)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all stages."""
+        return sum(stage.steps for stage in self.stages)
+
+    @property
+    def longest_response(self) -> int:
+        """Most tokens that a response has in any phase before the final evaluation."""
+        own = self.rollout.max_response_tokens
+        return max(self.difficulty.max_response_tokens, *(stage.max_response_tokens or own for stage in self.stages))
 
     def __post_init__(self) -> None:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
         require(plain, f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
-        _at_least("run", 0, seed=self.seed)
+        at_least("run", 0, seed=self.seed)
         require(self.seed < 2**63, f"seed = {self.seed} must be below 2**63")
-        for room in fields(self):
-            values = getattr(self, room.name)
+        rooms = [(room.name, getattr(self, room.name)) for room in fields(self)]
+        for name, values in rooms + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
             for value in fields(values) if is_dataclass(values) else ():
                 held = getattr(values, value.name)
                 numbers = [number for number in (held if isinstance(held, tuple) else (held,)) if isinstance(number, float)]
-                require(all(map(isfinite, numbers)), f"{room.name}.{value.name} = {held} must be finite")
+                require(all(map(isfinite, numbers)), f"{name}.{value.name} = {held} must be finite")

@@ -11,6 +11,7 @@ from polaris.data.overlap import Match, find_matches
 from polaris.data.problems import identity, read_messages, user_text
 from polaris.data.sources import FILE_FORMATS, read_rows
 from polaris.embedded import resolve
+from polaris.errors import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ def _expand(given: str) -> Iterator[str]:
         return
     files = sorted(file for file in folder.rglob("*") if file.suffix in FILE_FORMATS and file.is_file())
     if not files:
-        raise ValueError(f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with prompt sets")
+        raise Refused(f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with prompt sets")
     yield from map(str, files)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polaris.data.prompt import GroundTruth
+from polaris.errors import Refused
 from polaris.reward.grade import accepted
 from polaris.reward.screen import MAX_CHARS, refusal
 from polaris.reward.spelling import respell
@@ -27,7 +28,7 @@ def read_answers(value: Any, source: str) -> GroundTruth:
         return ()
     answers = value if isinstance(value, list) else [value]
     if not all(isinstance(answer, str | int | float) and not isinstance(answer, bool) for answer in answers):
-        raise ValueError(f"{source} has the answer {value!r}; expected text, a number, or a list of those; fix or remove the row")
+        raise Refused(f"{source} has the answer {value!r}; expected text, a number, or a list of those; fix or remove the row")
     return tuple(answers) if isinstance(value, list) else value
 
 

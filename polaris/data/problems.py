@@ -10,6 +10,7 @@ from typing import Any
 from polaris.data.gold import Rejected, read_answers, ungradable_reason
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
+from polaris.errors import Refused
 
 EXPECTED = "`prompt` (chat messages) with `reward_model.ground_truth`, or `problem` or `question` with `answer`"
 
@@ -46,7 +47,7 @@ def read_problems(path: str, split: str) -> Iterator[Problem]:
             row=row,
         )
         if problem.id in seen:
-            raise ValueError(f"{source} has the id {problem.id!r} of {seen[problem.id]}; make ids unique, or remove the column")
+            raise Refused(f"{source} has the id {problem.id!r} of {seen[problem.id]}; make ids unique, or remove the column")
         seen[problem.id] = source
         yield problem
 
@@ -68,16 +69,14 @@ def read_messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
     """The chat messages of a row, a bare problem as the user's; `ValueError` naming `source` if there is no problem in it."""
     column = next((name for name in ("prompt", "problem", "question") if name in row), None)
     if column is None:
-        raise ValueError(f"{source} has the columns {', '.join(map(str, row)) or '(none)'}; expected {EXPECTED}")
+        raise Refused(f"{source} has the columns {', '.join(map(str, row)) or '(none)'}; expected {EXPECTED}")
     value = row[column]
     messages = value if isinstance(value, list) else [{"role": "user", "content": value}]
     complete = all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages)
     if not complete or not any(m["role"] == "user" and m["content"].strip() for m in messages):
-        raise ValueError(
-            f"{source} has no problem in `{column}`; expected text, or chat messages with the user's text; fix or remove the row"
-        )
+        raise Refused(f"{source} has no problem in `{column}`; expected text, or chat messages with the user's text; fix or remove the row")
     if any("\ud800" <= character <= "\udfff" for m in messages for character in m["content"]):
-        raise ValueError(f"{source} holds half of a surrogate pair, which is no Unicode text; fix or remove the row")
+        raise Refused(f"{source} holds half of a surrogate pair, which is no Unicode text; fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
@@ -92,4 +91,4 @@ def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
         return read_answers(reward_model["ground_truth"], source)
     if "answer" in row:
         return read_answers(row["answer"], source)
-    raise ValueError(f"{source} has no answer among the columns {', '.join(map(str, row))}; expected {EXPECTED}")
+    raise Refused(f"{source} has no answer among the columns {', '.join(map(str, row))}; expected {EXPECTED}")

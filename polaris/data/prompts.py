@@ -14,6 +14,7 @@ from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.problems import Problem, read_problems, rejected
 from polaris.data.prompt import Prompt
+from polaris.errors import Refused
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -60,14 +61,14 @@ def load_prompts(
     Raises `ValueError` as `read_problems` does, and naming the file when no row is left.
     """
     if not tokenizer.chat_template:
-        raise ValueError("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
+        raise Refused("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
     usable, errors = _gradable(path, split, strict)
     clean = _without_overlap(usable, evaluation_sets)
     if not clean:
-        raise ValueError(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
+        raise Refused(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
     prompts = _encode(clean, tokenizer, prompt_suffix, chat_template_options, max_prompt_tokens)
     if not prompts:
-        raise ValueError(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
+        raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
     return PromptSet(
         prompts=prompts,
         total=len(usable) + len(errors),
@@ -82,11 +83,11 @@ def _gradable(path: str, split: str, strict: bool) -> tuple[list[Problem], tuple
     found = [rejected(problem) for problem in problems]
     errors = tuple(error for error in found if error)
     if len(errors) == len(problems):
-        raise ValueError(
+        raise Refused(
             f"{problems[0].source} and all other rows have a null, empty or ungradable ground truth; give answers that can be compared"
         )
     if strict and errors:
-        raise ValueError(f"{ungradable_rows(errors)}; `polaris data check {path}` lists all; remove the rows, or set data.strict = false")
+        raise Refused(f"{ungradable_rows(errors)}; `polaris data check {path}` lists all; remove the rows, or set data.strict = false")
     return [problem for problem, error in zip(problems, found, strict=True) if not error], errors
 
 
@@ -112,7 +113,7 @@ def _encode(
 ) -> tuple[Prompt, ...]:
     encoded = encode_texts(problems, tokenizer, suffix, options)
     if not all(tokens for _, tokens in encoded):
-        raise ValueError(f"{problems[0].source}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
+        raise Refused(f"{problems[0].source}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
     return tuple(
         Prompt(id=problem.id, text=text, tokens=tokens, ground_truth=problem.ground_truth, source=problem.source)
         for problem, (text, tokens) in zip(problems, encoded, strict=True)
@@ -140,7 +141,7 @@ def _render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suf
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
         except jinja2.TemplateError as error:
-            raise ValueError(
+            raise Refused(
                 f"{problem.source}: the chat template refuses it ({error}); check its roles and data.chat_template_options"
             ) from error
         texts.append(str(text))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from polaris.errors import Refused
+
 
 class Sampler:
     """Batches of `batch` distinct indices below `size`; every epoch is one permutation, its incomplete last batch is dropped.
@@ -14,7 +16,7 @@ class Sampler:
 
     def __init__(self, size: int, batch: int, seed: int) -> None:
         if not 1 <= batch <= size:
-            raise ValueError(f"{size} prompts do not fill one step of {batch}; lower trainer.prompts_per_step or add prompts")
+            raise Refused(f"{size} prompts do not fill one step of {batch}; lower trainer.prompts_per_step or add prompts")
         self._size, self._batch, self._seed = size, batch, seed
         self._seek(epoch=0, cursor=0)
 
@@ -25,6 +27,11 @@ class Sampler:
         self._cursor += self._batch
         return chosen.tolist()
 
+    @property
+    def batches_left(self) -> int:
+        """Batches that `next` still takes from this epoch."""
+        return (self._size - self._cursor) // self._batch
+
     def state(self) -> dict[str, int]:
         return {"epoch": self._epoch, "cursor": self._cursor}
 
@@ -32,7 +39,7 @@ class Sampler:
         """Continue from `state()` of an earlier sampler over the same set. Raises `ValueError` if it cannot be the same set."""
         epoch, cursor = state["epoch"], state["cursor"]
         if epoch < 0 or not 0 <= cursor <= self._size:
-            raise ValueError(f"sampler state {state} does not fit a set of {self._size} prompts; resume with the prompt set of that run")
+            raise Refused(f"sampler state {state} does not fit a set of {self._size} prompts; resume with the prompt set of that run")
         self._seek(epoch, cursor)
 
     def _seek(self, epoch: int, cursor: int) -> None:

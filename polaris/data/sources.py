@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polaris.errors import Refused
+
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
 
 
@@ -19,18 +21,18 @@ def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
     count = -1
     for count, row in enumerate(_open(path, split)):
         if not isinstance(row, dict):
-            raise ValueError(f"{path}:{count} is a {type(row).__name__}, not an object; every row must be an object with named columns")
+            raise Refused(f"{path}:{count} is a {type(row).__name__}, not an object; every row must be an object with named columns")
         yield f"{path}:{count}", row
     if count < 0:
-        raise ValueError(f"{path} has no rows; give a prompt set with at least one problem")
+        raise Refused(f"{path} has no rows; give a prompt set with at least one problem")
 
 
 def _open(path: str, split: str) -> Iterator[dict]:
     file = Path(path).expanduser()
     if file.is_file() and file.suffix not in FILE_FORMATS:
-        raise ValueError(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
+        raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
-        raise ValueError(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
+        raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
     if not file.is_file():
         return _read_dataset(path, str(file) if file.exists() else path, split)
     return {".parquet": _read_parquet, ".json": _read_json, ".jsonl": _read_jsonl}[file.suffix](file)
@@ -49,13 +51,13 @@ def _read_parquet(file: Path) -> Iterator[dict]:
             for batch in table.iter_batches():
                 yield from batch.to_pylist()
     except (pyarrow.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is not a readable parquet file ({error}); download or write it again") from error
+        raise Refused(f"{file} is not a readable parquet file ({error}); download or write it again") from error
 
 
 def _read_json(file: Path) -> Iterator[dict]:
     rows = _parse_json(file, _read_text(file), first_line=1)
     if not isinstance(rows, list):
-        raise ValueError(f"{file} holds a {type(rows).__name__}, not a list of objects; wrap the rows in [...] or use .jsonl")
+        raise Refused(f"{file} holds a {type(rows).__name__}, not a list of objects; wrap the rows in [...] or use .jsonl")
     yield from rows
 
 
@@ -69,7 +71,7 @@ def _read_text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
     except (UnicodeDecodeError, OSError) as error:
-        raise ValueError(f"{file} is not readable as UTF-8 text ({error}); write it again as UTF-8") from error
+        raise Refused(f"{file} is not readable as UTF-8 text ({error}); write it again as UTF-8") from error
 
 
 def _parse_json(file: Path, text: str, first_line: int) -> Any:
@@ -77,9 +79,9 @@ def _parse_json(file: Path, text: str, first_line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise ValueError(f"{file}, line {line}: not valid JSON ({error.msg}); correct that line or write the file again") from error
+        raise Refused(f"{file}, line {line}: not valid JSON ({error.msg}); correct that line or write the file again") from error
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}, line {first_line} or below: JSON that Python cannot hold ({error}); write the file again") from error
+        raise Refused(f"{file}, line {first_line} or below: JSON that Python cannot hold ({error}); write the file again") from error
 
 
 def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
@@ -89,6 +91,6 @@ def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
     try:
         yield from datasets.load_dataset(name, split=split, revision=revision or None)
     except (OSError, ValueError) as error:
-        raise ValueError(
+        raise Refused(
             f"{path}, split {split!r}: `datasets` cannot load it ({error}); check name, split, revision and network, or give a local file"
         ) from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from polaris.errors import Refused
+
 _PREFIX = "embedded:"
 _FILES = {"model": "model", "train": "train.jsonl", "test": "test.jsonl"}
 
@@ -15,7 +17,7 @@ def resolve(name: str) -> str:
         return name
     part = name.removeprefix(_PREFIX)
     if part not in _FILES:
-        raise ValueError(f"unknown name {name!r}; embedded are {', '.join(_PREFIX + known for known in _FILES)}")
+        raise Refused(f"unknown name {name!r}; embedded are {', '.join(_PREFIX + known for known in _FILES)}")
     from polaris.embedded.build import build
 
     return str(build() / _FILES[part])

@@ -17,6 +17,8 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from polaris.errors import Refused
+
 NAME = "polaris_packed"
 _MAX_PADDING = 0.25
 
@@ -72,7 +74,7 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention of query [1, H, T, D] over key, value [1, K, T, D] within each sequence -> [1, T, H, D]."""
     if sliding_window is not None:
-        raise ValueError("packed attention has no sliding window; train a model whose layers all use full attention")
+        raise Refused("packed attention has no sliding window; train a model whose layers all use full attention")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     out = _cuda_attention(q, k, v, layout, scaling) if q.is_cuda else _grouped_attention(q, k, v, layout, scaling)
     return out[None], None

@@ -12,8 +12,11 @@ from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
+from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
+from polaris.errors import Refused
 from polaris.model.attention import NAME
+from polaris.model.rope import OWN, resolve_rope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,13 +38,13 @@ def locate_model(config: ModelConfig) -> ModelFacts:
     if not folder.is_dir():
         folder = _download(config)
     if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise ValueError(f"model.path = {config.path} has no config.json or no *.safetensors; give a Hugging Face checkpoint folder")
+        raise Refused(f"model.path = {config.path} has no config.json or no *.safetensors; give a Hugging Face checkpoint folder")
     try:
         facts = json.loads((folder / "config.json").read_text())
     except ValueError as error:
-        raise ValueError(f"{folder}/config.json is not valid JSON ({error}); download or export the model again") from None
+        raise Refused(f"{folder}/config.json is not valid JSON ({error}); download or export the model again") from None
     if not all(isinstance(facts, dict) and isinstance(facts.get(name), int) for name in ("max_position_embeddings", "vocab_size")):
-        raise ValueError(f"{folder}/config.json names no max_position_embeddings or vocab_size; is it a causal language model?")
+        raise Refused(f"{folder}/config.json names no max_position_embeddings or vocab_size; is it a causal language model?")
     return ModelFacts(folder=folder, max_positions=facts["max_position_embeddings"], vocab_size=facts["vocab_size"])
 
 
@@ -49,7 +52,7 @@ def _download(config: ModelConfig) -> Path:
     looks_local = config.path.startswith((".", "/", "~")) or config.path.count("/") != 1
     missing = f"model.path = {config.path} is neither a folder nor a model on the Hugging Face hub that can be reached from here"
     if looks_local:
-        raise ValueError(f"model.path = {config.path} does not exist; give a checkpoint folder or a Hugging Face model name")
+        raise Refused(f"model.path = {config.path} does not exist; give a checkpoint folder or a Hugging Face model name")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
@@ -58,20 +61,24 @@ def _download(config: ModelConfig) -> Path:
             snapshot_download(config.path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"])
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise ValueError(f"{missing} ({type(error).__name__})") from None
+        raise Refused(f"{missing} ({type(error).__name__})") from None
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; no remote code."""
+    """The checkpoint's tokenizer; no remote code. Raises `ValueError` if transformers finds none that it knows."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder)
+    try:
+        return AutoTokenizer.from_pretrained(folder)
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        raise Refused(f"{folder}: transformers cannot load its tokenizer ({str(error).splitlines()[0]}); download it again") from error
 
 
-def build_model(folder: Path) -> PreTrainedModel:
+def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
     """The model's modules without weights (meta device), with packed attention."""
+    config = AutoConfig.from_pretrained(folder, **resolve_rope(folder, rope).overrides)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder), dtype=torch.float32, attn_implementation=NAME)
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=NAME)
     model.tie_weights()
     return model
 
@@ -95,9 +102,7 @@ def _restore_buffers(model: PreTrainedModel) -> None:
             restored |= {f"{name}.{buffer}" for buffer, _ in module.named_buffers(recurse=False)}
     unknown = {name for name, _ in model.named_buffers()} - restored
     if unknown:
-        raise ValueError(
-            f"{type(model).__name__} has buffers that are in no checkpoint and that Polaris cannot recompute: {sorted(unknown)}"
-        )
+        raise Refused(f"{type(model).__name__} has buffers that are in no checkpoint and that Polaris cannot recompute: {sorted(unknown)}")
 
 
 def count_parameters(model: nn.Module) -> int:

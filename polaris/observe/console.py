@@ -32,6 +32,7 @@ class Console:
         self._rich = RichConsole(highlight=False, soft_wrap=True) if on_terminal else None
         self._live: Progress | None = None
         self._phases: list[tuple[str, float]] = []
+        self._in_step = True
         self._last_line = 0.0
         self._steps_done = 0
         self._step_start = time.monotonic()
@@ -44,9 +45,10 @@ class Console:
             self._print(f"{name:<{width}}", f"  {value}")
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Say what the step is doing until the block ends, however it ends; phases may nest."""
+    def phase(self, name: str, *, in_step: bool = True) -> Iterator[None]:
+        """Say what the step, or the run between its steps, is doing until the block ends, however it ends; phases may nest."""
         self._phases.append((name, time.monotonic()))
+        self._in_step = in_step
         self._last_line = time.monotonic()
         try:
             if self._rich is not None and self._live is None:
@@ -99,6 +101,8 @@ class Console:
     def _time_left(self, now: float, phase_elapsed: float, finished: int, total: int) -> str:
         """In the step: the phase at its present pace, or the rest of a usual step if that is longer. In the run: usual steps."""
         step_left = phase_elapsed * (total - finished) / finished if finished else 0.0
+        if not self._in_step:
+            return f", ~{duration(step_left)} left" if finished else ""
         if not self._step_seconds:
             return f", step ~{duration(step_left)} left" if finished else ""
         step_left = max(step_left, self._usual_step() - (now - self._step_start))
@@ -110,7 +114,7 @@ class Console:
             self._live.update(self._live.task_ids[0], description=self._title(name), completed=finished, total=total, facts=facts)
 
     def _title(self, phase: str) -> str:
-        return f"step {self._steps_done + 1}/{self._total_steps} {phase}"
+        return f"step {self._steps_done + 1}/{self._total_steps} {phase}" if self._in_step else phase
 
     def _print(self, title: str, text: str, style: str = "bold") -> None:
         if self._rich is not None:

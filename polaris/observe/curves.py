@@ -8,13 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
+from polaris.observe.run_files import Span
+
 Points = list[tuple[int, float | None]]
 """(step, value) in the order of the steps; None where the value was not finite."""
 
 WIDTH, HEIGHT = 420, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 24
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 20, 24
 MARKERS_UP_TO = 40
 SMOOTH_FROM = 40
+_ROOM_FOR_NAME = 50
+"""Width from which a stage has room for more than its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,14 @@ class Axes:
         return HEIGHT - BOTTOM - (value - self.low) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
 
-def line_chart(curves: Sequence[Curve], *, percent: bool = False) -> str:
-    """Curves over the step; from `SMOOTH_FROM` points on, the raw curve is faint under its running mean."""
+def line_chart(curves: Sequence[Curve], *, percent: bool = False, stages: Sequence[Span] = ()) -> str:
+    """Curves over the step; from `SMOOTH_FROM` points on, the raw curve is faint under its running mean. Two stages or more are marked."""
     axes = _axes([curve.points for curve in curves], from_zero=percent)
     body = [_line(axes, index, curve) for index, curve in enumerate(curves)]
-    return _svg(axes, body, curves, percent)
+    return _svg(axes, _bands(axes, stages) + body, curves, percent)
 
 
-def area_chart(curves: Sequence[Curve]) -> str:
+def area_chart(curves: Sequence[Curve], *, stages: Sequence[Span] = ()) -> str:
     """Curves stacked on each other; a step that a curve does not have counts as 0."""
     steps = sorted({step for curve in curves for step, _ in curve.points})
     base = dict.fromkeys(steps, 0.0)
@@ -57,7 +61,7 @@ def area_chart(curves: Sequence[Curve]) -> str:
         base = top
     axes = _axes([list(base.items())], from_zero=True)
     body = [_area(axes, index, *layer) for index, layer in enumerate(layers)]
-    return _svg(axes, body, curves, percent=False)
+    return _svg(axes, _bands(axes, stages) + body, curves, percent=False)
 
 
 def running_mean(points: Points, window: int) -> Points:
@@ -72,7 +76,7 @@ def label(value: float, percent: bool) -> str:
     if percent:
         return f"{100 * value:.3g}%"
     if value != 0 and not 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+        return f"{value:.1e}".replace(".0e", "e").replace("e-0", "e-").replace("e+0", "e")
     return f"{value / 1000:g}k" if abs(value) >= 1e4 else f"{value:.4g}"
 
 
@@ -93,6 +97,21 @@ def _axes(every: Sequence[Points], *, from_zero: bool) -> Axes:
     room = (high - low) * 0.06 or abs(high) * 0.1 or 1.0
     first, last = min(steps), max(steps)
     return Axes(first, last if last > first else first + 1, low if low == 0 else low - room, high + room)
+
+
+def _bands(axes: Axes, stages: Sequence[Span]) -> list[str]:
+    """Every second stage on a darker ground, each with its name."""
+    marks = []
+    for stage in stages if len(stages) > 1 else ():
+        left, right = axes.x(max(stage.first, axes.first)), axes.x(min(stage.last, axes.last))
+        if right <= left:
+            continue
+        if stage.number % 2 == 0:
+            marks.append(f'<rect class="band" x="{left:.1f}" y="{TOP}" width="{right - left:.1f}" height="{HEIGHT - TOP - BOTTOM}"/>')
+        name = f"stage {stage.number}" if right - left >= _ROOM_FOR_NAME else str(stage.number)
+        marks.append(f'<line class="bound" x1="{left:.1f}" x2="{left:.1f}" y1="{TOP - 14}" y2="{HEIGHT - BOTTOM}"/>')
+        marks.append(f'<text class="tick" x="{left + 4:.1f}" y="{TOP - 6}">{name}</text>')
+    return marks
 
 
 def _line(axes: Axes, index: int, curve: Curve) -> str:
@@ -123,14 +142,27 @@ def _area(axes: Axes, index: int, base: dict[int, float], top: dict[int, float])
 
 
 def _svg(axes: Axes, body: list[str], curves: Sequence[Curve], percent: bool) -> str:
-    grid = []
-    for value in ticks(axes.low, axes.high, 5):
-        y = axes.y(value)
-        grid.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        grid.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{label(value, percent)}</text>')
+    marks = grid(axes, percent)
     for step in ticks(axes.first, axes.last, 5):
         if step == int(step):
-            grid.append(f'<text class="tick middle" x="{axes.x(step):.1f}" y="{HEIGHT - 6}">{int(step)}</text>')
+            marks.append(f'<text class="tick middle" x="{axes.x(step):.1f}" y="{HEIGHT - 6}">{int(step)}</text>')
     data = json.dumps({"first": axes.first, "last": axes.last, "percent": percent, "curves": [[c.name, c.points] for c in curves]})
     cursor = f'<line class="cursor" x1="0" x2="0" y1="{TOP}" y2="{HEIGHT - BOTTOM}" visibility="hidden"/>'
-    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" data-chart="{escape(data)}">{"".join(grid + body)}{cursor}</svg>'
+    name = f"{', '.join(curve.name for curve in curves)} over the step; the arrow keys read the values"
+    return svg([*marks, *body, cursor], name, tabindex="0", data_chart=data)
+
+
+def grid(axes: Axes, percent: bool) -> list[str]:
+    """Horizontal lines with the values they stand for."""
+    marks = []
+    for value in ticks(axes.low, axes.high, 5):
+        y = axes.y(value)
+        marks.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        marks.append(f'<text class="tick end" x="{LEFT - 6}" y="{y + 3.5:.1f}">{label(value, percent)}</text>')
+    return marks
+
+
+def svg(body: Sequence[str], name: str, **attributes: str) -> str:
+    """A picture of the size of a chart; `name` says to a screen reader what it shows."""
+    more = "".join(f' {key.replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    return f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(name)}"{more}>{"".join(body)}</svg>'

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from polaris.errors import Refused
 from polaris.observe.files import sync_folder, write_atomically
 
 DETERMINISTIC_EXCLUDES = ("seconds/", "throughput/", "memory/")
@@ -68,8 +69,8 @@ def _parse(path: Path) -> list[tuple[bytes, dict[str, Any]]]:
         except ValueError as error:
             if number == len(lines):
                 break
-            raise ValueError(f"{path}:{number} is not JSON ({error}); remove the line or restore the file") from error
+            raise Refused(f"{path}:{number} is not JSON ({error}); remove the line or restore the file") from error
         if not isinstance(record, dict):
-            raise ValueError(f"{path}:{number} is not a JSON object; remove the line or restore the file")
+            raise Refused(f"{path}:{number} is not a JSON object; remove the line or restore the file")
         parsed.append((line, record))
     return parsed

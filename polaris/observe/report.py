@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from polaris.observe.files import write_atomically
-from polaris.observe.metrics import read_records
 from polaris.observe.page import render
 from polaris.observe.phrases import summary_line
 from polaris.observe.plot import png
-
-MAX_STEPS_WITH_ROLLOUTS = 6
-MAX_ROLLOUTS_PER_STEP = 8
+from polaris.observe.run_files import read_run
 
 
 def write_report(run_folder: Path) -> Path:
@@ -22,23 +18,17 @@ def write_report(run_folder: Path) -> Path:
 
     Raises `ValueError` if there is no such folder or a line of its files is damaged.
     """
-    outcome = summary(run_folder)
-    records = read_records(run_folder / "metrics.jsonl")
-    config = _config(run_folder / "config.json")
-    name = str((config or {}).get("name", run_folder.resolve().name))
-    page = render(name, config, records, _rollouts(run_folder / "rollouts"), outcome)
-    write_atomically(run_folder / "report.png", png(records, f"{name}: {summary_line(outcome)}"))
+    run = read_run(run_folder)
+    outcome = summarize(run.records)
+    write_atomically(run_folder / "report.png", png(run.records, f"{run.name}: {summary_line(outcome)}"))
     path = run_folder / "report.html"
-    write_atomically(path, page.encode(errors="replace"))
+    write_atomically(path, render(run, outcome).encode(errors="replace"))
     return path
 
 
 def summary(run_folder: Path) -> dict[str, Any]:
     """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), best_step, steps, minutes; None where not measured."""
-    if not (run_folder / "config.json").is_file() and not (run_folder / "metrics.jsonl").is_file():
-        raise ValueError(f"{run_folder} is not a run folder; give the one that holds metrics.jsonl")
-    records = read_records(run_folder / "metrics.jsonl")
-    return summarize(records)
+    return summarize(read_run(run_folder).records)
 
 
 def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -53,20 +43,3 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "steps": max((record["step"] for record in records), default=0),
         "minutes": sum(record.get("seconds/step") or 0.0 for record in records) / 60,
     }
-
-
-def _config(path: Path) -> dict[str, Any] | None:
-    try:
-        config = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    return config if isinstance(config, dict) else None
-
-
-def _rollouts(folder: Path) -> list[dict[str, Any]]:
-    """The first and the last recorded step and some between them."""
-    files = sorted(folder.glob("step-*.jsonl"))
-    if len(files) > MAX_STEPS_WITH_ROLLOUTS:
-        last = MAX_STEPS_WITH_ROLLOUTS - 1
-        files = [files[round(index * (len(files) - 1) / last)] for index in range(MAX_STEPS_WITH_ROLLOUTS)]
-    return [rollout for path in files for rollout in read_records(path)[:MAX_ROLLOUTS_PER_STEP]]

@@ -17,7 +17,8 @@ from polaris.reward.verdict import VerdictKind
 class RolloutSample:
     """One judged rollout as text.
 
-    `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats.
+    `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats, and
+    `token_chars` [length] the characters of the response that each token adds (`polaris.observe.pieces`).
     """
 
     prompt: str
@@ -32,25 +33,24 @@ class RolloutSample:
     length: int
     version: int
     logprobs: tuple[float, ...] | None = None
+    token_chars: tuple[int, ...] | None = None
 
 
 class RolloutRecorder:
     """Writes `<run folder>/rollouts/step-000010.jsonl`; a repeated step replaces its file."""
 
-    def __init__(self, run_folder: Path, per_step: int) -> None:
+    def __init__(self, run_folder: Path) -> None:
         self._folder = run_folder / "rollouts"
-        self._per_step = per_step
 
     def write(self, step: int, samples: Sequence[RolloutSample]) -> None:
-        """Keep `per_step` of a step's samples, half of them correct where there are enough of both kinds."""
-        chosen = choose(step, [sample.verdict for sample in samples], self._per_step)
-        if chosen:
-            lines = [json.dumps({"step": step, **_row(samples[index])}) + "\n" for index in chosen]
+        """Write a step's samples; nothing where there are none."""
+        if samples:
+            lines = [json.dumps({"step": step, **_row(sample)}) + "\n" for sample in samples]
             write_atomically(self._folder / f"step-{step:06d}.jsonl", "".join(lines).encode())
 
 
 def choose(step: int, verdicts: Sequence[VerdictKind], count: int) -> list[int]:
-    """Indices of up to `count` rollouts, correct and wrong in turn: a pure function of the arguments."""
+    """Indices of up to `count` rollouts, correct and wrong in turn, half of each where there are enough; a function of the arguments."""
     shuffled = sorted(range(len(verdicts)), key=lambda index: (zlib.crc32(f"{step}/{index}".encode()), index))
     correct = [index for index in shuffled if verdicts[index] == "correct"]
     wrong = [index for index in shuffled if verdicts[index] != "correct"]
@@ -59,9 +59,7 @@ def choose(step: int, verdicts: Sequence[VerdictKind], count: int) -> list[int]:
 
 
 def _row(sample: RolloutSample) -> dict[str, object]:
-    row = asdict(sample)
-    if sample.logprobs is None:
-        del row["logprobs"]
-    else:
+    row = {key: value for key, value in asdict(sample).items() if value is not None or key == "answer"}
+    if sample.logprobs is not None:
         row["logprobs"] = [round(logprob, 4) for logprob in sample.logprobs]
     return row

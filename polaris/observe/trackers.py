@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from polaris.config.schema import ObserveConfig, RunConfig
+from polaris.errors import Refused
 
 logger = logging.getLogger(__name__)
 
@@ -25,9 +26,9 @@ class Tracker(Protocol):
 def check_trackers(config: ObserveConfig) -> None:
     """Raise `ValueError` before anything is loaded if the package of a wanted tracker is missing."""
     if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ValueError("observe.tensorboard needs the package: `pip install tensorboard`, or set observe.tensorboard = false")
+        raise Refused("observe.tensorboard needs the package: `pip install tensorboard`, or set observe.tensorboard = false")
     if config.wandb_project and importlib.util.find_spec("wandb") is None:
-        raise ValueError("observe.wandb_project needs the package: `pip install wandb`, or remove observe.wandb_project")
+        raise Refused("observe.wandb_project needs the package: `pip install wandb`, or remove observe.wandb_project")
 
 
 def open_trackers(config: RunConfig, run_folder: Path, next_step: int) -> list[Tracker]:
@@ -84,7 +85,7 @@ class WeightsAndBiases:
             )
         except wandb.Error as error:
             remedy = "run `wandb login`, set WANDB_MODE=offline, or remove observe.wandb_project"
-            raise ValueError(f"Weights & Biases did not start ({error}); {remedy}") from error
+            raise Refused(f"Weights & Biases did not start ({error}); {remedy}") from error
         self._error = wandb.Error
         # wandb's own step never goes back, so repeated steps of a resumed run would be dropped.
         self._run.define_metric("*", step_metric="step")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from polaris.data.gold import ungradable_reason
+from polaris.evaluation.metrics import pass_at_k
 from polaris.observe.files import write_atomically
 from polaris.reward.batches import grade_in_batches
 from polaris.reward.grade import GRADER_VERSION, Mode
@@ -75,7 +76,7 @@ def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
         least=min(map(len, problems.values())),
         most=max(map(len, problems.values())),
         avg=_mean(_mean(rewards) for rewards in problems.values()),
-        passed=_mean(max(rewards) for rewards in problems.values()),
+        passed=_mean(pass_at_k(len(rewards), int(sum(rewards)), len(rewards)) for rewards in problems.values()),
         no_answer=sum(verdict.kind == "no_answer" for verdict in verdicts),
         ungradable=sum(verdict.kind == "ungradable" for verdict in verdicts),
         killed=sum(verdict.lost for verdict in verdicts),

@@ -10,6 +10,7 @@ from typing import Any
 from polaris.data.gold import read_answers
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import FILE_FORMATS, read_rows
+from polaris.errors import Refused
 from polaris.reward.grade import accepted
 
 RESPONSE = ("response", "responses", "completion", "completions", "resps", "output", "outputs", "generation", "generations", "prediction")
@@ -51,12 +52,12 @@ def read_responses(path: Path, columns: Columns) -> list[ResponseRow]:
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
-        raise ValueError(f"{path} {what}; give a {', '.join(FILE_FORMATS)} file of responses")
+        raise Refused(f"{path} {what}; give a {', '.join(FILE_FORMATS)} file of responses")
     rows = list(read_rows(str(path), "train"))
     found = _choose(columns, *rows[0])
     responses = [_read(source, row, number, found) for number, (source, row) in enumerate(rows)]
     if not any(accepted(row.ground_truth) for row in responses):
-        raise ValueError(f"{path}: no row has a gold answer in `{found.ground_truth}`; name another column with --ground-truth")
+        raise Refused(f"{path}: no row has a gold answer in `{found.ground_truth}`; name another column with --ground-truth")
     return responses
 
 
@@ -74,7 +75,7 @@ def _choose(columns: Columns, source: str, row: dict[str, Any]) -> Columns:
 def _detect(row: dict[str, Any], names: Sequence[str], source: str, option: str) -> str:
     found = next((name for name in names if _value(row, name) is not _MISSING), None)
     if found is None:
-        raise ValueError(f"{source} has none of the columns {', '.join(names)} but {_names(row)}; name the right one with --{option}")
+        raise Refused(f"{source} has none of the columns {', '.join(names)} but {_names(row)}; name the right one with --{option}")
     return found
 
 
@@ -100,7 +101,7 @@ def _responses(value: Any, source: str, column: str) -> tuple[str, ...]:
     items = value if isinstance(value, list) else [value]
     flat = [text for item in items for text in (item if isinstance(item, list) else [item])]
     if not flat or not all(isinstance(text, str) for text in flat):
-        raise ValueError(f"{source}: `{column}` is {_short(value)}; expected a text, or a list of one or more texts")
+        raise Refused(f"{source}: `{column}` is {_short(value)}; expected a text, or a list of one or more texts")
     return tuple(flat)
 
 
@@ -111,12 +112,12 @@ def _references(value: Any, source: str, column: str, count: int) -> tuple[bool,
     verdicts = [_truth(item["verdict"] if isinstance(item, dict) and "verdict" in item else item) for item in items]
     known = tuple(verdict for verdict in verdicts if verdict is not None)
     if len(known) != len(verdicts):
-        raise ValueError(
+        raise Refused(
             f"{source}: `{column}` is {_short(value)}; expected true, false, 1, 0 or a word such as correct or wrong "
             "(another column: --reference NAME; none: --reference '')"
         )
     if len(known) != count:
-        raise ValueError(f"{source}: `{column}` has {len(known)} verdicts for {count} responses; give one each, or --reference ''")
+        raise Refused(f"{source}: `{column}` has {len(known)} verdicts for {count} responses; give one each, or --reference ''")
     return known
 
 
@@ -130,7 +131,7 @@ def _truth(value: Any) -> bool | None:
 def _need(row: dict[str, Any], name: str, source: str, option: str) -> Any:
     value = _value(row, name)
     if value is _MISSING:
-        raise ValueError(f"{source} has no column `{name}` but {_names(row)}; name another with --{option}")
+        raise Refused(f"{source} has no column `{name}` but {_names(row)}; name another with --{option}")
     return value
 
 

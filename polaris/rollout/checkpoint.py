@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
 
-from polaris.config.schema import require
+from polaris.config.bounds import require
 from polaris.rollout.types import Request
 
 

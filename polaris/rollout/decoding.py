@@ -58,14 +58,19 @@ class Decoding:
         self._waiting = deque(range(len(requests)))
         self._rows = self._new_rows([])
         self._history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
-        self.finished = self.tokens = 0
+        self._lengths: dict[int, int] = {}
+        self.tokens = 0
+
+    @property
+    def finished(self) -> int:
+        return len(self._lengths)
 
     @property
     def done(self) -> bool:
         return self.finished == len(self._requests)
 
-    def step(self) -> None:
-        """Admit what fits, then sample one token for every running sequence."""
+    def step(self) -> list[int]:
+        """Admit what fits, then sample one token for every running sequence; the indices of the requests that this ended."""
         free = self._slots.count - len(self._rows.token)
         if self._waiting and (free == self._slots.count or 4 * free >= self._slots.count):
             self._admit([self._waiting.popleft() for _ in range(min(free, len(self._waiting)))])
@@ -83,17 +88,19 @@ class Decoding:
         self._history.append((rows.request, rows.token, logprobs))
         self.tokens += len(rows.token)
         rows.length, rows.count = rows.length + 1, rows.count + 1
-        self._retire(self._is_stop[rows.token] | (rows.count >= rows.limit))
+        return self._retire(self._is_stop[rows.token] | (rows.count >= rows.limit))
 
-    def results(self) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-        """Tokens int32, log-probs float32 and whether a stop token came, in the order of the requests."""
-        request, token, logprob = (torch.cat(column) for column in zip(*self._history, strict=True))
+    def results(self, ended: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        """Tokens int32, log-probs float32 and whether a stop token came, of requests that the last step ended, or of all at the end."""
+        everything = len(ended) == len(self._requests)
+        steps = len(self._history) if everything else max(self._lengths[index] for index in ended)
+        request, token, logprob = (torch.cat(column) for column in zip(*self._history[-steps:], strict=True))
         order = request.argsort(stable=True)
         stopped = self._is_stop[token][order].cpu().numpy()
         tokens, logprobs = token[order].int().cpu().numpy(), logprob[order].cpu().numpy()
         ends = request.bincount(minlength=len(self._requests)).cumsum(0).tolist()
-        starts = [0, *ends[:-1]]
-        return [(tokens[a:b], logprobs[a:b], bool(stopped[b - 1])) for a, b in zip(starts, ends, strict=True)]
+        spans = [(ends[index] - self._lengths[index], ends[index]) for index in ended]
+        return [(tokens[start:end], logprobs[start:end], bool(stopped[end - 1])) for start, end in spans]
 
     def _admit(self, indices: list[int]) -> None:
         first = len(self._rows.token)
@@ -133,12 +140,13 @@ class Decoding:
     def _integers(self, values: list[int]) -> torch.Tensor:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
-    def _retire(self, ended: torch.Tensor) -> None:
-        """Drop ended rows; the last running rows move into the slots that became free."""
+    def _retire(self, ended: torch.Tensor) -> list[int]:
+        """Drop ended rows, and return their requests; the last running rows move into the slots that became free."""
         gone = int(ended.sum())
         if not gone:
-            return
-        self.finished += gone
+            return []
+        left: list[int] = self._rows.request[ended].tolist()
+        self._lengths |= zip(left, self._rows.count[ended].tolist(), strict=True)
         kept = len(ended) - gone
         holes = ended[:kept].nonzero()[:, 0]
         movers = (~ended[kept:]).nonzero()[:, 0] + kept
@@ -146,3 +154,4 @@ class Decoding:
         order[holes] = movers
         self._slots.move(movers, holes)
         self._rows = self._rows.pick(order)
+        return left

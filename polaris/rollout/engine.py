@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from polaris.config.schema import ModelConfig, RolloutConfig, require
+from polaris.config.bounds import require
+from polaris.config.recipe import RopeConfig
+from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.rollout.types import Engine
+
+if TYPE_CHECKING:
+    from polaris.rollout.transformers_engine import TransformersEngine
+    from polaris.rollout.vllm_engine import VLLMEngine
 
 
 def check_engine(rollout: RolloutConfig) -> str:
@@ -29,15 +36,38 @@ def check_engine(rollout: RolloutConfig) -> str:
     return name
 
 
-def create_engine(rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, seed: int) -> Engine:
+def create_engine(
+    rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, seed: int, rope: RopeConfig | None = None
+) -> Engine:
     """Engine on the checkpoint folder `model_path`, for sequences (prompt and response) of at most `max_model_len` tokens.
 
-    `seed` is only the engine's own; every sample brings the seed that decides its tokens.
+    `seed` is only the engine's own; every sample brings the seed that decides its tokens. Without `rope`, the checkpoint's own.
+
+    Raises:
+        ValueError: these settings do not fit the checkpoint or this machine.
+        RopeMismatch: the engine rotates by other angles than `rope` asks for.
     """
+    from polaris.model.rope import resolve_rope
+    from polaris.sync.rope_check import check_rope
+
+    resolved = resolve_rope(model_path, rope or RopeConfig())
+    require(
+        max_model_len <= resolved.max_positions,
+        f"sequences of {max_model_len} tokens exceed the model's {resolved.max_positions} positions; shorten the responses, "
+        "or set rope.factor or rope.max_positions",
+    )
+    engine: VLLMEngine | TransformersEngine
     if check_engine(rollout) == "vllm":
         from polaris.rollout.vllm_engine import VLLMEngine
 
-        return VLLMEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed)
-    from polaris.rollout.transformers_engine import TransformersEngine
+        engine = VLLMEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed, rope=resolved)
+    else:
+        from polaris.rollout.transformers_engine import TransformersEngine
 
-    return TransformersEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len)
+        engine = TransformersEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, rope=resolved)
+    try:
+        check_rope("rollout engine", resolved, engine.rotary_table)
+    except BaseException:
+        engine.close()
+        raise
+    return engine

@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-from polaris.config.schema import ModelConfig, RolloutConfig, require
+from polaris.config.bounds import require
+from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
 from polaris.rollout.decoding import Decoding
 from polaris.rollout.slots import ATTENTION, KVSlots
@@ -24,11 +26,15 @@ PROGRESS_INTERVAL_S = 0.1
 class TransformersEngine:
     """A replica of the model on this rank's device. A sample's tokens depend on its seed only, up to float noise of the batch."""
 
-    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int) -> None:
+    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, rope: Rope) -> None:
         self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         logging.disable_progress_bar()
         replica: Any = AutoModelForCausalLM.from_pretrained(
-            model_path, dtype=getattr(torch, model.dtype), attn_implementation=ATTENTION, device_map={"": self._device}
+            model_path,
+            config=AutoConfig.from_pretrained(model_path, **rope.overrides),
+            dtype=getattr(torch, model.dtype),
+            attn_implementation=ATTENTION,
+            device_map={"": self._device},
         )
         kinds = set(getattr(replica.config, "layer_types", None) or ["full_attention"])
         require(
@@ -54,6 +60,7 @@ class TransformersEngine:
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        on_finished: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
         """See `Engine.generate`. A response ends early, as "length", where prompt and response reach `max_model_len`.
 
@@ -72,23 +79,15 @@ class TransformersEngine:
         while not decoding.done:
             if should_stop():
                 raise GenerationInterrupted
-            decoding.step()
+            ended = decoding.step()
+            if on_finished is not None and ended:
+                for index, result in zip(ended, decoding.results(ended), strict=True):
+                    on_finished(self._rollout(requests[index], result, sampling))
             if time.monotonic() - reported >= PROGRESS_INTERVAL_S or decoding.done:
                 reported = time.monotonic()
                 on_progress(Progress(finished=decoding.finished, total=len(requests), tokens=decoding.tokens))
-        return [
-            Rollout(
-                key=request.key,
-                prompt_tokens=request.prompt_tokens,
-                tokens=tokens,
-                logprobs=logprobs,
-                finish_reason="stop" if stopped else "length",
-                version=self._version,
-                temperature=sampling.temperature,
-                seed=request.seed,
-            )
-            for request, (tokens, logprobs, stopped) in zip(requests, decoding.results(), strict=True)
-        ]
+        results = decoding.results(range(len(requests)))
+        return [self._rollout(request, result, sampling) for request, result in zip(requests, results, strict=True)]
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> np.ndarray:
@@ -96,6 +95,11 @@ class TransformersEngine:
         ids = torch.tensor([list(tokens)], device=self._device)
         logprobs = self._ready()(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
         return logprobs.gather(-1, ids[0, 1:, None])[:, 0].cpu().numpy()
+
+    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor:
+        """Cosines, then sines, that the engine applies at these positions: [len(positions), rotated dimensions]."""
+        model = self._ready()
+        return rotary_table(model, positions, model.dtype)
 
     @torch.no_grad()
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
@@ -123,6 +127,19 @@ class TransformersEngine:
 
     def close(self) -> None:
         self._model = self._slots = None
+
+    def _rollout(self, request: Request, result: tuple[np.ndarray, np.ndarray, bool], sampling: Sampling) -> Rollout:
+        tokens, logprobs, stopped = result
+        return Rollout(
+            key=request.key,
+            prompt_tokens=request.prompt_tokens,
+            tokens=tokens,
+            logprobs=logprobs,
+            finish_reason="stop" if stopped else "length",
+            version=self._version,
+            temperature=sampling.temperature,
+            seed=request.seed,
+        )
 
     def _ready(self) -> Any:
         if self._model is None:

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from polaris.errors import Refused
+
 if TYPE_CHECKING:
     import torch
 
 FinishReason = Literal["stop", "length"]
 
 
-class EngineRefused(ValueError):
+class EngineRefused(Refused):
     """The engine cannot be built with these settings on this machine."""
 
 
@@ -83,8 +85,12 @@ class Engine(Protocol):
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        on_finished: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
-        """Draw every request; the result has the order of `requests`. Raises `GenerationInterrupted`."""
+        """Draw every request; the result has the order of `requests`, and `on_finished` hears of each rollout as soon as it ends.
+
+        Raises `GenerationInterrupted`.
+        """
         ...
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:

@@ -24,11 +24,15 @@ import torch.distributed as dist
 import vllm.v1.engine.core
 import vllm.v1.sample.sampler
 from vllm import EngineArgs, LLMEngine, SamplingParams
+from vllm.config import get_current_vllm_config
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
+from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
 from vllm.sampling_params import RequestOutputKind
 
-from polaris.config.schema import ModelConfig, RolloutConfig, require
+from polaris.config.bounds import require
+from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
 from polaris.rollout.isolation import preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
@@ -42,7 +46,9 @@ class VLLMEngine:
     Tensor parallelism runs in the trainer's default process group (torchrun), which must exist before the engine is built.
     """
 
-    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int) -> None:
+    def __init__(
+        self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope
+    ) -> None:
         require(
             rollout.tensor_parallel == 1 or dist.is_initialized(),
             f"rollout.tensor_parallel = {rollout.tensor_parallel} needs a process group; start with torchrun",
@@ -57,7 +63,7 @@ class VLLMEngine:
         self._asleep = self._weights_dropped = False
         with preserved_process(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, self._on_gpu)
+            arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, rope, self._on_gpu)
             try:
                 self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
             except ValueError as error:  # pydantic's are ValueErrors too, of many lines
@@ -77,6 +83,7 @@ class VLLMEngine:
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        on_finished: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
         """See `Engine.generate`. A response ends early, as "length", where prompt and response reach `max_model_len`.
 
@@ -98,7 +105,10 @@ class VLLMEngine:
                     if self._any_rank(should_stop()):
                         raise GenerationInterrupted
                     for output in self._step(llm):
-                        rollouts[output.request_id] = self._rollout(pending.pop(output.request_id), output, sampling)
+                        rollout = self._rollout(pending.pop(output.request_id), output, sampling)
+                        rollouts[output.request_id] = rollout
+                        if on_finished is not None:
+                            on_finished(rollout)
                     if time.monotonic() - reported >= PROGRESS_INTERVAL_S or not pending:
                         reported = time.monotonic()
                         on_progress(_progress(llm, rollouts, len(requests)))
@@ -125,6 +135,12 @@ class VLLMEngine:
             while not (outputs := self._step(llm)):
                 pass
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
+
+    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor:
+        """Cosines, then sines, that the engine applies: [n, rotated dimensions], of those positions that it has."""
+        model = self._ready().model_executor.driver_worker.worker.model_runner.model
+        (cache,) = (module.cos_sin_cache for module in model.modules() if hasattr(module, "cos_sin_cache"))
+        return cache[[position for position in positions if position < len(cache)]].cpu()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """See `Engine.load_weights`. Any float dtype; vLLM casts to its own.
@@ -224,7 +240,9 @@ class VLLMEngine:
         )
 
 
-def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, on_gpu: bool) -> EngineArgs:
+def _engine_arguments(
+    path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope, on_gpu: bool
+) -> EngineArgs:
     device: dict[str, Any] = (
         {"gpu_memory_utilization": rollout.gpu_memory_fraction, "enable_sleep_mode": True}
         if on_gpu
@@ -242,6 +260,7 @@ def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max
         dtype=model.dtype,
         seed=seed,
         max_model_len=max_model_len,
+        hf_overrides=rope.overrides,
         max_num_seqs=rollout.max_concurrent,
         tensor_parallel_size=rollout.tensor_parallel,
         distributed_executor_backend="external_launcher" if launched else "uni",
@@ -255,10 +274,21 @@ def _engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max
 
 
 def _patch_vllm() -> None:
-    """vLLM would destroy the trainer's process group on close and, on CPU, compile one function with g++ (14 s) on first use."""
+    """vLLM would destroy the trainer's process group on close and, on CPU, compile one function with g++ (14 s) on first use.
+
+    Its YaRN table ends at original positions x factor, whatever `max_position_embeddings` says: it then reads memory behind the table.
+    """
     vllm.v1.engine.core.cleanup_dist_env_and_memory = lambda *args, **kwargs: None
+    YaRNScalingRotaryEmbedding._compute_cos_sin_cache = _yarn_table  # type: ignore[method-assign, assignment]
     if not torch.cuda.is_available():
         vllm.v1.sample.sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
+
+
+def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
+    """Cosines and sines of YaRN for every position of the model that is being built: [max_position_embeddings, rotated dimensions]."""
+    positions = get_current_vllm_config().model_config.hf_text_config.max_position_embeddings
+    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rotary._compute_inv_freq(rotary.scaling_factor))
+    return torch.cat((angles.cos(), angles.sin()), dim=-1) * rotary.mscale
 
 
 def _repack_tied_head(model: Any, on_gpu: bool) -> None:

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from polaris.errors import RunFailed
 from polaris.rollout.types import Engine
 
 
-class WeightSyncError(RuntimeError):
+class WeightSyncError(RunFailed):
     """The rollout engine does not serve the trainer's weights."""
 
 

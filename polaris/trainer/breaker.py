@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from polaris.data.prompt import Prompt
+from polaris.errors import RunFailed
 from polaris.trainer.collect import Graded
 
 MOST_KILLED = 0.01
 """Share of a step's responses that may cost a grading process its life; one response always may."""
 
 
-class GradingFailed(RuntimeError):
+class GradingFailed(RunFailed):
     """Too many responses of a step killed their grading process."""
 
 

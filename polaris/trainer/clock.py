@@ -10,7 +10,7 @@ from polaris.observe.console import Console
 
 
 class Clock:
-    """Times named phases and shows them on the console; `seconds` maps phase to seconds."""
+    """Times named phases and shows them on the console; `seconds` maps phase to seconds, summed where a phase comes again."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -22,7 +22,7 @@ class Clock:
         start = time.perf_counter()
         with self._console.phase(name):
             yield
-        self.seconds[name] = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 
     def total(self) -> float:
         return time.perf_counter() - self._start

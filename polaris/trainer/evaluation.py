@@ -8,10 +8,9 @@ import numpy as np
 
 from polaris.rollout.types import Sampling
 from polaris.trainer.clock import Clock
-from polaris.trainer.collect import Draw, grade
-from polaris.trainer.record import response_facts
+from polaris.trainer.collect import Draw, draw_groups
+from polaris.trainer.record import length_facts, response_facts
 from polaris.trainer.rooms import Rooms
-from polaris.trainer.step import draw_rollouts
 
 
 def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
@@ -27,15 +26,17 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
         sampling=Sampling(temperature=config.eval.temperature or config.rollout.temperature, max_tokens=config.rollout.max_response_tokens),
         stream="eval",
         step=0,
-        run_seed=config.seed,
     )
     with clock.phase("eval"):
-        groups = grade(draw_rollouts(rooms, draw), rooms.held_out, rooms.tokenizer, rooms.grader, rooms.world)
+        groups = draw_groups(rooms, draw)
+    everything = [graded for group in groups for graded in group]
     rewards = np.array([[graded.verdict.reward for graded in group] for group in groups])
     return {
         "step": step,
+        "stage": rooms.stage,
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
-        **response_facts([graded for group in groups for graded in group], "eval/response"),
+        **response_facts(everything, "eval/response"),
+        **length_facts(everything, "eval/response", config.rollout.max_response_tokens),
         "seconds/eval": clock.seconds["eval"],
     }

@@ -1,4 +1,4 @@
-"""The run: evaluate, step, record, save; until the last step or a request to stop."""
+"""The loop of a stage: evaluate, step, record, save; until its last step or a request to stop."""
 
 from __future__ import annotations
 
@@ -39,25 +39,26 @@ class Recorder:
             tracker.close()
 
 
-def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
-    """Train to the last step, or until a stop is requested; either way the returned state is on disk."""
+def train_to(last: int, rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
+    """Train to step `last`, or until a stop is requested; either way the returned state is on disk."""
     config = rooms.config
-    saved = state.step if folder.newest_checkpoint() else None
-    evaluated = {r["step"] for r in read_records(folder.metrics) if "eval/accuracy" in r}
-    rooms.world.barrier()
+    saved = state.step or None
+    # One rank reads, since it also truncates and appends: ranks that disagree about an evaluation wait for each other for ever.
+    records = read_records(folder.metrics) if rooms.world.is_main else []
+    evaluated = set(rooms.world.gather([record["step"] for record in records if "eval/accuracy" in record]))
     try:
         while not rooms.world.any(rooms.stop.requested()):
-            if rooms.held_out and state.step not in evaluated and _due(state.step, config.eval.every, config.trainer.steps):
+            if rooms.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
                 record = evaluate(rooms, state.step)
                 evaluated.add(state.step)
                 recorder.write(record, [])
                 rooms.console.step(record)
-            if state.step >= config.trainer.steps:
+            if state.step >= last:
                 break
             state, record, samples = train_step(rooms, state)
             recorder.write(record, samples)
             rooms.console.step(record)
-            if _due(state.step, config.checkpoint.every, config.trainer.steps):
+            if _due(state.step, config.checkpoint.every, last):
                 saved = _save(rooms, folder, state)
     except GenerationInterrupted:
         rooms.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
@@ -72,5 +73,5 @@ def _due(step: int, every: int, last: int) -> bool:
 
 def _save(rooms: Rooms, folder: RunFolder, state: TrainState) -> int:
     with rooms.console.phase("checkpoint"):
-        save(folder.checkpoints, state, rooms.policy, rooms.optimizer, rooms.world, rooms.config.checkpoint.keep)
+        save(folder.checkpoints, state, rooms.policy, rooms.optimizer, rooms.world, rooms.config.checkpoint.keep, rooms.kept)
     return state.step

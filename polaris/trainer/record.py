@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from transformers import PreTrainedTokenizerBase
 
+from polaris.algorithm.lengths import length_buckets
 from polaris.checkpoint.state import TrainState
-from polaris.data.prompt import Prompt
-from polaris.observe.samples import RolloutSample
+from polaris.observe.pieces import token_chars
+from polaris.observe.samples import RolloutSample, choose
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Graded
 from polaris.trainer.curate import Curated
@@ -22,7 +24,6 @@ from polaris.trainer.update import UpdateResult
 def step_record(
     rooms: Rooms,
     state: TrainState,
-    groups: Sequence[Sequence[Graded]],
     curated: Curated,
     results: Sequence[UpdateResult],
     statistics: dict[str, float],
@@ -30,17 +31,21 @@ def step_record(
     clock: Clock,
 ) -> dict[str, Any]:
     """One object of `metrics.jsonl`. Everything outside `seconds/`, `throughput/` and `memory/` repeats bit for bit."""
-    graded = [g for group in groups for g in group]
+    graded = [g for group in curated.drawn for g in group]
     sampled = sum(len(g.rollout.tokens) for g in graded)
     trained = sum(sample.length for sample in curated.samples)
     seconds = clock.seconds
     return {
         "step": state.step,
+        "stage": rooms.stage,
         "epoch": state.sampler["epoch"],
         "policy/version": state.version,
         "rollout/temperature": rooms.config.rollout.temperature,
-        **reward_facts(graded, curated),
+        "rollout/tokens": sampled,
+        **reward_facts(graded),
+        **group_facts(curated),
         **response_facts(graded, "response"),
+        **length_facts(graded, "response", rooms.config.rollout.max_response_tokens),
         "policy/loss": sum(result.loss for result in results),
         **statistics,
         "optimizer/grad_norm": max((result.grad_norm for result in results), default=0.0),
@@ -56,18 +61,36 @@ def step_record(
     }
 
 
-def reward_facts(graded: Sequence[Graded], curated: Curated) -> dict[str, float]:
-    """Rewards, verdict shares and counts of group kinds."""
+def reward_facts(graded: Sequence[Graded]) -> dict[str, float]:
+    """Rewards and verdict shares of the policy's own responses."""
     kinds = [g.verdict.kind for g in graded]
     return {
-        "reward/mean": float(curated.rewards.mean()),
+        "reward/mean": sum(g.verdict.reward for g in graded) / len(graded),
         "reward/accuracy": kinds.count("correct") / len(kinds),
         "reward/no_answer": kinds.count("no_answer") / len(kinds),
         "reward/ungradable": kinds.count("ungradable") / len(kinds),
         "reward/killed": sum(g.verdict.lost for g in graded) / len(graded),
-        "groups/informative": int(curated.kinds.informative.sum()),
-        "groups/all_right": int(curated.kinds.all_right.sum()),
-        "groups/all_wrong": int(curated.kinds.all_wrong.sum()),
+    }
+
+
+def group_facts(curated: Curated) -> dict[str, float]:
+    """Kinds of all groups as drawn; what rescue and substitution made of them; whether too few were left for an update.
+
+    The age of a rescuing success is the number of weight versions between the one that sampled it and the present one.
+    """
+    kinds, version = curated.drawn_kinds, curated.drawn[0][0].rollout.version
+    ages = [version - graded.rollout.version for graded in curated.rescued]
+    return {
+        "groups/drawn": len(curated.drawn),
+        "groups/informative": int(kinds.informative.sum()),
+        "groups/all_right": int(kinds.all_right.sum()),
+        "groups/all_wrong": int(kinds.all_wrong.sum()),
+        "groups/too_few": int(kinds.too_few.sum()),
+        "groups/scarce": int(curated.scarce),
+        "groups/substituted": len(curated.trained) - len(set(curated.trained)),
+        "rescue/groups": len(ages),
+        **({"rescue/age_mean": sum(ages) / len(ages), "rescue/age_max": max(ages)} if ages else {}),
+        "update/skipped": int(not curated.trained),
     }
 
 
@@ -81,13 +104,23 @@ def response_facts(graded: Sequence[Graded], prefix: str) -> dict[str, float]:
     }
 
 
-def rollout_samples(prompts: Sequence[Prompt], groups: Sequence[Sequence[Graded]], curated: Curated) -> list[RolloutSample]:
-    """Every rollout of the step as text."""
+def length_facts(graded: Sequence[Graded], prefix: str, limit: int) -> dict[str, float]:
+    """Accuracy and clip ratio by length, in the buckets of `polaris.algorithm.lengths`."""
+    lengths = np.array([len(g.rollout.tokens) for g in graded])
+    correct = np.array([g.verdict.kind == "correct" for g in graded])
+    clipped = np.array([g.rollout.finish_reason == "length" for g in graded])
+    return {f"{prefix}/{name}": value for name, value in length_buckets(lengths, correct, clipped, limit).items()}
+
+
+def rollout_samples(curated: Curated, tokenizer: PreTrainedTokenizerBase, step: int, count: int) -> list[RolloutSample]:
+    """Up to `count` rollouts of the step as text; a success that rescued a group stands in the failure's place, with its own version."""
+    everything = [(p, s, graded) for p, group in enumerate(curated.groups) for s, graded in enumerate(group)]
+    chosen = choose(step, [graded.verdict.kind for _, _, graded in everything], count)
     return [
         RolloutSample(
-            prompt=prompts[p].text,
+            prompt=curated.prompts[p].text,
             response=graded.text,
-            ground_truth=str(prompts[p].ground_truth),
+            ground_truth=str(curated.prompts[p].ground_truth),
             verdict=graded.verdict.kind,
             reason=graded.verdict.reason,
             answer=graded.verdict.answer,
@@ -97,9 +130,9 @@ def rollout_samples(prompts: Sequence[Prompt], groups: Sequence[Sequence[Graded]
             length=len(graded.rollout.tokens),
             version=graded.rollout.version,
             logprobs=tuple(graded.rollout.logprobs.tolist()),
+            token_chars=token_chars(tokenizer, graded.rollout.tokens.tolist(), graded.text),
         )
-        for p, group in enumerate(groups)
-        for s, graded in enumerate(group)
+        for p, s, graded in (everything[index] for index in chosen)
     ]
 
 

@@ -5,18 +5,28 @@ from __future__ import annotations
 from polaris.checkpoint.load import load
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
+from polaris.config.bounds import require
 from polaris.trainer.rooms import Rooms
 from polaris.trainer.serve import serve_weights
 
 
 def resume(rooms: Rooms, folder: RunFolder) -> TrainState:
-    """Restore policy, optimizer, generators and cursor, and serve the restored weights; returns the state to go on from."""
+    """Restore policy, optimizer, generators, ledger and stored successes, and serve the restored weights; returns the state to go on from.
+
+    The cursor of prompts belongs to a stage, which restores it (`polaris.recipe.stage`).
+
+    Raises:
+        ValueError: the run is beyond the last step of its configuration.
+    """
     checkpoint = folder.newest_checkpoint()
     rooms.world.barrier()
     if checkpoint is None:
-        state = TrainState(step=0, version=0, sampler=rooms.sampler.state(), nonfinite_streak=0)
+        state = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
     else:
-        state = load(checkpoint, rooms.policy, rooms.optimizer, rooms.world)
-        rooms.sampler.restore(state.sampler)
+        state = load(checkpoint, rooms.policy, rooms.optimizer, rooms.world, rooms.kept)
+        require(
+            state.step <= rooms.config.steps,
+            f"{folder.path} is at step {state.step}, beyond the {rooms.config.steps} steps that are asked for; raise trainer.steps",
+        )
     serve_weights(rooms, state.version)
     return state

@@ -1,4 +1,4 @@
-"""Everything that one training step needs, made once at start."""
+"""What the phases of a run need, made once at start."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from polaris.checkpoint.state import Kept
 from polaris.config.schema import RunConfig
+from polaris.data.ledger import Ledger
 from polaris.data.prompt import Prompt
 from polaris.data.sampler import Sampler
 from polaris.distributed.mesh import World
@@ -16,21 +18,41 @@ from polaris.observe.console import Console
 from polaris.reward.pool import GraderPool
 from polaris.rollout.types import Engine
 from polaris.trainer.signals import StopRequest
+from polaris.trainer.successes import Successes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms:
+class EngineRooms:
+    """For phases that only sample and grade."""
+
     config: RunConfig
     world: World
     tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    grader: GraderPool
+    console: Console
+    stop: StopRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rooms(EngineRooms):
+    """For phases that train; a stage has its own `config`, `prompts` and `sampler`."""
+
     prompts: tuple[Prompt, ...]
     held_out: tuple[Prompt, ...]
     sampler: Sampler
     policy: Policy
     optimizer: torch.optim.Optimizer
-    engine: Engine
-    grader: GraderPool
-    console: Console
-    stop: StopRequest
+    ledger: Ledger
+    """Pass rate of every prompt drawn so far."""
+    successes: Successes
+    """Correct rollouts that rescue later failures."""
     probe: tuple[int, ...]
     """Fixed tokens whose log-probs are compared after each weight sync."""
+    stage: int = 0
+    """The stage of training, counted from 0."""
+
+    @property
+    def kept(self) -> tuple[Kept, ...]:
+        """What a checkpoint holds besides policy, optimizer, generators and state."""
+        return (self.ledger, self.successes)

@@ -5,26 +5,32 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.run_folder import RunFolder, open_run
 from polaris.checkpoint.state import TrainState
 from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.schema import RunConfig
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
+from polaris.data.ledger import Ledger
 from polaris.data.prompts import PromptSet, load_prompts, ungradable_rows
 from polaris.data.sampler import Sampler
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.embedded import resolve
+from polaris.evaluation.engine_source import EngineSource
+from polaris.evaluation.settings import final_settings
+from polaris.evaluation.suites import load_suites
 from polaris.model.check import check_checkpoint
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import ModelFacts, build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
+from polaris.model.rope import resolve_rope, rotary_table
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
@@ -32,11 +38,14 @@ from polaris.observe.trackers import check_trackers, open_trackers
 from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
+from polaris.session import is_main
 from polaris.sync.probe import probe_tokens
+from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
 from polaris.trainer.optimizer import build_optimizer
-from polaris.trainer.rooms import Rooms
+from polaris.trainer.rooms import EngineRooms, Rooms
 from polaris.trainer.signals import StopRequest
+from polaris.trainer.successes import Successes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +60,11 @@ class Checked:
     held_out: PromptSet | None
 
 
+def prepare(config: RunConfig, fresh: bool = False) -> tuple[Checked, RunFolder]:
+    """Check everything and open the run's folder. Raises `ValueError` with the remedy."""
+    return check(config), open_run(config, fresh, main=is_main())
+
+
 def check(config: RunConfig) -> Checked:
     """Everything that can be wrong with a configuration, found before any weight is read.
 
@@ -61,14 +75,17 @@ def check(config: RunConfig) -> Checked:
     engine = check_engine(config.rollout)
     check_trackers(config.observe)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
-    check_model_limits(config, model.max_positions)
-    check_checkpoint(model.folder)
+    check_model_limits(config, resolve_rope(model.folder, config.rope).max_positions)
+    check_checkpoint(model.folder, config.rope)
     stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
     unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
     held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
+    if config.final.suite:
+        settings = final_settings(config, model.folder, config.rollout.temperature)
+        EngineSource(settings, load_suites(settings)).describe()
     return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
 
 
@@ -94,39 +111,53 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
     if world.device.type == "cpu" and config.trainer.cpu_threads:
         torch.set_num_threads(config.trainer.cpu_threads)
     seed_everything(config.seed, config.deterministic)
-    policy = shard(Policy(build_model(checked.model.folder)), world.mesh, getattr(torch, config.model.dtype))
+    dtype = getattr(torch, config.model.dtype)
+    policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
     load_weights(policy.model, checked.model.folder, world.device)
+    check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     if config.model.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
-    max_model_len = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    with open_engine_rooms(checked, world, stop) as rooms:
+        yield Rooms(
+            **{field.name: getattr(rooms, field.name) for field in fields(rooms)},
+            prompts=checked.prompts.prompts,
+            held_out=checked.held_out.prompts if checked.held_out else (),
+            sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
+            policy=policy,
+            optimizer=build_optimizer(policy, config.optimizer),
+            ledger=Ledger(),
+            successes=Successes(config.algorithm.rescue),
+            probe=probe_tokens(checked.model.vocab_size, min(48, max_model_len(config) - 1)),
+        )
+
+
+@contextmanager
+def open_engine_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[EngineRooms]:
+    """Start engine and grader, with the weights of the checkpoint; closed again in reverse order."""
+    config = checked.config
     engine = create_engine(
-        config.rollout,
-        str(checked.model.folder),
-        config.model,
-        max_model_len=max_model_len,
-        seed=config.seed,
+        config.rollout, checked.model.folder, config.model, max_model_len=max_model_len(config), seed=config.seed, rope=config.rope
     )
     try:
         with GraderPool(config.reward.workers, config.reward.timeout_s, config.reward.require_thinking) as grader:
-            yield Rooms(
+            yield EngineRooms(
                 config=config,
                 world=world,
                 tokenizer=checked.tokenizer,
-                prompts=checked.prompts.prompts,
-                held_out=checked.held_out.prompts if checked.held_out else (),
-                sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
-                policy=policy,
-                optimizer=build_optimizer(policy, config.optimizer),
                 engine=engine,
                 grader=grader,
-                console=Console(world.is_main, config.trainer.steps),
+                console=Console(world.is_main, config.steps),
                 stop=stop,
-                probe=probe_tokens(checked.model.vocab_size, min(48, max_model_len - 1)),
             )
     finally:
         engine.close()
+
+
+def max_model_len(config: RunConfig) -> int:
+    """Tokens of the longest sequence before the final evaluation."""
+    return config.data.max_prompt_tokens + config.longest_response
 
 
 def open_recorder(config: RunConfig, folder: RunFolder, world: World, step: int) -> Recorder:
@@ -137,7 +168,7 @@ def open_recorder(config: RunConfig, folder: RunFolder, world: World, step: int)
     return Recorder(
         active=world.is_main,
         metrics=metrics,
-        rollouts=RolloutRecorder(folder.path, config.observe.samples_per_step),
+        rollouts=RolloutRecorder(folder.path),
         trackers=open_trackers(config, folder.path, step + 1) if world.is_main else [],
     )
 

@@ -46,6 +46,7 @@ def fill(policy, optimizer, step):
 def save_for_ever(folder, checkpoints):
     from polaris.checkpoint.save import save
     from polaris.checkpoint.state import TrainState
+    from polaris.data.ledger import Ledger
 
     world, policy, optimizer = open_policy(folder)
     step = max(layout.complete_steps(checkpoints), default=0)
@@ -53,17 +54,21 @@ def save_for_ever(folder, checkpoints):
         step += 1
         fill(policy, optimizer, step)
         state = TrainState(step=step, version=step, sampler={"epoch": 0, "cursor": step}, nonfinite_streak=0)
-        save(checkpoints, state, policy, optimizer, world, keep=2)
+        ledger = Ledger()
+        ledger.add("prompt", step, step)
+        save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
 
 
 def load_newest(folder, checkpoints, answer):
     from polaris.checkpoint.load import load
+    from polaris.data.ledger import Ledger
 
     world, policy, optimizer = open_policy(folder)
     steps = layout.complete_steps(checkpoints)
-    state = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world)
+    ledger = Ledger()
+    state = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world, kept=[ledger])
     whole = all(bool((p.full_tensor() == state.step).all()) for p in policy.parameters())
-    answer.put((steps[-1], state.step, state.sampler["cursor"], whole, len(optimizer.state_dict()["state"])))
+    answer.put((steps[-1], state.step, state.sampler["cursor"], ledger.counts, whole, len(optimizer.state_dict()["state"])))
 
 
 @pytest.mark.slow
@@ -73,7 +78,9 @@ def test_a_complete_checkpoint_always_loads(tmp_path):
         Qwen3Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, head_dim=16)
     ).save_pretrained(folder)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load"])
+    context.set_forkserver_preload(
+        ["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load", "polaris.data.ledger"]
+    )
     moments, interrupted = random.Random(0), 0
     checkpoints = Path(tmp_path / "checkpoints")
     for _ in range(KILLS):
@@ -89,9 +96,10 @@ def test_a_complete_checkpoint_always_loads(tmp_path):
         answer = context.Queue()
         loader = context.Process(target=load_newest, args=(folder, checkpoints, answer))
         loader.start()
-        newest, step, cursor, whole, moments_kept = answer.get(timeout=60)
+        newest, step, cursor, counts, whole, moments_kept = answer.get(timeout=60)
         loader.join()
         assert newest == step == cursor
+        assert counts == {"prompt": (step, step)}
         assert whole
         assert moments_kept
     assert interrupted >= KILLS // 4, "too few kills fell into a save for the test to mean anything"

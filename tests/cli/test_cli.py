@@ -46,7 +46,7 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
     rows = [{"problem": f"Compute {i}+1.", "answer": "" if i == 3 else str(i + 1)} for i in range(8)]
     for name, chosen in (("set", rows), ("good", rows[:3]), ("eval", rows[:3])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
-    quickstart = str(ROOT / "configs" / "quickstart.toml")
+    config = str(ROOT / "configs" / "embedded-grpo.toml")
     for overrides, message in (
         ([f"--data.path={tmp_path / 'set.jsonl'}", "--data.strict=true"], "set.jsonl:3 (empty); `polaris data check"),
         (
@@ -55,7 +55,7 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
         ),
         ([f'--data.decontaminate=["{tmp_path / "none.jsonl"}"]'], "none.jsonl does not exist"),
     ):
-        command = [sys.executable, "-m", "polaris.cli", "train", quickstart, *overrides]
+        command = [sys.executable, "-m", "polaris.cli", "train", config, *overrides]
         result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
         assert result.returncode == 2, result.stderr
         assert message in result.stderr

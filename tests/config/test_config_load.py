@@ -137,7 +137,7 @@ def test_dump_and_changes_round_trip():
 def test_rooms_are_checked_together():
     config = RunConfig()
     check_model_limits(config, 9216)
-    with pytest.raises(ValueError, match=r"set rollout\.max_response_tokens to 8191 or less"):
+    with pytest.raises(ValueError, match=r"set max_response_tokens to 8191 or less"):
         check_model_limits(config, 9215)
     check_batch(config, 8)
     with pytest.raises(ValueError, match="multiple of 7"):

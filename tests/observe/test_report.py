@@ -1,24 +1,14 @@
 import json
-import shutil
-import subprocess
 from html.parser import HTMLParser
 
 import pytest
+from hostile import HOSTILE
 from PIL import Image
 
 from polaris.observe.assets import SCRIPT
 from polaris.observe.curves import Curve, area_chart, line_chart, running_mean, ticks
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.report import summary, write_report
-
-HOSTILE = (
-    "<script>document.title='pwned'</script>",
-    "</textarea></pre></script><img src=x onerror=\"document.title='pwned'\">",
-    '" onmouseover="document.title=\'pwned\'" x="',
-    "' autofocus onfocus='document.title=1",
-    "<svg onload=document.title='pwned'><details open ontoggle=document.title='pwned'>",
-    "<base href=//evil><meta http-equiv=refresh content=0;url=//evil>\ud800\x00",
-)
 
 
 class Page(HTMLParser):
@@ -55,7 +45,7 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
     text = write_report(make_run(tmp_path / "run", HOSTILE)).read_text()
     page = Page(text)
     tags = [tag for tag, _ in page.tags]
-    assert tags.count("script") == 1
+    assert tags.count("script") == tags.count("style") == 1
     assert "".join(page.text["script"]).startswith(SCRIPT)
     assert not {"img", "base", "iframe", "textarea", "link", "form"} & set(tags)
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name in ("src", "href", "style")]
@@ -63,19 +53,6 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
     assert sum("http-equiv" in attributes for _, attributes in page.tags) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
-def test_a_browser_runs_our_script_and_no_other(tmp_path):
-    path = write_report(make_run(tmp_path / "run", HOSTILE))
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-    flags += ["--disable-sync", "--no-first-run", f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=2000"]
-    probe = 'document.querySelectorAll("button")[1].click();'
-    dump = subprocess.run(["chromium", *flags, "--dump-dom", path.as_uri()], capture_output=True, text=True, timeout=120, check=True)
-    assert "<title>pwned" not in dump.stdout
-    assert probe not in dump.stdout
-    assert "- Polaris</title>" in dump.stdout
 
 
 def test_summary(tmp_path):

@@ -23,7 +23,7 @@ def test_choice_is_a_mix_that_depends_on_the_step_alone():
 
 
 def test_a_repeated_step_replaces_its_file(tmp_path):
-    recorder = RolloutRecorder(tmp_path, 2)
+    recorder = RolloutRecorder(tmp_path)
     recorder.write(10, [sample("wrong")] * 3)
     recorder.write(10, [sample("correct", response="</think>\n\ud800", logprobs=(-0.123456, 0.0))])
     files = list((tmp_path / "rollouts").iterdir())
@@ -33,5 +33,5 @@ def test_a_repeated_step_replaces_its_file(tmp_path):
 
 
 def test_no_samples_no_folder(tmp_path):
-    RolloutRecorder(tmp_path, 0).write(1, [sample("wrong")])
+    RolloutRecorder(tmp_path).write(1, [])
     assert not (tmp_path / "rollouts").exists()

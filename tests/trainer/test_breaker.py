@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from polaris.config.schema import AlgorithmConfig
+from polaris.config.schema import RunConfig
 from polaris.data.prompt import Prompt
 from polaris.reward.verdict import CRASHED, TIMEOUT, Verdict
 from polaris.rollout.types import Rollout
 from polaris.trainer.breaker import GradingFailed, stop_if_grading_fails
 from polaris.trainer.collect import Graded
 from polaris.trainer.curate import curate
+from polaris.trainer.successes import Successes
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 VERDICTS = {
     "right": Verdict("correct", "equal", "1"),
     "wrong": Verdict("wrong", "", "2"),
@@ -45,32 +46,36 @@ def groups_of(*names):
     return [[graded(name, place) for place, name in enumerate(group)] for group in names]
 
 
+def curated(groups):
+    return curate(prompts_for(groups), groups, RunConfig(), Successes(0), step=1)
+
+
 def prompts_for(groups):
     return [Prompt(id=f"p{i}", text="", tokens=(1,), ground_truth=str(i), source=f"set:{i}") for i in range(len(groups))]
 
 
 @pytest.mark.parametrize("lost", ["late", "dead"])
 def test_a_lost_response_leaves_the_advantages_of_its_group_as_if_it_had_not_been_drawn(lost):
-    with_it = curate(groups_of(["right", lost, "wrong", "wrong"]), AlgorithmConfig())
-    without = curate(groups_of(["right", "wrong", "wrong"]), AlgorithmConfig())
+    with_it = curated(groups_of(["right", lost, "wrong", "wrong"]))
+    without = curated(groups_of(["right", "wrong", "wrong"]))
     assert with_it.advantages[0, [0, 2, 3]].tolist() == without.advantages[0].tolist()
     assert with_it.advantages[0, 1] == 0
     assert [sample.tokens.tolist() for sample in with_it.samples] == [[0], [2], [3]], "it is not trained on"
-    assert with_it.rewards[0, 1] == 0
 
 
 def test_text_that_the_screen_refused_is_the_policys_own_fault():
-    refused = curate(groups_of(["right", "refused", "wrong", "wrong"]), AlgorithmConfig())
-    wrong = curate(groups_of(["right", "wrong", "wrong", "wrong"]), AlgorithmConfig())
+    refused = curated(groups_of(["right", "refused", "wrong", "wrong"]))
+    wrong = curated(groups_of(["right", "wrong", "wrong", "wrong"]))
     assert refused.advantages.tolist() == wrong.advantages.tolist()
     assert refused.advantages[0, 1] < 0
 
 
 @pytest.mark.parametrize("others", [["right", "right"], ["wrong", "wrong"], ["late", "right"]])
 def test_a_lost_response_makes_no_group_informative(others):
-    found = curate(groups_of(["dead", *others]), AlgorithmConfig())
-    assert not found.kinds.informative.any()
-    assert found.samples == []
+    found = curated(groups_of(["dead", *others]))
+    assert not found.drawn_kinds.informative.any()
+    assert found.informative == 0
+    assert list(found.samples) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_a_real_run_stops_with_status_1_and_the_strings_on_disk(tmp_path):
         "trainer.prompts_per_step": 2,
         "eval.path": tmp_path / "eval.jsonl",
     }
-    command = [sys.executable, "-m", "polaris.train", str(QUICKSTART), *(f"--{name}={value}" for name, value in changes.items())]
+    command = [sys.executable, "-m", "polaris.train", str(CONFIG), *(f"--{name}={value}" for name, value in changes.items())]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert result.returncode == 1, result.stderr[-2000:]
     assert "responses killed their grading process" in result.stderr

@@ -30,7 +30,7 @@ from polaris.rollout.types import Request, Sampling
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.packing import Sample, build_pack
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 # The first run on a new machine builds the embedded model.
 pytestmark = pytest.mark.timeout(600)
 SMALL = ["--trainer.steps=5", "--trainer.prompts_per_step=8", "--checkpoint.every=2", "--eval.every=3", "--eval.samples_per_prompt=1"]

@@ -1,0 +1,64 @@
+"""`polaris difficulty CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polaris.checkpoint.run_folder import RunFolder
+    from polaris.distributed.mesh import World
+    from polaris.trainer.setup import Checked
+    from polaris.trainer.signals import StopRequest
+
+DESCRIPTION = """\
+Measure how often the model solves each prompt (difficulty.samples_per_prompt responses at difficulty.temperature), and choose
+the prompts for training as [curation] says. Writes difficulty.parquet, difficulty.json, curation.json and curation.png into
+stages/ of the run's folder, where training with the same configuration finds them. An interrupted pass goes on where it was.
+On several GPUs: `torchrun -m polaris.cli difficulty CONFIG`."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `difficulty`."""
+    parser = commands.add_parser(
+        "difficulty", help="measure the difficulty of every prompt, and choose those to train on", description=DESCRIPTION
+    )
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="values in the place of the file's")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure, curate, print the histogram before and after; exit status as `run_session`."""
+    from polaris.session import run_session
+
+    return run_session(lambda: prepare(options.config, options.overrides), measure)
+
+
+def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
+    """Configuration with a difficulty pass, checks and run folder; raises `ValueError` for what is wrong."""
+    from polaris.config.bounds import require
+    from polaris.config.load import load_config
+    from polaris.trainer import setup
+
+    config = load_config(path, overrides)
+    require(config.difficulty.samples_per_prompt > 0, "difficulty.samples_per_prompt = 0 is no pass; set it (the recipe: 8)")
+    return setup.prepare(config)
+
+
+def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
+    """The pass and curation, with the model of the configuration."""
+    from polaris.observe.histogram import lines
+    from polaris.recipe.curation import curate_prompts
+    from polaris.recipe.difficulty import measure_difficulty
+    from polaris.trainer.setup import open_engine_rooms
+
+    checked, folder = prepared
+    prompts = checked.prompts.prompts
+    with open_engine_rooms(checked, world, stop) as rooms:
+        ledger = measure_difficulty(rooms, prompts, folder.stages)
+        curation = curate_prompts(rooms, prompts, ledger, folder.stages)
+        written = f"wrote {folder.stages}/difficulty.parquet, difficulty.json, curation.json and curation.png"
+        for line in (*lines(curation.before, curation.after), written):
+            rooms.console.note(line)

@@ -1,0 +1,56 @@
+"""`polaris temperature CONFIG`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from polaris.checkpoint.run_folder import RunFolder
+    from polaris.distributed.mesh import World
+    from polaris.trainer.setup import Checked
+    from polaris.trainer.signals import StopRequest
+
+DESCRIPTION = """\
+Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (those of
+training where eval.path is empty), and print accuracy, diversity and the three zones. The result and a picture go into the run's
+folder: stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run takes it from there;
+stages/temperature-probe.json and .png if not, or if the run will probe the prompts that curation leaves (eval.path is empty, and there
+is a difficulty pass). Killed and started again, it goes on after the last finished temperature."""
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `temperature`."""
+    parser = commands.add_parser("temperature", help="find the temperature zones and the initial temperature", description=DESCRIPTION)
+    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="in the place of CONFIG's values")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Probe, print the table; exit status as `run_session`."""
+    from polaris.config.load import load_config
+    from polaris.session import run_session
+    from polaris.trainer import setup
+
+    return run_session(lambda: setup.prepare(load_config(options.config, options.overrides)), probe)
+
+
+def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
+    """The whole probe of the first stage, with the model of the configuration."""
+    from polaris.recipe.plan import plan_stages, stage_config
+    from polaris.recipe.temperature import Probe, probe_temperature, table
+    from polaris.trainer.setup import open_engine_rooms
+
+    checked, folder = prepared
+    config, stage = checked.config, plan_stages(checked.config)[0]
+    # Without a held-out set the run probes the prompts that curation leaves, which are others.
+    measured = stage.settings.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
+    path = stage.temperature_result(folder.stages) if measured else folder.stages / "temperature-probe.json"
+    max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
+    prompts = (checked.held_out or checked.prompts).prompts
+    with open_engine_rooms(checked, world, stop) as rooms:
+        result = probe_temperature(Probe(rooms, prompts, max_tokens, path))
+        for text in [*table(result), f"initial temperature {result['temperature']:g}; {path} and {path.with_suffix('.png').name}"]:
+            rooms.console.note(text)

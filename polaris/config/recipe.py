@@ -1,0 +1,144 @@
+"""Rooms of the recipe: rope, difficulty pass, curation, temperature probe, stages and the final evaluation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris.config.bounds import at_least, at_most, require
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RopeConfig:
+    """YaRN (Peng et al. 2023) of trainer, engine and export."""
+
+    factor: float = 1.0
+    """Context extension; 1 leaves the checkpoint's own rotary embedding."""
+    original_positions: int = 0
+    """Positions that YaRN extends; 0 means the checkpoint's."""
+    attention_factor: float = 0.0
+    """Factor on cosines and sines; 0 means YaRN's 0.1 ln(factor) + 1, and 1 turns it off."""
+    max_positions: int = 0
+    """Longest sequence in tokens; 0 means the checkpoint's, or original_positions x factor where that is more. More is allowed: the
+    model then extrapolates."""
+
+    def __post_init__(self) -> None:
+        at_least("rope", 1, factor=self.factor)
+        at_least("rope", 0, original_positions=self.original_positions, attention_factor=self.attention_factor)
+        at_least("rope", 0, max_positions=self.max_positions)
+        changed = self.original_positions or self.attention_factor
+        require(self.factor > 1 or not changed, "rope.original_positions and rope.attention_factor need a rope.factor above 1; set it")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DifficultyConfig:
+    """The pass before training that measures how often the model itself solves each prompt."""
+
+    samples_per_prompt: int = 0
+    """Rollouts per prompt; 0 means no difficulty pass (the recipe: 8)."""
+    temperature: float = 0.6
+    max_response_tokens: int = 0
+    """0 means the first stage's."""
+
+    def __post_init__(self) -> None:
+        at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt, max_response_tokens=self.max_response_tokens)
+        require(
+            self.samples_per_prompt != 1, "difficulty.samples_per_prompt = 1 finds no prompt that is solved sometimes; set it to 2 or more"
+        )
+        require(self.temperature > 0, f"difficulty.temperature = {self.temperature} must be above 0: a pass rate needs samples")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CurationConfig:
+    """Which prompts are left for training after the difficulty pass."""
+
+    drop_from: float = 1.0
+    """Prompts with this pass rate or a higher one are removed."""
+    shape: Literal["all", "mirrored_j"] = "all"
+    """`mirrored_j`: no bin of pass rates larger than that of the never solved prompts, and no more prompts above 1/2 than below."""
+    histogram: tuple[float, ...] = ()
+    """Target shares of equal bins of pass rate from 0 to 1, hardest first; the largest set that has them is kept. Empty: no target."""
+
+    def __post_init__(self) -> None:
+        require(0 < self.drop_from <= 1, f"curation.drop_from = {self.drop_from} must lie in (0, 1]; 1 removes what is always solved")
+        at_least("curation", 0, **{f"histogram[{index}]": share for index, share in enumerate(self.histogram)})
+        require(not self.histogram or sum(self.histogram) > 0, "curation.histogram has no share above 0; remove it, or give it one")
+        require(
+            not self.histogram or self.shape == "all",
+            "curation.shape and curation.histogram are two targets for one set; give one of them",
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeConfig:
+    """The temperature probe: accuracy and diversity over a grid of temperatures, on part of the held-out set."""
+
+    temperatures: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
+    samples_per_prompt: int = 8
+    prompts: int = 60
+    """Prompts of the held-out set (of the training set where there is none), in their order; 0 means all."""
+    diversity: Literal["words", "tokens"] = "words"
+    """4-grams of words between white space, as published, or of tokens, for responses that have few words."""
+    tolerance: float = 0.01
+    """Share of the best accuracy that may be lost where it counts as kept (`polaris.algorithm.zones`)."""
+
+    def __post_init__(self) -> None:
+        at_least("probe", 2, samples_per_prompt=self.samples_per_prompt)
+        at_least("probe", 0, prompts=self.prompts)
+        grid = self.temperatures
+        require(
+            len(grid) >= 3 and list(grid) == sorted(set(grid)) and grid[0] > 0,
+            f"probe.temperatures = {list(grid)} must rise from above 0, three at least",
+        )
+        require(0 <= self.tolerance <= 0.3, f"probe.tolerance = {self.tolerance} must lie in [0, 0.3]; a loss of 0.3 is collapse")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageConfig:
+    """One `[[stage]]` of training."""
+
+    steps: int = 100
+    max_response_tokens: int = 0
+    """0 means rollout.max_response_tokens."""
+    temperature: float | Literal["probe"] = 0.0
+    """A number, "probe" to measure it at the stage's start, or 0 for rollout.temperature."""
+    eval_temperature: float = 0.0
+    """0 means eval.temperature."""
+    drop_above: float = 0.9
+    """At the stage's end prompts with a higher running pass rate are dropped; 1 drops none."""
+
+    def __post_init__(self) -> None:
+        at_least("stage", 1, steps=self.steps)
+        at_least(
+            "stage", 0, max_response_tokens=self.max_response_tokens, eval_temperature=self.eval_temperature, drop_above=self.drop_above
+        )
+        at_most("stage", 1, drop_above=self.drop_above)
+        if not isinstance(self.temperature, str):
+            at_least("stage", 0, temperature=self.temperature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinalConfig:
+    """The evaluation after the last stage, of the exported checkpoint."""
+
+    suite: tuple[str, ...] = ()
+    """Evaluation sets (as `polaris eval --suite`); empty means no final evaluation."""
+    samples_per_prompt: int = 0
+    """0 means the paper's count for each set."""
+    temperature: float = 0.0
+    """0 means the last stage's training temperature; the recipe says never above it."""
+    top_k: int = 20
+    max_response_tokens: int = 90_000
+    rope_factors: tuple[float, ...] = (1.0, 1.5)
+    """Each set is evaluated with each YaRN factor; 1 is the checkpoint's own rotary embedding."""
+    attention_factor: float = 0.0
+    """As rope.attention_factor."""
+    prompt_suffix: str = "Let's think step by step and output the final answer within \\boxed{}."
+
+    def __post_init__(self) -> None:
+        at_least(
+            "final", 0, samples_per_prompt=self.samples_per_prompt, temperature=self.temperature, attention_factor=self.attention_factor
+        )
+        at_least("final", 1, max_response_tokens=self.max_response_tokens)
+        at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
+        require(len(self.rope_factors) > 0, "final.rope_factors is empty; [1.0] evaluates without YaRN")

@@ -1,0 +1,105 @@
+"""Samples from a checkpoint, by the rollout engine of this process."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from polaris.config.recipe import RopeConfig
+from polaris.data.prompts import encode_texts
+from polaris.embedded import resolve
+from polaris.errors import Refused
+from polaris.evaluation.provenance import model_identity
+from polaris.evaluation.samples import Sample
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.source import Hooks, Wanted
+from polaris.evaluation.suites import Suite
+from polaris.model.load import load_tokenizer, locate_model
+from polaris.model.rope import resolve_rope
+from polaris.rollout.engine import check_engine, create_engine
+from polaris.rollout.types import Progress, Request, Rollout, Sampling
+
+
+class EngineSource:
+    """A checkpoint with its tokenizer; an engine exists only while `draw` runs.
+
+    The longest sequence is always allowed: the paper's evaluation itself goes beyond what its YaRN reaches.
+
+    Raises:
+        ValueError: no such model, no chat template, or an engine that is not installed.
+    """
+
+    def __init__(self, settings: EvalSettings, suites: Sequence[Suite]) -> None:
+        self._settings = settings
+        self._engine = check_engine(settings.rollout)
+        self._model = locate_model(replace(settings.model, path=resolve(settings.model.path)))
+        self._tokenizer = load_tokenizer(self._model.folder)
+        if not self._tokenizer.chat_template:
+            raise Refused(f"{settings.model.path} has no chat template; use an instruction-tuned model, or add chat_template.jinja")
+        self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
+        for suite in suites:
+            encoded = encode_texts(suite.problems, self._tokenizer, "", settings.chat_template_options)
+            self._prompts |= {(suite.name, p.id): tokens for p, (_, tokens) in zip(suite.problems, encoded, strict=True)}
+        if not all(self._prompts.values()):
+            raise Refused(f"{settings.model.path}: the tokenizer gives no tokens; does its folder hold tokenizer.json?")
+        self._max_model_len = max(map(len, self._prompts.values())) + settings.max_response_tokens
+
+    def identity(self) -> dict[str, Any]:
+        return {"engine": self._engine, "dtype": self._settings.model.dtype, "model": model_identity(self._model.folder)}
+
+    def describe(self) -> dict[str, str]:
+        facts = {"model": f"{self._settings.model.path} ({self._settings.model.dtype})", "engine": self._engine}
+        for factor in self._settings.rope_factors:
+            reach = resolve_rope(self._model.folder, self._rope(factor, 0)).max_positions
+            if self._max_model_len > reach:
+                name = f"positions, YaRN {factor:g}" if factor > 1 else "positions"
+                facts[name] = f"beyond {reach} of up to {self._max_model_len} tokens the model extrapolates without scaling"
+        return facts
+
+    def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
+        settings = self._settings
+
+        def finished(rollout: Rollout) -> None:
+            one = wanted[rollout.key[0]]
+            hooks.on_sample(
+                Sample(
+                    key=one.key,
+                    seed=one.seed,
+                    response=str(self._tokenizer.decode(rollout.tokens.tolist(), skip_special_tokens=True)),
+                    tokens=len(rollout.tokens),
+                    finish_reason=rollout.finish_reason,
+                )
+            )
+
+        def progress(state: Progress) -> None:
+            hooks.on_progress(state.finished, state.tokens)
+
+        requests = [
+            Request(key=(index, one.key.sample), prompt_tokens=self._prompts[one.key[:2]], seed=one.seed)
+            for index, one in enumerate(wanted)
+        ]
+        sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_response_tokens, top_k=settings.top_k)
+        engine = create_engine(
+            settings.rollout,
+            str(self._model.folder),
+            settings.model,
+            max_model_len=self._max_model_len,
+            seed=settings.seed,
+            rope=self._rope(rope_factor, self._max_model_len),
+        )
+        try:
+            engine.generate(requests, sampling, on_progress=progress, should_stop=hooks.should_stop, on_finished=finished)
+        finally:
+            engine.close()
+
+    def _rope(self, factor: float, max_positions: int) -> RopeConfig:
+        if factor == 1:
+            return RopeConfig(max_positions=max_positions)
+        settings = self._settings
+        return RopeConfig(
+            factor=factor,
+            original_positions=settings.original_positions,
+            attention_factor=settings.attention_factor,
+            max_positions=max_positions,
+        )

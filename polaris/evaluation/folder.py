@@ -1,0 +1,70 @@
+"""The folder of an evaluation: the same command resumes it, other settings are refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from polaris.distributed.mesh import World
+from polaris.errors import Refused
+from polaris.observe.files import write_atomically
+
+_RECORD = "identity.json"
+
+
+@contextmanager
+def claimed(folder: Path, identity: dict[str, Any], world: World) -> Iterator[None]:
+    """The folder belongs to this job until the block ends. `identity` is what a resumed evaluation must share with the first.
+
+    Raises:
+        ValueError: on every rank, if the folder holds another evaluation, is in use, or cannot be written.
+    """
+    lock, problems = None, []
+    if world.is_main:
+        try:
+            lock = _claim(folder, json.loads(json.dumps(identity)))
+        except ValueError as error:
+            problems.append(str(error))
+    problems = world.gather(problems)
+    if problems:
+        raise Refused(problems[0])
+    try:
+        yield
+    finally:
+        if lock is not None:
+            lock.release()
+
+
+def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
+    lock = FileLock(folder / ".lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:  # before OSError, which it is
+        raise Refused(f"{folder} is in use by another evaluation; wait for it, or choose another --output") from None
+    except OSError as error:
+        raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another --output") from None
+    record = folder / _RECORD
+    begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
+    if not record.is_file() or not begun:
+        write_atomically(record, (json.dumps(identity, indent=2) + "\n").encode())
+    elif changes := _changes(_flat(json.loads(record.read_text())), _flat(identity)):
+        lock.release()
+        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); choose another --output")
+    return lock
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat

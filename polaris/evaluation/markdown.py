@@ -1,0 +1,128 @@
+"""The result of an evaluation as Markdown."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from polaris.observe.phrases import clean, count, duration
+
+_LISTED_DISAGREEMENTS = 50
+
+
+def markdown(result: dict[str, Any]) -> str:
+    """The whole of result.md: the scores first, then what is needed to repeat them."""
+    rows = [(factor, name, numbers) for factor, sets in result["results"].items() for name, numbers in sets.items()]
+    return "\n".join([*_scores(rows), *_counts(rows), *_buckets(rows), *_disagreements(rows), *_provenance(result)]) + "\n"
+
+
+def score_lines(result: dict[str, Any]) -> list[str]:
+    """One line per set and YaRN factor, for a terminal."""
+    return [
+        f"{name}{f' YaRN {factor}' if len(result['results']) > 1 or factor != '1' else ''}: avg@{n['samples']} {_interval(n['avg'])}, "
+        f"pass@{n['samples']} {n['pass'][str(n['samples'])]['mean']:.1%}, maj@{n['samples']} {n['maj'][str(n['samples'])]['mean']:.1%}, "
+        f"no answer {n['no_answer']:.1%}, clipped {n['clipped']:.1%}"
+        for factor, sets in result["results"].items()
+        for name, n in sets.items()
+    ]
+
+
+def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
+    yield "# Evaluation"
+    yield ""
+    yield "Mean over problems with 95% bootstrap interval over problems; recipe: the same responses under the recipe's published grader."
+    yield ""
+    cells = ("set", "YaRN", "problems", "n", "avg@n", "avg@n (recipe)", "pass@n", "maj@n", "no answer", "clipped", "mean tokens")
+    yield from _table(
+        cells,
+        [
+            (
+                name,
+                factor,
+                str(n["problems"]),
+                str(n["samples"]),
+                _interval(n["avg"]),
+                _interval(n["avg_recipe"]),
+                _interval(n["pass"][str(n["samples"])]),
+                _interval(n["maj"][str(n["samples"])]),
+                f"{n['no_answer']:.1%}",
+                f"{n['clipped']:.1%}",
+                f"{n['length_mean']:.0f}",
+            )
+            for factor, name, n in rows
+        ],
+    )
+
+
+def _counts(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
+    yield from ("", "## By number of samples", "")
+    yield "pass@k is the unbiased estimate; maj@k the majority vote of k samples, a tie counted as the share of the tied that is correct."
+    yield ""
+    lines = [(name, factor, k, _interval(n["pass"][k]), _interval(n["maj"][k])) for factor, name, n in rows for k in n["pass"]]
+    yield from _table(("set", "YaRN", "k", "pass@k", "maj@k"), lines)
+
+
+def _buckets(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
+    yield from ("", "## By length of the response", "")
+    lines = [
+        (
+            name,
+            factor,
+            f"{b['from']} to {b['below'] - 1}" if b["below"] else f"{b['from']} or more",
+            str(b["responses"]),
+            "-" if b["accuracy"] is None else f"{b['accuracy']:.1%}",
+            "-" if b["clipped"] is None else f"{b['clipped']:.1%}",
+        )
+        for factor, name, n in rows
+        for b in n["buckets"]
+    ]
+    yield from _table(("set", "YaRN", "tokens", "responses", "accuracy", "clipped"), lines)
+
+
+def _disagreements(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
+    found = [(factor, name, one) for factor, name, n in rows for one in n["disagreements"]]
+    yield from ("", "## Where the two graders disagree", "")
+    if not found:
+        yield "Nowhere."
+        return
+    lines = [
+        (name, factor, f"{one['problem']}/{one['sample']}", _code(one["answer"]), _code(one["ground_truth"]), one["strict"], one["recipe"])
+        for factor, name, one in found[:_LISTED_DISAGREEMENTS]
+    ]
+    yield from _table(("set", "YaRN", "problem/sample", "answer", "ground truth", "strict", "recipe"), lines)
+    if len(found) > _LISTED_DISAGREEMENTS:
+        yield from ("", f"And {len(found) - _LISTED_DISAGREEMENTS} more, in result.json.")
+
+
+def _provenance(result: dict[str, Any]) -> Iterator[str]:
+    last = result["last_call"]
+    yield from ("", "## To repeat it", "")
+    facts = {
+        "command": result["command"],
+        "date": result["date"],
+        "hardware": result["hardware"],
+        "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
+        "grader": result["grader"],
+        "last call": f"{last['samples']} samples drawn in {duration(last['seconds'])}",
+        "response tokens": count(sum(n["tokens"] for sets in result["results"].values() for n in sets.values())),
+    }
+    yield from (f"- {name}: {clean(str(value))}" for name, value in facts.items())
+    yield from (f"- {name}: {one['path']}, {len(one['rejected'])} rows without a gradable answer" for name, one in result["sets"].items())
+    yield from ("", "```json", json.dumps({"settings": result["settings"], "identity": result["identity"]}, indent=2), "```")
+
+
+def _interval(number: dict[str, float]) -> str:
+    return f"{number['mean']:.1%} [{number['low']:.1%}, {number['high']:.1%}]"
+
+
+def _code(value: object) -> str:
+    """As code in a cell of a table, which LaTeX's norm `\\|` would end: it is shown as the sign that it stands for."""
+    text = clean("none" if value is None else str(value)).replace("`", "'").replace("\\|", "\u2016").replace("|", "\\|")
+    return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(head)} |"
+    yield f"|{' --- |' * len(head)}"
+    yield from (f"| {' | '.join(row)} |" for row in rows)

@@ -1,0 +1,54 @@
+"""Numbers of an evaluation from counts and votes; pure functions of one problem or of lists."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+
+CORRECT = object()
+"""The class of all answers that the grader finds correct."""
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Probability that `k` of a problem's `samples` drawn without replacement hold a correct one: pass@k, unbiased (Chen et al. 2021)."""
+    assert 0 <= correct <= samples
+    assert 1 <= k <= samples
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
+
+
+def maj_at_k(votes: Sequence[Hashable | None], k: int) -> float:
+    """Share of majority votes of `k` samples that are correct, over the disjoint runs of `k` consecutive samples: unbiased for maj@k.
+
+    `votes` are classes of equal answers in the order of the samples, `CORRECT` for correct ones and None for no answer, which
+    does not vote. Where several classes tie, the vote counts as the share of them that is correct (0 or 1 / ties): what breaking the
+    tie at random gives on average.
+    """
+    assert 1 <= k <= len(votes)
+    starts = range(0, len(votes) - k + 1, k)
+    return sum(_majority(votes[start : start + k]) for start in starts) / len(starts)
+
+
+def counts_of_samples(samples: int) -> list[int]:
+    """The k of pass@k and maj@k: 1, 2, 4, ... below `samples`, and `samples`."""
+    return [*(2**power for power in range((samples - 1).bit_length())), samples]
+
+
+def quartiles(lengths: Sequence[int]) -> tuple[int, ...]:
+    """Rising edges, in tokens, that cut responses into four buckets of about the same size; fewer where lengths repeat."""
+    edges = sorted({int(np.ceil(edge)) for edge in np.quantile(lengths, (0.25, 0.5, 0.75))})
+    return tuple(edge for edge in edges if edge > 0)
+
+
+def bucket_of(length: int, edges: Sequence[int]) -> int:
+    """Bucket i holds edges[i - 1] <= length < edges[i], the last one everything from the last edge."""
+    return int(np.searchsorted(np.asarray(edges), length, side="right"))
+
+
+def _majority(votes: Sequence[Hashable | None]) -> float:
+    counted = Counter(vote for vote in votes if vote is not None)
+    most = max(counted.values(), default=0)
+    winners = [vote for vote, count in counted.items() if count == most]
+    return winners.count(CORRECT) / len(winners) if winners else 0.0

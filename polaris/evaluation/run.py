@@ -1,0 +1,182 @@
+"""An evaluation from its settings to its result: what is on disk is kept, the rest is drawn, all of it is graded."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from polaris.config.bounds import require
+from polaris.distributed.mesh import World
+from polaris.evaluation.engine_source import EngineSource
+from polaris.evaluation.folder import claimed
+from polaris.evaluation.markdown import markdown
+from polaris.evaluation.provenance import hardware, versions
+from polaris.evaluation.samples import Key, Sample, SampleFile, mend, read_samples
+from polaris.evaluation.scoring import Scored, Scoring
+from polaris.evaluation.server_source import ServerFailed, ServerSource
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.source import Hooks, Source, Wanted
+from polaris.evaluation.suites import Suite, load_suites
+from polaris.evaluation.summary import summarise
+from polaris.observe.console import Console
+from polaris.observe.files import write_atomically
+from polaris.observe.phrases import count
+from polaris.observe.progress import progress
+from polaris.reward.grade import GRADER_VERSION
+from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.signals import StopRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    """What every part of one evaluation needs."""
+
+    settings: EvalSettings
+    suites: Sequence[Suite]
+    source: Source
+    scoring: Scoring
+    folder: Path
+    world: World
+    stop: StopRequest
+
+
+def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: StopRequest) -> dict[str, Any]:
+    """Draw, grade and write result.json and result.md into `folder`; every rank gets the result. Called again, it goes on.
+
+    Raises:
+        ValueError: bad settings, or `folder` holds an evaluation with others.
+        GenerationInterrupted: a stop was requested; finished samples are on disk.
+        ServerFailed: the server refused a request or could not be reached.
+    """
+    started = time.monotonic()
+    _check_ranks(settings, world)
+    suites = load_suites(settings)
+    source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
+    identity = settings.identity() | source.identity()
+    identity |= {"sets": {suite.name: {"samples": suite.samples, "sha256": suite.sha256} for suite in suites}}
+    Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder))
+    with claimed(folder, identity, world), Scoring(settings.reward, suites) as scoring:
+        job = _Job(settings=settings, suites=suites, source=source, scoring=scoring, folder=folder, world=world, stop=stop)
+        drawn = sum(world.gather([sum(_draw(job, factor) for factor in settings.rope_factors)]))
+        scored = world.gather(scoring.collect())
+        results: list[dict[str, Any]] = []
+        if world.is_main:
+            last_call = {"seconds": time.monotonic() - started, "samples": drawn}
+            results = [_facts(job, identity) | {"last_call": last_call, "results": _results(job, scored)}]
+            write_atomically(folder / "result.json", (json.dumps(results[0], indent=2, ensure_ascii=False) + "\n").encode())
+            write_atomically(folder / "result.md", markdown(results[0]).encode())
+        return world.gather(results)[0]
+
+
+def _draw(job: _Job, factor: float) -> int:
+    """Draw what is not on disk, each engine its share, and score all of this rank's samples; how many this rank has drawn."""
+    world = job.world
+    parallel = 1 if job.settings.server else job.settings.rollout.tensor_parallel
+    place = job.folder / f"rope-{factor:g}"
+    if world.is_main:
+        mend(place)
+    world.barrier()
+    job.scoring.begin()
+    wanted = {key: Wanted(key=key, seed=_seed(job.settings, key)) for key in _keys(job.suites)}
+    for number, sample in enumerate(read_samples(place)):
+        known = wanted.pop(sample.key, None)
+        if known is not None and number % world.size == world.rank:
+            job.scoring.submit(factor, sample)
+    world.barrier()
+    if not wanted:
+        return 0
+    share = list(wanted.values())[world.rank // parallel :: world.size // parallel]
+    leads = world.rank % parallel == 0
+    interrupted = False
+    try:
+        _draw_share(job, factor, share, SampleFile(place, world.rank) if leads else None)
+    except GenerationInterrupted:
+        interrupted = True
+    except ServerFailed as error:
+        if not world.is_main:  # else the session says it
+            print(f"polaris: rank {world.rank}: {error}", file=sys.stderr, flush=True)
+        raise
+    if world.any(interrupted):
+        raise GenerationInterrupted
+    return len(share) if leads else 0
+
+
+def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None) -> None:
+    """Only the first rank of a tensor-parallel group has a file; the others draw the same samples and drop them."""
+
+    def keep(sample: Sample) -> None:
+        if file is not None:
+            file.append(sample, job.scoring.answers[sample.key[:2]])
+            job.scoring.submit(factor, sample)
+
+    with progress(f"YaRN {factor:g}" if factor > 1 else "samples", len(wanted), enabled=job.world.is_main) as done:
+
+        def show(finished: int, tokens: int) -> None:
+            done(finished, f"{count(tokens)} tokens; {job.scoring.running()}")
+
+        try:
+            job.source.draw(factor, wanted, Hooks(on_sample=keep, on_progress=show, should_stop=job.stop.requested))
+        finally:
+            if file is not None:
+                file.close()
+
+
+def _check_ranks(settings: EvalSettings, world: World) -> None:
+    parallel = settings.rollout.tensor_parallel
+    require(world.size % parallel == 0, f"--tensor-parallel {parallel} does not divide the {world.size} ranks; start a multiple of it")
+
+
+def _keys(suites: Sequence[Suite]) -> Iterator[Key]:
+    """Every sample of the evaluation, the samples of a problem together."""
+    for suite in suites:
+        for problem in suite.problems:
+            yield from (Key(suite.name, problem.id, sample) for sample in range(suite.samples))
+
+
+def _seed(settings: EvalSettings, key: Key) -> int:
+    """The same for every YaRN factor, so that factors are compared on the same randomness."""
+    return request_seed(settings.seed, f"eval/{key.suite}", 0, key.problem, key.sample)
+
+
+def _results(job: _Job, scored: Sequence[Scored]) -> dict[str, Any]:
+    """Numbers by YaRN factor and set."""
+    results: dict[str, Any] = {}
+    for factor in job.settings.rope_factors:
+        results[f"{factor:g}"] = {}
+        for suite in job.suites:
+            chosen = [one for one in scored if (one.rope_factor, one.key.suite) == (factor, suite.name)]
+            results[f"{factor:g}"][suite.name] = summarise(suite, chosen, job.settings.buckets, job.scoring.strict)
+    return results
+
+
+def _facts(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
+    """Everything that is needed to repeat it."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": shlex.join(sys.orig_argv),
+        "hardware": hardware(job.world.size),
+        "versions": versions(),
+        "grader": GRADER_VERSION,
+        "settings": asdict(job.settings),
+        "identity": identity,
+        "sets": {
+            suite.name: {"path": suite.path, "problems": len(suite.problems), "rejected": [asdict(error) for error in suite.rejected]}
+            for suite in job.suites
+        },
+    }
+
+
+def _describe(suites: Sequence[Suite], folder: Path) -> dict[str, str]:
+    facts = {}
+    for suite in suites:
+        dropped = f", {len(suite.rejected)} without a gradable answer dropped" if suite.rejected else ""
+        facts[suite.name] = f"{len(suite.problems)} problems x {suite.samples} samples from {suite.path}{dropped}"
+    return facts | {"folder": str(folder)}

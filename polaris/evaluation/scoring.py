@@ -1,0 +1,86 @@
+"""Verdicts on samples while others are still being drawn, by both graders, and the running score."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from types import TracebackType
+
+from polaris.config.schema import RewardConfig
+from polaris.data.prompt import GroundTruth
+from polaris.evaluation.samples import Key, Sample
+from polaris.evaluation.suites import Suite
+from polaris.reward.pool import GraderPool
+from polaris.reward.verdict import Verdict
+from polaris.rollout.types import FinishReason
+
+_THREADS = 8
+"""Samples that are graded together; the pools' processes bound the work."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scored:
+    """A sample without its text, with the verdict of our rules (`strict`) and of the recipe's published ones."""
+
+    rope_factor: float
+    key: Key
+    tokens: int
+    finish_reason: FinishReason
+    strict: Verdict
+    recipe: Verdict
+
+
+class Scoring:
+    """Grades in the background; `collect` waits. A context manager, which owns the grading processes."""
+
+    def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
+        self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
+        self._resources = ExitStack()
+        self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking, "strict"))
+        self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking, "deepscaler"))
+        self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
+        self._scored: list[Future[Scored]] = []
+        self._lock = threading.Lock()
+        self._tally: dict[str, list[float]] = defaultdict(list)
+
+    def __enter__(self) -> Scoring:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
+        self._resources.close()
+
+    def begin(self) -> None:
+        """The running score starts anew."""
+        with self._lock:
+            self._tally.clear()
+
+    def submit(self, rope_factor: float, sample: Sample) -> None:
+        self._scored.append(self._threads.submit(self._score, rope_factor, sample))
+
+    def running(self) -> str:
+        """The share of correct samples of each set so far, such as `aime24 12.5% of 64`."""
+        with self._lock:
+            return ", ".join(f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in self._tally.items())
+
+    def collect(self) -> list[Scored]:
+        """Everything that was submitted, in that order. Raises `RuntimeError` if a grading process cannot start."""
+        return [future.result() for future in self._scored]
+
+    def _score(self, rope_factor: float, sample: Sample) -> Scored:
+        item = (sample.response, self.answers[sample.key[:2]])
+        (strict,), (recipe,) = self.strict.grade([item]), self._recipe.grade([item])
+        with self._lock:
+            self._tally[sample.key.suite].append(strict.reward)
+        return Scored(
+            rope_factor=rope_factor,
+            key=sample.key,
+            tokens=sample.tokens,
+            finish_reason=sample.finish_reason,
+            strict=strict,
+            recipe=recipe,
+        )

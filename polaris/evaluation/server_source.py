@@ -1,0 +1,167 @@
+"""Samples from an OpenAI-compatible server (`/chat/completions`), which renders the chat template itself."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+from urllib.parse import urlsplit
+
+from polaris.errors import RunFailed
+from polaris.evaluation.samples import Sample
+from polaris.evaluation.settings import EvalSettings, ServerSettings
+from polaris.evaluation.source import Hooks, Wanted
+from polaris.evaluation.suites import Suite
+from polaris.rollout.types import GenerationInterrupted
+
+CONNECT_LIMIT_S = 30.0
+LONGEST_PAUSE_S = 60.0
+_POLL_S = 0.1
+_KEEP_ALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 8),
+)
+"""A connection that waits for hours is kept open by whatever lies between; a machine that vanished is noticed within five minutes."""
+
+
+class ServerFailed(RunFailed):
+    """The server refused a request, or could not be reached often enough."""
+
+
+class ServerSource:
+    """Requests run in threads, one connection each; a response may take hours, so only connecting has a time limit.
+
+    The environment's `OPENAI_API_KEY`, where set, goes with every request.
+    """
+
+    def __init__(self, settings: EvalSettings, suites: Sequence[Suite]) -> None:
+        assert settings.server is not None
+        self._settings, self._server = settings, settings.server
+        self._messages = {(suite.name, problem.id): problem.messages for suite in suites for problem in suite.problems}
+
+    def identity(self) -> dict[str, Any]:
+        return {"server_model": self._server.model}
+
+    def describe(self) -> dict[str, str]:
+        return {"model": self._server.model, "server": self._server.url}
+
+    def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
+        """See `Source.draw`. The rope is the server's. Raises `ServerFailed` too; what had ended was handed over before."""
+        client = _Client(self._server)
+        finished = tokens = 0
+        with ThreadPoolExecutor(self._server.concurrency, thread_name_prefix="server") as threads:
+            pending: set[Future[Sample]] = {threads.submit(self._sample, client, one) for one in wanted}
+            try:
+                while pending:
+                    done, pending = wait(pending, timeout=_POLL_S, return_when=FIRST_COMPLETED)
+                    samples = [future.result() for future in done if future.exception() is None]
+                    for sample in samples:
+                        hooks.on_sample(sample)
+                    finished, tokens = finished + len(samples), tokens + sum(sample.tokens for sample in samples)
+                    hooks.on_progress(finished, tokens)
+                    for future in done:
+                        future.result()
+                    if hooks.should_stop():
+                        raise GenerationInterrupted
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+                client.close()
+
+    def _sample(self, client: _Client, one: Wanted) -> Sample:
+        settings = self._settings
+        body: dict[str, Any] = {
+            "model": self._server.model,
+            "messages": self._messages[one.key[:2]],
+            "temperature": settings.temperature,
+            "top_p": 1.0,
+            "max_tokens": settings.max_response_tokens,
+            "seed": one.seed,
+        }
+        body |= {"top_k": settings.top_k} if settings.top_k > 0 else {}
+        body |= {"chat_template_kwargs": settings.chat_template_options} if settings.chat_template_options else {}
+        reply = client.post("/chat/completions", body)
+        try:
+            choice = reply["choices"][0]
+            return Sample(
+                key=one.key,
+                seed=one.seed,
+                response=_text(choice["message"]),
+                tokens=int(reply["usage"]["completion_tokens"]),
+                finish_reason="length" if choice["finish_reason"] == "length" else "stop",
+            )
+        except (KeyError, IndexError, TypeError) as error:
+            raise ServerFailed(f"{self._server.url} answers in another format ({error!r}); is it OpenAI's chat completions?") from error
+
+
+def _text(message: dict[str, Any]) -> str:
+    """The whole response; a server with a reasoning parser sends the thinking apart."""
+    thinking = message.get("reasoning_content") or message.get("reasoning")
+    content = message.get("content")
+    if not thinking:
+        return content or ""
+    return f"<think>{thinking}" if content is None else f"<think>{thinking}</think>{content}"
+
+
+class _Client:
+    """POSTs JSON from any thread; `close` ends requests in progress."""
+
+    def __init__(self, server: ServerSettings) -> None:
+        self._url, self._attempts = urlsplit(server.url.rstrip("/")), server.attempts
+        self._closed = threading.Event()
+        self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
+        key = os.environ.get("OPENAI_API_KEY")
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The reply; network errors, 408, 429 and 5xx are tried again. Raises `ServerFailed`."""
+        reason = ""
+        for attempt in range(self._attempts):
+            if attempt and self._closed.wait(min(LONGEST_PAUSE_S, 2.0 ** (attempt - 1))):
+                break
+            try:
+                status, text = self._post_once(path, json.dumps(body).encode())
+                if status == 200:
+                    return json.loads(text)
+            except (OSError, http.client.HTTPException, ValueError) as error:
+                status, text = 0, f"{type(error).__name__}: {error}".encode()
+            reason = f"{f'status {status}, ' if status else ''}{text[:500].decode(errors='replace')}"
+            if status and status not in (408, 429) and status < 500:
+                raise ServerFailed(f"{self._url.geturl()}{path} refuses a request: {reason}")
+        raise ServerFailed(f"{self._url.geturl()}{path} failed {self._attempts} times; last: {reason}")
+
+    def close(self) -> None:
+        self._closed.set()
+        with self._lock:
+            for opened in self._open:
+                with contextlib.suppress(OSError):
+                    opened.shutdown(socket.SHUT_RDWR)
+
+    def _post_once(self, path: str, data: bytes) -> tuple[int, bytes]:
+        kind = http.client.HTTPSConnection if self._url.scheme == "https" else http.client.HTTPConnection
+        connection = kind(self._url.netloc, timeout=CONNECT_LIMIT_S)
+        with contextlib.closing(connection):
+            connection.connect()
+            opened: socket.socket = connection.sock
+            opened.settimeout(None)
+            for level, option, value in _KEEP_ALIVE:
+                opened.setsockopt(level, option, value)
+            with self._lock:
+                if self._closed.is_set():
+                    raise ConnectionAbortedError("stopped")
+                self._open.add(opened)
+            try:
+                connection.request("POST", self._url.path + path, data, self._headers)
+                reply = connection.getresponse()
+                return reply.status, reply.read()
+            finally:
+                with self._lock:
+                    self._open.discard(opened)

@@ -1,0 +1,127 @@
+"""What an evaluation is asked to do. Importing this file needs only the standard library."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import isfinite
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from polaris.config.bounds import at_least, require
+from polaris.config.recipe import FinalConfig
+from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
+
+PAPER = FinalConfig()
+"""The recipe's own evaluation (blog, section 3): top-k 20, 90,000 tokens, prompt suffix."""
+PAPER_TEMPERATURE = 1.4
+PAPER_BUCKETS = (16_384, 32_768)
+"""Edges, in tokens, of the recipe's length buckets: below 16K, 16K to 32K, and above."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """An OpenAI-compatible server that generates in the place of an engine."""
+
+    url: str
+    """Up to and with the version, such as `http://host:8000/v1`."""
+    model: str
+    """The name under which it serves the model."""
+    concurrency: int = 64
+    """Requests of one rank that are open together."""
+    attempts: int = 8
+    """Tries per sample; the pause before the next one doubles from a second to a minute."""
+
+    def __post_init__(self) -> None:
+        require(self.url.startswith(("http://", "https://")), f"--server {self.url} must begin with http:// or https://")
+        require(
+            bool(urlsplit(self.url).hostname) and not set("@?#") & set(self.url),
+            "--server must be a host with port and path, such as http://host:8000/v1; a key goes into OPENAI_API_KEY",
+        )
+        require(bool(self.model), "--server needs --model, the name under which it serves the model")
+        at_least("server", 1, concurrency=self.concurrency, attempts=self.attempts)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalSettings:
+    """One evaluation. `server` takes the place of `model` and `rollout`, of which only the engine's own fields are used."""
+
+    suite: tuple[str, ...]
+    """Named sets (`polaris.evaluation.suites`), files, folders of files, or Hugging Face datasets."""
+    data_folder: str = ""
+    """Where named sets are looked for as `<name>.parquet`, `.json` or `.jsonl` before the hub."""
+    split: str = "test"
+    """Split of Hugging Face datasets that are no named sets."""
+    samples_per_prompt: int = 0
+    """0 means the paper's count for each named set."""
+    temperature: float = PAPER_TEMPERATURE
+    top_k: int = PAPER.top_k
+    max_response_tokens: int = PAPER.max_response_tokens
+    prompt_suffix: str = PAPER.prompt_suffix
+    """Appended to the user's message after one space, unless it ends with it already."""
+    rope_factors: tuple[float, ...] = (1.0,)
+    """Everything is drawn once with each YaRN factor; 1 leaves the checkpoint's own rotary embedding."""
+    original_positions: int = 0
+    """Positions that YaRN extends; 0 means the checkpoint's."""
+    attention_factor: float = 0.0
+    """YaRN's factor on cosines and sines; 0 means its 0.1 ln(factor) + 1, and 1 turns it off."""
+    chat_template_options: dict[str, bool | str] = field(default_factory=dict)
+    buckets: tuple[int, ...] = PAPER_BUCKETS
+    """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
+    seed: int = 0
+    model: ModelConfig = field(default_factory=ModelConfig)
+    rollout: RolloutConfig = field(default_factory=RolloutConfig)
+    reward: RewardConfig = field(default_factory=lambda: RewardConfig(require_thinking=False))
+    server: ServerSettings | None = None
+
+    def __post_init__(self) -> None:
+        require(len(self.suite) > 0, "no evaluation set is named; give --suite, such as --suite aime24,amc23")
+        require(isfinite(self.temperature), f"--temperature {self.temperature} must be finite")
+        require(self.temperature > 0, f"--temperature {self.temperature} must be above 0: avg@k is a mean over samples")
+        at_least("eval", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
+        at_least("eval", 0, attention_factor=self.attention_factor)
+        at_least("eval", 1, max_response_tokens=self.max_response_tokens)
+        require(self.top_k == -1 or self.top_k >= 1, f"--top-k {self.top_k} must be at least 1, or -1 for all tokens")
+        at_least("eval", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
+        require(len(set(self.rope_factors)) == len(self.rope_factors) > 0, f"--yarn {self.rope_factors} must name factors once each")
+        edges = self.buckets
+        require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"--buckets {edges} must rise from above 0")
+        require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")
+
+    def identity(self) -> dict[str, Any]:
+        """Settings that decide which samples are drawn and how they are judged; not how fast, from where, or in which buckets."""
+        return {
+            "temperature": self.temperature,
+            "top_k": self.top_k,
+            "max_response_tokens": self.max_response_tokens,
+            "prompt_suffix": self.prompt_suffix,
+            "rope_factors": list(self.rope_factors),
+            "original_positions": self.original_positions,
+            "attention_factor": self.attention_factor,
+            "chat_template_options": self.chat_template_options,
+            "seed": self.seed,
+            "require_thinking": self.reward.require_thinking,
+        }
+
+
+def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> EvalSettings:
+    """The final evaluation of a training run: of the exported folder `checkpoint`, at `final.temperature` or else `temperature`."""
+    final = config.final
+    return EvalSettings(
+        suite=final.suite,
+        split=config.eval.split,
+        samples_per_prompt=final.samples_per_prompt,
+        temperature=final.temperature or temperature,
+        top_k=final.top_k,
+        max_response_tokens=final.max_response_tokens,
+        prompt_suffix=final.prompt_suffix,
+        rope_factors=final.rope_factors,
+        original_positions=config.rope.original_positions,
+        attention_factor=final.attention_factor,
+        chat_template_options=config.data.chat_template_options,
+        buckets=PAPER_BUCKETS if final.max_response_tokens > PAPER_BUCKETS[-1] else (),
+        seed=config.seed,
+        model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype),
+        rollout=config.rollout,
+        reward=config.reward,
+    )

@@ -1,0 +1,110 @@
+"""From the names of evaluation sets to problems whose text ends with the instruction."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from polaris.config.bounds import require
+from polaris.data.gold import Rejected
+from polaris.data.problems import Problem, read_problems, rejected
+from polaris.data.sources import FILE_FORMATS
+from polaris.embedded import resolve
+from polaris.evaluation.settings import EvalSettings
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """A set of the paper: where it is on the Hugging Face hub, and how many samples the paper draws of each problem."""
+
+    hub: str
+    split: str
+    samples: int
+
+
+NAMED_SETS = {
+    "aime24": NamedSet("HuggingFaceH4/aime_2024", "train", 32),
+    "aime25": NamedSet("math-ai/aime25", "test", 32),
+    "amc23": NamedSet("AI-MO/aimo-validation-amc", "train", 8),
+    "minerva": NamedSet("math-ai/minervamath", "test", 4),
+    "olympiad": NamedSet("knoveleng/OlympiadBench", "train", 4),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """One set. `problems` are gradable and end with the instruction; `rejected` have an answer that no response can equal.
+
+    `sha256` is that of the gradable problems (id, messages, ground truth) in their order, whatever file held them.
+    """
+
+    name: str
+    path: str
+    samples: int
+    problems: tuple[Problem, ...]
+    rejected: tuple[Rejected, ...]
+    sha256: str
+
+
+def load_suites(settings: EvalSettings) -> list[Suite]:
+    """The sets in the order in which they are named.
+
+    Raises:
+        ValueError: a set is missing, unreadable, without a gradable answer or named twice, or its count of samples is not known.
+    """
+    suites = [_load(name, path, split, settings) for given in settings.suite for name, path, split in _locate(given, settings)]
+    names = [suite.name for suite in suites]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    require(not twice, f"two evaluation sets have the name {', '.join(twice)}; rename a file, or name it once")
+    return suites
+
+
+def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:
+    """Name, path and split of every set that a word of `--suite` means."""
+    if given in NAMED_SETS:
+        local = [Path(settings.data_folder).expanduser() / (given + suffix) for suffix in FILE_FORMATS] if settings.data_folder else []
+        found = next((str(path) for path in local if path.is_file()), None)
+        yield (given, found, settings.split) if found else (given, NAMED_SETS[given].hub, NAMED_SETS[given].split)
+        return
+    path = resolve(given)
+    folder = Path(path).expanduser()
+    if not folder.is_dir():
+        yield folder.stem if folder.suffix in FILE_FORMATS else path.replace("/", "--"), path, settings.split
+        return
+    files = sorted(file for file in folder.iterdir() if file.suffix in FILE_FORMATS and file.is_file())
+    require(bool(files), f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with evaluation sets")
+    yield from ((file.stem, str(file), settings.split) for file in files)
+
+
+def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
+    read = list(read_problems(path, split))
+    samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
+    require(samples > 0, f"the paper names no number of samples for {name}; give --samples")
+    errors = [rejected(problem) for problem in read]
+    problems = tuple(_instructed(problem, settings.prompt_suffix) for problem, error in zip(read, errors, strict=True) if not error)
+    require(bool(problems), f"{path} has no gradable answer; `polaris data check {path}` says why")
+    return Suite(
+        name=name,
+        path=path,
+        samples=samples,
+        problems=problems,
+        rejected=tuple(error for error in errors if error),
+        sha256=_digest(problems),
+    )
+
+
+def _instructed(problem: Problem, suffix: str) -> Problem:
+    """The problem with the suffix at the end of the user's last message, once."""
+    messages = [dict(message) for message in problem.messages]
+    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
+    if suffix and not messages[last]["content"].rstrip().endswith(suffix):
+        messages[last]["content"] += f" {suffix}"
+    return replace(problem, messages=messages)
+
+
+def _digest(problems: tuple[Problem, ...]) -> str:
+    facts = [[problem.id, problem.messages, problem.ground_truth] for problem in problems]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,103 @@
+"""What a run has left in its folder so far, read for the report."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from polaris.errors import Refused
+from polaris.observe.metrics import read_records
+
+MAX_STEPS_WITH_ROLLOUTS = 6
+MAX_ROLLOUTS_PER_STEP = 8
+
+Result = Mapping[str, Any]
+"""The JSON object that a phase of the recipe has written under `stages/`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Stage `number`, counted from 1, was trained from after step `first` up to step `last`."""
+
+    number: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFiles:
+    """None and empty collections stand for what is not there (yet)."""
+
+    name: str
+    config: Result | None
+    records: Sequence[dict[str, Any]]
+    rollouts: Sequence[Mapping[str, Any]]
+    difficulty: Result | None
+    curation: Result | None
+    temperatures: Mapping[int, Result]
+    """By number of the stage, from 1."""
+    closings: Mapping[int, Result]
+    """What each stage has dropped at its end, by its number."""
+    evaluation: Result | None
+
+    @property
+    def spans(self) -> list[Span]:
+        """The stages that have records, in order; none for a run without stages."""
+        ends: dict[int, int] = {}
+        for record in self.records:
+            if "stage" in record:
+                ends[record["stage"] + 1] = max(record["step"], ends.get(record["stage"] + 1, 0))
+        first, spans = 0, []
+        for number, last in sorted(ends.items()):
+            spans.append(Span(number=number, first=first, last=last))
+            first = last
+        return spans
+
+
+def read_run(folder: Path) -> RunFiles:
+    """Everything of a run's folder that the report shows.
+
+    Raises `ValueError` if there is no such folder or a line of metrics or rollouts is damaged.
+    """
+    if not (folder / "config.json").is_file() and not (folder / "metrics.jsonl").is_file():
+        raise Refused(f"{folder} is not a run folder; give the one that holds metrics.jsonl")
+    stages, config = folder / "stages", _object(folder / "config.json")
+    return RunFiles(
+        name=str((config or {}).get("name", folder.resolve().name)),
+        config=config,
+        records=read_records(folder / "metrics.jsonl"),
+        rollouts=_rollouts(folder / "rollouts"),
+        difficulty=_object(stages / "difficulty.json"),
+        curation=_object(stages / "curation.json"),
+        temperatures=_numbered(stages, "temperature"),
+        closings=_numbered(stages, "stage"),
+        evaluation=_object(stages / "evaluation" / "result.json"),
+    )
+
+
+def _object(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _numbered(stages: Path, name: str) -> dict[int, Result]:
+    """`<name>-<number>.json`, in the order of the numbers."""
+    found = {int(match[1]): path for path in stages.glob(f"{name}-*.json") if (match := re.fullmatch(rf"{name}-(\d+)\.json", path.name))}
+    results = {number: _object(found[number]) for number in sorted(found)}
+    return {number: result for number, result in results.items() if result is not None}
+
+
+def _rollouts(folder: Path) -> list[dict[str, Any]]:
+    """The first and the last recorded step and some between them."""
+    files = sorted(folder.glob("step-*.jsonl"))
+    if len(files) > MAX_STEPS_WITH_ROLLOUTS:
+        last = MAX_STEPS_WITH_ROLLOUTS - 1
+        files = [files[round(index * (len(files) - 1) / last)] for index in range(MAX_STEPS_WITH_ROLLOUTS)]
+    return [rollout for path in files for rollout in read_records(path)[:MAX_ROLLOUTS_PER_STEP]]

@@ -1,0 +1,57 @@
+"""The evaluation after training, with its intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from polaris.observe.markup import folded, interval, note, percent, safe, section, table
+from polaris.observe.run_files import RunFiles
+
+_SCORES = ("set", "YaRN", "avg@n", "pass@n", "maj@n", "avg@n (recipe grader)", "no answer", "cut off", "mean tokens", "problems", "n")
+_BUCKETS = ("set", "YaRN", "tokens", "responses", "accuracy", "cut off")
+Row = tuple[str, str, dict[str, Any]]
+
+
+def evaluation(run: RunFiles) -> str:
+    """Scores are means over problems with 95% intervals."""
+    if run.evaluation is None:
+        return ""
+    rows = [(safe(name), safe(factor), numbers) for factor, sets in run.evaluation["results"].items() for name, numbers in sets.items()]
+    return section(
+        "Final evaluation",
+        table(_SCORES, [_scores(*row) for row in rows]),
+        note(f"Means over problems with 95% bootstrap intervals over problems; {safe(run.evaluation['date'])}."),
+        folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
+    )
+
+
+def _scores(name: str, factor: str, numbers: dict[str, Any]) -> Sequence[str]:
+    n = str(numbers["samples"])
+    return (
+        name,
+        factor,
+        interval(numbers["avg"]),
+        interval(numbers["pass"][n]),
+        interval(numbers["maj"][n]),
+        interval(numbers["avg_recipe"]),
+        percent(numbers["no_answer"]),
+        percent(numbers["clipped"]),
+        f"{numbers['length_mean']:,.0f}",
+        f"{numbers['problems']:,}",
+        n,
+    )
+
+
+def _buckets(name: str, factor: str, numbers: dict[str, Any]) -> list[Sequence[str]]:
+    return [
+        (
+            name,
+            factor,
+            f"{bucket['from']:,} to {bucket['below'] - 1:,}" if bucket["below"] else f"{bucket['from']:,} or more",
+            f"{bucket['responses']:,}",
+            percent(bucket["accuracy"]),
+            percent(bucket["clipped"]),
+        )
+        for bucket in numbers["buckets"]
+    ]

@@ -1,0 +1,56 @@
+"""The temperature probes of all stages."""
+
+from __future__ import annotations
+
+from polaris.algorithm.zones import Zones
+from polaris.observe.markup import figure, note, percent, safe, section, table
+from polaris.observe.run_files import Result, RunFiles
+from polaris.observe.zones_chart import ZONES, zones_chart
+
+_HEAD = ("temperature", "accuracy", "95% interval", "distinct words", "distinct tokens", "mean length", "cut off", "zone")
+_REASONS = {"probe": "highest diversity before accuracy declines", "fixed": "as configured"}
+
+
+def temperature(run: RunFiles) -> str:
+    if not run.temperatures:
+        return ""
+    return section("Sampling temperature", *(_stage(number, result) for number, result in run.temperatures.items()))
+
+
+def _stage(number: int, result: Result) -> str:
+    settings = result["settings"]
+    why = _REASONS.get(result["source"]) or safe(result.get("stopped", result["source"]))
+    head = f"<h3>Stage {number}: {result['temperature']:g}</h3>" + note(
+        f"{why}; {settings['prompts']} prompts, {settings['samples_per_prompt']} responses each"
+        + (f"; diversity to restore {result['target']:.3f}" if "target" in result else "")
+    )
+    charts = ""
+    if len(result["readings"]) > 1:
+        kind = settings["diversity"]
+        accuracy = zones_chart(result, "accuracy", "accuracy over temperature", "s0", percent=True)
+        diversity = zones_chart(result, kind, "diversity over temperature", "s1", percent=False)
+        keys = ZONES if "zones" in result else ()
+        charts = (
+            f'<div class="charts">{figure("Accuracy with its 95% interval", accuracy, keys)}'
+            f"{figure(f'Diversity: distinct 4-grams of {safe(kind)}', diversity, keys)}</div>"
+        )
+    return f"{head}{charts}{_table(result)}"
+
+
+def _table(result: Result) -> str:
+    zones = Zones(**result["zones"]) if "zones" in result else None
+    rows = []
+    for reading in sorted(result["readings"], key=lambda reading: reading["temperature"]):
+        at = reading["temperature"]
+        cells = (
+            f"{at:g}",
+            percent(reading["accuracy"]),
+            f"{percent(reading['accuracy_low'])} to {percent(reading['accuracy_high'])}",
+            f"{reading['words']:.3f}",
+            f"{reading['tokens']:.3f}",
+            f"{reading['length_mean']:,.0f}",
+            percent(reading["clip_ratio"]),
+            zones.of(at) if zones else "-",
+        )
+        rows.append([f"<b>{cell}</b>" for cell in cells] if at == result["temperature"] else cells)
+    return table(_HEAD, rows)

@@ -1,0 +1,73 @@
+"""From the difficulty pass to the prompts that are trained on, with a record of what went and a picture of before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from polaris.data.curate import Passes, Reason, check_informative, curate, histogram, informative
+from polaris.data.ledger import Ledger
+from polaris.data.prompt import Prompt
+from polaris.observe.files import write_atomically
+from polaris.observe.histogram import png
+from polaris.recipe.results import read_result, write_result
+from polaris.trainer.rooms import EngineRooms
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Curation:
+    """`prompts` are left, in their order; `dropped` says why the others went. `before`, `after` [n + 1] count prompts at 0/n .. n/n."""
+
+    prompts: tuple[Prompt, ...]
+    dropped: dict[str, Reason]
+    before: list[int]
+    after: list[int]
+
+
+def curate_prompts(rooms: EngineRooms, prompts: Sequence[Prompt], ledger: Ledger, folder: Path) -> Curation:
+    """Apply `[curation]` to the measured pass rates: a function of configuration, prompts and ledger alone, the same on every rank.
+
+    Writes `curation.json` and `curation.png` into `folder`.
+
+    Raises:
+        CurationError: the set cannot be given the shape, or too few prompts teach something; nothing is written.
+    """
+    config, samples = rooms.config, rooms.config.difficulty.samples_per_prompt
+    counts = ledger.counts
+    before = {prompt.id: counts[prompt.id] for prompt in prompts}
+    dropped = curate(before, samples, config.curation, config.seed)
+    check_informative(before, dropped, samples, config.trainer.prompts_per_step)
+    after = {key: passes for key, passes in before.items() if key not in dropped}
+    curation = Curation(
+        prompts=tuple(prompt for prompt in prompts if prompt.id in after),
+        dropped=dropped,
+        before=histogram(before.values(), samples),
+        after=histogram(after.values(), samples),
+    )
+    result = {
+        "settings": {**asdict(config.curation), "histogram": list(config.curation.histogram), "seed": config.seed},
+        "before": _numbers(before, curation.before),
+        "after": _numbers(after, curation.after),
+        "dropped": dropped,
+    }
+    reasons = ", ".join(f"{size} {reason}" for reason, size in sorted(Counter(dropped.values()).items()))
+    rooms.console.note(f"curation: {len(after)} of {len(before)} prompts left (dropped: {reasons or 'none'})")
+    path = folder / "curation.json"
+    if rooms.world.is_main and read_result(path) != result:
+        write_atomically(path.with_suffix(".png"), png(curation.before, curation.after))
+        write_result(path, result)
+    return curation
+
+
+def _numbers(measured: Mapping[str, Passes], bins: Sequence[int]) -> dict[str, Any]:
+    samples = len(bins) - 1
+    verdicts = sum(count for _, count in measured.values())
+    return {
+        "prompts": len(measured),
+        "histogram": {f"{k}/{samples}": size for k, size in enumerate(bins)},
+        "informative": informative(measured.values()),
+        "accuracy": sum(passed for passed, _ in measured.values()) / max(1, verdicts),
+    }

@@ -1,0 +1,59 @@
+"""After the last stage: the checkpoint as a Hugging Face folder, and its evaluation."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+from pathlib import Path
+
+import torch
+
+from polaris.checkpoint.export import export
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.schema import RunConfig
+from polaris.distributed.mesh import World
+from polaris.evaluation.run import evaluate_suites
+from polaris.evaluation.settings import final_settings
+from polaris.recipe.plan import plan_stages
+from polaris.recipe.results import read_result
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.signals import StopRequest
+
+
+def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest) -> bool:
+    """Export the last step and evaluate `final.suite`; whatever is there already stays. The trainer's rooms must be closed and dropped.
+
+    Returns False if a stop was requested; finished samples are on disk.
+    """
+    gc.collect()  # a sharded policy is part of reference cycles
+    if world.device.type == "cuda":
+        torch.cuda.empty_cache()
+    checkpoint = folder.path / "export" / f"step-{config.steps:06d}"
+    if world.is_main and not checkpoint.is_dir():
+        _export(folder.path, checkpoint, config.steps)
+    world.barrier()
+    if not config.final.suite:
+        return True
+    settings = final_settings(config, checkpoint, last_temperature(config, folder.stages))
+    try:
+        evaluate_suites(settings, folder.stages / "evaluation", world, stop)
+    except GenerationInterrupted:
+        return False
+    return True
+
+
+def last_temperature(config: RunConfig, stages: Path) -> float:
+    """The sampling temperature of the last stage."""
+    stage = plan_stages(config)[-1]
+    given = stage.settings.temperature
+    if given == "probe":
+        given = (read_result(stage.temperature_result(stages)) or {})["temperature"]
+    return float(given or config.rollout.temperature)
+
+
+def _export(run: Path, output: Path, step: int) -> None:
+    """In one move, so that a folder that is there is whole."""
+    temporary = output.with_name(f".{output.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    export(run, temporary, step)
+    temporary.rename(output)

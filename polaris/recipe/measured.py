@@ -1,0 +1,117 @@
+"""What the difficulty pass knows about each prompt, on disk: chunk by chunk while it runs, one parquet file and its numbers after it."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from polaris.data.curate import histogram, informative
+from polaris.errors import Refused
+from polaris.observe.files import write_atomically
+from polaris.observe.metrics import read_records
+from polaris.recipe.results import check_settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """One prompt: `passed` of `count` verdicts; `lost` more responses have none. `tokens` and `clipped` are sums over all responses."""
+
+    id: str
+    passed: int
+    count: int
+    lost: int
+    tokens: int
+    clipped: int
+
+
+class Journal:
+    """The finished chunks of a pass that is under way: a line of settings, then one line per chunk; a torn last line is dropped.
+
+    Every rank reads it, one writes. Raises `ValueError` if the file belongs to a pass with other settings.
+    """
+
+    def __init__(self, path: Path, settings: dict[str, Any], *, write: bool) -> None:
+        lines = read_records(path) or [settings]
+        check_settings(path, lines[0], settings)
+        self._path, self._write, self._chunks = path, write, lines[1:]
+        if write:
+            write_atomically(path, b"".join(map(_line, lines)))
+
+    @property
+    def rows(self) -> dict[str, Measured]:
+        """What is measured, by id."""
+        return {row["id"]: Measured(**row) for chunk in self._chunks for row in chunk["rows"]}
+
+    @property
+    def seconds(self) -> float:
+        """Time that the finished chunks took, over all interruptions."""
+        return float(sum(chunk["seconds"] for chunk in self._chunks))
+
+    def append(self, rows: Sequence[Measured], seconds: float) -> None:
+        """Add a chunk; durable when this returns on the rank that writes."""
+        chunk = {"seconds": seconds, "rows": [asdict(row) for row in rows]}
+        self._chunks.append(chunk)
+        if self._write:
+            with self._path.open("ab") as file:
+                file.write(_line(chunk))
+                file.flush()
+                os.fsync(file.fileno())
+
+
+def numbers(rows: Sequence[Measured], samples: int, seconds: float) -> dict[str, Any]:
+    """The outcome of a pass with `samples` responses per prompt."""
+    passes = [(row.passed, row.count) for row in rows]
+    counts = histogram(passes, samples)
+    responses, verdicts = len(rows) * samples, sum(row.count for row in rows)
+    return {
+        "prompts": len(rows),
+        "samples_per_prompt": samples,
+        "histogram": {f"{k}/{samples}": count for k, count in enumerate(counts)},
+        "informative": informative(passes),
+        "informative_share": informative(passes) / len(rows),
+        "accuracy": sum(row.passed for row in rows) / max(1, verdicts),
+        "lost_verdicts": sum(row.lost for row in rows),
+        "prompts_without_verdict": len(rows) - sum(counts),
+        "response_length_mean": sum(row.tokens for row in rows) / responses,
+        "clip_share": sum(row.clipped for row in rows) / responses,
+        "tokens": sum(row.tokens for row in rows),
+        "seconds": seconds,
+    }
+
+
+def save_measured(path: Path, rows: Sequence[Measured], samples: int) -> None:
+    """Parquet, one row per prompt: id, passed, count, lost, response_length_mean (tokens), clip_share."""
+    table = pa.table(
+        {
+            "id": pa.array([row.id for row in rows], pa.string()),
+            "passed": pa.array([row.passed for row in rows], pa.int64()),
+            "count": pa.array([row.count for row in rows], pa.int64()),
+            "lost": pa.array([row.lost for row in rows], pa.int64()),
+            "response_length_mean": pa.array([row.tokens / samples for row in rows], pa.float64()),
+            "clip_share": pa.array([row.clipped / samples for row in rows], pa.float64()),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def read_passes(path: Path) -> dict[str, tuple[int, int]]:
+    """(passed, count) by id, in the order of the pass. Raises `ValueError` if `path` cannot be read."""
+    try:
+        columns = pq.read_table(path, columns=["id", "passed", "count"]).to_pydict()
+    except (OSError, pa.ArrowException) as error:
+        raise Refused(f"{path} cannot be read ({error}); delete it and the .json beside it, and the pass runs again") from error
+    return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))
+
+
+def _line(value: dict[str, Any]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode() + b"\n"

@@ -1,0 +1,68 @@
+"""Opening and closing of a stage: its temperature, its prompts, its cursor; and the easy prompts that it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from polaris.checkpoint.state import TrainState
+from polaris.data.prompt import Prompt
+from polaris.data.sampler import Sampler
+from polaris.recipe.plan import Stage, stage_config
+from polaris.recipe.results import read_result, write_result
+from polaris.recipe.stage_temperature import stage_temperature
+from polaris.trainer.rooms import Rooms
+
+
+def open_stage(rooms: Rooms, stage: Stage, state: TrainState, stages: Path) -> Rooms:
+    """The rooms of the stage; measures its temperature where the configuration says "probe" and no result is there.
+
+    `rooms.prompts` are those that earlier stages left. A stage begins with a new epoch; one that was begun goes on where its cursor stood.
+
+    Raises:
+        GenerationInterrupted: a stop was requested during the probe.
+    """
+    temperature = stage_temperature(rooms, stage, stages)
+    config = stage_config(rooms.config, stage, temperature)
+    sampler = Sampler(len(rooms.prompts), config.trainer.prompts_per_step, config.seed)
+    if state.step > stage.start:
+        sampler.restore(state.sampler)
+    elif stage.start:  # or it would begin with the order of the stage before
+        sampler.restore({"epoch": state.sampler["epoch"] + 1, "cursor": 0})
+    rooms.successes.keep(prompt.id for prompt in rooms.prompts)
+    return replace(rooms, config=config, sampler=sampler, stage=stage.index)
+
+
+def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
+    """Ids of the prompts that are too easy for the next stage: their running pass rate is above `stage.drop_above`."""
+    done = dropped_by(stage, stages)
+    if done is not None:
+        return done
+    dropped = easiest(rooms, stage.settings.drop_above)
+    rooms.world.barrier()
+    if rooms.world.is_main:
+        left = len(rooms.prompts) - len(dropped)
+        write_result(stage.result(stages), {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left})
+        rooms.console.note(f"stage {stage.index + 1} ends: {len(dropped)} prompts above {stage.settings.drop_above:g} dropped, {left} left")
+    rooms.world.barrier()
+    return dropped
+
+
+def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
+    """What a closed stage dropped; None if it is not closed."""
+    result = read_result(stage.result(stages))
+    return None if result is None else list(result["dropped"])
+
+
+def easiest(rooms: Rooms, drop_above: float) -> list[str]:
+    """Ids with a pass rate above `drop_above`, easiest first; never so many that what is left does not fill a step."""
+    rates = {prompt.id: rate for prompt in rooms.prompts if (rate := rooms.ledger.rate(prompt.id)) is not None and rate > drop_above}
+    most = len(rooms.prompts) - rooms.config.trainer.prompts_per_step
+    return sorted(rates, key=lambda prompt_id: (-rates[prompt_id], prompt_id))[: max(0, most)]
+
+
+def without(prompts: Sequence[Prompt], dropped: Collection[str]) -> tuple[Prompt, ...]:
+    """The prompts whose ids are not among `dropped`, in their order."""
+    gone = frozenset(dropped)
+    return tuple(prompt for prompt in prompts if prompt.id not in gone)

@@ -1,0 +1,44 @@
+"""The sampling temperature of a stage of training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from polaris.recipe.plan import Stage, plan_stages, stage_config
+from polaris.recipe.results import read_result
+from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune, table
+from polaris.trainer.rooms import Rooms
+
+
+def stage_temperature(rooms: Rooms, stage: Stage, stages: Path) -> float:
+    """The temperature of `stage`: as configured, or measured with the weights that the engine serves now.
+
+    "probe" means the whole probe in the first stage; later the temperature that restores the diversity with which the previous
+    stage began. Where that is needed and the previous stage has a number, its diversity is measured at its start. The prompts are
+    the held-out ones, or the training set's where there are none; then the prompts that were dropped between two stages are missing.
+
+    Raises:
+        NoAccuracy: the accuracy cannot be told from 0 at any temperature.
+        GenerationInterrupted: a stop was requested.
+    """
+    plan = plan_stages(rooms.config)
+    given = stage.settings.temperature
+    temperature = rooms.config.rollout.temperature if given == "probe" else given or rooms.config.rollout.temperature
+    if given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2]):
+        return temperature
+    before = read_result(plan[stage.index - 1].temperature_result(stages)) if stage.index else None
+    own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
+    # Longer responses repeat more, so diversity is compared at one length.
+    max_tokens = before["settings"]["max_response_tokens"] if before and given == "probe" else own
+    probe = Probe(rooms, rooms.held_out or rooms.prompts, max_tokens, stage.temperature_result(stages))
+    if given != "probe":
+        result = read_once(probe, temperature)
+    elif before is None:
+        result = probe_temperature(probe)
+    else:
+        if before["settings"]["digest"] != probe.settings["digest"]:
+            rooms.console.warning("the diversity to restore was measured on other prompts; a held-out set (eval.path) stays the same")
+        result = retune(probe, before["temperature"], before["diversity"])
+    for text in [f"stage {stage.index + 1}: temperature {result['temperature']:g} ({result['source']})", *table(result)]:
+        rooms.console.note(text)
+    return float(result["temperature"])

@@ -1,0 +1,86 @@
+"""Options, defaults and refusals of the command, without a model."""
+
+import argparse
+import subprocess
+import sys
+
+import pytest
+from evaluations import run
+
+from polaris.commands.eval import add_options, settings_of
+from polaris.config.recipe import FinalConfig
+from polaris.config.schema import RunConfig
+from polaris.evaluation.settings import final_settings
+
+
+def settings(*options):
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return settings_of(parser.parse_args(["--model", "M", "--suite", "aime24,amc23", *options]))
+
+
+def test_defaults_are_the_papers():
+    found = settings()
+    assert found.suite == ("aime24", "amc23")
+    assert (found.temperature, found.top_k, found.max_response_tokens, found.samples_per_prompt) == (1.4, 20, 90_000, 0)
+    assert found.prompt_suffix == "Let's think step by step and output the final answer within \\boxed{}."
+    assert found.rope_factors == (1.0,)
+    assert found.buckets == (16_384, 32_768)
+    assert not found.reward.require_thinking
+
+
+def test_options_reach_the_settings():
+    found = settings("--yarn", "1.0,1.5", "--buckets", "quartiles", "--chat-option", "enable_thinking=false", "--chat-option", "mode=a=b")
+    assert found.rope_factors == (1.0, 1.5)
+    assert found.buckets == ()
+    assert found.chat_template_options == {"enable_thinking": False, "mode": "a=b"}
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (("--temperature", "0"), "--temperature 0.0 must be above 0"),
+        (("--yarn", "1,0.5"), "rope_factors[1] = 0.5 is below 1"),
+        (("--yarn", "1,1"), "factors once each"),
+        (("--buckets", "64,32"), "must rise"),
+        (("--top-k", "0"), "--top-k 0"),
+        (("--server", "host:80"), "must begin with http"),
+        (("--server", "http://host/v1", "--yarn", "1.5"), "a --server has its own rotary embedding"),
+        (("--chat-option", "thinking"), "NAME=VALUE"),
+    ],
+)
+def test_bad_options_are_named(options, named):
+    with pytest.raises(ValueError) as error:
+        settings(*options)
+    assert named in str(error.value)
+
+
+def test_bad_input_is_one_line_and_status_2(tmp_path):
+    (tmp_path / "set.jsonl").write_text('{"problem": "One?", "answer": "1"}\n', encoding="utf-8")
+    for options, named in (
+        (("--model", "embedded:model", "--suite", str(tmp_path / "none.jsonl")), "none.jsonl does not exist"),
+        (("--model", str(tmp_path / "no-model"), "--suite", str(tmp_path / "set.jsonl"), "-n", "1"), "does not exist"),
+        (("--model", "embedded:model", "--suite", str(tmp_path / "set.jsonl")), "give --samples"),
+    ):
+        said = run(tmp_path / "run", *options, status=2)
+        assert named in said
+        assert "Traceback" not in said
+    assert not (tmp_path / "run" / "identity.json").exists()
+
+
+def test_help_is_light():
+    command = [sys.executable, "-X", "importtime", "-m", "polaris.cli", "eval", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "aime24 and aime25 (32)" in " ".join(result.stdout.split())
+    imported = {line.rsplit("|", 1)[-1].strip() for line in result.stderr.splitlines() if line.startswith("import time:")}
+    assert "polaris.commands.eval" in imported
+    assert not imported & {"torch", "vllm", "transformers", "sympy", "pyarrow", "rich", "numpy"}
+
+
+def test_the_final_evaluation_of_a_run_takes_its_room_and_never_a_higher_temperature_by_itself(tmp_path):
+    config = RunConfig(final=FinalConfig(suite=("aime24",), max_response_tokens=4096, rope_factors=(1.0, 2.0)))
+    found = final_settings(config, tmp_path, 1.1)
+    assert (found.temperature, found.suite, found.rope_factors, found.buckets) == (1.1, ("aime24",), (1.0, 2.0), ())
+    assert found.model.path == str(tmp_path)
+    assert found.reward.require_thinking is config.reward.require_thinking
+    assert final_settings(RunConfig(final=FinalConfig(suite=("a",), temperature=0.7)), tmp_path, 1.1).temperature == 0.7

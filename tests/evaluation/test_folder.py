@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from polaris.distributed.mesh import World
+from polaris.evaluation.folder import claimed
+
+ALONE = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
+
+
+def test_one_evaluation_at_a_time(tmp_path):
+    with (
+        claimed(tmp_path, {"seed": 0}, ALONE),
+        pytest.raises(ValueError, match="in use by another evaluation"),
+        claimed(tmp_path, {"seed": 0}, ALONE),
+    ):
+        pass
+    with claimed(tmp_path, {"seed": 0}, ALONE):
+        pass
+
+
+def test_settings_bind_once_there_is_a_sample(tmp_path):
+    for seed in (0, 1):
+        with claimed(tmp_path, {"seed": seed, "sets": {"a": {"samples": 4}}}, ALONE):
+            pass
+    (tmp_path / "rope-1").mkdir()
+    (tmp_path / "rope-1" / "samples-rank0.jsonl").write_text("{}\n")
+    with claimed(tmp_path, {"seed": 1, "sets": {"a": {"samples": 4}}}, ALONE):
+        pass
+    with (
+        pytest.raises(ValueError, match=r"\(seed: 1 -> 2; sets.b.samples: None -> 4\)"),
+        claimed(tmp_path, {"seed": 2, "sets": {"a": {"samples": 4}, "b": {"samples": 4}}}, ALONE),
+    ):
+        pass
+
+
+def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match="choose another --output"), claimed(tmp_path / "file" / "run", {}, ALONE):
+        pass

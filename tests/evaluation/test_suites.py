@@ -1,0 +1,65 @@
+import json
+
+import pytest
+
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.suites import NAMED_SETS, load_suites
+
+SUFFIX = "Say it in a box."
+
+
+def write(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+def texts(suite):
+    return [problem.text for problem in suite.problems]
+
+
+def test_the_instruction_stands_at_the_end_once(tmp_path):
+    rows = [
+        {"problem": "One?", "answer": "1"},
+        {"problem": f"Two? {SUFFIX}", "answer": "2"},
+        {"problem": f"{SUFFIX} Three?", "answer": "3"},
+    ]
+    settings = EvalSettings(suite=(write(tmp_path / "a.jsonl", rows),), prompt_suffix=SUFFIX, samples_per_prompt=1)
+    (suite,) = load_suites(settings)
+    assert texts(suite) == [f"One? {SUFFIX}", f"Two? {SUFFIX}", f"{SUFFIX} Three? {SUFFIX}"]
+
+
+def test_names_folders_and_files(tmp_path):
+    rows = [{"problem": "One?", "answer": "1"}, {"problem": "None?", "answer": ""}]
+    for name in ("aime24", "zebra"):
+        write(tmp_path / f"{name}.jsonl", rows)
+    named = EvalSettings(suite=("aime24",), data_folder=str(tmp_path))
+    (suite,) = load_suites(named)
+    assert (suite.name, suite.samples, len(suite.problems), len(suite.rejected)) == ("aime24", 32, 1, 1)
+    folder = load_suites(EvalSettings(suite=(str(tmp_path),), samples_per_prompt=2))
+    assert [(suite.name, suite.samples) for suite in folder] == [("aime24", 2), ("zebra", 2)]
+    with pytest.raises(ValueError, match="--samples"):
+        load_suites(EvalSettings(suite=(str(tmp_path / "zebra.jsonl"),)))
+    with pytest.raises(ValueError, match="two evaluation sets have the name aime24"):
+        load_suites(EvalSettings(suite=("aime24", str(tmp_path)), data_folder=str(tmp_path), samples_per_prompt=1))
+
+
+def test_the_digest_is_that_of_the_problems_not_of_the_file(tmp_path):
+    rows = [{"problem": "One?", "answer": "1", "id": "x"}]
+    (tmp_path / "list.json").write_text(json.dumps([{**rows[0], "level": 5}]), encoding="utf-8")
+    paths = (
+        write(tmp_path / "lines.jsonl", rows),
+        str(tmp_path / "list.json"),
+        write(tmp_path / "other.jsonl", [{**rows[0], "answer": "2"}]),
+    )
+    first, same, other = (suite.sha256 for suite in load_suites(EvalSettings(suite=paths, samples_per_prompt=1)))
+    assert first == same != other
+
+
+def test_the_papers_counts():
+    assert {name: known.samples for name, known in NAMED_SETS.items()} == {
+        "aime24": 32,
+        "aime25": 32,
+        "amc23": 8,
+        "minerva": 4,
+        "olympiad": 4,
+    }

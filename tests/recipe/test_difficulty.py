@@ -1,0 +1,228 @@
+"""The difficulty pass as a real process: killed, resumed, skipped, refused; and its files."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from polaris import cli
+from polaris.embedded import resolve
+from polaris.observe.histogram import lines, png
+from polaris.recipe.measured import Journal, Measured, numbers
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+PROMPTS, CHUNKS = 64, 8
+# 4 waves of 8 sequences at 4 responses per prompt: chunks of 8 prompts.
+SMALL = ["--rollout.engine=transformers", "--rollout.max_concurrent=8", "--difficulty.samples_per_prompt=4", "--trainer.prompts_per_step=8"]
+
+
+@pytest.fixture(scope="module")
+def prompt_set(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "set.jsonl"
+    path.write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:PROMPTS]))
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(prompt_set, tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+
+    def begin(name, *overrides, launcher=("-m",)):
+        command = [sys.executable, *launcher, "polaris.cli", "difficulty", str(CONFIG), f"--data.path={prompt_set}"]
+        process = subprocess.Popen(
+            [*command, f"--root={root}", f"--name={name}", *SMALL, *overrides],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        return process, root / name / "stages"
+
+    return begin
+
+
+def finish(process, status=0):
+    output, errors = process.communicate(timeout=250)
+    assert process.returncode == status, errors[-2000:]
+    return output, errors
+
+
+def chunks_of(output):
+    return [line for line in output.splitlines() if line.startswith("difficulty: ")]
+
+
+def without_seconds(path):
+    return {key: value for key, value in json.loads(path.read_text()).items() if key != "seconds"}
+
+
+@pytest.fixture(scope="module")
+def straight(start):
+    """A pass that nothing interrupted, and its output."""
+    process, stages = start("straight")
+    output, _ = finish(process)
+    return stages, output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # the first call on a new machine builds the embedded model
+def test_a_pass_leaves_what_it_promises(straight):
+    stages, output = straight
+    assert len(chunks_of(output)) == CHUNKS
+    assert sorted(path.name for path in stages.iterdir()) == ["curation.json", "curation.png", "difficulty.json", "difficulty.parquet"]
+    result, rows = json.loads((stages / "difficulty.json").read_text()), pq.read_table(stages / "difficulty.parquet").to_pylist()
+    assert [row["id"] for row in rows] == [f"train-{i}" for i in range(PROMPTS)]
+    assert all(row["count"] == 4 and row["clip_share"] == 0 and row["response_length_mean"] > 5 for row in rows)
+    for k in range(5):
+        assert result["histogram"][f"{k}/4"] == sum(row["passed"] == k for row in rows)
+    assert result["informative"] == sum(0 < row["passed"] < 4 for row in rows) > 8
+    assert result["tokens"] == round(4 * sum(row["response_length_mean"] for row in rows))
+    curation = json.loads((stages / "curation.json").read_text())
+    assert curation["dropped"] == {row["id"]: "easy" for row in rows if row["passed"] == 4}
+    assert curation["before"]["histogram"] == result["histogram"]
+    assert curation["after"]["prompts"] == PROMPTS - result["histogram"]["4/4"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_interrupted_and_resumed_equals_never_interrupted(straight, start, number):
+    expected, _ = straight
+    process, stages = start(f"interrupted-{number}")
+    journal = stages / "difficulty.partial.jsonl"
+    deadline = time.monotonic() + 200
+    while not journal.exists() or journal.read_bytes().count(b"\n") < 4:
+        assert process.poll() is None, "the pass ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    finish(process, status=-number if number == signal.SIGKILL else 0)
+    done = journal.read_bytes().count(b"\n") - 1
+    assert 3 <= done < CHUNKS
+    assert not (stages / "difficulty.json").exists()
+
+    resumed, _ = finish(start(stages.parent.name)[0])
+    assert len(chunks_of(resumed)) == CHUNKS - done, "a finished chunk is not drawn again"
+    assert pq.read_table(stages / "difficulty.parquet") == pq.read_table(expected / "difficulty.parquet")
+    assert without_seconds(stages / "difficulty.json") == without_seconds(expected / "difficulty.json")
+    assert (stages / "curation.json").read_bytes() == (expected / "curation.json").read_bytes()
+    assert not journal.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_finished_pass_is_read_and_curated_anew_but_never_mixed_up(straight, start):
+    stages, _ = straight
+    measured = (stages / "difficulty.parquet").read_bytes()
+    output, _ = finish(start("straight", "--curation.drop_from=0.75")[0])
+    assert chunks_of(output) == []
+    assert (stages / "difficulty.parquet").read_bytes() == measured
+    kept = json.loads((stages / "curation.json").read_text())["after"]["histogram"]
+    assert kept["3/4"] == kept["4/4"] == 0 < kept["2/4"]
+
+    _, errors = finish(start("straight", "--difficulty.temperature=0.7")[0], status=2)
+    assert "difficulty.json was measured with other settings (temperature: 0.6, now 0.7)" in errors
+
+
+@pytest.mark.slow
+@pytest.mark.distributed
+@pytest.mark.timeout(900)
+def test_two_ranks_measure_what_one_does(straight, start):
+    stages, _ = straight
+    process, shared = start("two", launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"))
+    output, _ = finish(process)
+    assert len(chunks_of(output)) == CHUNKS / 2
+    assert pq.read_table(shared / "difficulty.parquet") == pq.read_table(stages / "difficulty.parquet")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--trainer.prompts_per_step=64", "fewer than trainer.prompts_per_step = 64"),
+        ("--curation.histogram=[1, 1, 1, 1, 1]", "curation.histogram[4] (pass rates from 0.8) has a share above 0"),
+    ],
+)
+def test_a_set_that_cannot_be_trained_on_ends_in_numbers(straight, start, override, message):
+    stages, _ = straight
+    before = (stages / "curation.json").read_bytes()
+    _, errors = finish(start("straight", override)[0], status=2)
+    assert message in errors
+    assert (stages / "curation.json").read_bytes() == before
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_chunk_whose_grading_fails_is_not_kept(start, tmp_path):
+    rows = [{"problem": f"Compute {i}+1.", "answer": "\\sqrt{x+3}"} for i in range(2)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    process, stages = start("lost", f"--data.path={tmp_path / 'set.jsonl'}", "--trainer.prompts_per_step=2", "--reward.timeout_s=1e-6")
+    _, errors = finish(process, status=1)
+    assert "8 of 8 responses killed their grading process" in errors
+    assert (stages / "difficulty.partial.jsonl").read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.parametrize(("samples", "message"), [(0, "= 0 is no pass; set it"), (1, "= 1 finds no prompt that is solved sometimes")])
+def test_a_number_of_samples_that_measures_nothing_is_refused(tmp_path, monkeypatch, capsys, samples, message):
+    arguments = ["polaris", "difficulty", str(CONFIG), f"--root={tmp_path}", f"--difficulty.samples_per_prompt={samples}"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert f"difficulty.samples_per_prompt {message}" in capsys.readouterr().err
+
+
+def row(name, passed=1, count=2, **more):
+    return Measured(**{"id": name, "passed": passed, "count": count, "lost": 0, "tokens": 10, "clipped": 0} | more)
+
+
+@pytest.mark.parametrize("torn", [1, 20, 60])
+def test_a_torn_chunk_is_dropped_and_the_next_one_begins_a_line(tmp_path, torn):
+    path, settings = tmp_path / "partial.jsonl", {"seed": 0}
+    journal = Journal(path, settings, write=True)
+    journal.append([row("a"), row("b")], 1.5)
+    whole = path.read_bytes()
+    journal.append([row("c"), row("d")], 2.0)
+    path.write_bytes(path.read_bytes()[:-torn])
+
+    resumed = Journal(path, settings, write=True)
+    # Only the newline is missing after one byte: that chunk is whole.
+    assert set(resumed.rows) == ({"a", "b", "c", "d"} if torn == 1 else {"a", "b"})
+    if torn > 1:
+        assert path.read_bytes() == whole
+    resumed.append([row("e")], 3.0)
+    assert set(Journal(path, settings, write=False).rows) == set(resumed.rows) >= {"a", "b", "e"}
+    assert resumed.seconds == (6.5 if torn == 1 else 4.5)
+
+
+def test_a_journal_of_other_settings_is_refused(tmp_path):
+    Journal(tmp_path / "partial.jsonl", {"seed": 0, "model": "a"}, write=True)
+    with pytest.raises(ValueError, match="seed: 0, now 1"):
+        Journal(tmp_path / "partial.jsonl", {"seed": 1, "model": "a"}, write=True)
+
+
+def test_numbers_leave_lost_verdicts_out_of_rates():
+    rows = [row("a", 0, 4), row("b", 4, 4, clipped=1), row("c", 3, 3, lost=1), row("d", 1, 2, lost=2, clipped=3), row("e", 0, 0, lost=4)]
+    found = numbers(rows, 4, 2.5)
+    assert found["histogram"] == {"0/4": 1, "1/4": 0, "2/4": 1, "3/4": 0, "4/4": 2}
+    assert (found["informative"], found["informative_share"], found["prompts_without_verdict"], found["lost_verdicts"]) == (1, 0.2, 1, 7)
+    assert found["accuracy"] == 8 / 13
+    assert (found["response_length_mean"], found["clip_share"], found["tokens"]) == (2.5, 0.2, 50)
+
+
+def test_histogram_as_text_shows_what_is_kept():
+    shown = lines([4, 0, 2], [4, 0, 1])
+    assert [line.count("█") for line in shown] == [32, 0, 8, 0]
+    assert [line.count("░") for line in shown] == [0, 0, 8, 0]
+    assert [line.split()[-3:] for line in shown] == [["4", "->", "4"], ["0", "->", "0"], ["2", "->", "1"], ["6", "->", "5"]]
+
+
+@pytest.mark.parametrize("sizes", [[0, 0], [5, 0, 3], list(range(40))])
+def test_histogram_as_a_picture(sizes):
+    assert png(sizes, [0] * len(sizes)).startswith(b"\x89PNG")

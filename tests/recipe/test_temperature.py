@@ -1,0 +1,268 @@
+"""The temperature probe on the embedded model: its zones, its retuning, its resumption, and a step of training at what it found."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+from pathlib import Path
+
+import pytest
+import torch
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.load import load_config
+from polaris.config.recipe import StageConfig
+from polaris.distributed import mesh
+from polaris.distributed.mesh import World
+from polaris.model.load import build_model, load_weights
+from polaris.recipe.plan import plan_stages, stage_config
+from polaris.recipe.results import read_result, write_result
+from polaris.recipe.stage_temperature import stage_temperature
+from polaris.recipe.temperature import Probe, next_temperature, probe_temperature, retune
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.resume import resume
+from polaris.trainer.rooms import Rooms
+from polaris.trainer.setup import check, open_engine_rooms, open_rooms
+from polaris.trainer.signals import StopRequest
+from polaris.trainer.step import train_step
+
+# The first use on a new machine builds the embedded model.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+CONFIG = """
+deterministic = true
+model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = false }
+data = { path = "embedded:train", max_prompt_tokens = 64 }
+rollout = { engine = "transformers", max_response_tokens = 192, kv_cache_mib = 64 }
+reward = { workers = 1 }
+optimizer = { lr = 3e-4 }
+trainer = { prompts_per_step = 8, cpu_threads = 1 }
+eval = { path = "embedded:test" }
+probe = { diversity = "tokens", prompts = 40, samples_per_prompt = 4 }
+"""
+
+
+class StopsAfter(StopRequest):
+    """A stop that is requested when so many results are on disk."""
+
+    def __init__(self):
+        super().__init__()
+        self.path, self.readings = None, 0
+
+    def requested(self):
+        return self.path is not None and self.path.exists() and len(read_result(self.path)["readings"]) >= self.readings
+
+
+@pytest.fixture(scope="module")
+def config_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("config") / "probe.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture(scope="module")
+def checked(config_file):
+    return check(load_config(config_file, []))
+
+
+@pytest.fixture(scope="module")
+def engine_rooms(checked):
+    world = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
+    with open_engine_rooms(checked, world, StopsAfter()) as rooms:
+        yield rooms
+
+
+@pytest.fixture(scope="module")
+def weights(checked):
+    model = build_model(checked.model.folder)
+    load_weights(model, checked.model.folder, torch.device("cpu"))
+    return {name: parameter.detach() for name, parameter in model.named_parameters()}
+
+
+@pytest.fixture
+def rooms(engine_rooms, weights):
+    """The engine serves the base model as version 0; nothing stops it."""
+    engine_rooms.engine.load_weights(weights.items(), 0)
+    engine_rooms.stop.path = None
+    return engine_rooms
+
+
+def sharpen(rooms, weights, factor):
+    """Logits times `factor`: what training does to the embedded model, in a form whose right answer is known."""
+    rooms.engine.load_weights([(name, w * factor if name == "model.norm.weight" else w) for name, w in weights.items()], 1)
+
+
+def probe_of(rooms, checked, path):
+    return Probe(rooms, checked.held_out.prompts, 192, path)
+
+
+def with_probe(rooms, **changes):
+    return replace(rooms, config=replace(rooms.config, probe=replace(rooms.config.probe, **changes)))
+
+
+def test_retuning_finds_the_temperature_that_undoes_a_sharpening(rooms, checked, weights, tmp_path):
+    """Logits x 1.37 at temperature 0.55 are the base model's at 0.4014: diversity is that of 0.4 from 0.55 on."""
+    before = probe_of(rooms, checked, tmp_path / "before.json").at(0.4)
+    sharpen(rooms, weights, 1.37)
+    result = retune(probe_of(rooms, checked, tmp_path / "after.json"), 0.4, before.tokens)
+    assert result["temperature"] == pytest.approx(0.55, abs=0.051)
+    assert result["stopped"] == "diversity restored"
+    assert result["diversity"] >= before.tokens > result["readings"][-2]["tokens"]
+    assert [reading["temperature"] for reading in result["readings"]] == [0.4, 0.45, 0.5, 0.55, 0.6][: len(result["readings"])]
+    assert read_result(tmp_path / "after.json") == result
+
+
+def test_retuning_never_goes_into_collapse(rooms, checked, tmp_path):
+    result = retune(probe_of(rooms, checked, tmp_path / "after.json"), 0.4, target=0.9)
+    accuracy = [reading["accuracy"] for reading in result["readings"]]
+    assert result["stopped"] == "accuracy collapses"
+    assert result["temperature"] == result["readings"][-2]["temperature"]
+    assert accuracy[-1] < 0.7 * max(accuracy)
+    assert next_temperature(result["temperature"]) == result["readings"][-1]["temperature"]
+
+
+def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(rooms, checked, tmp_path):
+    cool = with_probe(rooms, temperatures=(0.2, 0.3, 0.44))
+    result = retune(probe_of(cool, checked, tmp_path / "grid.json"), 0.35, target=0.9)
+    assert (result["temperature"], result["stopped"]) == (0.4, "probe.temperatures end")
+    result = retune(probe_of(rooms, checked, tmp_path / "hot.json"), 5.0, target=0.9)
+    assert (result["temperature"], result["stopped"]) == (5.0, "accuracy cannot be told from 0")
+    assert len(result["readings"]) == 1
+
+
+@pytest.mark.parametrize(("temperature", "hotter"), [(1.4, 1.45), (0.7, 0.75), (0.72, 0.75), (0.15, 0.2), (1.0, 1.05), (1.149, 1.15)])
+def test_the_next_temperature_is_on_the_grid(temperature, hotter):
+    assert next_temperature(temperature) == hotter
+
+
+def test_a_stopped_probe_goes_on_after_its_last_reading(rooms, checked, tmp_path):
+    grid = with_probe(rooms, temperatures=(0.2, 0.6, 1.4))
+    straight = probe_temperature(probe_of(grid, checked, tmp_path / "straight.json"))
+    grid.stop.path, grid.stop.readings = tmp_path / "unfinished-stopped.json", 2
+    with pytest.raises(GenerationInterrupted):
+        probe_temperature(probe_of(grid, checked, tmp_path / "stopped.json"))
+    kept = read_result(grid.stop.path)
+    assert [reading["temperature"] for reading in kept["readings"]] == [0.2, 0.6]
+    grid.stop.path = None
+    # A number that no draw could give shows that the reading is not drawn again.
+    kept["readings"][0]["length_mean"] = 12345.0
+    write_result(tmp_path / "unfinished-stopped.json", kept)
+    resumed = probe_temperature(probe_of(grid, checked, tmp_path / "stopped.json"))
+    assert resumed["readings"][0].pop("length_mean") == 12345.0
+    straight["readings"][0].pop("length_mean")
+    assert resumed == straight
+    assert {path.name for path in tmp_path.iterdir()} == {"straight.json", "straight.png", "stopped.json", "stopped.png"}
+
+
+def test_readings_of_other_weights_are_not_taken(rooms, checked, weights, tmp_path):
+    first = probe_of(rooms, checked, tmp_path / "result.json").at(0.6)
+    sharpen(rooms, weights, 3.0)
+    second = probe_of(rooms, checked, tmp_path / "result.json").at(0.6)
+    assert second.tokens < first.tokens
+
+
+def test_a_result_is_read_and_one_with_other_settings_refused(rooms, checked, weights, tmp_path):
+    grid = with_probe(rooms, temperatures=(0.2, 0.6, 1.4))
+    result = probe_temperature(probe_of(grid, checked, tmp_path / "result.json"))
+    rooms.engine.load_weights(weights.items(), 7)  # a resumed stage serves later weights
+    assert probe_temperature(probe_of(grid, checked, tmp_path / "result.json")) == result
+    with pytest.raises(ValueError, match=r"temperatures: \[0\.2, 0\.6, 1\.4\], now \[0\.2, 0\.6, 1\.6\]"):
+        probe_temperature(probe_of(with_probe(rooms, temperatures=(0.2, 0.6, 1.6)), checked, tmp_path / "result.json"))
+
+
+def test_words_that_are_not_there_are_an_error_with_the_remedy(rooms, checked, tmp_path):
+    with pytest.raises(ValueError, match=r'set probe\.diversity = "tokens"'):
+        probe_of(with_probe(rooms, diversity="words"), checked, tmp_path / "result.json").at(0.6)
+
+
+def stage_rooms(rooms, checked, stages, **changes):
+    """Rooms of training without the parts that a probe does not touch."""
+    config = replace(with_probe(rooms, temperatures=(0.2, 0.4, 0.6)).config, stage=stages)
+    shared = {name: getattr(rooms, name) for name in ("world", "tokenizer", "engine", "grader", "console", "stop")}
+    absent = dict.fromkeys(Rooms.__dataclass_fields__)
+    return Rooms(
+        **{**absent, **shared, "config": config, "prompts": checked.prompts.prompts, "held_out": checked.held_out.prompts, **changes}
+    )
+
+
+def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(rooms, checked, weights, tmp_path):
+    stages = (
+        StageConfig(temperature=0.4),
+        StageConfig(temperature="probe", max_response_tokens=100),
+        StageConfig(),
+        StageConfig(temperature=0.9),
+    )
+    rooms_of_run = stage_rooms(rooms, checked, stages)
+    plan = plan_stages(rooms_of_run.config)
+    assert stage_temperature(rooms_of_run, plan[0], tmp_path) == 0.4
+    sharpen(rooms, weights, 1.1)
+    retuned = stage_temperature(rooms_of_run, plan[1], tmp_path)
+    assert retuned in (0.45, 0.5)
+    first, second = (read_result(tmp_path / f"temperature-{number}.json") for number in (1, 2))
+    assert (first["source"], second["source"], second["target"]) == ("fixed", "retune", first["diversity"])
+    assert (first["settings"]["max_response_tokens"], second["settings"]["max_response_tokens"]) == (192, 192)
+    assert stage_temperature(rooms_of_run, plan[2], tmp_path) == rooms.config.rollout.temperature
+    assert stage_temperature(rooms_of_run, plan[3], tmp_path) == 0.9
+    assert not (tmp_path / "temperature-3.json").exists()
+    sharpen(rooms, weights, 3.0)
+    assert stage_temperature(rooms_of_run, plan[1], tmp_path) == retuned  # read, not measured
+    other = stage_rooms(rooms, checked, (StageConfig(temperature=0.5), *stages[1:]))
+    with pytest.raises(ValueError, match=r"temperature: 0\.4, now 0\.5"):
+        stage_temperature(other, plan_stages(other.config)[0], tmp_path)
+
+
+def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_is_held_out(rooms, checked, tmp_path):
+    rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature="probe"),), held_out=())
+    found = stage_temperature(rooms_of_run, plan_stages(rooms_of_run.config)[0], tmp_path)
+    result = read_result(tmp_path / "temperature-1.json")
+    assert (result["source"], result["temperature"]) == ("probe", found)
+    assert [reading["temperature"] for reading in result["readings"]] == [0.2, 0.4, 0.6]
+    assert len(result["readings"][0]["per_prompt"]) == 40
+    assert (tmp_path / "temperature-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_killed_command_draws_only_what_it_had_not_finished(config_file, tmp_path):
+    def command(root):
+        overrides = [f"--root={root}", "--name=probed", "--probe.temperatures=[0.2, 0.4, 0.6, 0.8, 1.2]"]
+        return [sys.executable, "-m", "polaris.cli", "temperature", str(config_file), *overrides]
+
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    whole = subprocess.run(command(tmp_path / "whole"), env=environment, capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    assert "robust generation  <- chosen" in whole.stdout
+    unfinished = tmp_path / "killed" / "probed" / "stages" / "unfinished-temperature-probe.json"
+    process = subprocess.Popen(command(tmp_path / "killed"), env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 200
+    while not unfinished.exists() or len(read_result(unfinished)["readings"]) < 2:
+        assert process.poll() is None, "the probe ended early"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    kept = [reading["temperature"] for reading in read_result(unfinished)["readings"]]
+    again = subprocess.run(command(tmp_path / "killed"), env=environment, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    drawn = [line.split(":")[0] for line in again.stdout.splitlines() if line.startswith("temperature ") and ":" in line]
+    assert drawn == [f"temperature {t:g}" for t in (0.2, 0.4, 0.6, 0.8, 1.2) if t not in kept]
+    results = [Path(tmp_path / name / "probed" / "stages" / "temperature-probe.json").read_text() for name in ("whole", "killed")]
+    assert results[0] == results[1]
+
+
+def gap_of_a_step(config_file, engine, temperature, root):
+    """Largest difference between the engine's log-probs and the trainer's forward in a step of training at a temperature."""
+    world = mesh.start()
+    with open_rooms(check(load_config(config_file, [f"--root={root}", f"--rollout.engine={engine}"])), world, StopRequest()) as rooms:
+        state = resume(rooms, RunFolder(Path(root)))
+        config = stage_config(rooms.config, plan_stages(rooms.config)[0], temperature)
+        _, record, _ = train_step(replace(rooms, config=config), state)
+    mesh.stop()
+    return record["mismatch/logprob_gap_max"]
+
+
+@pytest.mark.parametrize("engine", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+def test_a_step_at_a_retuned_temperature_has_one_temperature_on_both_sides(config_file, engine, tmp_path):
+    # A process of its own: engines of other tests hold this one's process group.
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(gap_of_a_step, config_file, engine, 1.35, str(tmp_path)).result() < 1e-4
