@@ -36,6 +36,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trainer(folder):
+    mesh.stop()  # the group that a vLLM engine of an earlier test has left
     world = mesh.start()
     policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
     load_weights(policy.model, folder, world.device)

@@ -103,7 +103,9 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, number):
 
 @pytest.fixture(scope="module")
 def exported(straight):
-    command = [sys.executable, "-m", "polaris.cli", "export", str(straight)]
+    """By the command; the run itself has exported its last step."""
+    assert (straight / "export" / "step-000005" / "model.safetensors").is_file()
+    command = [sys.executable, "-m", "polaris.cli", "export", str(straight), f"--output={straight / 'exported'}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2

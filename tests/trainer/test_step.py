@@ -43,6 +43,7 @@ def problems(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world():
+    mesh.stop()  # the group that a vLLM engine of an earlier test has left
     yield mesh.start()
     mesh.stop()
 
