@@ -10,7 +10,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from polaris.algorithm.metrics import Statistics
 from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
-from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
@@ -35,13 +34,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trainer(folder):
-    mesh.stop()  # the group that a vLLM engine of an earlier test has left
-    world = mesh.start()
+def trainer(folder, world):
     policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
     load_weights(policy.model, folder, world.device)
-    yield policy, world
-    mesh.stop()
+    return policy, world
 
 
 def settings(places, **algorithm):

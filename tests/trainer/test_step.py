@@ -12,7 +12,6 @@ import torch
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.load import load_config
-from polaris.distributed import mesh
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
 from polaris.rollout.types import GenerationInterrupted
@@ -39,13 +38,6 @@ def problems(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in chosen))
     return path
-
-
-@pytest.fixture(scope="module")
-def world():
-    mesh.stop()  # the group that a vLLM engine of an earlier test has left
-    yield mesh.start()
-    mesh.stop()
 
 
 @contextmanager
