@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polaris.data.gold import Rejected, read_answers, ungradable_reason
+from polaris.data.gold import Rejected, read_answers
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
+from polaris.reward.grade import ungradable_reason
 
 EXPECTED = "`prompt` (chat messages) with `reward_model.ground_truth`, or `problem` or `question` with `answer`"
 

@@ -6,6 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from polaris.observe.zones_chart import zone_edges
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -69,12 +71,11 @@ def _frame(axes: Axes) -> None:
 
 
 def _shade(figure: Figure, panels: Sequence[Axes], zones: Mapping[str, Any], coolest: float) -> None:
-    """Zones behind the curves; collapse begins half-way between the temperatures around its beginning."""
+    """Zones behind the curves."""
     from matplotlib.patches import Patch
 
     first, last = panels[0].get_xlim()
-    collapse = last if zones["collapse_from"] is None else (zones["exploration_to"] + zones["collapse_from"]) / 2
-    edges = (first if zones["robust_from"] == coolest else zones["robust_from"], zones["robust_to"], collapse, last)
+    edges = zone_edges(zones, first, last, coolest)
     for axes in panels:
         axes.set_xlim(first, last)
         for (_, colour), left, right in zip(_ZONES, edges, edges[1:], strict=False):

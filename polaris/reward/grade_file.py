@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from polaris.data.gold import ungradable_reason
 from polaris.evaluation.metrics import pass_at_k
 from polaris.observe.files import write_atomically
 from polaris.reward.batches import grade_in_batches
-from polaris.reward.grade import GRADER_VERSION, Mode
+from polaris.reward.grade import GRADER_VERSION, Mode, ungradable_reason
 from polaris.reward.pool import GraderPool
 from polaris.reward.response_rows import ResponseRow
 from polaris.reward.verdict import Verdict
