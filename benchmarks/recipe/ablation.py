@@ -15,20 +15,21 @@ import platform
 import subprocess
 import sys
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 
-from polaris.algorithm.intervals import bootstrap_interval
 from polaris.embedded import resolve
 from polaris.observe.metrics import read_records
 from polaris.recipe.results import read_result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG, RESULTS = REPOSITORY / "configs" / "quickstart.toml", REPOSITORY / "benchmarks" / "results"
-PROMPTS, STEPS = 1024, (30, 20)
+PROMPTS, PROMPT_FILE, STEPS = 1024, "train.jsonl", (30, 20)
+STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # 97.5 % quantiles of t for that many seeds
 COMMON = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--checkpoint.every=25", "--final.suite=[]"]
 FIXED = ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"]
 VARIANTS = {
@@ -42,30 +43,25 @@ VARIANTS = {
 
 
 def main(seeds: int, root: Path) -> None:
-    """Run what is missing and write the table."""
-    accuracy: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    for seed in range(seeds):
-        budget = math.inf
-        for name, overrides in VARIANTS.items():
-            folder = train(root, name, seed, overrides, budget)
-            budget = generated(folder)[-1][1] if budget == math.inf else budget
-            within = [score for tokens, score in evaluations(folder) if tokens <= budget]
-            accuracy[name].append(within[-1])
-            print(f"seed {seed}, {name}: {within[-1]:.1%} at {budget:,.0f} tokens", flush=True)
-    write(accuracy, root)
+    """Run what is missing, two runs at a time, and write the table."""
+    first, *others = VARIANTS
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        whole = list(pool.map(lambda seed: train(root, first, seed, math.inf), range(seeds)))
+        budgets = [generated(folder)[-1][1] for folder in whole]
+        jobs = {(name, seed): pool.submit(train, root, name, seed, budgets[seed]) for seed in range(seeds) for name in others}
+    folders = {(first, seed): folder for seed, folder in enumerate(whole)} | {key: job.result() for key, job in jobs.items()}
+    accuracy = {name: [score_within(folders[name, seed], budgets[seed]) for seed in range(seeds)] for name in VARIANTS}
+    write(accuracy, budgets)
 
 
-def train(root: Path, name: str, seed: int, overrides: Sequence[str], budget: float) -> Path:
+def train(root: Path, name: str, seed: int, budget: float) -> Path:
     """The finished run's folder; it trains on until `budget` tokens are surely reached."""
     folder = root / f"{name.replace(' ', '-')}-{seed}"
-    data = root / "train.jsonl"
-    if not data.is_file():
-        root.mkdir(parents=True, exist_ok=True)
-        data.write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:PROMPTS]))
     last = STEPS[1] if budget == math.inf else STEPS[1] + 60
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={folder.name}", f"--seed={seed}"]
-    command += [f"--data.path={data}", f"--stage.0.steps={STEPS[0]}", f"--stage.1.steps={last}", *COMMON, *overrides]
+    command += [f"--data.path={root / PROMPT_FILE}", f"--stage.0.steps={STEPS[0]}", f"--stage.1.steps={last}", *COMMON, *VARIANTS[name]]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+    print(f"{folder.name}: {generated(folder)[-1][1]:,.0f} tokens", flush=True)
     if budget != math.inf and generated(folder)[-1][1] < budget:
         raise SystemExit(f"{folder} ends below the budget of {budget:,.0f} tokens; raise the steps in {Path(__file__).name}")
     return folder
@@ -92,36 +88,45 @@ def generated(folder: Path) -> list[tuple[int, float]]:
     return found
 
 
-def evaluations(folder: Path) -> list[tuple[float, float]]:
-    """(tokens sampled before it, held-out avg@4) of every evaluation."""
+def score_within(folder: Path, budget: float) -> float:
+    """Held-out avg@4 of the last evaluation before which no more than `budget` tokens were sampled."""
     tokens = dict(generated(folder))
-    return [(tokens.get(r["step"], 0.0), r["eval/accuracy"]) for r in read_records(folder / "metrics.jsonl") if "eval/accuracy" in r]
+    scores = [
+        r["eval/accuracy"] for r in read_records(folder / "metrics.jsonl") if "eval/accuracy" in r and tokens.get(r["step"], 0.0) <= budget
+    ]
+    return float(scores[-1])
 
 
-def write(accuracy: dict[str, list[float]], root: Path) -> None:
-    """JSON and Markdown; the interval is a bootstrap over seeds, which three make wide."""
-    whole = np.array(accuracy["whole recipe"])
+def student_interval(values: np.ndarray) -> tuple[float, float]:
+    """95 % interval (Student's t) of the mean of `values`, one per seed."""
+    half = STUDENT[len(values)] * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return float(values.mean()) - half, float(values.mean()) + half
+
+
+def write(accuracy: dict[str, list[float]], budgets: Sequence[float]) -> None:
+    """JSON and Markdown; differences are paired by seed."""
+    whole = np.array(next(iter(accuracy.values())))
     rows = []
     for name, scores in accuracy.items():
-        low, high = bootstrap_interval(np.array(scores) - whole, seed=0) if name != "whole recipe" else (0.0, 0.0)
-        rows.append(
-            [
-                name,
-                *(f"{score:.1%}" for score in scores),
-                f"{np.mean(scores):.1%}",
-                f"{np.mean(scores - whole):+.1%} [{low:+.1%}, {high:+.1%}]",
-            ]
-        )
+        low, high = student_interval(np.array(scores))
+        difference = np.array(scores) - whole
+        apart = "" if not difference.any() else "{:+.1%} [{:+.1%}, {:+.1%}]".format(difference.mean(), *student_interval(difference))
+        rows.append([name, *(f"{score:.1%}" for score in scores), f"{np.mean(scores):.1%} [{low:.1%}, {high:.1%}]", apart])
     head = ["variant", *(f"seed {seed}" for seed in range(len(whole))), "mean", "difference to the whole recipe"]
     lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
     facts = f"{platform.machine()}, 2 shared cores; torch {version('torch')}, transformers {version('transformers')}"
     text = f"# One element of the recipe switched off, {date.today()}, {facts}\n\nHeld-out avg@4 (256 problems, temperature 1) "
-    text += f"at the same number of generated tokens; `python benchmarks/recipe/ablation.py {len(whole)}`.\n\n" + "\n".join(lines) + "\n"
+    text += f"at the same number of generated tokens ({', '.join(f'{budget:,.0f}' for budget in budgets)}); "
+    text += f"intervals: 95 %, Student's t over seeds. `python benchmarks/recipe/ablation.py {len(whole)}`\n\n" + "\n".join(lines) + "\n"
     path = RESULTS / f"ablation_cpu-2-cores_{date.today()}"
     path.with_suffix(".md").write_text(text)
-    path.with_suffix(".json").write_text(json.dumps({"date": str(date.today()), "facts": facts, "accuracy": accuracy}, indent=1) + "\n")
-    print(f"{text}\n{path}.md; runs in {root.name}")
+    record = {"date": str(date.today()), "facts": facts, "budgets": list(budgets), "accuracy": accuracy}
+    path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{text}\n{path.name}.md")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, Path(sys.argv[2]) if len(sys.argv) > 2 else REPOSITORY / "runs" / "ablation")
+    place = Path(sys.argv[2]) if len(sys.argv) > 2 else REPOSITORY / "runs" / "ablation"
+    place.mkdir(parents=True, exist_ok=True)
+    (place / PROMPT_FILE).write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:PROMPTS]))
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, place)
