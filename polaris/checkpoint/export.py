@@ -24,6 +24,8 @@ _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*
 def export(run: Path, output: Path | None, step: int | None) -> Path:
     """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
 
+    The folder appears in one move: one that is there is whole.
+
     Weights are stored in the run's compute dtype, which is what the rollout engine served, and config.json carries the run's rope.
 
     Raises:
@@ -33,7 +35,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     if not steps or (step is not None and step not in steps):
         raise Refused(f"{run} has {'no complete checkpoint' if not steps else f'checkpoints of steps {steps} only'}; train it first")
     step = step or steps[-1]
-    output = output or run / "export" / f"step-{step:06d}"
+    output = (output or run / "export" / f"step-{step:06d}").resolve()
     if output.exists() and any(output.iterdir()):
         raise Refused(f"{output} is not empty; give another folder with --output")
     config = json.loads((run / "config.json").read_text())
@@ -48,8 +50,11 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     rope = resolve_rope(base, settings)
     if rope.max_positions > rope.original_positions:  # or YaRN on the export would begin at max_positions
         model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
-    model.to(getattr(torch, recorded["dtype"])).save_pretrained(output)
+    temporary = output.with_name(f".{output.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    model.to(getattr(torch, recorded["dtype"])).save_pretrained(temporary)
     for pattern in _COPIED:
         for path in base.glob(pattern):
-            shutil.copy(path, output / path.name)
+            shutil.copy(path, temporary / path.name)
+    temporary.replace(output)  # an empty folder is replaced
     return output

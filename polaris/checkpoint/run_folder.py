@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,14 +82,18 @@ def _set_aside(folder: RunFolder) -> None:
 
 
 def _check_same(config: RunConfig, recorded: Path) -> None:
-    closed = len(list((recorded.parent / "stages").glob("stage-*.json")))
-    later = tuple(f"stage.{index}." for index in range(closed + 1, len(config.stage)))
-    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE + later)]
+    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE + _ahead(config, recorded))]
     if changes:
         raise Refused(
             f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
             "give another --name, or --fresh to set it aside"
         )
+
+
+def _ahead(config: RunConfig, recorded: Path) -> tuple[str, ...]:
+    """Field names of the stages that have not begun: those after the first one that is not closed, and whatever is appended."""
+    closed, known = len(list((recorded.parent / "stages").glob("stage-*.json"))), len(json.loads(recorded.read_text())["stage"])
+    return tuple(f"stage.{index}." for index in range(min(closed + 1, known), max(known, len(config.stage))))
 
 
 def record_config(folder: RunFolder, config: RunConfig) -> None:

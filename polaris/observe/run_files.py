@@ -75,7 +75,7 @@ def read_run(folder: Path) -> RunFiles:
         curation=_object(stages / "curation.json"),
         temperatures=_numbered(stages, "temperature"),
         closings=_numbered(stages, "stage"),
-        evaluation=_object(stages / "evaluation" / "result.json"),
+        evaluation=_newest(stages / "evaluation"),
     )
 
 
@@ -85,6 +85,11 @@ def _object(path: Path) -> dict[str, Any] | None:
     except (FileNotFoundError, ValueError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _newest(evaluations: Path) -> Result | None:
+    """The result of the last step that was evaluated."""
+    return next((result for path in sorted(evaluations.glob("step-*/result.json"), reverse=True) if (result := _object(path))), None)
 
 
 def _numbered(stages: Path, name: str) -> dict[int, Result]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import shutil
 from pathlib import Path
 
 import torch
@@ -30,13 +29,13 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
         torch.cuda.empty_cache()
     checkpoint = folder.path / "export" / f"step-{config.steps:06d}"
     if world.is_main and not checkpoint.is_dir():
-        _export(folder.path, checkpoint, config.steps)
+        export(folder.path, checkpoint, config.steps)
     world.barrier()
     if not config.final.suite:
         return True
     settings = final_settings(config, checkpoint, last_temperature(config, folder.stages))
     try:
-        evaluate_suites(settings, folder.stages / "evaluation", world, stop)
+        evaluate_suites(settings, folder.stages / "evaluation" / checkpoint.name, world, stop)
     except GenerationInterrupted:
         return False
     return True
@@ -49,11 +48,3 @@ def last_temperature(config: RunConfig, stages: Path) -> float:
     if given == "probe":
         given = (read_result(stage.temperature_result(stages)) or {})["temperature"]
     return float(given or config.rollout.temperature)
-
-
-def _export(run: Path, output: Path, step: int) -> None:
-    """In one move, so that a folder that is there is whole."""
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    export(run, temporary, step)
-    temporary.rename(output)

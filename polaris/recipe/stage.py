@@ -23,10 +23,11 @@ def open_stage(rooms: Rooms, stage: Stage, state: TrainState, stages: Path) -> R
     Raises:
         GenerationInterrupted: a stop was requested during the probe.
     """
-    temperature = stage_temperature(rooms, stage, stages)
+    begun = state.step > stage.start
+    temperature = stage_temperature(rooms, stage, stages, begun)
     config = stage_config(rooms.config, stage, temperature)
     sampler = Sampler(len(rooms.prompts), config.trainer.prompts_per_step, config.seed)
-    if state.step > stage.start:
+    if begun:
         sampler.restore(state.sampler)
     elif stage.start:  # or it would begin with the order of the stage before
         sampler.restore({"epoch": state.sampler["epoch"] + 1, "cursor": 0})

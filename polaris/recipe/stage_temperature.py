@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from polaris.config.bounds import require
 from polaris.recipe.plan import Stage, plan_stages, stage_config
 from polaris.recipe.results import read_result
 from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune, table
 from polaris.trainer.rooms import Rooms
 
 
-def stage_temperature(rooms: Rooms, stage: Stage, stages: Path) -> float:
+def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> float:
     """The temperature of `stage`: as configured, or measured with the weights that the engine serves now.
 
     "probe" means the whole probe in the first stage; later the temperature that restores the diversity with which the previous
     stage began. Where that is needed and the previous stage has a number, its diversity is measured at its start. The prompts are
     the held-out ones, or the training set's where there are none; then the prompts that were dropped between two stages are missing.
+    A stage that has `begun` is never measured: its weights are no longer those of its start.
 
     Raises:
+        ValueError: the result of a stage that has begun is gone.
         NoAccuracy: the accuracy cannot be told from 0 at any temperature.
         GenerationInterrupted: a stop was requested.
     """
@@ -26,6 +29,9 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path) -> float:
     temperature = rooms.config.rollout.temperature if given == "probe" else given or rooms.config.rollout.temperature
     if given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2]):
         return temperature
+    if begun and not (path := stage.temperature_result(stages)).is_file():
+        require(given != "probe", f"{path} is gone, and these weights cannot measure it again; restore it")
+        return temperature  # the next stage became "probe" only now: it probes the whole grid
     before = read_result(plan[stage.index - 1].temperature_result(stages)) if stage.index else None
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length.

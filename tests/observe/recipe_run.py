@@ -33,8 +33,7 @@ def recipe_run(folder, config, *, texts=("1 + 1 is 2.",), response_tokens=60):
         write_result(
             stage.result(folder / "stages"), {"step": stage.end, "drop_above": 0.9, "dropped": ["a", "b"], "left": 900 - stage.index}
         )
-    (folder / "stages" / "evaluation").mkdir()
-    write_result(folder / "stages" / "evaluation" / "result.json", _evaluation())
+    write_result(folder / "stages" / "evaluation" / "step-000010" / "result.json", _evaluation())
     recorder = RolloutRecorder(folder)
     for step in range(1, config.steps + 1):
         recorder.write(step, [_sample(index, text, response_tokens) for index, text in enumerate(texts)])

@@ -14,6 +14,7 @@ import pytest
 
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
+from polaris.observe.run_files import read_run
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -38,7 +39,7 @@ BEGUN = {
     "first stage": lambda run: _step(run) >= 1,
     "second probe": lambda run: (run / "stages/unfinished-temperature-2.json").is_file(),
     "second stage": lambda run: _step(run) >= 5,
-    "evaluation": lambda run: any(_lines(path) > 0 for path in run.glob("stages/evaluation/rope-1/samples-*.jsonl")),
+    "evaluation": lambda run: any(_lines(path) > 0 for path in run.glob("stages/evaluation/step-000006/rope-1/samples-*.jsonl")),
 }
 
 
@@ -50,9 +51,9 @@ def sets(tmp_path_factory):
     return folder
 
 
-def start(sets, root, name):
+def start(sets, root, name, config=CONFIG):
     data = [f"--data.path={sets / 'train.jsonl'}", f"--eval.path={sets / 'test.jsonl'}", f'--final.suite=["{sets / "test.jsonl"}"]']
-    command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={name}", *data, *SMALL]
+    command = [sys.executable, "-m", "polaris.train", str(config), f"--root={root}", f"--name={name}", *data, *SMALL]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -79,12 +80,28 @@ def test_killed_once_in_every_phase_it_ends_with_the_same_numbers(sets, tmp_path
     assert (tmp_path / "killed" / "report.html").is_file()
     assert (tmp_path / "killed" / "export" / "step-000006" / "model.safetensors").is_file()
 
+    extend(sets, tmp_path)
+
+
+def extend(sets, root):
+    """A stage that is appended to a finished run trains on from its weights, is exported and evaluated beside what was there."""
+    before = outcome(root / "straight")
+    longer, run = root / "longer.toml", root / "straight"
+    longer.write_text(CONFIG.read_text() + "\n[[stage]]\nsteps = 1\ntemperature = 0.7\n")
+    finish(start(sets, root, "straight", longer))
+    assert [record for record in outcome(run)["records"] if record["step"] <= 6] == before["records"]
+    assert _step(run) == 7
+    for step in ("step-000006", "step-000007"):
+        assert (run / "stages" / "evaluation" / step / "result.md").is_file()
+        assert (run / "export" / step / "model.safetensors").is_file()
+    assert read_run(run).evaluation["settings"]["model"]["path"].endswith("step-000007")
+
 
 def outcome(run):
     """Everything that the phases have found, without what clocks say."""
     stages = {path.name: json.loads(path.read_text()) for path in (run / "stages").glob("*.json")}
     stages["difficulty.json"].pop("seconds")
-    evaluation = json.loads((run / "stages/evaluation/result.json").read_text())
+    evaluation = json.loads((run / "stages/evaluation/step-000006/result.json").read_text())
     records = [deterministic(record) for record in read_records(run / "metrics.jsonl")]
     return {"records": records, "stages": stages, "evaluation": evaluation["results"]}
 
