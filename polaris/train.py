@@ -6,6 +6,7 @@ configs/quickstart.toml. Starting the same command again resumes the run; `--fre
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,7 +34,7 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration, checks and run folder; whatever is wrong is a ValueError before any weight is read."""
     from polaris.config.load import QUICKSTART, load_config
 
-    fresh = "--fresh" in arguments
+    fresh = "--fresh" in arguments and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"  # torchrun's own restarts resume
     rest = [argument for argument in arguments if argument != "--fresh"]
     path = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else QUICKSTART
     config = load_config(path, rest)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig
 from polaris.errors import Refused
 from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings
@@ -66,7 +67,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def settings_of(options: argparse.Namespace) -> EvalSettings:
-    """The options as settings; `ValueError` for a value out of bounds."""
+    """The options as settings; `ValueError` for a value out of bounds or without effect."""
+    yarn = any(factor > 1 for factor in options.yarn)
+    require(yarn or not options.original_positions, "--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
+    require(yarn or not options.attention_factor, "--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,

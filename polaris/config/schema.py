@@ -98,7 +98,7 @@ class RolloutConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardConfig:
     workers: int = 0
-    """Grading processes per rank; 0 means one per two CPU cores, at most 16."""
+    """Grading processes per rank; 0 means one per two of the CPU cores that a rank of the machine has, at most 16."""
     timeout_s: float = 5.0
     """Longest time for one answer; then its worker is killed and replaced."""
     require_thinking: bool = True

@@ -14,8 +14,9 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
 T = TypeVar("T")
 
-# Host-side collectives wait for the slowest rank's rollouts, which may take many minutes on long responses.
-_TIMEOUT = timedelta(hours=2)
+# Host-side collectives wait for the slowest rank's rollouts: one response of 90,000 tokens may take an hour, and an evaluation's share
+# of them several. A rank that dies is noticed at once, by torchrun.
+_TIMEOUT = timedelta(hours=12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -66,6 +66,8 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
     with claimed(folder, identity, world), Scoring(settings.reward, suites) as scoring:
         job = _Job(settings=settings, suites=suites, source=source, scoring=scoring, folder=folder, world=world, stop=stop)
         drawn = sum(world.gather([sum(_draw(job, factor) for factor in settings.rope_factors)]))
+        if world.any(not scoring.drain(stop.requested)):
+            raise GenerationInterrupted
         scored = world.gather(scoring.collect())
         results: list[dict[str, Any]] = []
         if world.is_main:

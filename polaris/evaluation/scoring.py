@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
@@ -20,6 +20,7 @@ from polaris.rollout.types import FinishReason
 
 _THREADS = 8
 """Samples that are graded together; the pools' processes bound the work."""
+_POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +36,7 @@ class Scored:
 
 
 class Scoring:
-    """Grades in the background; `collect` waits. A context manager, which owns the grading processes."""
+    """Grades in the background; `drain` and `collect` wait. A context manager, which owns the grading processes."""
 
     def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
         self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
@@ -66,6 +67,13 @@ class Scoring:
         """The share of correct samples of each set so far, such as `aime24 12.5% of 64`."""
         with self._lock:
             return ", ".join(f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in self._tally.items())
+
+    def drain(self, should_stop: Callable[[], bool]) -> bool:
+        """Wait for the verdicts on everything that was submitted; False if a stop was requested before."""
+        while wait(self._scored, timeout=_POLL_S).not_done:
+            if should_stop():
+                return False
+        return True
 
     def collect(self) -> list[Scored]:
         """Everything that was submitted, in that order. Raises `RuntimeError` if a grading process cannot start."""

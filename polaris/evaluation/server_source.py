@@ -87,7 +87,7 @@ class ServerSource:
         }
         body |= {"top_k": settings.top_k} if settings.top_k > 0 else {}
         body |= {"chat_template_kwargs": settings.chat_template_options} if settings.chat_template_options else {}
-        reply = client.post("/chat/completions", body)
+        reply = client.post("/chat/completions", body, about=f"{one.key.suite}/{one.key.problem}")
         try:
             choice = reply["choices"][0]
             return Sample(
@@ -121,8 +121,8 @@ class _Client:
         key = os.environ.get("OPENAI_API_KEY")
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """The reply; network errors, 408, 429 and 5xx are tried again. Raises `ServerFailed`."""
+    def post(self, path: str, body: dict[str, Any], about: str) -> dict[str, Any]:
+        """The reply; network errors, 408, 429 and 5xx are tried again. Raises `ServerFailed`, which names what the request is `about`."""
         reason = ""
         for attempt in range(self._attempts):
             if attempt and self._closed.wait(min(LONGEST_PAUSE_S, 2.0 ** (attempt - 1))):
@@ -135,8 +135,8 @@ class _Client:
                 status, text = 0, f"{type(error).__name__}: {error}".encode()
             reason = f"{f'status {status}, ' if status else ''}{text[:500].decode(errors='replace')}"
             if status and status not in (408, 429) and status < 500:
-                raise ServerFailed(f"{self._url.geturl()}{path} refuses a request: {reason}")
-        raise ServerFailed(f"{self._url.geturl()}{path} failed {self._attempts} times; last: {reason}")
+                raise ServerFailed(f"{self._url.geturl()}{path} refuses the request for {about}: {reason}")
+        raise ServerFailed(f"{self._url.geturl()}{path} failed {self._attempts} times for {about}; last: {reason}")
 
     def close(self) -> None:
         self._closed.set()

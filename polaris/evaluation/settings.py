@@ -82,6 +82,7 @@ class EvalSettings:
         at_least("eval", 0, attention_factor=self.attention_factor)
         at_least("eval", 1, max_response_tokens=self.max_response_tokens)
         require(self.top_k == -1 or self.top_k >= 1, f"--top-k {self.top_k} must be at least 1, or -1 for all tokens")
+        require(all(map(isfinite, self.rope_factors)), f"--yarn {self.rope_factors} must be finite")
         at_least("eval", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
         require(len(set(self.rope_factors)) == len(self.rope_factors) > 0, f"--yarn {self.rope_factors} must name factors once each")
         edges = self.buckets

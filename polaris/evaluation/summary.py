@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, p
 from polaris.evaluation.scoring import Scored
 from polaris.evaluation.suites import Suite
 from polaris.evaluation.votes import votes_of
+from polaris.observe.progress import progress
 from polaris.reward.pool import GraderPool
 
 _BOOTSTRAP_SEED = 0
+_THREADS = 16
 
 
 def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool: GraderPool) -> dict[str, Any]:
@@ -31,7 +34,7 @@ def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool
     assert len(groups) == len(suite.problems)
     assert all(len(group) == n for group in groups)
     correct = [int(sum(one.strict.reward for one in group)) for group in groups]
-    votes = [votes_of([one.strict for one in group], pool) for group in groups]
+    votes = _votes(suite.name, groups, pool)
     return {
         "problems": len(groups),
         "samples": n,
@@ -46,6 +49,16 @@ def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool
         "buckets": _buckets(scored, edges),
         "disagreements": _disagreements(suite, scored),
     }
+
+
+def _votes(name: str, groups: Sequence[Sequence[Scored]], pool: GraderPool) -> list[list[Hashable | None]]:
+    """`votes_of` every problem, as many at a time as the pool has use for."""
+    votes = []
+    with ThreadPoolExecutor(_THREADS) as threads, progress(f"votes of {name}", len(groups)) as done:
+        for one in threads.map(lambda group: votes_of([scored.strict for scored in group], pool), groups):
+            votes.append(one)
+            done(len(votes))
+    return votes
 
 
 def _mean(values: Sequence[float]) -> dict[str, float]:

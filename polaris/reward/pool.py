@@ -32,7 +32,7 @@ START_LIMIT_S = 120.0
 
 
 class GraderPool:
-    """`workers` grading processes (0: one per two CPU cores, at most 16), each at one answer at a time.
+    """`workers` grading processes (0: `default_workers()`), each at one answer at a time.
 
     `grade` may be called from any number of threads at once, and from asyncio as `await asyncio.to_thread(pool.grade, items)`.
     An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
@@ -41,7 +41,7 @@ class GraderPool:
     """
 
     def __init__(self, workers: int, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
-        workers = workers or min(16, max(1, len(os.sched_getaffinity(0)) // 2))
+        workers = workers or default_workers()
         self.num_killed = 0
         self._require_thinking = require_thinking
         self._mode: Mode = mode
@@ -94,6 +94,12 @@ class GraderPool:
             return Verdict("ungradable", TIMEOUT, answer)
         finally:
             self._idle.put(worker)
+
+
+def default_workers() -> int:
+    """Half of this process's CPU cores, shared with the machine's other ranks under torchrun; 1 to 16."""
+    ranks = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(16, max(1, len(os.sched_getaffinity(0)) // (2 * ranks)))
 
 
 class _Worker:

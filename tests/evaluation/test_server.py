@@ -159,6 +159,7 @@ def test_a_refusal_is_final_and_so_is_the_last_attempt(unreliable, draw):
     heard, error = draw(3)
     assert [one.response for one in heard] == ["a"]
     assert "top_k is unknown" in str(error)
+    assert "the request for set/p" in str(error)
     unreliable.replies += [(500, {})] * 3
     heard, error = draw(1)
     assert heard == []

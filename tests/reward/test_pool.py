@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from polaris.reward.pool import GraderPool
+from polaris.reward.pool import GraderPool, default_workers
 
 # Legal text, and gold answers, whose values take minutes.
 HANG = ("\\boxed{\\sum_{k=1}^{9999}\\sin(k^2)}", "\\sum_{k=1}^{9999}\\cos(k^2)")
@@ -182,6 +182,13 @@ def test_workers_see_no_secrets_and_no_terminal(pool, monkeypatch):
 def test_zero_workers_means_a_share_of_the_cores():
     with GraderPool(workers=0, timeout_s=2.0, require_thinking=False) as pool:
         assert len(pool._workers) == min(16, max(1, len(os.sched_getaffinity(0)) // 2))
+
+
+@pytest.mark.parametrize(("cores", "ranks", "workers"), [(2, 1, 1), (64, 1, 16), (64, 8, 4), (16, 8, 1), (4, 8, 1)])
+def test_ranks_of_one_machine_share_its_cores(monkeypatch, cores, ranks, workers):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(ranks))
+    assert default_workers() == workers
 
 
 def test_close_leaves_no_process_behind():
