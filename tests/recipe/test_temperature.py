@@ -196,26 +196,35 @@ def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(room
     )
     rooms_of_run = stage_rooms(rooms, checked, stages)
     plan = plan_stages(rooms_of_run.config)
-    assert stage_temperature(rooms_of_run, plan[0], tmp_path) == 0.4
+    assert stage_temperature(rooms_of_run, plan[0], tmp_path, begun=False) == 0.4
     sharpen(rooms, weights, 1.1)
-    retuned = stage_temperature(rooms_of_run, plan[1], tmp_path)
+    retuned = stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False)
     assert retuned in (0.45, 0.5)
     first, second = (read_result(tmp_path / f"temperature-{number}.json") for number in (1, 2))
     assert (first["source"], second["source"], second["target"]) == ("fixed", "retune", first["diversity"])
     assert (first["settings"]["max_response_tokens"], second["settings"]["max_response_tokens"]) == (192, 192)
-    assert stage_temperature(rooms_of_run, plan[2], tmp_path) == rooms.config.rollout.temperature
-    assert stage_temperature(rooms_of_run, plan[3], tmp_path) == 0.9
+    assert stage_temperature(rooms_of_run, plan[2], tmp_path, begun=False) == rooms.config.rollout.temperature
+    assert stage_temperature(rooms_of_run, plan[3], tmp_path, begun=False) == 0.9
     assert not (tmp_path / "temperature-3.json").exists()
     sharpen(rooms, weights, 3.0)
-    assert stage_temperature(rooms_of_run, plan[1], tmp_path) == retuned  # read, not measured
+    assert stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False) == retuned  # read, not measured
     other = stage_rooms(rooms, checked, (StageConfig(temperature=0.5), *stages[1:]))
     with pytest.raises(ValueError, match=r"temperature: 0\.4, now 0\.5"):
-        stage_temperature(other, plan_stages(other.config)[0], tmp_path)
+        stage_temperature(other, plan_stages(other.config)[0], tmp_path, begun=False)
+
+
+def test_a_stage_that_has_begun_is_not_measured(rooms, checked, tmp_path):
+    rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature=0.4), StageConfig(temperature="probe")))
+    first, second = plan_stages(rooms_of_run.config)
+    assert stage_temperature(rooms_of_run, first, tmp_path, begun=True) == 0.4  # its start would be needed for the second, but is over
+    with pytest.raises(ValueError, match=r"temperature-2\.json is gone"):
+        stage_temperature(rooms_of_run, second, tmp_path, begun=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_is_held_out(rooms, checked, tmp_path):
     rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature="probe"),), held_out=())
-    found = stage_temperature(rooms_of_run, plan_stages(rooms_of_run.config)[0], tmp_path)
+    found = stage_temperature(rooms_of_run, plan_stages(rooms_of_run.config)[0], tmp_path, begun=False)
     result = read_result(tmp_path / "temperature-1.json")
     assert (result["source"], result["temperature"]) == ("probe", found)
     assert [reading["temperature"] for reading in result["readings"]] == [0.2, 0.4, 0.6]
