@@ -28,17 +28,23 @@ def main(arguments: list[str]) -> int:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate as the options say, say the scores, and return the exit status of `main`."""
-    folder = options.output or Path("runs") / f"eval-{Path(options.model).name.replace(':', '-')}"
+    folder = options.output or Path("runs") / f"eval-{_name(options.model)}"
 
     def work(settings: EvalSettings, world: World, stop: StopRequest) -> None:
-        from polaris.evaluation.markdown import score_lines
+        from polaris.evaluation.markdown import announcement
         from polaris.evaluation.run import evaluate_suites
 
         result = evaluate_suites(settings, folder, world, stop)
         if world.is_main:
-            print("\n".join([*score_lines(result), f"wrote {folder / 'result.md'}"]))
+            print(announcement(result, folder))
 
     return run_session(lambda: settings_of(options), work)
+
+
+def _name(model: str) -> str:
+    """`M` of `anywhere/M` and `embedded-M` of `embedded:M`; of a run's export the run's name too."""
+    path = Path(model.replace(":", "-"))
+    return f"{path.parents[1].name}-{path.name}" if path.parent.name == "export" else path.name
 
 
 if __name__ == "__main__":

@@ -91,7 +91,7 @@ def measure(seed: int, steps: int, world: mesh.World) -> dict[str, Any]:
             "--rollout.engine=transformers",
             "--trainer.cpu_threads=1",
             f"--rollout.max_response_tokens={TRAINED_RESPONSE}",
-            f"--trainer.steps={steps}",
+            "--stage.0.max_response_tokens=0",
         ]
         config = load_config(QUICKSTART, [f"--root={folder}", f"--seed={seed}", "--data.max_prompt_tokens=32", *settings])
         with open_rooms(check(config), world, StopRequest()) as rooms:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 
 from polaris.checkpoint import layout
+from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.embedded import resolve
@@ -33,11 +34,12 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     """
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
-        raise Refused(f"{run} has {'no complete checkpoint' if not steps else f'checkpoints of steps {steps} only'}; train it first")
+        require((run / "config.json").is_file(), f"{run} is no run folder; give the one that holds config.json")
+        raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = step or steps[-1]
     output = (output or run / "export" / f"step-{step:06d}").resolve()
     if output.exists() and any(output.iterdir()):
-        raise Refused(f"{output} is not empty; give another folder with --output")
+        raise Refused(f"{output} is not empty (training exports its last step itself); give another folder with --output")
     config = json.loads((run / "config.json").read_text())
     recorded, settings = config["model"], RopeConfig(**config["rope"])
     base = locate_model(ModelConfig(**recorded | {"path": resolve(recorded["path"])})).folder

@@ -82,11 +82,16 @@ def _set_aside(folder: RunFolder) -> None:
 
 
 def _check_same(config: RunConfig, recorded: Path) -> None:
+    folder = RunFolder(recorded.parent)
+    if folder.newest_checkpoint() is None and not (folder.metrics.is_file() and folder.metrics.stat().st_size):
+        return  # nothing is trained; each phase's result has settings of its own, which are compared
+    if config.stage and not json.loads(recorded.read_text())["stage"]:
+        raise Refused(f"{folder.path} was started without [[stage]] tables; extend it with trainer.steps, or give another --name")
     changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE + _ahead(config, recorded))]
     if changes:
         raise Refused(
             f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
-            "give another --name, or --fresh to set it aside"
+            "give another --name, or set it aside with `polaris train --fresh`"
         )
 
 

@@ -112,7 +112,10 @@ def _words(text: str) -> tuple[str, ...]:
 
 def _numbers(kind: type[int] | type[float]) -> Callable[[str], tuple[float, ...]]:
     def numbers(text: str) -> tuple[float, ...]:
-        return tuple(map(kind, _words(text)))
+        try:
+            return tuple(map(kind, _words(text)))
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between") from None
 
     return numbers
 

@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
@@ -33,15 +34,29 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Refused(f"{path} is not valid TOML: {error}") from None
     _apply(values, overrides)
-    return _build(RunConfig, values, str(path))
+    config = _build(RunConfig, values, str(path))
+    _refuse_idle(config, overrides)
+    return config
+
+
+def _refuse_idle(config: RunConfig, overrides: list[str]) -> None:
+    """Raise `Refused` for an override of a value that no stage uses."""
+    own = {"--trainer.steps": "steps", "--rollout.temperature": "temperature", "--rollout.max_response_tokens": "max_response_tokens"}
+    for name in {override.partition("=")[0] for override in overrides} & own.keys():
+        if config.stage and all(getattr(stage, own[name]) for stage in config.stage):
+            raise Refused(f"{name} has no effect: every [[stage]] has its own; write --stage.0.{own[name]}=value for the first")
 
 
 def describe_fields() -> str:
     """Every field with its type, default and meaning, for `--help`."""
     import tyro
 
-    options = (tyro.conf.FlagConversionOff,)
-    return tyro.extras.get_parser(RunConfig, prog="polaris.train [CONFIG]", use_underscores=True, config=options).format_help()
+    def describe(kind: type, prog: str) -> str:
+        return tyro.extras.get_parser(kind, prog=prog, use_underscores=True, config=(tyro.conf.FlagConversionOff,)).format_help()
+
+    stage = describe(StageConfig, "[[stage]]").partition("\n\n")[2]
+    run = describe(RunConfig, "polaris.train [CONFIG]")
+    return f"{run}\nEach [[stage]] table; on the command line --stage.0.steps=50 for the first:\n\n{stage}"
 
 
 def dump_config(config: RunConfig) -> str:

@@ -46,16 +46,16 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:  # before OSError, which it is
-        raise Refused(f"{folder} is in use by another evaluation; wait for it, or choose another --output") from None
+        raise Refused(f"{folder} is in use by another evaluation; wait for it, or choose another folder") from None
     except OSError as error:
-        raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another --output") from None
+        raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another one") from None
     record = folder / _RECORD
     begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
     if not record.is_file() or not begun:
         write_atomically(record, (json.dumps(identity, indent=2) + "\n").encode())
     elif changes := _changes(_flat(json.loads(record.read_text())), _flat(identity)):
         lock.release()
-        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); choose another --output")
+        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or choose another one")
     return lock
 
 

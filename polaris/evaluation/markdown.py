@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from polaris.observe.phrases import clean, count, duration
@@ -26,6 +27,11 @@ def score_lines(result: dict[str, Any]) -> list[str]:
         for factor, sets in result["results"].items()
         for name, n in sets.items()
     ]
+
+
+def announcement(result: dict[str, Any], folder: Path) -> str:
+    """What a terminal is told at the end."""
+    return "\n".join([*score_lines(result), f"wrote {folder / 'result.md'}"])
 
 
 def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:

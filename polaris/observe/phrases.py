@@ -62,10 +62,11 @@ def summary_line(summary: Mapping[str, Any]) -> str:
     """The outcome of a run from `polaris.observe.report.summary`."""
     done = f"{summary['steps']} steps in {duration(summary['minutes'] * 60)}"
     if summary["final_accuracy"] is None:
-        return f"{done}; not evaluated"
+        return f"{done}; no held-out evaluation"
     if summary["base_accuracy"] is None:
         return f"{done}; final accuracy {summary['final_accuracy']:.1%}"
-    return f"{done}; accuracy {summary['base_accuracy']:.1%} -> {summary['final_accuracy']:.1%}"
+    sampled = f" (evaluated at {summary['sampled']})" if summary.get("sampled") else ""
+    return f"{done}; accuracy {summary['base_accuracy']:.1%} -> {summary['final_accuracy']:.1%}{sampled}"
 
 
 def _fact(value: float | None, template: str) -> str:

@@ -27,7 +27,10 @@ def write_report(run_folder: Path) -> Path:
 
 
 def summary(run_folder: Path) -> dict[str, Any]:
-    """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), best_step, steps, minutes; None where not measured."""
+    """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), best_step, steps, minutes; None where not measured.
+
+    `sampled` says how evaluations between the first and the last one differ in sampling, such as `temperature 0.6 to 1.1`; or nothing.
+    """
     return summarize(read_run(run_folder).records)
 
 
@@ -40,6 +43,12 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "final_accuracy": accuracy[-1][1] if accuracy else None,
         "best_accuracy": best,
         "best_step": best_step,
+        "sampled": ", ".join(filter(None, (_range(records, "eval/temperature"), _range(records, "eval/response/limit")))),
         "steps": max((record["step"] for record in records), default=0),
         "minutes": sum(record.get("seconds/step") or 0.0 for record in records) / 60,
     }
+
+
+def _range(records: Sequence[Mapping[str, Any]], key: str) -> str:
+    values = [record[key] for record in records if record.get(key) is not None and record.get("eval/accuracy") is not None]
+    return f"{key.rpartition('/')[2]} {min(values):g} to {max(values):g}" if len(set(values)) > 1 else ""

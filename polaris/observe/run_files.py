@@ -64,7 +64,7 @@ def read_run(folder: Path) -> RunFiles:
     Raises `ValueError` if there is no such folder or a line of metrics or rollouts is damaged.
     """
     if not (folder / "config.json").is_file() and not (folder / "metrics.jsonl").is_file():
-        raise Refused(f"{folder} is not a run folder; give the one that holds metrics.jsonl")
+        raise Refused(f"{folder} is not the folder of a training run; give the one that holds config.json and metrics.jsonl")
     stages, config = folder / "stages", _object(folder / "config.json")
     return RunFiles(
         name=str((config or {}).get("name", folder.resolve().name)),

@@ -11,6 +11,7 @@ from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
+from polaris.evaluation.markdown import announcement
 from polaris.evaluation.run import evaluate_suites
 from polaris.evaluation.settings import final_settings
 from polaris.recipe.plan import plan_stages
@@ -35,7 +36,10 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
         return True
     settings = final_settings(config, checkpoint, last_temperature(config, folder.stages))
     try:
-        evaluate_suites(settings, folder.stages / "evaluation" / checkpoint.name, world, stop)
+        place = folder.stages / "evaluation" / checkpoint.name
+        result = evaluate_suites(settings, place, world, stop)
+        if world.is_main:
+            print(announcement(result, place))
     except GenerationInterrupted:
         return False
     return True

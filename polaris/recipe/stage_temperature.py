@@ -40,6 +40,8 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:
+        if stage.index:
+            rooms.console.note(f"stage {stage.index + 1} probes the whole grid: how diverse stage {stage.index} began was not measured")
         result = probe_temperature(probe)
     else:
         if before["settings"]["digest"] != probe.settings["digest"]:

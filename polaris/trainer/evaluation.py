@@ -20,10 +20,11 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
         GenerationInterrupted: a stop was requested.
     """
     config, clock = rooms.config, Clock(rooms.console)
+    temperature = config.eval.temperature or config.rollout.temperature
     draw = Draw(
         prompts=rooms.held_out,
         samples=config.eval.samples_per_prompt,
-        sampling=Sampling(temperature=config.eval.temperature or config.rollout.temperature, max_tokens=config.rollout.max_response_tokens),
+        sampling=Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens),
         stream="eval",
         step=0,
     )
@@ -34,6 +35,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "stage": rooms.stage,
+        "eval/temperature": temperature,
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
         **response_facts(everything, "eval/response"),

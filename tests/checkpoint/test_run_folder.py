@@ -7,6 +7,7 @@ import pytest
 from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
+from polaris.observe.metrics import MetricsFile
 from polaris.recipe.results import write_result
 
 FIRST, SECOND = StageConfig(steps=3), StageConfig(steps=2, temperature=0.7)
@@ -21,6 +22,7 @@ def recorded(tmp_path):
         record_config(RunFolder(tmp_path / "run"), config)
         for number in range(1, closed + 1):
             write_result(tmp_path / "run" / "stages" / f"stage-{number}.json", {})
+        MetricsFile(tmp_path / "run" / "metrics.jsonl").append({"step": 1})
         return config
 
     return record
@@ -54,5 +56,11 @@ def test_only_stages_that_have_not_begun_may_change(recorded, closed, stages, re
 
 def test_stages_cannot_take_the_place_of_a_run_without_them(recorded):
     config = replace(recorded((), 1), stage=(FIRST,))
-    with pytest.raises(ValueError, match="stage"):
+    with pytest.raises(ValueError, match=r"started without \[\[stage\]\] tables; extend it with trainer.steps"):
         open_run(config, fresh=False, main=True)
+
+
+def test_before_the_first_record_everything_may_change(recorded, tmp_path):
+    config = replace(recorded((FIRST, SECOND), 0), stage=(HOTTER,), seed=7)
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
+    open_run(config, fresh=False, main=True)

@@ -72,7 +72,7 @@ def test_kernels_folder_is_no_package_from_the_repository_root():
 
 def test_bad_input_is_two_lines_and_status_2(tmp_path):
     for arguments, message in (
-        (["export", str(tmp_path)], "no complete checkpoint"),
+        (["export", str(tmp_path)], "is no run folder"),
         (["train", str(tmp_path / "none.toml")], "does not exist"),
         (["grade", str(tmp_path / "none.jsonl")], "does not exist"),
         (["data", "check", str(tmp_path / "none.jsonl")], "does not exist"),

@@ -10,7 +10,7 @@ import pytest
 
 from polaris.config import schema
 from polaris.config.checks import check_batch, check_model_limits
-from polaris.config.load import _build, changed_fields, dump_config, load_config
+from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
 from polaris.config.schema import AlgorithmConfig, DataConfig, RolloutConfig, RunConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -120,6 +120,20 @@ def test_bad_overrides_name_the_field(tmp_path, overrides, message):
         load_config(write(tmp_path, ""), overrides)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_an_override_that_no_stage_uses_is_refused(tmp_path):
+    own = "[[stage]]\nsteps = 3\ntemperature = 0.5\n"
+    with pytest.raises(ValueError, match=r"--rollout.temperature has no effect: .* --stage.0.temperature=value"):
+        load_config(write(tmp_path, own), ["--rollout.temperature=1.0"])
+    with pytest.raises(ValueError, match=r"--trainer.steps has no effect"):
+        load_config(write(tmp_path, own), ["--trainer.steps", "7"])
+    config = load_config(write(tmp_path, own + "[[stage]]\nsteps = 3\n"), ["--rollout.temperature=0.7", "--rollout.max_response_tokens=9"])
+    assert (config.rollout.temperature, config.rollout.max_response_tokens) == (0.7, 9)
+
+
+def test_help_has_the_fields_of_a_stage():
+    assert {"--drop_above", "--eval_temperature", "--optimizer.lr"} <= set(describe_fields().split())
 
 
 def test_an_override_repairs_what_the_file_says(tmp_path):

@@ -57,7 +57,7 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
 
 def test_summary(tmp_path):
     assert summary(make_run(tmp_path / "run")) == {
-        "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "best_step": 60, "steps": 60, "minutes": 60.0,
+        "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "best_step": 60, "steps": 60, "minutes": 60.0, "sampled": "",
     }  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_a_run_with_parts_missing_has_a_report_that_says_so(tmp_path, records):
 
 def test_no_folder_is_an_error_with_a_remedy(tmp_path):
     for folder in (tmp_path / "nothing", tmp_path):
-        with pytest.raises(ValueError, match=r"not a run folder.*metrics\.jsonl"):
+        with pytest.raises(ValueError, match=r"not the folder of a training run.*metrics\.jsonl"):
             write_report(folder)
     assert list(tmp_path.iterdir()) == []
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polaris.observe.markup import folded, interval, note, percent, safe, section, table
@@ -21,9 +21,15 @@ def evaluation(run: RunFiles) -> str:
     return section(
         "Final evaluation",
         table(_SCORES, [_scores(*row) for row in rows]),
-        note(f"Means over problems with 95% bootstrap intervals over problems; {safe(run.evaluation['date'])}."),
+        note(f"Means over problems with 95% bootstrap intervals over problems; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
         folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
     )
+
+
+def _sampling(result: Mapping[str, Any]) -> str:
+    settings = result.get("settings", {})
+    names = {"temperature": "temperature", "top_k": "top-k", "max_response_tokens": "tokens at most"}
+    return "".join(f"{words} {safe(str(settings[key]))}; " for key, words in names.items() if key in settings)
 
 
 def _scores(name: str, factor: str, numbers: dict[str, Any]) -> Sequence[str]:

@@ -41,4 +41,10 @@ def _tiles(run: RunFiles, summary: Mapping[str, Any]) -> str:
         tiles.append((count(last["throughput/rollout_tokens_per_s"]), "rollout tokens/s"))
     if last.get("memory/peak_gib"):
         tiles.append((f"{last['memory/peak_gib']:.1f} GiB", "peak memory"))
-    return '<div class="tiles">' + "".join(f'<div class="tile"><b>{value}</b><span>{text}</span></div>' for value, text in tiles) + "</div>"
+    note = f'<p class="facts">Held-out evaluations differ in sampling: {safe(summary["sampled"])}.</p>' if summary["sampled"] else ""
+    return (
+        '<div class="tiles">'
+        + "".join(f'<div class="tile"><b>{value}</b><span>{text}</span></div>' for value, text in tiles)
+        + "</div>"
+        + note
+    )
