@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from transformers.utils import logging
 
 from polaris.checkpoint import layout
 from polaris.config.bounds import require
@@ -52,6 +53,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     rope = resolve_rope(base, settings)
     if rope.max_positions > rope.original_positions:  # or YaRN on the export would begin at max_positions
         model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
+    logging.disable_progress_bar()
     temporary = output.with_name(f".{output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
     model.to(getattr(torch, recorded["dtype"])).save_pretrained(temporary)
