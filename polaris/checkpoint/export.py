@@ -37,9 +37,10 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     if not steps or (step is not None and step not in steps):
         require((run / "config.json").is_file(), f"{run} is no run folder; give the one that holds config.json")
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
-    step = step or steps[-1]
+    step = steps[-1] if step is None else step
     output = (output or run / "export" / f"step-{step:06d}").resolve()
-    if output.exists() and any(output.iterdir()):
+    require(output.is_dir() or not output.exists(), f"{output} is no folder; give another with --output")
+    if output.is_dir() and any(output.iterdir()):
         raise Refused(f"{output} is not empty (training exports its last step itself); give another folder with --output")
     config = json.loads((run / "config.json").read_text())
     recorded, settings = config["model"], RopeConfig(**config["rope"])

@@ -13,6 +13,7 @@ from polaris.checkpoint import layout
 from polaris.config.load import changed_fields, dump_config
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
+from polaris.observe.files import write_atomically
 
 # Fields that a resumed run may change: they extend, watch or store the run but do not alter what a step computes.
 _FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every", "final.")
@@ -58,7 +59,7 @@ def open_run(config: RunConfig, fresh: bool, main: bool) -> RunFolder:
     if main:
         _lock(folder)
         recorded = folder.path / "config.json"
-        if fresh and recorded.is_file():
+        if fresh and any(folder.path.iterdir()):
             _set_aside(folder)
         if recorded.is_file():
             _check_same(config, recorded)
@@ -85,9 +86,14 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
     folder = RunFolder(recorded.parent)
     if folder.newest_checkpoint() is None and not (folder.metrics.is_file() and folder.metrics.stat().st_size):
         return  # nothing is trained; each phase's result has settings of its own, which are compared
-    if config.stage and not json.loads(recorded.read_text())["stage"]:
+    try:
+        stages = json.loads(recorded.read_text())["stage"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise Refused(f"{recorded} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
+    if config.stage and not stages:
         raise Refused(f"{folder.path} was started without [[stage]] tables; extend it with trainer.steps, or give another --name")
-    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(_FREE + _ahead(config, recorded))]
+    free = _FREE + _ahead(config, folder)
+    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(free)]
     if changes:
         raise Refused(
             f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
@@ -95,13 +101,17 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
         )
 
 
-def _ahead(config: RunConfig, recorded: Path) -> tuple[str, ...]:
-    """Field names of the stages that have not begun: those after the first one that is not closed, and whatever is appended."""
-    closed, known = len(list((recorded.parent / "stages").glob("stage-*.json"))), len(json.loads(recorded.read_text())["stage"])
-    return tuple(f"stage.{index}." for index in range(min(closed + 1, known), max(known, len(config.stage))))
+def _ahead(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
+    """Names of the fields of stages that have not begun, appended ones included; and the probe's between two stages."""
+    recorded = json.loads((folder.path / "config.json").read_text())["stage"]
+    closed = len(list(folder.stages.glob("stage-*.json")))
+    newest = max(layout.complete_steps(folder.checkpoints), default=0)
+    between = newest <= sum(stage["steps"] for stage in recorded[:closed]) and closed > 0
+    first = closed if between else min(closed + 1, len(recorded))
+    stages = tuple(f"stage.{index}." for index in range(first, max(len(recorded), len(config.stage))))
+    return (*stages, "probe.") if between else stages
 
 
 def record_config(folder: RunFolder, config: RunConfig) -> None:
     """Write the resolved configuration beside the run."""
-    folder.path.mkdir(parents=True, exist_ok=True)
-    (folder.path / "config.json").write_text(dump_config(config))
+    write_atomically(folder.path / "config.json", dump_config(config).encode())

@@ -307,6 +307,8 @@ class RunConfig:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
         require(plain, f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
         at_least("run", 0, seed=self.seed)
+        curated = self.difficulty.samples_per_prompt > 0 or self.curation == CurationConfig()
+        require(curated, "[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
         require(self.seed < 2**63, f"seed = {self.seed} must be below 2**63")
         rooms = [(room.name, getattr(self, room.name)) for room in fields(self)]
         for name, values in rooms + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:

@@ -51,12 +51,20 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
         raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another one") from None
     record = folder / _RECORD
     begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
-    if not record.is_file() or not begun:
+    if not begun:
         write_atomically(record, (json.dumps(identity, indent=2) + "\n").encode())
-    elif changes := _changes(_flat(json.loads(record.read_text())), _flat(identity)):
+    elif changes := _changes(_flat(_recorded(record, lock)), _flat(identity)):
         lock.release()
-        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or choose another one")
+        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or go back to its settings")
     return lock
+
+
+def _recorded(record: Path, lock: FileLock) -> dict[str, Any]:
+    try:
+        return dict(json.loads(record.read_text()))
+    except (OSError, ValueError) as error:
+        lock.release()
+        raise Refused(f"{record} cannot be read ({error}), so what the samples beside it are is unknown; move the folder away") from error
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:

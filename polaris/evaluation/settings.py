@@ -84,7 +84,10 @@ class EvalSettings:
         require(self.top_k == -1 or self.top_k >= 1, f"--top-k {self.top_k} must be at least 1, or -1 for all tokens")
         require(all(map(isfinite, self.rope_factors)), f"--yarn {self.rope_factors} must be finite")
         at_least("eval", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
-        require(len(set(self.rope_factors)) == len(self.rope_factors) > 0, f"--yarn {self.rope_factors} must name factors once each")
+        require(
+            len(set(self.rope_factors)) == len(self.rope_factors) > 0,
+            f"--yarn {self.rope_factors} must name factors once each",
+        )
         edges = self.buckets
         require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"--buckets {edges} must rise from above 0")
         require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")

@@ -82,7 +82,7 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     read = list(read_problems(path, split))
     samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
-    require(samples > 0, f"the paper names no number of samples for {name}; give --samples")
+    require(samples > 0, f"the paper names no number of samples for {name}; give --samples (final.samples_per_prompt)")
     errors = [rejected(problem) for problem in read]
     problems = tuple(_instructed(problem, settings.prompt_suffix) for problem, error in zip(read, errors, strict=True) if not error)
     require(bool(problems), f"{path} has no gradable answer; `polaris data check {path}` says why")

@@ -16,7 +16,7 @@ from polaris.recipe.measured import Journal, Measured, numbers, read_passes, sav
 from polaris.recipe.results import check_settings, digest, read_result, write_result
 from polaris.rollout.types import Sampling
 from polaris.trainer.breaker import MOST_KILLED, GradingFailed
-from polaris.trainer.collect import Draw, draw_rollouts
+from polaris.trainer.collect import Draw, draw_rollouts, judge
 from polaris.trainer.rooms import EngineRooms
 
 WAVES = 4
@@ -37,7 +37,7 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
         ValueError: `folder` holds a pass with other settings.
     """
     settings, path = pass_settings(rooms.config, prompts), folder / "difficulty.json"
-    result = read_result(path)
+    result = read_result(path, "settings")
     if result is None:
         _run(rooms, prompts, settings, path)
     else:
@@ -95,8 +95,7 @@ def _measure(rooms: EngineRooms, chunk: Sequence[Prompt]) -> list[Measured]:
     """The chunk's prompts on every rank; responses stay where they were drawn."""
     samples = rooms.config.difficulty.samples_per_prompt
     rollouts = draw_rollouts(rooms, Draw(prompts=chunk, samples=samples, sampling=_sampling(rooms.config), stream="difficulty", step=0))
-    texts = rooms.tokenizer.batch_decode([rollout.tokens.tolist() for rollout in rollouts], skip_special_tokens=True)
-    verdicts = rooms.grader.grade([(text, chunk[rollout.key[0]].ground_truth) for text, rollout in zip(texts, rollouts, strict=True)])
+    _, verdicts = judge(rooms, rollouts, chunk)
     mine = []
     for start in range(0, len(rollouts), samples):
         group = list(zip(rollouts, verdicts, strict=True))[start : start + samples]

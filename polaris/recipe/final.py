@@ -9,6 +9,7 @@ import torch
 
 from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.bounds import require
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
 from polaris.evaluation.markdown import announcement
@@ -29,12 +30,12 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
     if world.device.type == "cuda":
         torch.cuda.empty_cache()
     checkpoint = folder.path / "export" / f"step-{config.steps:06d}"
-    if world.is_main and not checkpoint.is_dir():
+    if world.is_main and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
         export(folder.path, checkpoint, config.steps)
     world.barrier()
     if not config.final.suite:
         return True
-    settings = final_settings(config, checkpoint, last_temperature(config, folder.stages))
+    settings = final_settings(config, checkpoint, config.final.temperature or last_temperature(config, folder.stages))
     try:
         place = folder.stages / "evaluation" / checkpoint.name
         result = evaluate_suites(settings, place, world, stop)
@@ -48,7 +49,10 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
 def last_temperature(config: RunConfig, stages: Path) -> float:
     """The sampling temperature of the last stage."""
     stage = plan_stages(config)[-1]
-    given = stage.settings.temperature
-    if given == "probe":
-        given = (read_result(stage.temperature_result(stages)) or {})["temperature"]
-    return float(given or config.rollout.temperature)
+    if stage.settings.temperature != "probe":
+        return stage.settings.temperature or config.rollout.temperature
+    path = stage.temperature_result(stages)
+    result = read_result(path, "temperature")
+    require(result is not None, f"{path} is gone, which holds the last stage's temperature; restore it, or set final.temperature")
+    assert result is not None
+    return float(result["temperature"])

@@ -12,9 +12,11 @@ from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 
+_REMEDY = "restore it, or delete it if its phase can run again: nothing was trained since"
 
-def read_result(path: Path) -> dict[str, Any] | None:
-    """What `write_result` wrote to `path`; None if it never did.
+
+def read_result(path: Path, *keys: str) -> dict[str, Any] | None:
+    """What `write_result` wrote to `path`, which holds at least `keys`; None if it never did.
 
     Raises:
         ValueError: the file is no JSON object; somebody else wrote it.
@@ -24,9 +26,10 @@ def read_result(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise Refused(f"{path} is no valid JSON ({error}); delete it, and its phase runs again") from error
-    if not isinstance(result, dict):
-        raise Refused(f"{path} holds no JSON object; delete it, and its phase runs again")
+        raise Refused(f"{path} is no valid JSON ({error}); {_REMEDY}") from error
+    missing = [key for key in keys if key not in result] if isinstance(result, dict) else list(keys)
+    if missing or not isinstance(result, dict):
+        raise Refused(f"{path} is no JSON object{f' with {missing[0]!r}' if missing else ''}; {_REMEDY}")
     return result
 
 

@@ -10,6 +10,7 @@ from polaris.config.bounds import require
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.plan import plan_stages
+from polaris.recipe.results import digest, read_result, write_result
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.rollout.types import GenerationInterrupted
 from polaris.trainer.loop import Recorder, train_to
@@ -23,9 +24,14 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
         CurationError: too few prompts teach anything; nothing was trained.
     """
     try:
+        check_prompts(rooms, folder, state)
         rooms = prepare_prompts(rooms, folder, state)
         for stage in plan_stages(rooms.config):
             dropped = dropped_by(stage, folder.stages)
+            require(
+                dropped is not None or state.step <= stage.end,
+                f"{stage.result(folder.stages)} is gone, and cannot be made again at step {state.step}; restore it",
+            )
             if dropped is None or state.step < stage.end:
                 opened = open_stage(rooms, stage, state, folder.stages)
                 state = train_to(stage.end, opened, folder, state, recorder)
@@ -36,6 +42,20 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
     except GenerationInterrupted:
         rooms.console.note("stop requested: what this phase has finished is on disk, and the same command goes on from there")
     return state
+
+
+def check_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> None:
+    """Raise `Refused` if `data.path` holds other prompts than when training began: the order of an epoch would be another."""
+    path, found = folder.stages / "prompts.json", {"prompts": len(rooms.prompts), "digest": digest(rooms.prompts)}
+    begun = read_result(path) if state.step else None
+    held = (begun or found)["prompts"]
+    require(
+        begun is None or begun == found,
+        f"the {found['prompts']} prompts of data.path are not the {held} that this run began with; restore it, or give another --name",
+    )
+    rooms.world.barrier()
+    if rooms.world.is_main and begun is None:
+        write_result(path, found)
 
 
 def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms:

@@ -52,7 +52,7 @@ def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
 
 def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
     """What a closed stage dropped; None if it is not closed, or was closed at an earlier step than it has now."""
-    result = read_result(stage.result(stages))
+    result = read_result(stage.result(stages), "step", "dropped")
     return None if result is None or result["step"] != stage.end else list(result["dropped"])
 
 

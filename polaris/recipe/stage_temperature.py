@@ -32,7 +32,7 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     if begun and not (path := stage.temperature_result(stages)).is_file():
         require(given != "probe", f"{path} is gone, and these weights cannot measure it again; restore it")
         return temperature  # the next stage became "probe" only now: it probes the whole grid
-    before = read_result(plan[stage.index - 1].temperature_result(stages)) if stage.index else None
+    before = read_result(plan[stage.index - 1].temperature_result(stages), "settings", "diversity") if stage.index else None
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length.
     max_tokens = before["settings"]["max_response_tokens"] if before and given == "probe" else own

@@ -73,7 +73,7 @@ class Probe:
         }
         self._path = path
         self._unfinished = path.with_name(f"unfinished-{path.name}")
-        kept = read_result(self._unfinished) or self._record([])
+        kept = read_result(self._unfinished, "readings") or self._record([])
         same = kept == self._record(kept["readings"])
         self._readings = [Reading(**values) for values in kept["readings"] if same]
 
@@ -83,7 +83,7 @@ class Probe:
         Raises:
             ValueError: it is of another model, or other prompts or settings, or came about in another way.
         """
-        result = read_result(self._path)
+        result = read_result(self._path, "settings", "temperature")
         if result is not None:
             check_settings(self._path, result["settings"], self.settings)
             check_settings(self._path, result, {"source": source, **wanted})

@@ -74,10 +74,16 @@ def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> l
     ]
 
 
+def judge(rooms: EngineRooms, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> tuple[list[str], list[Verdict]]:
+    """Text and verdict of each of this rank's rollouts, which may be none."""
+    tokens = [rollout.tokens.tolist() for rollout in rollouts]
+    texts = rooms.tokenizer.batch_decode(tokens, skip_special_tokens=True) if tokens else []  # transformers decodes [] to [""]
+    return texts, rooms.grader.grade([(t, prompts[rollout.key[0]].ground_truth) for t, rollout in zip(texts, rollouts, strict=True)])
+
+
 def grade(rooms: EngineRooms, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> list[list[Graded]]:
     """Verdicts of this rank's rollouts, gathered: for every prompt its graded samples, on every rank."""
-    texts = rooms.tokenizer.batch_decode([rollout.tokens.tolist() for rollout in rollouts], skip_special_tokens=True)
-    verdicts = rooms.grader.grade([(text, prompts[rollout.key[0]].ground_truth) for text, rollout in zip(texts, rollouts, strict=True)])
+    texts, verdicts = judge(rooms, rollouts, prompts)
     mine = [Graded(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
     groups: list[list[Graded]] = [[] for _ in prompts]
     for graded in rooms.world.gather(mine):

@@ -1,9 +1,11 @@
 """A run may be extended; what its steps were computed with may not change."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
+from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
@@ -17,12 +19,15 @@ FIRST, SECOND = StageConfig(steps=3), StageConfig(steps=2, temperature=0.7)
 def recorded(tmp_path):
     """A function of the stages of a run on disk, and how many of them are closed."""
 
-    def record(stages, closed):
+    def record(stages, closed, step=1):
         config = RunConfig(root=str(tmp_path), name="run", stage=stages)
         record_config(RunFolder(tmp_path / "run"), config)
         for number in range(1, closed + 1):
             write_result(tmp_path / "run" / "stages" / f"stage-{number}.json", {})
-        MetricsFile(tmp_path / "run" / "metrics.jsonl").append({"step": 1})
+        checkpoint = step_folder(tmp_path / "run" / "checkpoints", step)
+        checkpoint.mkdir(parents=True)
+        (checkpoint / COMMIT).write_text('{"files": {}}')
+        MetricsFile(tmp_path / "run" / "metrics.jsonl").append({"step": step})
         return config
 
     return record
@@ -32,21 +37,23 @@ HOTTER = replace(SECOND, temperature=0.9)
 
 
 @pytest.mark.parametrize(
-    ("closed", "stages", "refused"),
+    ("closed", "step", "stages", "refused"),
     [
-        (2, (FIRST, SECOND, HOTTER), ""),
-        (0, (FIRST, SECOND, HOTTER), ""),
-        (0, (FIRST, HOTTER), ""),
-        (0, (FIRST,), ""),
-        (1, (FIRST, HOTTER), "stage.1.temperature: 0.7 -> 0.9"),
-        (1, (FIRST,), "stage.1"),
-        (2, (FIRST, HOTTER, SECOND), "stage.1.temperature"),
-        (0, (HOTTER, SECOND), "stage.0.temperature"),
-        (0, (), "stage"),
+        (2, 5, (FIRST, SECOND, HOTTER), ""),
+        (0, 2, (FIRST, SECOND, HOTTER), ""),
+        (0, 2, (FIRST, HOTTER), ""),
+        (0, 2, (FIRST,), ""),
+        (1, 3, (FIRST, HOTTER), ""),
+        (1, 3, (FIRST,), ""),
+        (1, 4, (FIRST, HOTTER), "stage.1.temperature: 0.7 -> 0.9"),
+        (1, 4, (FIRST,), "stage.1"),
+        (2, 5, (FIRST, HOTTER, SECOND), "stage.1.temperature"),
+        (0, 2, (HOTTER, SECOND), "stage.0.temperature"),
+        (0, 2, (), "stage"),
     ],
 )
-def test_only_stages_that_have_not_begun_may_change(recorded, closed, stages, refused):
-    config = replace(recorded((FIRST, SECOND), closed), stage=stages)
+def test_only_stages_that_have_not_begun_may_change(recorded, closed, step, stages, refused):
+    config = replace(recorded((FIRST, SECOND), closed, step), stage=stages)
     if refused:
         with pytest.raises(ValueError, match=refused):
             open_run(config, fresh=False, main=True)
@@ -62,5 +69,34 @@ def test_stages_cannot_take_the_place_of_a_run_without_them(recorded):
 
 def test_before_the_first_record_everything_may_change(recorded, tmp_path):
     config = replace(recorded((FIRST, SECOND), 0), stage=(HOTTER,), seed=7)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
     (tmp_path / "run" / "metrics.jsonl").write_bytes(b"")
     open_run(config, fresh=False, main=True)
+
+
+def test_the_probe_may_change_between_two_stages_only(recorded):
+    config = recorded((FIRST, SECOND), 1, step=3)
+    changed = replace(config, probe=replace(config.probe, prompts=7))
+    open_run(changed, fresh=False, main=True)
+
+
+def test_the_probe_may_not_change_within_a_stage(recorded):
+    config = recorded((FIRST, SECOND), 1, step=4)
+    with pytest.raises(ValueError, match="probe.prompts"):
+        open_run(replace(config, probe=replace(config.probe, prompts=7)), fresh=False, main=True)
+
+
+def test_fresh_sets_results_of_a_phase_alone_aside_too(tmp_path):
+    config = RunConfig(root=str(tmp_path), name="run")
+    write_result(tmp_path / "run" / "stages" / "difficulty.json", {})
+    open_run(config, fresh=True, main=True)
+    assert not (tmp_path / "run" / "stages").exists()
+    assert [path.name for path in tmp_path.glob("run-before-*/stages/*")] == ["difficulty.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}"])
+def test_a_damaged_record_names_itself(recorded, tmp_path, text):
+    config = recorded((FIRST, SECOND), 1)
+    (tmp_path / "run" / "config.json").write_text(text)
+    with pytest.raises(ValueError, match=r"run/config.json is damaged"):
+        open_run(config, fresh=False, main=True)

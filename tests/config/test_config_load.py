@@ -107,6 +107,7 @@ def test_missing_file(tmp_path):
         (["--seed=1", "--seed.low=2"], "'seed' holds no fields"),
         (["other.toml"], "'other.toml' is no override"),
         (["--rollout.top_k=20"], "rollout.top_k would make the sampled distribution differ"),
+        (["--curation.shape=mirrored_j"], "[curation] needs pass rates"),
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),

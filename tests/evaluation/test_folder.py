@@ -33,7 +33,16 @@ def test_settings_bind_once_there_is_a_sample(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("record", [None, "{"])
+def test_samples_of_unknown_settings_are_nobodys(tmp_path, record):
+    (tmp_path / "samples-rank0.jsonl").write_text("{}\n")
+    if record:
+        (tmp_path / "identity.json").write_text(record)
+    with pytest.raises(ValueError, match="move the folder away"), claimed(tmp_path, {"seed": 0}, ALONE):
+        pass
+
+
 def test_a_folder_that_cannot_be_made_is_bad_input(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ValueError, match="choose another --output"), claimed(tmp_path / "file" / "run", {}, ALONE):
+    with pytest.raises(ValueError, match="choose another one"), claimed(tmp_path / "file" / "run", {}, ALONE):
         pass

@@ -17,7 +17,7 @@ from polaris.observe.histogram import lines, png
 from polaris.recipe.measured import Journal, Measured, numbers
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
-PROMPTS, CHUNKS = 64, 8
+PROMPTS, CHUNKS = 65, 9
 # 4 waves of 8 sequences at 4 responses per prompt: chunks of 8 prompts.
 SMALL = ["--rollout.engine=transformers", "--rollout.max_concurrent=8", "--difficulty.samples_per_prompt=4", "--trainer.prompts_per_step=8"]
 
@@ -136,7 +136,7 @@ def test_two_ranks_measure_what_one_does(straight, start):
     stages, _ = straight
     process, shared = start("two", launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"))
     output, _ = finish(process)
-    assert len(chunks_of(output)) == CHUNKS / 2
+    assert len(chunks_of(output)) == 5  # of 16 prompts; the last one is a single prompt, which leaves a rank without work
     assert pq.read_table(shared / "difficulty.parquet") == pq.read_table(stages / "difficulty.parquet")
 
 

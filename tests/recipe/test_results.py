@@ -44,6 +44,13 @@ def test_a_file_of_somebody_else_is_an_error_with_a_remedy(tmp_path, text):
         read_result(tmp_path / "result.json")
 
 
+def test_a_missing_key_is_an_error_with_a_remedy(tmp_path):
+    write_result(tmp_path / "result.json", {"a": 1})
+    assert read_result(tmp_path / "result.json", "a") == {"a": 1}
+    with pytest.raises(ValueError, match="no JSON object with 'b'; restore it"):
+        read_result(tmp_path / "result.json", "a", "b")
+
+
 def test_the_digest_changes_with_whatever_a_response_or_verdict_depends_on():
     prompt = Prompt(id="a", text="1+1", tokens=(1, 2), ground_truth="2", source="x:1")
     other = replace(prompt, id="b")

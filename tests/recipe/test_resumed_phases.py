@@ -1,0 +1,54 @@
+"""What a resumed run is refused for, because going on would compute something else."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.state import TrainState
+from polaris.config.recipe import FinalConfig, StageConfig
+from polaris.config.schema import RunConfig
+from polaris.data.prompt import Prompt
+from polaris.distributed.mesh import World
+from polaris.recipe.final import last_temperature
+from polaris.recipe.results import write_result
+from polaris.recipe.run import check_prompts, run
+
+PROMPTS = tuple(Prompt(id=name, text=name, tokens=(1, 2), ground_truth="2", source="x:1") for name in "abc")
+
+
+def rooms_of(prompts, **config):
+    world = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
+    return SimpleNamespace(prompts=prompts, world=world, config=RunConfig(**config))
+
+
+def at(step):
+    return TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
+
+
+def test_prompts_may_change_until_something_is_trained(tmp_path):
+    folder = RunFolder(tmp_path)
+    check_prompts(rooms_of(PROMPTS), folder, at(0))
+    check_prompts(rooms_of(PROMPTS[:2]), folder, at(0))
+    check_prompts(rooms_of(PROMPTS[:2]), folder, at(4))
+    for other in (PROMPTS, PROMPTS[1::-1], (replace(PROMPTS[0], ground_truth="3"), PROMPTS[1])):
+        with pytest.raises(ValueError, match="prompts of data.path are not the 2"):
+            check_prompts(rooms_of(other), folder, at(4))
+
+
+def test_a_closing_that_is_gone_is_not_made_again_later(tmp_path):
+    rooms = rooms_of(PROMPTS, stage=(StageConfig(steps=3), StageConfig(steps=3)))
+    with pytest.raises(ValueError, match=r"stage-1\.json is gone, and cannot be made again at step 4; restore it"):
+        run(rooms, RunFolder(tmp_path), at(4), None)
+
+
+def test_the_temperature_of_the_last_stage(tmp_path):
+    config = RunConfig(stage=(StageConfig(temperature="probe"),), final=FinalConfig())
+    with pytest.raises(ValueError, match=r"temperature-1\.json is gone.* final\.temperature"):
+        last_temperature(config, tmp_path)
+    write_result(tmp_path / "temperature-1.json", {"temperature": 0.85})
+    assert last_temperature(config, tmp_path) == 0.85
+    assert last_temperature(replace(config, stage=(StageConfig(temperature=0.4),)), tmp_path) == 0.4
+    assert last_temperature(replace(config, stage=(StageConfig(),)), tmp_path) == config.rollout.temperature
