@@ -82,7 +82,7 @@ def test_the_probe_may_change_between_two_stages_only(recorded):
 
 def test_the_probe_may_not_change_within_a_stage(recorded):
     config = recorded((FIRST, SECOND), 1, step=4)
-    with pytest.raises(ValueError, match="probe.prompts"):
+    with pytest.raises(ValueError, match=r"probe\.prompts"):
         open_run(replace(config, probe=replace(config.probe, prompts=7)), fresh=False, main=True)
 
 

@@ -34,7 +34,7 @@ def test_prompts_may_change_until_something_is_trained(tmp_path):
     check_prompts(rooms_of(PROMPTS[:2]), folder, at(0))
     check_prompts(rooms_of(PROMPTS[:2]), folder, at(4))
     for other in (PROMPTS, PROMPTS[1::-1], (replace(PROMPTS[0], ground_truth="3"), PROMPTS[1])):
-        with pytest.raises(ValueError, match="prompts of data.path are not the 2"):
+        with pytest.raises(ValueError, match=r"prompts of data\.path are not the 2"):
             check_prompts(rooms_of(other), folder, at(4))
 
 
