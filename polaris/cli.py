@@ -8,6 +8,7 @@ from pathlib import Path
 
 from polaris import __version__
 from polaris.commands import data, difficulty, eval, grade, temperature
+from polaris.commands.parser import Parser
 
 
 def main() -> None:
@@ -27,7 +28,7 @@ def main() -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="polaris", description="Post-train reasoning models with the POLARIS recipe.")
+    parser: argparse.ArgumentParser = Parser(prog="polaris", description="Post-train reasoning models with the POLARIS recipe.")
     parser.add_argument("--version", action="version", version=__version__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 

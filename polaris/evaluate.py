@@ -5,23 +5,25 @@ Starting the same command again goes on where it was stopped.
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polaris.commands.eval import DESCRIPTION, add_options, settings_of
+from polaris.commands.parser import Parser
 from polaris.session import run_session
 from polaris.trainer.signals import StopRequest
 
 if TYPE_CHECKING:
+    import argparse
+
     from polaris.distributed.mesh import World
     from polaris.evaluation.settings import EvalSettings
 
 
 def main(arguments: list[str]) -> int:
     """Exit status: 0 evaluated, or stopped on request; 1 it failed; 2 bad input."""
-    parser = argparse.ArgumentParser(prog="polaris.evaluate", description=DESCRIPTION)
+    parser = Parser(prog="python -m polaris.evaluate", description=DESCRIPTION)
     add_options(parser)
     return evaluate(parser.parse_args(arguments))
 

@@ -36,6 +36,9 @@ class DifficultyConfig:
 
     samples_per_prompt: int = 0
     """Rollouts per prompt; 0 means no difficulty pass (the recipe: 8)."""
+    column: str = ""
+    """Column of `data.path` with pass rates of this model that were measured before, such as "5/8", or 0.625 of samples_per_prompt
+    responses; then nothing is sampled."""
     temperature: float = 0.6
     max_response_tokens: int = 0
     """0 means the first stage's."""
@@ -44,6 +47,10 @@ class DifficultyConfig:
         at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt, max_response_tokens=self.max_response_tokens)
         require(
             self.samples_per_prompt != 1, "difficulty.samples_per_prompt = 1 finds no prompt that is solved sometimes; set it to 2 or more"
+        )
+        require(
+            self.samples_per_prompt > 0 or not self.column,
+            f"difficulty.column = {self.column!r} needs the number of responses behind its rates; set difficulty.samples_per_prompt",
         )
         require(self.temperature > 0, f"difficulty.temperature = {self.temperature} must be above 0: a pass rate needs samples")
 

@@ -12,7 +12,8 @@ GroundTruth = str | int | float | tuple[str | int | float, ...]
 class Prompt:
     """One problem, rendered through the chat template and tokenized.
 
-    `id` is unique in its prompt set; `source` is `file:row` of the row it came from, for error messages.
+    `id` is unique in its prompt set; `source` is `file:row` of the row it came from, for error messages. `passes` are the correct
+    and all responses behind the pass rate that the set itself gives, where `difficulty.column` asks for it.
     """
 
     id: str
@@ -20,3 +21,4 @@ class Prompt:
     tokens: tuple[int, ...]
     ground_truth: GroundTruth
     source: str
+    passes: tuple[int, int] | None = None

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
+from polaris.config.recipe import DifficultyConfig
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
 from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
+from polaris.data.pass_rates import read_pass_rate
 from polaris.data.problems import Problem, read_problems, rejected
 from polaris.data.prompt import Prompt
 from polaris.errors import Refused
@@ -50,12 +52,14 @@ def load_prompts(
     chat_template_options: dict[str, bool | str],
     strict: bool = False,
     evaluation_sets: Sequence[EvaluationSet] = (),
+    difficulty: DifficultyConfig | None = None,
 ) -> PromptSet:
     """Load a prompt set in the POLARIS/verl or DeepScaleR format, rendered with the tokenizer's chat template.
 
     Every answer is parsed here: a row whose ground truth no response could equal (null, empty as in four rows of DeepScaleR's
     MATH part, not finite, longer than the grader reads, refused by its screen) is rejected with its reason, or an error if `strict`.
     A row that overlaps with one of `evaluation_sets` (`polaris.data.overlap`) is dropped and counted.
+    Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) where it is named.
     Text of a prompt that spells one of the tokenizer's added tokens (`<|im_end|>`, `</think>`, ...) is encoded as ordinary
     text; all other prompts get exactly the tokens of `apply_chat_template`.
     Raises `ValueError` as `read_problems` does, and naming the file when no row is left.
@@ -67,6 +71,9 @@ def load_prompts(
     if not clean:
         raise Refused(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
     prompts = _encode(clean, tokenizer, prompt_suffix, chat_template_options, max_prompt_tokens)
+    if difficulty and difficulty.column:
+        rows = {problem.id: problem.row for problem in clean}
+        prompts = tuple(replace(p, passes=read_pass_rate(rows[p.id], p.source, difficulty)) for p in prompts)
     if not prompts:
         raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
     return PromptSet(

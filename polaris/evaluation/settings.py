@@ -76,20 +76,20 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         require(len(self.suite) > 0, "no evaluation set is named; give --suite, such as --suite aime24,amc23")
-        require(isfinite(self.temperature), f"--temperature {self.temperature} must be finite")
-        require(self.temperature > 0, f"--temperature {self.temperature} must be above 0: avg@k is a mean over samples")
+        require(isfinite(self.temperature), f"temperature {self.temperature} must be finite")
+        require(self.temperature > 0, f"temperature {self.temperature} must be above 0: avg@k is a mean over samples")
         at_least("eval", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
         at_least("eval", 0, attention_factor=self.attention_factor)
         at_least("eval", 1, max_response_tokens=self.max_response_tokens)
-        require(self.top_k == -1 or self.top_k >= 1, f"--top-k {self.top_k} must be at least 1, or -1 for all tokens")
-        require(all(map(isfinite, self.rope_factors)), f"--yarn {self.rope_factors} must be finite")
+        require(self.top_k == -1 or self.top_k >= 1, f"top-k {self.top_k} must be at least 1, or -1 for all tokens")
+        require(all(map(isfinite, self.rope_factors)), f"YaRN factors {self.rope_factors} must be finite")
         at_least("eval", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
         require(
             len(set(self.rope_factors)) == len(self.rope_factors) > 0,
-            f"--yarn {self.rope_factors} must name factors once each",
+            f"YaRN factors {self.rope_factors} must be named once each",
         )
         edges = self.buckets
-        require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"--buckets {edges} must rise from above 0")
+        require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"length buckets {edges} must rise from above 0")
         require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")
 
     def identity(self) -> dict[str, Any]:

@@ -24,7 +24,7 @@ WAVES = 4
 
 
 def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Path) -> Ledger:
-    """Pass rates of the prompts under the weights that the engine serves, on every rank; read where `folder` has them.
+    """Pass rates of the prompts under the weights that the engine serves, on every rank; read where `folder` or the set has them.
 
     Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. The finished chunks of an
     interrupted pass are in `difficulty.partial.jsonl` and are not drawn again. A response's seed is a function of the run's seed,
@@ -38,7 +38,9 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
     """
     settings, path = pass_settings(rooms.config, prompts), folder / "difficulty.json"
     result = read_result(path, "settings")
-    if result is None:
+    if result is None and rooms.config.difficulty.column:
+        _finish(rooms, path, settings, [_published(prompt) for prompt in prompts], 0.0)
+    elif result is None:
         _run(rooms, prompts, settings, path)
     else:
         check_settings(path, result["settings"], settings)
@@ -50,6 +52,13 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
 
 def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """What the outcome depends on."""
+    if config.difficulty.column:
+        return {
+            "column": config.difficulty.column,
+            "prompts": len(prompts),
+            "digest": digest(prompts),
+            "samples_per_prompt": config.difficulty.samples_per_prompt,
+        }
     return {
         "model": config.model.path,
         "revision": config.model.revision,
@@ -75,13 +84,24 @@ def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any]
         journal.append(measured, time.monotonic() - start)
         rows |= {row.id: row for row in measured}
         rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
+    _finish(rooms, path, settings, [rows[prompt.id] for prompt in prompts], journal.seconds)
+
+
+def _finish(rooms: EngineRooms, path: Path, settings: dict[str, Any], rows: Sequence[Measured], seconds: float) -> None:
+    """Write the results, the rows in the prompts' order."""
     rooms.world.barrier()
     if rooms.world.is_main:
-        ordered, samples = [rows[prompt.id] for prompt in prompts], rooms.config.difficulty.samples_per_prompt
-        save_measured(path.with_suffix(".parquet"), ordered, samples)
-        write_result(path, {"settings": settings, **numbers(ordered, samples, journal.seconds)})
-        path.with_suffix(".partial.jsonl").unlink()
+        samples = rooms.config.difficulty.samples_per_prompt
+        save_measured(path.with_suffix(".parquet"), rows, samples)
+        write_result(path, {"settings": settings, **numbers(rows, samples, seconds)})
+        path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
     rooms.world.barrier()
+
+
+def _published(prompt: Prompt) -> Measured:
+    assert prompt.passes is not None
+    passed, count = prompt.passes
+    return Measured(id=prompt.id, passed=passed, count=count, lost=0, tokens=0, clipped=0)
 
 
 def _chunks(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from polaris.checkpoint.run_folder import RunFolder, open_run
 from polaris.checkpoint.state import TrainState
 from polaris.config.checks import check_batch, check_model_limits
+from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
 from polaris.data.ledger import Ledger
@@ -80,7 +81,7 @@ def check(config: RunConfig) -> Checked:
     stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
     unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
-    prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen)
+    prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen, config.difficulty)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
     held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
     if config.final.suite:
@@ -90,7 +91,12 @@ def check(config: RunConfig) -> Checked:
 
 
 def _load(
-    config: RunConfig, path: str, split: str, tokenizer: PreTrainedTokenizerBase, evaluation_sets: Sequence[EvaluationSet] = ()
+    config: RunConfig,
+    path: str,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    evaluation_sets: Sequence[EvaluationSet] = (),
+    difficulty: DifficultyConfig | None = None,
 ) -> PromptSet:
     return load_prompts(
         resolve(path),
@@ -101,6 +107,7 @@ def _load(
         chat_template_options=config.data.chat_template_options,
         strict=config.data.strict,
         evaluation_sets=evaluation_sets,
+        difficulty=difficulty,
     )
 
 

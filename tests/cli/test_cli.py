@@ -76,6 +76,7 @@ def test_bad_input_is_two_lines_and_status_2(tmp_path):
         (["train", str(tmp_path / "none.toml")], "does not exist"),
         (["grade", str(tmp_path / "none.jsonl")], "does not exist"),
         (["data", "check", str(tmp_path / "none.jsonl")], "does not exist"),
+        (["eval", "--model", "M"], "--suite; `polaris eval --help`"),
     ):
         result = subprocess.run([sys.executable, "-m", "polaris.cli", *arguments], capture_output=True, text=True)
         assert result.returncode == 2

@@ -39,14 +39,14 @@ def test_options_reach_the_settings():
 @pytest.mark.parametrize(
     ("options", "named"),
     [
-        (("--temperature", "0"), "--temperature 0.0 must be above 0"),
+        (("--temperature", "0"), "temperature 0.0 must be above 0"),
         (("--yarn", "1,0.5"), "rope_factors[1] = 0.5 is below 1"),
-        (("--yarn", "1,1"), "factors once each"),
+        (("--yarn", "1,1"), "(1.0, 1.0) must be named once each"),
         (("--yarn", "1,inf"), "must be finite"),
         (("--original-positions", "4096"), "--original-positions is YaRN's"),
         (("--attention-factor", "1.0"), "--attention-factor is YaRN's"),
         (("--buckets", "64,32"), "must rise"),
-        (("--top-k", "0"), "--top-k 0"),
+        (("--top-k", "0"), "top-k 0"),
         (("--server", "host:80"), "must begin with http"),
         (("--server", "http://host/v1", "--yarn", "1.5"), "a --server has its own rotary embedding"),
         (("--chat-option", "thinking"), "NAME=VALUE"),

@@ -168,6 +168,29 @@ def test_a_chunk_whose_grading_fails_is_not_kept(start, tmp_path):
     assert (stages / "difficulty.partial.jsonl").read_bytes().count(b"\n") == 1
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_ledger(prompt_set, tmp_path):
+    problems = [json.loads(line) for line in prompt_set.read_text().splitlines()[:12]]
+    rated = [problem | {"rate": f"{index % 4}/3"} for index, problem in enumerate(problems)]
+    (tmp_path / "set.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in rated))
+    command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--data.path={tmp_path / 'set.jsonl'}", f"--root={tmp_path}"]
+    command += ["--name=run", "--rollout.engine=transformers", "--trainer.prompts_per_step=4", "--trainer.steps=1", "--eval.path="]
+    output = subprocess.run([*command, "--difficulty.samples_per_prompt=3", "--difficulty.column=rate"], capture_output=True, text=True)
+    assert output.returncode == 0, output.stderr[-2000:]
+    assert "difficulty:" not in output.stdout
+    assert "9 of 12 prompts left (dropped: 3 easy)" in output.stdout
+    offline = {problem["id"]: (index % 4, 3) for index, problem in enumerate(problems)}
+    rows = pq.read_table(tmp_path / "run" / "stages" / "difficulty.parquet").to_pylist()
+    assert {row["id"]: (row["passed"], row["count"]) for row in rows} == offline
+    ledger = pq.read_table(tmp_path / "run" / "checkpoints" / "step-000001" / "ledger.parquet").to_pylist()
+    drawn = {row["id"] for row in ledger if row["graded"] > 3}
+    assert len(drawn) == 4
+    assert all((row["passed"], row["graded"]) == offline[row["id"]] for row in ledger if row["id"] not in drawn)
+    assert all(row["graded"] == 3 + 8 and row["passed"] >= offline[row["id"]][0] for row in ledger if row["id"] in drawn)
+    assert "Pass rates from the prompt set&#x27;s column rate" in (tmp_path / "run" / "report.html").read_text().replace("'", "&#x27;")
+
+
 @pytest.mark.parametrize(("samples", "message"), [(0, "= 0 is no pass; set it"), (1, "= 1 finds no prompt that is solved sometimes")])
 def test_a_number_of_samples_that_measures_nothing_is_refused(tmp_path, monkeypatch, capsys, samples, message):
     arguments = ["polaris", "difficulty", str(CONFIG), f"--root={tmp_path}", f"--difficulty.samples_per_prompt={samples}"]

@@ -40,7 +40,12 @@ def _sizes(measured: int, left: int) -> tuple[str, ...]:
 
 
 def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:
-    if measured:
+    if measured and (column := measured["settings"].get("column")):
+        yield (
+            f"Pass rates from the prompt set's column {safe(column)}; accuracy {measured['accuracy']:.1%}, "
+            f"{measured['informative_share']:.1%} of {measured['prompts']:,} prompts solved sometimes."
+        )
+    elif measured:
         yield (
             f"Measured before training: {measured['samples_per_prompt']} responses for each of {measured['prompts']:,} prompts, "
             f"{count(measured['tokens'])} tokens in {duration(measured['seconds'])}; accuracy {measured['accuracy']:.1%}, "

@@ -1,0 +1,29 @@
+import pytest
+
+from polaris.config.recipe import DifficultyConfig
+from polaris.data.pass_rates import read_pass_rate
+
+CONFIG = DifficultyConfig(samples_per_prompt=8, column="difficulty")
+
+
+@pytest.mark.parametrize(
+    ("value", "passes"), [("5/8", (5, 8)), (" 0 / 16 ", (0, 16)), (0.625, (5, 8)), (1, (8, 8)), (0.0, (0, 8)), (0.3, (2, 8))]
+)
+def test_counts_and_shares(value, passes):
+    assert read_pass_rate({"difficulty": value}, "set.jsonl:0", CONFIG) == passes
+
+
+@pytest.mark.parametrize("value", ["9/8", "0/0", "hard", "-1/8", None, 1.5, -0.1, True, float("nan"), [5, 8]])
+def test_anything_else_is_refused_with_row_and_remedy(value):
+    with pytest.raises(ValueError, match=r"set\.jsonl:7 has no pass rate in 'difficulty', but .* such as 5/8"):
+        read_pass_rate({"difficulty": value}, "set.jsonl:7", CONFIG)
+
+
+def test_a_missing_column_is_refused_with_those_that_are_there():
+    with pytest.raises(ValueError, match=r"set\.jsonl:0 has the columns problem, rate; difficulty\.column = 'difficulty' is none of them"):
+        read_pass_rate({"problem": "1+1", "rate": "5/8"}, "set.jsonl:0", CONFIG)
+
+
+def test_a_share_needs_the_number_of_responses_behind_it():
+    with pytest.raises(ValueError, match=r"set difficulty\.samples_per_prompt"):
+        DifficultyConfig(column="difficulty")
