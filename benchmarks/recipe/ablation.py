@@ -3,8 +3,9 @@
     python benchmarks/recipe/ablation.py [SEEDS] [ROOT]
 
 Every token that a run samples counts: difficulty pass, temperature probes, training; evaluation does not. The whole recipe sets a seed's
-budget; a variant that saves tokens trains for more steps, and its accuracy is that of the last evaluation within the budget. Runs are
-ordinary runs below ROOT (default: runs/ablation): the command goes on where it was stopped. Results go to benchmarks/results/.
+budget; a variant that saves tokens trains for more steps, and its accuracy is that of the last evaluation within the budget. The same
+weights are evaluated once more at COOL, the temperature at which the probe finds this model at its best. Runs are ordinary runs below
+ROOT (default: runs/ablation): the command goes on where it was stopped. Results go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -30,7 +31,19 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG, RESULTS = REPOSITORY / "configs" / "quickstart.toml", REPOSITORY / "benchmarks" / "results"
 PROMPTS, PROMPT_FILE, STEPS = 1024, "train.jsonl", (30, 20)
 STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # 97.5 % quantiles of t for that many seeds
-COMMON = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--checkpoint.every=25", "--final.suite=[]"]
+COOL = 0.4
+COMMON = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--final.suite=[]"]
+COMMON += ["--checkpoint.every=5", "--checkpoint.keep=100"]
+AGAIN = [
+    "--suite=embedded:test",
+    f"--temperature={COOL}",
+    "--samples=4",
+    "--top-k=-1",
+    "--max-tokens=192",
+    "--prompt-suffix=",
+    "--buckets=quartiles",
+]
+AGAIN += ["--engine=transformers", "--dtype=float32", "--require-thinking", "--workers=1"]
 FIXED = ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"]
 VARIANTS = {
     "whole recipe": [],
@@ -50,8 +63,11 @@ def main(seeds: int, root: Path) -> None:
         budgets = [generated(folder)[-1][1] for folder in whole]
         jobs = {(name, seed): pool.submit(train, root, name, seed, budgets[seed]) for seed in range(seeds) for name in others}
     folders = {(first, seed): folder for seed, folder in enumerate(whole)} | {key: job.result() for key, job in jobs.items()}
-    accuracy = {name: [score_within(folders[name, seed], budgets[seed]) for seed in range(seeds)] for name in VARIANTS}
-    write(accuracy, budgets)
+    within = {(name, seed): score_within(folder, budgets[seed]) for (name, seed), folder in folders.items()}
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        again = dict(zip(within, pool.map(lambda key: score_again(folders[key], within[key][0]), within), strict=True))
+    scores = {1.0: {key: score for key, (_, score) in within.items()}, COOL: again}
+    write({t: {name: [found[name, seed] for seed in range(seeds)] for name in VARIANTS} for t, found in scores.items()}, budgets)
 
 
 def train(root: Path, name: str, seed: int, budget: float) -> Path:
@@ -88,13 +104,21 @@ def generated(folder: Path) -> list[tuple[int, float]]:
     return found
 
 
-def score_within(folder: Path, budget: float) -> float:
-    """Held-out avg@4 of the last evaluation before which no more than `budget` tokens were sampled."""
+def score_within(folder: Path, budget: float) -> tuple[int, float]:
+    """Step and held-out avg@4 of the last evaluation before which no more than `budget` tokens were sampled."""
     tokens = dict(generated(folder))
-    scores = [
-        r["eval/accuracy"] for r in read_records(folder / "metrics.jsonl") if "eval/accuracy" in r and tokens.get(r["step"], 0.0) <= budget
-    ]
-    return float(scores[-1])
+    scored = [r for r in read_records(folder / "metrics.jsonl") if "eval/accuracy" in r and tokens.get(r["step"], 0.0) <= budget]
+    return scored[-1]["step"], float(scored[-1]["eval/accuracy"])
+
+
+def score_again(folder: Path, step: int) -> float:
+    """Held-out avg@4 of the checkpoint of `step` at the temperature COOL."""
+    exported, output = folder / "export" / f"step-{step:06d}", folder / f"cool-{step}"
+    commands = [["export", str(folder), f"--step={step}"], ["eval", f"--model={exported}", f"--output={output}", *AGAIN]]
+    for command in commands if not exported.is_dir() else commands[1:]:
+        subprocess.run([sys.executable, "-m", "polaris.cli", *command], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+    (suite,) = json.loads((output / "result.json").read_text())["results"]["1"].values()
+    return float(suite["avg"]["mean"])
 
 
 def student_interval(values: np.ndarray) -> tuple[float, float]:
@@ -103,8 +127,8 @@ def student_interval(values: np.ndarray) -> tuple[float, float]:
     return float(values.mean()) - half, float(values.mean()) + half
 
 
-def write(accuracy: dict[str, list[float]], budgets: Sequence[float]) -> None:
-    """JSON and Markdown; differences are paired by seed."""
+def table(accuracy: dict[str, list[float]]) -> str:
+    """Markdown; differences are paired by seed."""
     whole = np.array(next(iter(accuracy.values())))
     rows = []
     for name, scores in accuracy.items():
@@ -113,11 +137,17 @@ def write(accuracy: dict[str, list[float]], budgets: Sequence[float]) -> None:
         apart = "" if not difference.any() else "{:+.1%} [{:+.1%}, {:+.1%}]".format(difference.mean(), *student_interval(difference))
         rows.append([name, *(f"{score:.1%}" for score in scores), f"{np.mean(scores):.1%} [{low:.1%}, {high:.1%}]", apart])
     head = ["variant", *(f"seed {seed}" for seed in range(len(whole))), "mean", "difference to the whole recipe"]
-    lines = [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
+
+
+def write(accuracy: dict[float, dict[str, list[float]]], budgets: Sequence[float]) -> None:
+    """JSON and Markdown, by temperature of the evaluation."""
     facts = f"{platform.machine()}, 2 shared cores; torch {version('torch')}, transformers {version('transformers')}"
-    text = f"# One element of the recipe switched off, {date.today()}, {facts}\n\nHeld-out avg@4 (256 problems, temperature 1) "
+    text = f"# One element of the recipe switched off, {date.today()}, {facts}\n\nHeld-out avg@4 (256 problems) "
     text += f"at the same number of generated tokens ({', '.join(f'{budget:,.0f}' for budget in budgets)}); "
-    text += f"intervals: 95 %, Student's t over seeds. `python benchmarks/recipe/ablation.py {len(whole)}`\n\n" + "\n".join(lines) + "\n"
+    text += f"intervals: 95 %, Student's t over seeds. `python benchmarks/recipe/ablation.py {len(budgets)}`\n"
+    for temperature, found in accuracy.items():
+        text += f"\n## Evaluated at temperature {temperature:g}\n\n{table(found)}"
     path = RESULTS / f"ablation_cpu-2-cores_{date.today()}"
     path.with_suffix(".md").write_text(text)
     record = {"date": str(date.today()), "facts": facts, "budgets": list(budgets), "accuracy": accuracy}
