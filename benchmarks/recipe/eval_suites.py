@@ -19,8 +19,8 @@ from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
+from polaris.data.named_sets import NAMED_SETS
 from polaris.evaluation.samples import read_samples
-from polaris.evaluation.suites import NAMED_SETS
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 OPTIONS = (

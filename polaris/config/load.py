@@ -42,6 +42,7 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
 def _refuse_idle(config: RunConfig, overrides: list[str]) -> None:
     """Raise `Refused` for an override of a value that no stage uses."""
     own = {"--trainer.steps": "steps", "--rollout.temperature": "temperature", "--rollout.max_response_tokens": "max_response_tokens"}
+    own |= {"--eval.temperature": "eval_temperature"}
     for name in {override.partition("=")[0] for override in overrides} & own.keys():
         if config.stage and all(getattr(stage, own[name]) for stage in config.stage):
             raise Refused(f"{name} has no effect: every [[stage]] has its own; write --stage.0.{own[name]}=value for the first")

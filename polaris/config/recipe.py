@@ -138,13 +138,20 @@ class FinalConfig:
     max_response_tokens: int = 90_000
     rope_factors: tuple[float, ...] = (1.0, 1.5)
     """Each set is evaluated with each YaRN factor; 1 is the checkpoint's own rotary embedding."""
+    original_positions: int = 0
+    """As rope.original_positions; 0 means that."""
     attention_factor: float = 0.0
     """As rope.attention_factor."""
     prompt_suffix: str = "Let's think step by step and output the final answer within \\boxed{}."
 
     def __post_init__(self) -> None:
         at_least(
-            "final", 0, samples_per_prompt=self.samples_per_prompt, temperature=self.temperature, attention_factor=self.attention_factor
+            "final",
+            0,
+            samples_per_prompt=self.samples_per_prompt,
+            temperature=self.temperature,
+            original_positions=self.original_positions,
+            attention_factor=self.attention_factor,
         )
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})

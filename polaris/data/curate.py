@@ -29,7 +29,7 @@ def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig,
     id and the bin's target, not of the set's order, and a smaller target keeps a subset of what a larger one keeps.
 
     Raises:
-        CurationError: `config.histogram` wants prompts of a pass rate that no prompt has.
+        CurationError: `config.histogram` wants prompts of a pass rate that no prompt has, or a mirrored J has no tall stroke.
     """
     dropped: dict[str, Reason] = {key: "no_verdict" for key, (_, count) in measured.items() if not count}
     rated = {key: passes for key, passes in measured.items() if key not in dropped}
@@ -37,6 +37,7 @@ def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig,
     left = {key: passes for key, passes in rated.items() if key not in dropped}
     if config.shape == "mirrored_j":
         bins = [[key for key, passes in left.items() if outcome(passes, samples) == k] for k in range(samples + 1)]
+        _check_stroke([len(keys) for keys in bins])
         targets = mirrored_j([len(keys) for keys in bins])
     elif config.histogram:
         width = len(config.histogram)
@@ -47,6 +48,15 @@ def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig,
     for keys, target in zip(bins, targets, strict=True):
         dropped |= dict.fromkeys(sorted(keys, key=lambda key: _digest(seed, key))[target:], "shape")
     return dropped
+
+
+def _check_stroke(sizes: Sequence[int]) -> None:
+    """Raise `CurationError` where the never solved prompts are fewer than half the mean of the other bins, which they bound."""
+    if 2 * sizes[0] * sum(map(bool, sizes[1:])) < sum(sizes[1:]):
+        raise CurationError(
+            f'curation.shape = "mirrored_j" needs many prompts that are never solved, and finds {sizes[0]} of {sum(sizes)} (prompts per '
+            f"bin: {', '.join(map(str, sizes))}); it would thin the others out to as few. Add harder prompts, or remove curation.shape"
+        )
 
 
 def mirrored_j(sizes: Sequence[int]) -> list[int]:

@@ -10,7 +10,7 @@ from polaris.errors import Refused
 
 
 def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig) -> tuple[int, int]:
-    """Correct responses, and all of them, from `config.column` of the row: text such as "5/8", or a share of `config.samples_per_prompt`.
+    """Correct responses, and all, from `config.column` of the row: text such as "5/8", or a share of `config.samples_per_prompt` responses.
 
     Raises:
         ValueError: naming `source`, for a row without the column or with another value in it.
@@ -23,7 +23,9 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig) -
         if passed <= count > 0:
             return passed, count
     elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
-        return round(value * samples), samples
+        passed = round(value * samples)
+        if abs(value * samples - passed) < 0.02:  # rates are written with few digits
+            return passed, samples
     raise Refused(
         f"{source} has no pass rate in {config.column!r}, but {value!r}; write correct responses of all, such as 5/8, or a share of "
         f"difficulty.samples_per_prompt = {samples}, or remove difficulty.column and the pass is run"

@@ -48,7 +48,10 @@ def read_problems(path: str, split: str) -> Iterator[Problem]:
             row=row,
         )
         if problem.id in seen:
-            raise Refused(f"{source} has the id {problem.id!r} of {seen[problem.id]}; make ids unique, or remove the column")
+            raise Refused(
+                f"{source} has the id {problem.id!r} of {seen[problem.id]}; make `id`, `extra_info.id` or `extra_info.index` unique, "
+                "or remove it"
+            )
         seen[problem.id] = source
         yield problem
 
@@ -79,6 +82,15 @@ def read_messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
     if any("\ud800" <= character <= "\udfff" for m in messages for character in m["content"]):
         raise Refused(f"{source} holds half of a surrogate pair, which is no Unicode text; fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
+def instructed(messages: list[dict[str, str]], suffix: str) -> list[dict[str, str]]:
+    """The messages with the suffix at the end of the user's last one, after a space; once, though the set may bring it along."""
+    changed = [dict(message) for message in messages]
+    last = max(index for index, message in enumerate(changed) if message["role"] == "user")
+    if suffix and not changed[last]["content"].rstrip().endswith(suffix):
+        changed[last]["content"] += f" {suffix}"
+    return changed
 
 
 def user_text(messages: list[dict[str, str]]) -> str:

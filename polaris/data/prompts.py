@@ -14,7 +14,7 @@ from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
 from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.pass_rates import read_pass_rate
-from polaris.data.problems import Problem, read_problems, rejected
+from polaris.data.problems import Problem, instructed, read_problems, rejected
 from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 
@@ -142,9 +142,7 @@ def _render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suf
     texts = []
     for problem in problems:
         messages = [{**message, "content": spelled.sub(rf"\g<0>{BREAK}", message["content"])} for message in problem.messages]
-        if suffix:
-            last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-            messages[last]["content"] += f" {suffix}"
+        messages = instructed(messages, suffix)
         try:
             text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
         except jinja2.TemplateError as error:

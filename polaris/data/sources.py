@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from polaris.data.named_sets import NAMED_SETS
 from polaris.errors import Refused
 
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
@@ -15,8 +16,9 @@ FILE_FORMATS = (".parquet", ".json", ".jsonl")
 def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
     """Yield (`path:row`, row) with rows counted from 0.
 
-    `path` is a file, a folder that `datasets` understands, or a dataset name on the Hugging Face hub, optionally `name@revision`;
-    `split` matters only for the last two. Raises `ValueError` for a missing, unreadable or empty set.
+    `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets, which has a split of its own,
+    or a dataset name on the Hugging Face hub, optionally `name@revision`; `split` matters only for folders and the hub's names.
+    Raises `ValueError` for a missing, unreadable or empty set.
     """
     count = -1
     for count, row in enumerate(_open(path, split)):
@@ -33,6 +35,8 @@ def _open(path: str, split: str) -> Iterator[dict]:
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
         raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
+    if not file.exists() and path in NAMED_SETS:
+        return _read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split)
     if not file.is_file():
         return _read_dataset(path, str(file) if file.exists() else path, split)
     return {".parquet": _read_parquet, ".json": _read_json, ".jsonl": _read_jsonl}[file.suffix](file)

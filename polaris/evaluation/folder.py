@@ -1,4 +1,4 @@
-"""The folder of an evaluation: the same command resumes it, other settings are refused."""
+"""The folder of an evaluation: the same command resumes it, more sets, YaRN factors or samples extend it, other settings are refused."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 
 _RECORD = "identity.json"
+_GROWING = ("sets", "yarn")
+"""Parts of the identity whose members are drawn independently of each other, so that they may be more or fewer."""
 
 
 @contextmanager
 def claimed(folder: Path, identity: dict[str, Any], world: World) -> Iterator[None]:
-    """The folder belongs to this job until the block ends. `identity` is what a resumed evaluation must share with the first.
+    """The folder belongs to this job until the block ends. `identity` is what a resumed evaluation must share with the first; of its
+    `sets` and `yarn` factors, those that both have.
 
     Raises:
         ValueError: on every rank, if the folder holds another evaluation, is in use, or cannot be written.
@@ -51,11 +54,14 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
         raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another one") from None
     record = folder / _RECORD
     begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
-    if not begun:
-        write_atomically(record, (json.dumps(identity, indent=2) + "\n").encode())
-    elif changes := _changes(_flat(_recorded(record, lock)), _flat(identity)):
+    old = _recorded(record, lock) if begun else {}
+    members = {part: (old.get(part, {}), identity.get(part, {})) for part in _GROWING}
+    shared = identity | {part: {name: new.get(name, known) for name, known in before.items()} for part, (before, new) in members.items()}
+    if begun and (changes := _changes(_flat(old), _flat(shared))):
         lock.release()
         raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or go back to its settings")
+    grown = identity | {part: before | new for part, (before, new) in members.items()}
+    write_atomically(record, (json.dumps(grown, indent=2) + "\n").encode())
     return lock
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from polaris.config.bounds import require
 from polaris.distributed.mesh import World
+from polaris.distributed.shared import check_shared
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
@@ -58,10 +59,11 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
     """
     started = time.monotonic()
     _check_ranks(settings, world)
+    check_shared(folder, world)
     suites = load_suites(settings)
     source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
     identity = settings.identity() | source.identity()
-    identity |= {"sets": {suite.name: {"samples": suite.samples, "sha256": suite.sha256} for suite in suites}}
+    identity |= {"sets": {suite.name: {"sha256": suite.sha256} for suite in suites}}
     Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder))
     with claimed(folder, identity, world), Scoring(settings.reward, suites) as scoring:
         job = _Job(settings=settings, suites=suites, source=source, scoring=scoring, folder=folder, world=world, stop=stop)

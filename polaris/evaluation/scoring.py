@@ -42,7 +42,8 @@ class Scoring:
         self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
         self._resources = ExitStack()
         self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking, "strict"))
-        self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking, "deepscaler"))
+        # The recipe's evaluation, unlike its training, does not look for </think>.
+        self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
         self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()

@@ -93,15 +93,17 @@ class EvalSettings:
         require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")
 
     def identity(self) -> dict[str, Any]:
-        """Settings that decide which samples are drawn and how they are judged; not how fast, from where, or in which buckets."""
+        """Settings that decide what a sample is and how it is judged; not how many there are, how fast, from where, or in which buckets."""
         return {
             "temperature": self.temperature,
             "top_k": self.top_k,
             "max_response_tokens": self.max_response_tokens,
             "prompt_suffix": self.prompt_suffix,
-            "rope_factors": list(self.rope_factors),
-            "original_positions": self.original_positions,
-            "attention_factor": self.attention_factor,
+            "yarn": {
+                f"{factor:g}": {"original_positions": self.original_positions, "attention_factor": self.attention_factor}
+                for factor in self.rope_factors
+                if factor > 1
+            },
             "chat_template_options": self.chat_template_options,
             "seed": self.seed,
             "require_thinking": self.reward.require_thinking,
@@ -120,7 +122,7 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         max_response_tokens=final.max_response_tokens,
         prompt_suffix=final.prompt_suffix,
         rope_factors=final.rope_factors,
-        original_positions=config.rope.original_positions,
+        original_positions=final.original_positions or config.rope.original_positions,
         attention_factor=final.attention_factor,
         chat_template_options=config.data.chat_template_options,
         buckets=PAPER_BUCKETS if final.max_response_tokens > PAPER_BUCKETS[-1] else (),

@@ -10,28 +10,11 @@ from pathlib import Path
 
 from polaris.config.bounds import require
 from polaris.data.gold import Rejected
-from polaris.data.problems import Problem, read_problems, rejected
+from polaris.data.named_sets import NAMED_SETS
+from polaris.data.problems import Problem, instructed, read_problems, rejected
 from polaris.data.sources import FILE_FORMATS
 from polaris.embedded import resolve
 from polaris.evaluation.settings import EvalSettings
-
-
-@dataclass(frozen=True, slots=True)
-class NamedSet:
-    """A set of the paper: where it is on the Hugging Face hub, and how many samples the paper draws of each problem."""
-
-    hub: str
-    split: str
-    samples: int
-
-
-NAMED_SETS = {
-    "aime24": NamedSet("HuggingFaceH4/aime_2024", "train", 32),
-    "aime25": NamedSet("math-ai/aime25", "test", 32),
-    "amc23": NamedSet("AI-MO/aimo-validation-amc", "train", 8),
-    "minerva": NamedSet("math-ai/minervamath", "test", 4),
-    "olympiad": NamedSet("knoveleng/OlympiadBench", "train", 4),
-}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +67,8 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
     require(samples > 0, f"the paper names no number of samples for {name}; give --samples (final.samples_per_prompt)")
     errors = [rejected(problem) for problem in read]
-    problems = tuple(_instructed(problem, settings.prompt_suffix) for problem, error in zip(read, errors, strict=True) if not error)
+    usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
+    problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)
     require(bool(problems), f"{path} has no gradable answer; `polaris data check {path}` says why")
     return Suite(
         name=name,
@@ -94,15 +78,6 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
         rejected=tuple(error for error in errors if error),
         sha256=_digest(problems),
     )
-
-
-def _instructed(problem: Problem, suffix: str) -> Problem:
-    """The problem with the suffix at the end of the user's last message, once."""
-    messages = [dict(message) for message in problem.messages]
-    last = max(index for index, message in enumerate(messages) if message["role"] == "user")
-    if suffix and not messages[last]["content"].rstrip().endswith(suffix):
-        messages[last]["content"] += f" {suffix}"
-    return replace(problem, messages=messages)
 
 
 def _digest(problems: tuple[Problem, ...]) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polaris.rollout.types import Sampling
+from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Draw, draw_groups
 from polaris.trainer.record import length_facts, response_facts
@@ -18,6 +20,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
 
     Raises:
         GenerationInterrupted: a stop was requested.
+        GradingFailed: more than 1 % of the responses killed their grading process.
     """
     config, clock = rooms.config, Clock(rooms.console)
     temperature = config.eval.temperature or config.rollout.temperature
@@ -30,6 +33,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
     )
     with clock.phase("eval"):
         groups = draw_groups(rooms, draw)
+        stop_if_grading_fails(groups, rooms.held_out, Path(config.root) / config.name)
     everything = [graded for group in groups for graded in group]
     rewards = np.array([[graded.verdict.reward for graded in group] for group in groups])
     return {
@@ -38,6 +42,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
         "eval/temperature": temperature,
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
+        "eval/killed": float(np.mean([graded.verdict.lost for graded in everything])),
         **response_facts(everything, "eval/response"),
         **length_facts(everything, "eval/response", config.rollout.max_response_tokens),
         "seconds/eval": clock.seconds["eval"],

@@ -52,8 +52,11 @@ def rescue(
 
 def store_successes(successes: Successes, prompts: Sequence[Prompt], groups: Sequence[Sequence[Graded]]) -> None:
     """Store the correct responses of a finished step, for later epochs: no prompt is drawn twice in one."""
+    if not successes.most:
+        return
     for prompt, group in zip(prompts, groups, strict=True):
-        successes.add(prompt.id, [_success(graded) for graded in group if graded.verdict.kind == "correct"])
+        correct = [graded for graded in group if graded.verdict.kind == "correct"]
+        successes.add(prompt.id, [_success(graded) for graded in correct[-successes.most :]])
 
 
 def _success(graded: Graded) -> Success:

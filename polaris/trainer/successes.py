@@ -47,7 +47,7 @@ class Successes:
     """The newest `most` successes of every prompt; every rank holds all of them, about 12 bytes per token."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
         self._stored: dict[str, tuple[Success, ...]] = {}
 
     def of(self, prompt_id: str) -> tuple[Success, ...]:
@@ -56,8 +56,8 @@ class Successes:
 
     def add(self, prompt_id: str, newer: Sequence[Success]) -> None:
         """Store the newest ones; what no longer has a place is forgotten."""
-        if newer and self._most:
-            self._stored[prompt_id] = (*self.of(prompt_id), *newer)[-self._most :]
+        if newer and self.most:
+            self._stored[prompt_id] = (*self.of(prompt_id), *newer)[-self.most :]
 
     def keep(self, prompt_ids: Iterable[str]) -> None:
         """Forget those of all other prompts."""

@@ -13,7 +13,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.checkpoint import layout
 
-KILLS = 20
+KILLS = 12
 
 
 def open_policy(folder):

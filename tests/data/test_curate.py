@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from polaris.config.recipe import CurationConfig
@@ -93,6 +93,7 @@ def test_the_largest_subset_with_given_shares(sizes, data):
 
 @given(SIZES, st.integers(0, 3), st.randoms())
 def test_who_goes_depends_neither_on_order_nor_on_the_other_bins(sizes, seed, shuffle):
+    assume(2 * sizes[0] * sum(map(bool, sizes[1:-1])) >= sum(sizes[1:-1]))
     measured, samples = prompts(sizes), len(sizes) - 1
     config = CurationConfig(shape="mirrored_j")
     kept = left(measured, samples, config, seed)
@@ -153,9 +154,15 @@ def test_too_few_informative_prompts_are_an_error_with_the_numbers():
 
 def test_a_set_that_curation_empties_is_an_error():
     measured = prompts([0, 500, 500, 500])
-    dropped = curate(measured, 3, CurationConfig(shape="mirrored_j"), 0)
-    with pytest.raises(CurationError, match=r"only 0 of the 0 prompts left.*so 1000 solved sometimes.*500 easy, 1000 shape"):
+    dropped = curate(measured, 3, CurationConfig(drop_from=0.3), 0)
+    with pytest.raises(CurationError, match=r"only 0 of the 0 prompts left.*so 1000 solved sometimes.*1500 easy"):
         check_informative(measured, dropped, 3, prompts_per_step=8)
+
+
+def test_a_mirrored_j_without_a_tall_stroke_is_an_error_not_a_small_set():
+    with pytest.raises(CurationError, match=r"never solved, and finds 40 of 7040 \(prompts per bin: 40, 1000, .*remove curation\.shape"):
+        curate(prompts([40, *[1000] * 7, 300]), 8, CurationConfig(shape="mirrored_j"), 0)
+    assert curate(prompts([500, *[1000] * 7, 0]), 8, CurationConfig(shape="mirrored_j"), 0)
 
 
 def test_53_thousand_prompts_take_no_time():

@@ -7,13 +7,13 @@ CONFIG = DifficultyConfig(samples_per_prompt=8, column="difficulty")
 
 
 @pytest.mark.parametrize(
-    ("value", "passes"), [("5/8", (5, 8)), (" 0 / 16 ", (0, 16)), (0.625, (5, 8)), (1, (8, 8)), (0.0, (0, 8)), (0.3, (2, 8))]
+    ("value", "passes"), [("5/8", (5, 8)), (" 0 / 16 ", (0, 16)), (0.625, (5, 8)), (1, (8, 8)), (0.0, (0, 8)), (0.126, (1, 8))]
 )
 def test_counts_and_shares(value, passes):
     assert read_pass_rate({"difficulty": value}, "set.jsonl:0", CONFIG) == passes
 
 
-@pytest.mark.parametrize("value", ["9/8", "0/0", "hard", "-1/8", None, 1.5, -0.1, True, float("nan"), [5, 8]])
+@pytest.mark.parametrize("value", ["9/8", "0/0", "hard", "-1/8", 0.3, None, 1.5, -0.1, True, float("nan"), [5, 8]])
 def test_anything_else_is_refused_with_row_and_remedy(value):
     with pytest.raises(ValueError, match=r"set\.jsonl:7 has no pass rate in 'difficulty', but .* such as 5/8"):
         read_pass_rate({"difficulty": value}, "set.jsonl:7", CONFIG)

@@ -65,6 +65,15 @@ def test_killed_and_resumed_it_equals_the_uninterrupted_one_and_draws_nothing_tw
     assert result(tmp_path / "run")["last_call"]["samples"] == 0
 
 
+def test_more_sets_factors_and_samples_extend_an_evaluation(options, problems, reference, tmp_path):
+    run(tmp_path / "run", *options, "--suite", str(problems / "first.jsonl"), "-n", "4", "--yarn", "1")
+    assert result(tmp_path / "run")["last_call"]["samples"] == 24 * 4
+    run(tmp_path / "run", *options)
+    assert result(tmp_path / "run")["last_call"]["samples"] == 640 - 24 * 4
+    assert samples(tmp_path / "run") == samples(reference)
+    assert result(tmp_path / "run")["results"] == result(reference)["results"]
+
+
 def test_a_stop_request_ends_with_status_0_and_is_resumed(options, reference, tmp_path):
     process = start(tmp_path / "run", *options)
     wait_for_lines(tmp_path / "run", 20, process)
@@ -84,7 +93,6 @@ def test_other_settings_are_refused_by_name(options, reference):
     for named in (
         "temperature: 1.0 -> 0.9",
         "seed: 0 -> 3",
-        "sets.first.samples: 8 -> 4",
         "sets.first.sha256",
         "prompt_suffix: '' -> 'Think.'",
         "dtype: 'float32' -> 'bfloat16'",

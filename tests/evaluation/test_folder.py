@@ -18,17 +18,21 @@ def test_one_evaluation_at_a_time(tmp_path):
         pass
 
 
-def test_settings_bind_once_there_is_a_sample(tmp_path):
+def test_settings_bind_once_there_is_a_sample_and_sets_may_be_more_or_fewer(tmp_path):
+    a, b, other = ({"sha256": digest} for digest in "abc")
     for seed in (0, 1):
-        with claimed(tmp_path, {"seed": seed, "sets": {"a": {"samples": 4}}}, ALONE):
+        with claimed(tmp_path, {"seed": seed, "sets": {"a": other}}, ALONE):
             pass
+    with claimed(tmp_path, {"seed": 1, "sets": {"a": a}}, ALONE):
+        pass
     (tmp_path / "rope-1").mkdir()
     (tmp_path / "rope-1" / "samples-rank0.jsonl").write_text("{}\n")
-    with claimed(tmp_path, {"seed": 1, "sets": {"a": {"samples": 4}}}, ALONE):
-        pass
+    for sets in ({"a": a}, {"a": a, "b": b}, {"b": b}, {}):
+        with claimed(tmp_path, {"seed": 1, "sets": sets}, ALONE):
+            pass
     with (
-        pytest.raises(ValueError, match=r"\(seed: 1 -> 2; sets.b.samples: None -> 4\)"),
-        claimed(tmp_path, {"seed": 2, "sets": {"a": {"samples": 4}, "b": {"samples": 4}}}, ALONE),
+        pytest.raises(ValueError, match=r"\(seed: 1 -> 2; sets\.a\.sha256: 'a' -> 'c'\)"),
+        claimed(tmp_path, {"seed": 2, "sets": {"a": other}}, ALONE),
     ):
         pass
 

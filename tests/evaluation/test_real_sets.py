@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
 
+from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import read_problems
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
 from polaris.evaluation.settings import PAPER
-from polaris.evaluation.suites import NAMED_SETS
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data" / "eval"
 PROBLEMS = {"aime24": 30, "aime25": 30, "amc23": 83, "minerva": 272, "olympiad": 675}

@@ -2,8 +2,9 @@ import json
 
 import pytest
 
+from polaris.data.named_sets import NAMED_SETS
 from polaris.evaluation.settings import EvalSettings
-from polaris.evaluation.suites import NAMED_SETS, load_suites
+from polaris.evaluation.suites import load_suites
 
 SUFFIX = "Say it in a box."
 

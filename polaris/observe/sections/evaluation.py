@@ -10,7 +10,6 @@ from polaris.observe.run_files import RunFiles
 
 _SCORES = ("set", "YaRN", "avg@n", "pass@n", "maj@n", "avg@n (recipe grader)", "no answer", "cut off", "mean tokens", "problems", "n")
 _BUCKETS = ("set", "YaRN", "tokens", "responses", "accuracy", "cut off")
-Row = tuple[str, str, dict[str, Any]]
 
 
 def evaluation(run: RunFiles) -> str:

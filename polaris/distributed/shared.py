@@ -1,0 +1,45 @@
+"""Do all ranks see one file system?"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from polaris.distributed.mesh import World
+from polaris.errors import Refused
+
+_POLL_S = 0.05
+
+
+def check_shared(folder: Path, world: World, patience_s: float = 60.0) -> None:
+    """Raise `Refused` on every rank if some rank does not see what rank 0 writes into `folder`, which is made.
+
+    Ranks decide by files which phases are done: with folders of their own they would wait for each other for ever. A network file
+    system may show a new file late.
+    """
+    if world.size == 1:
+        return
+    token = folder / f".seen-{world.gather([uuid4().hex] if world.is_main else [])[0]}"
+    if world.is_main:
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            token.touch()
+    world.barrier()
+    blind = world.gather([] if _appears(token, patience_s) else [world.rank])
+    if world.is_main:
+        with suppress(OSError):
+            token.unlink()
+    if blind:
+        ranks = ", ".join(map(str, blind))
+        raise Refused(f"rank {ranks}: what rank 0 writes into {folder.absolute()} is not there; it must be a folder that all nodes share")
+
+
+def _appears(path: Path, patience_s: float) -> bool:
+    deadline = time.monotonic() + patience_s
+    while not path.exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_S)
+    return True
