@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,10 +41,25 @@ def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World
             print("stopped: what is finished is on disk, and the same command goes on from there")
     except (Refused, RunFailed) as error:
         # It may concern one rank alone, such as a GPU that is occupied.
-        return _fail(error, 2 if isinstance(error, Refused) else 1, every_rank=True)
-    finally:
-        mesh.stop()
+        return _leave(world, _fail(error, 2 if isinstance(error, Refused) else 1, every_rank=True))
+    except Exception:
+        traceback.print_exc()
+        return _leave(world, 1)
+    mesh.stop()
     return 0
+
+
+def _leave(world: World, status: int) -> int:
+    """End a session that failed. Among several ranks the process ends here and now: leaving their group in order waits for ranks that
+    wait for this one, while torchrun stops them all as soon as one of them is gone."""
+    from polaris.distributed import mesh
+
+    if world.size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    mesh.stop()
+    return status
 
 
 def is_main() -> bool:

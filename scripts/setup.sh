@@ -29,6 +29,8 @@ install_cpu() {
 
 install_cuda() {
   say "NVIDIA driver found: installing the CUDA environment"
+  .venv/bin/python -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
+    stop "Python.h was not found, which Triton compiles against; install your Python's headers, such as the package python3-dev"
   "$pip" install --quiet --editable ./kernels --editable '.[cuda,dev]' ||
     stop "pip could not install the CUDA extras (see above); check that the driver supports CUDA 13 and run make again"
   "$pip" install --quiet --only-binary=:all: --no-deps flash-attn 2>/dev/null ||

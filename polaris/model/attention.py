@@ -27,8 +27,8 @@ _MAX_PADDING = 0.25
 class PackLayout:
     """Where the sequences of a pack lie.
 
-    `cu_seqlens` [S + 1] int32: start of each sequence, then T. `groups`: on CPU, sequences of similar length that share one
-    attention call, as (slots [tokens] int64 in the padded group, rows [tokens] int64 in the pack, G, L).
+    `cu_seqlens` [S + 1] int32: start of each sequence, then T. `groups`: sequences of similar length that share one attention call
+    where no varlen kernel runs, as (slots [tokens] int64 in the padded group, rows [tokens] int64 in the pack, G, L).
     """
 
     cu_seqlens: Tensor
@@ -40,8 +40,9 @@ def pack_layout(lengths: list[int], device: torch.device) -> PackLayout:
     """Layout of sequences of these lengths, in this order."""
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = torch.tensor(lengths).cumsum(0)
-    groups = () if device.type == "cuda" else _length_groups(lengths, cu_seqlens.tolist())
-    return PackLayout(cu_seqlens.to(device), max(lengths), groups)
+    groups = _length_groups(lengths, cu_seqlens.tolist())
+    placed = tuple((slots.to(device), rows.to(device), count, longest) for slots, rows, count, longest in groups)
+    return PackLayout(cu_seqlens.to(device), max(lengths), placed)
 
 
 def _length_groups(lengths: list[int], starts: list[int]) -> tuple[tuple[Tensor, Tensor, int, int], ...]:
@@ -72,11 +73,15 @@ def packed_attention(
     sliding_window: int | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of query [1, H, T, D] over key, value [1, K, T, D] within each sequence -> [1, T, H, D]."""
+    """Attention of query [1, H, T, D] over key, value [1, K, T, D] within each sequence -> [1, T, H, D].
+
+    The varlen kernels of CUDA take half precision only.
+    """
     if sliding_window is not None:
         raise Refused("packed attention has no sliding window; train a model whose layers all use full attention")
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
-    out = _cuda_attention(q, k, v, layout, scaling) if q.is_cuda else _grouped_attention(q, k, v, layout, scaling)
+    varlen = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
+    out = _cuda_attention(q, k, v, layout, scaling) if varlen else _grouped_attention(q, k, v, layout, scaling)
     return out[None], None
 
 

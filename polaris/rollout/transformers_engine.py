@@ -34,14 +34,13 @@ class TransformersEngine:
             config=AutoConfig.from_pretrained(model_path, **rope.overrides),
             dtype=getattr(torch, model.dtype),
             attn_implementation=ATTENTION,
-            device_map={"": self._device},
         )
         kinds = set(getattr(replica.config, "layer_types", None) or ["full_attention"])
         require(
             kinds == {"full_attention"},
             f"{model_path} has layers of kind {sorted(kinds)}; the transformers engine runs full attention only; install vLLM",
         )
-        self._model = replica.eval().requires_grad_(False)
+        self._model = replica.eval().requires_grad_(False).to(self._device)
         self._slots: KVSlots | None = None
         self._stops = stop_tokens(model_path)
         self._max_concurrent = rollout.max_concurrent

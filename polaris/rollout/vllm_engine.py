@@ -28,6 +28,7 @@ from vllm.config import get_current_vllm_config
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
 from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from polaris.config.bounds import require
@@ -68,7 +69,8 @@ class VLLMEngine:
                 self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
             except ValueError as error:  # pydantic's are ValueErrors too, of many lines
                 reason = " ".join(str(error).split())
-                remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.max_concurrent or the response length"
+                remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.tensor_parallel, rollout.max_concurrent "
+                remedy += "or the response length"
                 raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {reason}") from error
         self._vocab_size = self._llm.model_config.get_vocab_size()
 
@@ -181,13 +183,18 @@ class VLLMEngine:
             self._asleep = False
 
     def close(self) -> None:
-        """See `Engine.close`. May be called twice."""
-        if self._llm is None:
+        """See `Engine.close`. May be called twice. An engine that is asleep is left to the end of the process: something has failed."""
+        llm, self._llm = self._llm, None
+        if llm is None or self._asleep:
             return
-        self._llm.engine_core.shutdown()
-        self._llm = None
+        # vLLM's own order would leave the compiled model alive, and its memory pool then refuses the next engine of this process.
+        if (unpin := getattr(llm, "_finalizer", None)) is not None:
+            unpin()
+        llm.engine_core.shutdown()
+        del llm
         gc.collect()
         if self._on_gpu:
+            type(current_platform)._global_graph_pool = None  # its graphs are gone, and a pool without graphs cannot be used again
             torch.cuda.empty_cache()
 
     def _ready(self) -> LLMEngine:
@@ -244,7 +251,11 @@ def _engine_arguments(
     path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope, on_gpu: bool
 ) -> EngineArgs:
     device: dict[str, Any] = (
-        {"gpu_memory_utilization": rollout.gpu_memory_fraction, "enable_sleep_mode": True}
+        {
+            "gpu_memory_utilization": rollout.gpu_memory_fraction,
+            "enable_sleep_mode": True,
+            "max_num_batched_tokens": max(8192, rollout.max_concurrent),
+        }
         if on_gpu
         else {
             "kv_cache_memory_bytes": rollout.kv_cache_mib << 20,
@@ -254,13 +265,15 @@ def _engine_arguments(
             "max_num_batched_tokens": max(max_model_len, rollout.max_concurrent, 4096),
         }
     )
+    # The trainer's logits are float32 products of half-precision operands; so are the engine's where that costs no copy of the head.
+    head = {"head_dtype": "float32"} if on_gpu and model.dtype != "float32" else {}
     launched = dist.is_initialized() and "LOCAL_RANK" in os.environ
     return EngineArgs(
         model=path,
         dtype=model.dtype,
         seed=seed,
         max_model_len=max_model_len,
-        hf_overrides=rope.overrides,
+        hf_overrides=rope.overrides | head,
         max_num_seqs=rollout.max_concurrent,
         tensor_parallel_size=rollout.tensor_parallel,
         distributed_executor_backend="external_launcher" if launched else "uni",

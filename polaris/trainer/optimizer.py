@@ -17,7 +17,9 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, foreach=True)
+    # `foreach` needs four more bytes per parameter than `fused` while it steps.
+    fast = {"fused": True} if all(p.is_cuda for p in parameters) else {"foreach": True}
+    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, **fast)
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:

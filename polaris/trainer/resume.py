@@ -23,6 +23,7 @@ def resume(rooms: Rooms, folder: RunFolder) -> TrainState:
     if checkpoint is None:
         state = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
     else:
+        rooms.engine.sleep()  # moments and gradients are made while the checkpoint is read
         state = load(checkpoint, rooms.policy, rooms.optimizer, rooms.world, rooms.kept)
         require(
             state.step <= rooms.config.steps,

@@ -14,13 +14,13 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
 
 
 def serve_weights(rooms: Rooms, version: int) -> float:
-    """Publish the policy as `version`; returns the largest log-prob gap on the probe tokens, in nats.
+    """Publish the policy as `version`; returns the largest log-prob gap on the probe tokens over all ranks, in nats.
 
     Raises:
         WeightSyncError: the engine's log-probs are not the trainer's.
     """
     publish(rooms.engine, rooms.policy.named_weights(), version)
-    gap = logprob_gap(rooms.engine, rooms.probe, _trainer_logprobs(rooms))
+    gap = max(rooms.world.gather([logprob_gap(rooms.engine, rooms.probe, _trainer_logprobs(rooms))]))
     check_gap(gap, rooms.config.sync.probe_tolerance or _TOLERANCE[rooms.config.model.dtype], version)
     return gap
 

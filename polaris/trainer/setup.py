@@ -43,6 +43,7 @@ from polaris.session import is_main
 from polaris.sync.probe import probe_tokens
 from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
+from polaris.trainer.memory import check_memory
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.rooms import EngineRooms, Rooms
 from polaris.trainer.signals import StopRequest
@@ -120,6 +121,9 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
     seed_everything(config.seed, config.deterministic)
     dtype = getattr(torch, config.model.dtype)
     policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
+    if world.device.type == "cuda":
+        total = torch.cuda.get_device_properties(world.device).total_memory
+        check_memory(count_parameters(policy), world.size, config.rollout.gpu_memory_fraction, total)
     load_weights(policy.model, checked.model.folder, world.device)
     check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     if config.model.gradient_checkpointing:
