@@ -215,7 +215,7 @@ class TrainerConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncConfig:
     probe_tolerance: float = 0.0
-    """Largest log-prob gap on the fixed prompt after a weight sync, in nats; 0 means 1e-3 in float32 and 0.5 in half precision."""
+    """Largest mean gap of log-probs over the fixed prompt after a weight sync, in nats; 0 means 1e-3 in float32, 0.5 in half precision."""
 
     def __post_init__(self) -> None:
         at_least("sync", 0, probe_tolerance=self.probe_tolerance)

@@ -20,9 +20,12 @@ def probe_tokens(vocab_size: int, length: int = 48) -> tuple[int, ...]:
 
 
 def logprob_gap(engine: Engine, tokens: Sequence[int], trainer_logprobs: np.ndarray) -> float:
-    """Largest |engine - trainer| log-prob in nats over tokens[1:]; `trainer_logprobs` [len(tokens) - 1] at temperature 1."""
+    """Mean |engine - trainer| log-prob in nats over tokens[1:]; `trainer_logprobs` [len(tokens) - 1] at temperature 1.
+
+    The mean, because single tokens of small probability are tenths of a nat apart in half precision though all weights are right.
+    """
     gap = np.abs(engine.score(tokens) - np.asarray(trainer_logprobs, np.float32))
-    return float(gap.max()) if np.isfinite(gap).all() else float("inf")
+    return float(gap.mean()) if np.isfinite(gap).all() else float("inf")
 
 
 def check_gap(gap: float, tolerance: float, version: int) -> None:
@@ -34,7 +37,7 @@ def check_gap(gap: float, tolerance: float, version: int) -> None:
         )
     if not gap <= tolerance:
         raise WeightSyncError(
-            f"after the sync of version {version}, engine and trainer differ by {gap:.3g} nats on the probe prompt (sync.probe_tolerance = "
-            f"{tolerance:.3g}): the engine serves other weights, another rope or another dtype than the trainer. Resume from the last "
-            "checkpoint; if it happens again, compare model.dtype and the rope settings, or raise the tolerance for half precision"
+            f"after the sync of version {version}, engine and trainer differ by {gap:.3g} nats per token of the probe prompt "
+            f"(sync.probe_tolerance = {tolerance:.3g}): the engine serves other weights, another rope or another dtype than the trainer. "
+            "Resume from the last checkpoint; if it happens again, compare model.dtype and the rope settings, or raise the tolerance"
         )

@@ -21,8 +21,8 @@ def check_memory(parameters: int, ranks: int, fraction: float, total: int) -> No
     needed = math.ceil(16 * parameters / max(1, total - _RESERVE))
     require(
         trained < total,
-        f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks need {trained / _GIB:.0f} GiB of each GPU, "
-        f"which has {total / _GIB:.0f}; start {needed} ranks or more",
+        f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks need {trained / _GIB:.0f} GiB of each "
+        f"GPU, which has {total / _GIB:.0f}; start {needed} ranks or more",
     )
     largest = math.floor(20 * (1 - kept / total)) / 20
     require(

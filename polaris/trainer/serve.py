@@ -14,7 +14,7 @@ _TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
 
 
 def serve_weights(rooms: Rooms, version: int) -> float:
-    """Publish the policy as `version`; returns the largest log-prob gap on the probe tokens over all ranks, in nats.
+    """Publish the policy as `version`; returns the mean log-prob gap over the probe tokens, of the rank where it is largest, in nats.
 
     Raises:
         WeightSyncError: the engine's log-probs are not the trainer's.

@@ -5,7 +5,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qw
 from polaris.config.schema import ModelConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
-from polaris.model.attention import pack_layout
+from polaris.model.attention import pack_layout, packed_attention
 from polaris.model.load import build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
 
@@ -111,8 +111,6 @@ def test_load_is_exact_and_complete(folder, policy):
 
 
 def test_sliding_window_is_refused():
-    from polaris.model.attention import packed_attention
-
     q = torch.zeros(1, 2, 4, 8)
     with pytest.raises(ValueError, match="sliding window"):
         packed_attention(torch.nn.Module(), q, q, q, None, layout=pack_layout([4], q.device), sliding_window=2)
@@ -154,3 +152,14 @@ def test_fused_modules_equal_the_models_own_and_are_reversible():
     restore()
     torch.testing.assert_close(fused, plain, atol=1e-4, rtol=1e-4)
     assert torch.equal(model(tokens, position_ids=positions, use_cache=False).logits, plain)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_packed_attention_on_cuda_is_the_cpus(dtype, tolerance):
+    lengths, generator = [7, 1, 130, 64], torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(1, heads, sum(lengths), 64, generator=generator) for heads in (4, 2, 2))
+    expected, _ = packed_attention(torch.nn.Identity(), query, key, value, None, layout=pack_layout(lengths, torch.device("cpu")))
+    layout, moved = pack_layout(lengths, torch.device("cuda")), [x.to("cuda", dtype) for x in (query, key, value)]
+    found, _ = packed_attention(torch.nn.Identity(), *moved, None, layout=layout)
+    torch.testing.assert_close(found.float().cpu(), expected, atol=tolerance, rtol=tolerance)

@@ -21,7 +21,7 @@ _CHARTS = (
     ("Entropy (nats per token)", False, {"policy/entropy": "policy"}),
     ("Engine to trainer KL (nats per token)", False, {"mismatch/kl_k1": "k1", "mismatch/kl_k3": "k3"}),
     ("Gradient norm", False, {"optimizer/grad_norm": "before clipping"}),
-    ("Log-prob gap after weight sync (nats)", False, {"sync/logprob_gap": "fixed prompt"}),
+    ("Mean log-prob gap after weight sync (nats)", False, {"sync/logprob_gap": "fixed prompt"}),
     ("Tokens per second", False, {"throughput/rollout_tokens_per_s": "rollout", "throughput/train_tokens_per_s": "training"}),
 )
 
