@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from polaris.observe.curves import BOTTOM, HEIGHT, TOP, Axes, grid, svg
+from polaris.observe.curves import BOTTOM, HEIGHT, TOP, WIDTH, Axes, grid, svg
 from polaris.observe.run_files import Result
 
 ZONES = (("zone0", "robust generation"), ("zone1", "controlled exploration"), ("zone2", "performance collapse"))
 """CSS classes and names, from cool to hot."""
 _MOST_LABELS = 10
+_LABEL_WIDTH = 60
 
 
 def zones_chart(result: Result, key: str, name: str, colour: str, *, percent: bool) -> str:
@@ -64,7 +65,8 @@ def _interval(axes: Axes, readings: Sequence[dict[str, Any]], key: str, colour: 
 
 def _chosen(axes: Axes, temperature: float) -> str:
     x = axes.x(temperature)
+    anchor = "end" if x > WIDTH - _LABEL_WIDTH else "middle"
     return (
         f'<line class="chosen" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/>'
-        f'<text class="tick middle" x="{x:.1f}" y="{TOP - 6}">chosen {temperature:g}</text>'
+        f'<text class="tick {anchor}" x="{x:.1f}" y="{TOP - 6}">chosen {temperature:g}</text>'
     )
