@@ -47,6 +47,7 @@ def folder(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def world():
+    mesh.stop()  # an engine of an earlier test may have left its group
     world = mesh.start()
     yield world
     mesh.stop()
