@@ -53,6 +53,7 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts
     with open_engine_rooms(checked, world, stop) as rooms:
-        result = probe_temperature(Probe(rooms, prompts, max_tokens, path))
+        begun = folder.newest_checkpoint() is not None
+        result = probe_temperature(Probe(rooms, prompts, max_tokens, path, begun=begun))
         for text in [*table(result), f"initial temperature {result['temperature']:g}; {path} and {path.with_suffix('.png').name}"]:
             rooms.console.note(text)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,35 +13,39 @@ from polaris.config.schema import RunConfig
 from polaris.data.curate import informative
 from polaris.data.ledger import Ledger
 from polaris.data.prompt import Prompt
+from polaris.embedded import resolve
+from polaris.evaluation.provenance import model_identity
+from polaris.model.load import locate_model
 from polaris.observe.phrases import count, duration
 from polaris.recipe.measured import Journal, Measured, numbers, read_passes, save_measured
-from polaris.recipe.results import check_settings, digest, read_result, write_result
-from polaris.rollout.types import Sampling
+from polaris.recipe.results import check_settings, digest, fingerprint, model_settings, read_result, write_result
+from polaris.reward.verdict import Verdict
+from polaris.rollout.types import GenerationInterrupted, Rollout, Sampling
 from polaris.trainer.breaker import MOST_KILLED, GradingFailed
 from polaris.trainer.collect import Draw, draw_rollouts, judge
 from polaris.trainer.rooms import EngineRooms
 
 WAVES = 4
-"""Responses of a chunk, in multiples of what the engines decode together: the price of a kill, and the engines idle at its end."""
+"""Responses of a chunk, in multiples of what the engines decode together: a kill costs them, and the engines idle at its end."""
 
 
 def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Path) -> Ledger:
     """Pass rates of the prompts under the weights that the engine serves, on every rank; read where `folder` or the set has them.
 
-    Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. The finished chunks of an
-    interrupted pass are in `difficulty.partial.jsonl` and are not drawn again. A response's seed is a function of the run's seed,
-    the prompt's id and the sample's number, and chunks are cut from the prompts' order, so a resumed pass ends with the same pass
-    rates as an uninterrupted one.
+    Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. What an interrupted pass has
+    measured is in `difficulty.partial.jsonl` and is not drawn again: its finished chunks, and after a stop the prompts of the chunk
+    under way whose samples had all ended. A response's seed is a function of the run's seed, the prompt's id and the sample's number,
+    so a resumed pass ends with the same pass rates as an uninterrupted one.
 
     Raises:
-        GenerationInterrupted: a stop was requested; the finished chunks are on disk.
+        GenerationInterrupted: a stop was requested; what is measured is on disk.
         GradingFailed: more than 1 % of a chunk's responses killed their grading process.
         ValueError: `folder` holds a pass with other settings.
     """
     settings, path = pass_settings(rooms.config, prompts), folder / "difficulty.json"
     result = read_result(path, "settings")
     if result is None and rooms.config.difficulty.column:
-        _finish(rooms, path, settings, [_published(prompt) for prompt in prompts], 0.0)
+        _finish(rooms, path, settings, [_published(prompt) for prompt in prompts], None)
     elif result is None:
         _run(rooms, prompts, settings, path)
     else:
@@ -51,17 +57,19 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
 
 
 def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """What the outcome depends on."""
+    """What the outcome depends on; reads parts of the model's weights, where they are among it."""
     if config.difficulty.column:
         return {
             "column": config.difficulty.column,
             "prompts": len(prompts),
             "digest": digest(prompts),
+            "passes": fingerprint(prompt.passes for prompt in prompts),
             "samples_per_prompt": config.difficulty.samples_per_prompt,
         }
+    checkpoint = locate_model(replace(config.model, path=resolve(config.model.path)))
     return {
-        "model": config.model.path,
-        "revision": config.model.revision,
+        **model_settings(config),
+        "weights": model_identity(checkpoint.folder)["weights"],
         "prompts": len(prompts),
         "digest": digest(prompts),
         "samples_per_prompt": config.difficulty.samples_per_prompt,
@@ -76,23 +84,28 @@ def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any]
     journal = Journal(path.with_suffix(".partial.jsonl"), settings, write=rooms.world.is_main)
     rows = journal.rows
     for chunk in _chunks(rooms, prompts):
-        if all(prompt.id in rows for prompt in chunk):
+        missing = [prompt for prompt in chunk if prompt.id not in rows]
+        if not missing:
             continue
         start = time.monotonic()
         with rooms.console.phase("difficulty", in_step=False):
-            measured = _measure(rooms, chunk)
-        journal.append(measured, time.monotonic() - start)
-        rows |= {row.id: row for row in measured}
-        rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
+            measured = _measure(rooms, missing)
+        _stop_if_grading_fails(measured, len(chunk) * rooms.config.difficulty.samples_per_prompt)
+        if measured:
+            journal.append(measured, time.monotonic() - start)
+            rows |= {row.id: row for row in measured}
+            rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
+        if len(measured) < len(missing):
+            raise GenerationInterrupted
     _finish(rooms, path, settings, [rows[prompt.id] for prompt in prompts], journal.seconds)
 
 
-def _finish(rooms: EngineRooms, path: Path, settings: dict[str, Any], rows: Sequence[Measured], seconds: float) -> None:
-    """Write the results, the rows in the prompts' order."""
+def _finish(rooms: EngineRooms, path: Path, settings: dict[str, Any], rows: Sequence[Measured], seconds: float | None) -> None:
+    """Write the results, the rows in the prompts' order; without `seconds` nothing was drawn."""
     rooms.world.barrier()
     if rooms.world.is_main:
         samples = rooms.config.difficulty.samples_per_prompt
-        save_measured(path.with_suffix(".parquet"), rows, samples)
+        save_measured(path.with_suffix(".parquet"), rows, samples, drawn=seconds is not None)
         write_result(path, {"settings": settings, **numbers(rows, samples, seconds)})
         path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
     rooms.world.barrier()
@@ -111,31 +124,38 @@ def _chunks(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Iterator[Sequence[
     return (prompts[start : start + size] for start in range(0, len(prompts), size))
 
 
-def _measure(rooms: EngineRooms, chunk: Sequence[Prompt]) -> list[Measured]:
-    """The chunk's prompts on every rank; responses stay where they were drawn."""
+def _measure(rooms: EngineRooms, prompts: Sequence[Prompt]) -> list[Measured]:
+    """The prompts on every rank; after a stop only those whose samples had all ended. Responses stay where they were drawn."""
     samples = rooms.config.difficulty.samples_per_prompt
-    rollouts = draw_rollouts(rooms, Draw(prompts=chunk, samples=samples, sampling=_sampling(rooms.config), stream="difficulty", step=0))
-    _, verdicts = judge(rooms, rollouts, chunk)
-    mine = []
-    for start in range(0, len(rollouts), samples):
-        group = list(zip(rollouts, verdicts, strict=True))[start : start + samples]
-        lost = sum(verdict.lost for _, verdict in group)
-        mine.append(
-            Measured(
-                id=chunk[group[0][0].key[0]].id,
-                passed=sum(verdict.kind == "correct" for _, verdict in group),
-                count=samples - lost,
-                lost=lost,
-                tokens=sum(len(rollout.tokens) for rollout, _ in group),
-                clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
-            )
+    groups: list[list[Rollout]] = [[] for _ in prompts]
+    with suppress(GenerationInterrupted):
+        draw_rollouts(
+            rooms,
+            Draw(prompts=prompts, samples=samples, sampling=_sampling(rooms.config), stream="difficulty", step=0),
+            on_finished=lambda rollout: groups[rollout.key[0]].append(rollout),
         )
-    measured = rooms.world.gather(mine)
-    _stop_if_grading_fails(measured, len(chunk) * samples)
-    return measured
+    rollouts = [rollout for group in groups if len(group) == samples for rollout in group]
+    _, verdicts = judge(rooms, rollouts, prompts)
+    graded = list(zip(rollouts, verdicts, strict=True))
+    mine = [_count(prompts, graded[start : start + samples]) for start in range(0, len(graded), samples)]
+    return rooms.world.gather(mine)
+
+
+def _count(prompts: Sequence[Prompt], group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
+    """All samples of one of the prompts."""
+    lost = sum(verdict.lost for _, verdict in group)
+    return Measured(
+        id=prompts[group[0][0].key[0]].id,
+        passed=sum(verdict.kind == "correct" for _, verdict in group),
+        count=len(group) - lost,
+        lost=lost,
+        tokens=sum(len(rollout.tokens) for rollout, _ in group),
+        clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
+    )
 
 
 def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None:
+    """`responses` are the whole chunk's, also where a part of it was measured: two bad ones must not stop a part that is small."""
     lost = sum(row.lost for row in measured)
     if lost > max(1, MOST_KILLED * responses):
         raise GradingFailed(

@@ -1,4 +1,4 @@
-"""What the difficulty pass knows about each prompt, on disk: chunk by chunk while it runs, one parquet file and its numbers after it."""
+"""What the difficulty pass knows about each prompt, on disk: part by part while it runs, one parquet file and its numbers after it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Measured:
 
 
 class Journal:
-    """The finished chunks of a pass that is under way: a line of settings, then one line per chunk; a torn last line is dropped.
+    """The finished parts of a pass that is under way: a line of settings, then one line per part; a torn last line is dropped.
 
     Every rank reads it, one writes. Raises `ValueError` if the file belongs to a pass with other settings.
     """
@@ -41,66 +41,65 @@ class Journal:
     def __init__(self, path: Path, settings: dict[str, Any], *, write: bool) -> None:
         lines = read_records(path) or [settings]
         check_settings(path, lines[0], settings)
-        self._path, self._write, self._chunks = path, write, lines[1:]
+        self._path, self._write, self._parts = path, write, lines[1:]
         if write:
             write_atomically(path, b"".join(map(_line, lines)))
 
     @property
     def rows(self) -> dict[str, Measured]:
         """What is measured, by id."""
-        return {row["id"]: Measured(**row) for chunk in self._chunks for row in chunk["rows"]}
+        return {row["id"]: Measured(**row) for part in self._parts for row in part["rows"]}
 
     @property
     def seconds(self) -> float:
-        """Time that the finished chunks took, over all interruptions."""
-        return float(sum(chunk["seconds"] for chunk in self._chunks))
+        """Time that the finished parts took, over all interruptions."""
+        return float(sum(part["seconds"] for part in self._parts))
 
     def append(self, rows: Sequence[Measured], seconds: float) -> None:
-        """Add a chunk; durable when this returns on the rank that writes."""
-        chunk = {"seconds": seconds, "rows": [asdict(row) for row in rows]}
-        self._chunks.append(chunk)
+        """Add a part; durable when this returns on the rank that writes."""
+        part = {"seconds": seconds, "rows": [asdict(row) for row in rows]}
+        self._parts.append(part)
         if self._write:
             with self._path.open("ab") as file:
-                file.write(_line(chunk))
+                file.write(_line(part))
                 file.flush()
                 os.fsync(file.fileno())
 
 
-def numbers(rows: Sequence[Measured], samples: int, seconds: float) -> dict[str, Any]:
-    """The outcome of a pass with `samples` responses per prompt."""
+def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> dict[str, Any]:
+    """The outcome of a pass with `samples` responses per prompt; nothing of lengths and costs without `seconds`: nothing was drawn."""
     passes = [(row.passed, row.count) for row in rows]
     counts = histogram(passes, samples)
-    responses, verdicts = len(rows) * samples, sum(row.count for row in rows)
-    return {
+    responses, tokens = len(rows) * samples, sum(row.tokens for row in rows)
+    found = {
         "prompts": len(rows),
         "samples_per_prompt": samples,
         "histogram": {f"{k}/{samples}": count for k, count in enumerate(counts)},
         "informative": informative(passes),
         "informative_share": informative(passes) / len(rows),
-        "accuracy": sum(row.passed for row in rows) / max(1, verdicts),
+        "accuracy": sum(row.passed for row in rows) / max(1, sum(row.count for row in rows)),
         "lost_verdicts": sum(row.lost for row in rows),
         "prompts_without_verdict": len(rows) - sum(counts),
-        "response_length_mean": sum(row.tokens for row in rows) / responses,
-        "clip_share": sum(row.clipped for row in rows) / responses,
-        "tokens": sum(row.tokens for row in rows),
-        "seconds": seconds,
     }
+    if seconds is not None:
+        found |= {"response_length_mean": tokens / responses, "clip_share": sum(row.clipped for row in rows) / responses}
+        found |= {"tokens": tokens, "seconds": seconds}
+    return found
 
 
-def save_measured(path: Path, rows: Sequence[Measured], samples: int) -> None:
-    """Parquet, one row per prompt: id, passed, count, lost, response_length_mean (tokens), clip_share."""
-    table = pa.table(
-        {
-            "id": pa.array([row.id for row in rows], pa.string()),
-            "passed": pa.array([row.passed for row in rows], pa.int64()),
-            "count": pa.array([row.count for row in rows], pa.int64()),
-            "lost": pa.array([row.lost for row in rows], pa.int64()),
-            "response_length_mean": pa.array([row.tokens / samples for row in rows], pa.float64()),
-            "clip_share": pa.array([row.clipped / samples for row in rows], pa.float64()),
-        }
-    )
+def save_measured(path: Path, rows: Sequence[Measured], samples: int, *, drawn: bool) -> None:
+    """Parquet, one row per prompt: id, passed, count, lost; if responses were drawn, response_length_mean (tokens) and clip_share."""
+    columns = {
+        "id": pa.array([row.id for row in rows], pa.string()),
+        "passed": pa.array([row.passed for row in rows], pa.int64()),
+        "count": pa.array([row.count for row in rows], pa.int64()),
+        "lost": pa.array([row.lost for row in rows], pa.int64()),
+    }
+    if drawn:
+        columns["response_length_mean"] = pa.array([row.tokens / samples for row in rows], pa.float64())
+        columns["clip_share"] = pa.array([row.clipped / samples for row in rows], pa.float64())
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(pa.table(columns), buffer)
     write_atomically(path, buffer.getvalue())
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from polaris.config.schema import RunConfig
 from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 from polaris.observe.files import write_atomically
@@ -40,14 +42,28 @@ def write_result(path: Path, result: Mapping[str, Any]) -> None:
 
 def digest(prompts: Sequence[Prompt]) -> str:
     """32 hexadecimal digits that differ if an id, a token or a ground truth of the prompts or their order does."""
+    return fingerprint((prompt.id, prompt.tokens, prompt.ground_truth) for prompt in prompts)
+
+
+def fingerprint(values: Iterable[object]) -> str:
+    """32 hexadecimal digits that differ if a value, as `repr` shows it, or the order of the values does."""
     state = blake2b(digest_size=16)
-    for prompt in prompts:
-        state.update(repr((prompt.id, prompt.tokens, prompt.ground_truth)).encode())
+    for value in values:
+        state.update(repr(value).encode())
     return state.hexdigest()
 
 
-def check_settings(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
+def model_settings(config: RunConfig) -> dict[str, Any]:
+    """Which model is sampled from, and how its numbers are computed; not which weights it has at present."""
+    return {"model": config.model.path, "revision": config.model.revision, "dtype": config.model.dtype, "rope": asdict(config.rope)}
+
+
+def changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """The values of `wanted` that `found` does not have, in words; empty if it has them all."""
+    return "; ".join(f"{key}: {found.get(key)!r}, now {value!r}" for key, value in wanted.items() if found.get(key) != value)
+
+
+def check_settings(path: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
     """Raise `ValueError` if what lies at `path` was measured with other settings."""
-    changes = [f"{key}: {found.get(key)!r}, now {value!r}" for key, value in wanted.items() if found.get(key) != value]
-    if changes:
-        raise Refused(f"{path} was measured with other settings ({'; '.join(changes)}); give another --name, or move the file away")
+    if changes := changed(found, wanted):
+        raise Refused(f"{path} was measured with other settings ({changes}); give another --name, or move the file away")

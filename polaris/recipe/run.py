@@ -10,7 +10,7 @@ from polaris.config.bounds import require
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import digest, read_result, write_result
+from polaris.recipe.results import digest, fingerprint, read_result, write_result
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.rollout.types import GenerationInterrupted
 from polaris.trainer.loop import Recorder, train_to
@@ -45,8 +45,10 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
 
 
 def check_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> None:
-    """Raise `Refused` if `data.path` holds other prompts than when training began: the order of an epoch would be another."""
+    """Raise `Refused` if `data.path` holds other prompts, or pass rates, than when training began: an epoch would be another."""
     path, found = folder.stages / "prompts.json", {"prompts": len(rooms.prompts), "digest": digest(rooms.prompts)}
+    if rooms.config.difficulty.column:
+        found["passes"] = fingerprint(prompt.passes for prompt in rooms.prompts)
     begun = read_result(path) if state.step else None
     held = (begun or found)["prompts"]
     require(
@@ -64,7 +66,7 @@ def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms
         return rooms
     result = folder.stages / "difficulty.json"
     require(
-        state.step == 0 or result.is_file(),
+        state.step == 0 or result.is_file() or bool(rooms.config.difficulty.column),
         f"{result} is gone, and these weights cannot measure it again; restore it, or run `polaris difficulty` with this configuration",
     )
     measured = measure_difficulty(rooms, rooms.prompts, folder.stages)

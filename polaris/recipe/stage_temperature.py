@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from polaris.config.bounds import require
+from polaris.data.prompt import Prompt
 from polaris.recipe.plan import Stage, plan_stages, stage_config
-from polaris.recipe.results import read_result
-from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune, table
+from polaris.recipe.results import changed, read_result
+from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune, table
 from polaris.trainer.rooms import Rooms
 
 
@@ -15,9 +18,10 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     """The temperature of `stage`: as configured, or measured with the weights that the engine serves now.
 
     "probe" means the whole probe in the first stage; later the temperature that restores the diversity with which the previous
-    stage began. Where that is needed and the previous stage has a number, its diversity is measured at its start. The prompts are
-    the held-out ones, or the training set's where there are none; then the prompts that were dropped between two stages are missing.
-    A stage that has `begun` is never measured: its weights are no longer those of its start.
+    stage began, if that was measured as it is now. Where that is needed and the previous stage has a number, its diversity is measured
+    at its start. The prompts are the held-out ones, or the training set's where there are none; then the prompts that were dropped
+    between two stages are missing. A stage that has `begun` is never measured, nor is its temperature decided again: its weights are
+    no longer those of its start.
 
     Raises:
         ValueError: the result of a stage that has begun is gone.
@@ -32,16 +36,15 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     if begun and not (path := stage.temperature_result(stages)).is_file():
         require(given != "probe", f"{path} is gone, and these weights cannot measure it again; restore it")
         return temperature  # the next stage became "probe" only now: it probes the whole grid
-    before = read_result(plan[stage.index - 1].temperature_result(stages), "settings", "diversity") if stage.index else None
+    prompts = rooms.held_out or rooms.prompts
+    before = _to_restore(rooms, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length.
-    max_tokens = before["settings"]["max_response_tokens"] if before and given == "probe" else own
-    probe = Probe(rooms, rooms.held_out or rooms.prompts, max_tokens, stage.temperature_result(stages))
+    max_tokens = before["settings"]["max_response_tokens"] if before else own
+    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=begun)
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:
-        if stage.index:
-            rooms.console.note(f"stage {stage.index + 1} probes the whole grid: how diverse stage {stage.index} began was not measured")
         result = probe_temperature(probe)
     else:
         if before["settings"]["digest"] != probe.settings["digest"]:
@@ -50,3 +53,21 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     for text in [f"stage {stage.index + 1}: temperature {result['temperature']:g} ({result['source']})", *table(result)]:
         rooms.console.note(text)
     return float(result["temperature"])
+
+
+def _to_restore(rooms: Rooms, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
+    """The result of the stage `before`, if its diversity can be compared with what is read now; else None, and the console says why."""
+    result = read_result(before.temperature_result(stages), "settings", "temperature", "diversity")
+    probe = rooms.config.probe
+    now: dict[str, Any] = {
+        "diversity": probe.diversity,
+        "samples_per_prompt": probe.samples_per_prompt,
+        "prompts": len(prompts_of(rooms, prompts)),
+    }
+    if before.settings.temperature != "probe":  # it may have been measured before the stage was given a number
+        now["temperature"] = before.settings.temperature or rooms.config.rollout.temperature
+    if result is not None and not (changes := changed(result["settings"] | {"temperature": result["temperature"]}, now)):
+        return result
+    why = "was not measured" if result is None else f"was measured with other settings ({changes})"
+    rooms.console.note(f"stage {before.index + 2} probes the whole grid: how diverse stage {before.index + 1} began {why}")
+    return None

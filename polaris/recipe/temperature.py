@@ -2,14 +2,15 @@
 
 `probe_temperature` goes through the whole grid and finds the zones; `retune` goes up from the present temperature until the
 diversity that training has taken away is back. Both draw the same seeds at all temperatures and keep each reading as soon as it
-is made, so that a killed probe repeats only the unfinished temperature; the result of an earlier call is returned as it is.
+is made, so that a killed probe repeats only the unfinished temperature; the result of an earlier call is returned as it is. A
+reading does not depend on how the temperature is chosen from it: where only that changes, what is read stays.
 Each response is sampled from softmax(logits / temperature), as in training.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 from polaris.observe.zones_plot import png
-from polaris.recipe.results import check_settings, digest, read_result, write_result
+from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
 from polaris.rollout.types import Sampling
 from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.collect import Draw, Graded, draw_groups
@@ -51,53 +52,63 @@ class Reading:
 
 
 class Probe:
-    """Readings over the first `probe.prompts` of `prompts`, responses of at most `max_tokens`; `path` is where the result will be."""
+    """Readings over `prompts_of` the prompts, responses of at most `max_tokens`; `path` is where the result will be.
 
-    def __init__(self, rooms: EngineRooms, prompts: Sequence[Prompt], max_tokens: int, path: Path) -> None:
+    Where training with the result has `begun`, a finished result stays as it was decided.
+    """
+
+    def __init__(self, rooms: EngineRooms, prompts: Sequence[Prompt], max_tokens: int, path: Path, *, begun: bool = True) -> None:
         config = rooms.config
         self.rooms = rooms
         self.max_tokens = max_tokens
-        self.prompts = prompts[: config.probe.prompts or None]
-        self.settings = {
-            "model": config.model.path,
-            "revision": config.model.revision,
+        self.prompts = prompts_of(rooms, prompts)
+        self._measurement = {
+            **model_settings(config),
             "prompts": len(self.prompts),
             "digest": digest(self.prompts),
             "samples_per_prompt": config.probe.samples_per_prompt,
             "max_response_tokens": max_tokens,
             "require_thinking": config.reward.require_thinking,
+            "seed": config.seed,
+        }
+        self.settings = self._measurement | {
             "temperatures": list(config.probe.temperatures),
             "diversity": config.probe.diversity,
             "tolerance": config.probe.tolerance,
-            "seed": config.seed,
         }
         self._path = path
         self._unfinished = path.with_name(f"unfinished-{path.name}")
-        kept = read_result(self._unfinished, "readings") or self._record([])
-        same = kept == self._record(kept["readings"])
-        self._readings = [Reading(**values) for values in kept["readings"] if same]
+        self._begun = begun
+        self._readings: dict[float, Reading] = {}
+        self._take(read_result(self._unfinished, "settings", "readings"))
 
     def result(self, source: str, **wanted: float) -> dict[str, Any] | None:
-        """The finished result, if it is there.
+        """The finished result, if it is there and was decided in this way.
+
+        Before training with it has begun, one that was decided otherwise is none: what it read of the same weights counts as kept.
 
         Raises:
             ValueError: it is of another model, or other prompts or settings, or came about in another way.
         """
-        result = read_result(self._path, "settings", "temperature")
-        if result is not None:
-            check_settings(self._path, result["settings"], self.settings)
-            check_settings(self._path, result, {"source": source, **wanted})
+        result = read_result(self._path, "settings", "temperature", "readings")
+        if result is None:
+            return None
+        way = {"source": source, **wanted}
+        decided = not changed(result["settings"], self.settings) and not changed(result, way)
+        if not decided and not self._begun and self._take(result):
+            return None
+        check_settings(self._path, result["settings"], self.settings)
+        check_settings(self._path, result, way)
         return result
 
     def at(self, temperature: float) -> Reading:
         """The reading at a temperature, drawn unless it is kept. Raises `GenerationInterrupted`."""
-        for reading in self._readings:
-            if reading.temperature == temperature:
-                return reading
+        if temperature in self._readings:
+            return self._readings[temperature]
         reading = measure(self.rooms, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
-        self._readings.append(reading)
+        self._readings[temperature] = reading
         if self.rooms.world.is_main:
-            write_result(self._unfinished, self._record([asdict(reading) for reading in self._readings]))
+            write_result(self._unfinished, self._record(self._readings.values()))
         self.rooms.console.note(
             f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, diversity {self.diversity(reading):.3f}"
         )
@@ -122,18 +133,31 @@ class Probe:
             "source": source,
             "diversity": self.diversity(chosen),
             **more,
-            "settings": self.settings,
-            "readings": [asdict(reading) for reading in readings],
+            **self._record(readings),
         }
         if self.rooms.world.is_main:
             if len(readings) > 1:
                 write_atomically(self._path.with_suffix(".png"), png(result))
+            else:
+                self._path.with_suffix(".png").unlink(missing_ok=True)
             write_result(self._path, result)
             self._unfinished.unlink(missing_ok=True)
         return result
 
-    def _record(self, readings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-        return {"settings": self.settings, "version": self.rooms.engine.version, "readings": readings}
+    def _take(self, record: Mapping[str, Any] | None) -> bool:
+        """Keep the readings of a record of the same weights, measured in the same way; whether it is one."""
+        if record is None or record.get("version") != self.rooms.engine.version or changed(record["settings"], self._measurement):
+            return False
+        self._readings |= {values["temperature"]: Reading(**values) for values in record["readings"]}
+        return True
+
+    def _record(self, readings: Iterable[Reading]) -> dict[str, Any]:
+        return {"settings": self.settings, "version": self.rooms.engine.version, "readings": [asdict(reading) for reading in readings]}
+
+
+def prompts_of(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+    """The first `probe.prompts` of them."""
+    return prompts[: rooms.config.probe.prompts or None]
 
 
 def probe_temperature(probe: Probe) -> dict[str, Any]:

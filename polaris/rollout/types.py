@@ -89,7 +89,7 @@ class Engine(Protocol):
     ) -> list[Rollout]:
         """Draw every request; the result has the order of `requests`, and `on_finished` hears of each rollout as soon as it ends.
 
-        Raises `GenerationInterrupted`.
+        Raises `GenerationInterrupted`; `on_finished` has then heard of each rollout that had ended.
         """
         ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.data.prompt import Prompt
@@ -37,26 +37,30 @@ def draw_groups(rooms: EngineRooms, draw: Draw) -> list[list[Graded]]:
     return grade(rooms, draw_rollouts(rooms, draw), draw.prompts)
 
 
-def draw_rollouts(rooms: EngineRooms, draw: Draw) -> list[Rollout]:
+def draw_rollouts(rooms: EngineRooms, draw: Draw, on_finished: Callable[[Rollout], None] | None = None) -> list[Rollout]:
     """Rollouts of this rank's engine, with live progress. If any rank was asked to stop, every rank raises `GenerationInterrupted`.
 
-    Ranks of one tensor-parallel group draw the same requests; only the first of them returns the result.
+    `on_finished` hears of each rollout as soon as it ends, and so of those that a stop finds ended. Ranks of one tensor-parallel group
+    draw the same requests; only the first of them returns the result and calls `on_finished`.
     """
 
     def show(progress: Progress) -> None:
         rooms.console.progress(progress.finished, progress.total, progress.tokens)
 
     world, parallel = rooms.world, rooms.config.rollout.tensor_parallel
+    first = world.rank % parallel == 0
     requests = requests_of(draw, rooms.config.seed, world.rank // parallel, world.size // parallel)
     rollouts: list[Rollout] = []
     interrupted = False
     try:
-        rollouts = rooms.engine.generate(requests, draw.sampling, on_progress=show, should_stop=rooms.stop.requested)
+        rollouts = rooms.engine.generate(
+            requests, draw.sampling, on_progress=show, should_stop=rooms.stop.requested, on_finished=on_finished if first else None
+        )
     except GenerationInterrupted:
         interrupted = True
     if world.any(interrupted):
         raise GenerationInterrupted
-    return rollouts if world.rank % parallel == 0 else []
+    return rollouts if first else []
 
 
 def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> list[Request]:

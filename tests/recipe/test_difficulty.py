@@ -6,15 +6,25 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
 
 from polaris import cli
+from polaris.config.load import load_config
+from polaris.distributed.mesh import World
 from polaris.embedded import resolve
 from polaris.observe.histogram import lines, png
+from polaris.observe.metrics import read_records
+from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.measured import Journal, Measured, numbers
+from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.setup import check, open_engine_rooms
+from polaris.trainer.signals import StopRequest
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 PROMPTS, CHUNKS = 65, 9
@@ -102,8 +112,11 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, start, numbe
         time.sleep(0.005)
     process.send_signal(number)
     finish(process, status=-number if number == signal.SIGKILL else 0)
-    done = journal.read_bytes().count(b"\n") - 1
+    kept = [row["id"] for part in read_records(journal)[1:] for row in part["rows"]]
+    done = len(kept) // 8  # after SIGTERM the journal ends with a part of a chunk, unless no prompt of it was finished
     assert 3 <= done < CHUNKS
+    assert number == signal.SIGTERM or len(kept) % 8 == 0
+    assert kept[: 8 * done] == [f"train-{i}" for i in range(8 * done)]
     assert not (stages / "difficulty.json").exists()
 
     resumed, _ = finish(start(stages.parent.name)[0])
@@ -112,6 +125,37 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, start, numbe
     assert without_seconds(stages / "difficulty.json") == without_seconds(expected / "difficulty.json")
     assert (stages / "curation.json").read_bytes() == (expected / "curation.json").read_bytes()
     assert not journal.exists()
+
+
+class StopsAtPoll(StopRequest):
+    """Stops generation at its `number`-th step."""
+
+    def __init__(self, number):
+        super().__init__()
+        self._left = number
+
+    def requested(self):
+        self._left -= 1
+        return self._left <= 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_stopped_engine_keeps_the_finished_prompts_of_a_chunk(straight, prompt_set, tmp_path):
+    expected, _ = straight
+    checked = check(load_config(CONFIG, [f"--data.path={prompt_set}", f"--root={tmp_path}", *SMALL]))
+    world, stages = World(rank=0, size=1, device=torch.device("cpu"), mesh=None), tmp_path / "stages"
+    with open_engine_rooms(checked, world, StopsAtPoll(60)) as rooms:
+        with pytest.raises(GenerationInterrupted):
+            measure_difficulty(rooms, checked.prompts.prompts, stages)
+        kept = [row["id"] for part in read_records(stages / "difficulty.partial.jsonl")[1:] for row in part["rows"]]
+        assert len(kept) % 8, "no part of a chunk was kept"
+        drawn, generate = [], rooms.engine.generate
+        rooms.engine.generate = lambda requests, *args, **options: drawn.extend(requests) or generate(requests, *args, **options)
+        measure_difficulty(replace(rooms, stop=StopRequest()), checked.prompts.prompts, stages)
+    seeds = [request_seed(0, "difficulty", 0, p.id, s) for p in checked.prompts.prompts if p.id not in kept for s in range(4)]
+    assert [request.seed for request in drawn] == seeds
+    assert pq.read_table(stages / "difficulty.parquet") == pq.read_table(expected / "difficulty.parquet")
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ import torch
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
-from polaris.config.recipe import FinalConfig, StageConfig
+from polaris.config.recipe import DifficultyConfig, FinalConfig, StageConfig
 from polaris.config.schema import RunConfig
 from polaris.data.prompt import Prompt
 from polaris.distributed.mesh import World
@@ -36,6 +36,16 @@ def test_prompts_may_change_until_something_is_trained(tmp_path):
     for other in (PROMPTS, PROMPTS[1::-1], (replace(PROMPTS[0], ground_truth="3"), PROMPTS[1])):
         with pytest.raises(ValueError, match=r"prompts of data\.path are not the 2"):
             check_prompts(rooms_of(other), folder, at(4))
+
+
+def test_pass_rates_of_the_set_may_change_until_something_is_trained(tmp_path):
+    folder, difficulty = RunFolder(tmp_path), DifficultyConfig(samples_per_prompt=4, column="rate")
+    rated, other = (tuple(replace(prompt, passes=(passed, 4)) for prompt in PROMPTS) for passed in (1, 2))
+    for prompts in (rated, other, rated):
+        check_prompts(rooms_of(prompts, difficulty=difficulty), folder, at(0))
+    check_prompts(rooms_of(rated, difficulty=difficulty), folder, at(4))
+    with pytest.raises(ValueError, match=r"prompts of data\.path are not the 3"):
+        check_prompts(rooms_of(other, difficulty=difficulty), folder, at(4))
 
 
 def test_a_closing_that_is_gone_is_not_made_again_later(tmp_path):

@@ -1,0 +1,121 @@
+"""Rooms of one or several ranks, as threads, whose engine and grader follow a script."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from threading import Barrier
+from types import SimpleNamespace
+
+import numpy as np
+
+from polaris.data.prompt import Prompt
+from polaris.observe.console import Console
+from polaris.reward.verdict import TIMEOUT, Verdict
+from polaris.rollout.types import GenerationInterrupted, Rollout
+from polaris.trainer.rooms import EngineRooms, Rooms
+from polaris.trainer.signals import StopRequest
+
+
+def prompts_named(names):
+    return tuple(Prompt(id=name, text=name, tokens=(1, 2), ground_truth="2", source="x:1") for name in names)
+
+
+class Ranks:
+    """`World`s of `size` ranks that wait for each other; a rank that waits in vain is an error."""
+
+    def __init__(self, size):
+        self.size, self._meeting, self._places = size, Barrier(size, timeout=20), [None] * size
+
+    def world(self, rank):
+        def gather(items):
+            self._places[rank] = list(items)
+            self._meeting.wait()
+            everything = [item for place in self._places for item in place]
+            self._meeting.wait()
+            return everything
+
+        return SimpleNamespace(
+            rank=rank,
+            size=self.size,
+            is_main=rank == 0,
+            gather=gather,
+            any=lambda flag: any(gather([flag])),
+            barrier=lambda: gather([]),
+        )
+
+
+@dataclass
+class ScriptedEngine:
+    """Hotter responses have more kinds of tokens. They end in the order of their seeds, and a stop comes after `stops_after` of them."""
+
+    stops_after: int | None = None
+    asked: list = field(default_factory=list)
+    version: int = 0
+
+    def generate(self, requests, sampling, *, on_progress, should_stop, on_finished=None):
+        self.asked += requests
+        ended = {}
+        for request in sorted(requests, key=lambda request: request.seed):
+            if self.stops_after is not None and len(ended) == self.stops_after:
+                raise GenerationInterrupted
+            ended[request.key] = _response(request, sampling)
+            if on_finished is not None:
+                on_finished(ended[request.key])
+        return [ended[request.key] for request in requests]
+
+
+def _response(request, sampling):
+    tokens = np.random.default_rng(request.seed).integers(10, 10 + round(30 * sampling.temperature), 5 + request.seed % 6).astype(np.int32)
+    return Rollout(
+        key=request.key,
+        prompt_tokens=request.prompt_tokens,
+        tokens=tokens,
+        logprobs=np.zeros(len(tokens), np.float32),
+        finish_reason="length" if len(tokens) == 10 else "stop",
+        version=0,
+        temperature=sampling.temperature,
+        seed=request.seed,
+    )
+
+
+class ScriptedGrader:
+    """About a third is correct; the first `lost` responses cost a process its life."""
+
+    def __init__(self, lost=0):
+        self._lost = lost
+
+    def grade(self, items):
+        lost, self._lost = min(self._lost, len(items)), max(0, self._lost - len(items))
+        verdicts = [Verdict("correct") if sum(map(ord, text)) % 3 == 0 else Verdict("wrong") for text, _ in items]
+        return [Verdict("ungradable", TIMEOUT)] * lost + verdicts[lost:]
+
+
+def on_ranks(config, work, *, stops_after=(), lost=0):
+    """`work(rooms)` on as many ranks as `stops_after` has entries (None: not stopped): results or errors, and prompts each has drawn."""
+    size = max(1, len(stops_after))
+    ranks = Ranks(size)
+    engines = [ScriptedEngine(stops_after[rank] if stops_after else None) for rank in range(size)]
+
+    def one(rank):
+        rooms = EngineRooms(
+            config=config,
+            world=ranks.world(rank),
+            tokenizer=SimpleNamespace(batch_decode=lambda tokens, **_: [" ".join(map(str, one)) for one in tokens]),
+            engine=engines[rank],
+            grader=ScriptedGrader(lost if rank == 0 else 0),
+            console=Console(rank == 0, config.steps),
+            stop=StopRequest(),
+        )
+        try:
+            return work(rooms)
+        except Exception as error:
+            return error
+
+    with ThreadPoolExecutor(size) as pool:
+        results = list(pool.map(one, range(size)))
+    return results, engines
+
+
+def for_training(rooms, **fields):
+    """The rooms of training, without the parts that nobody touches here."""
+    shared = {name: getattr(rooms, name) for name in EngineRooms.__dataclass_fields__}
+    return Rooms(**dict.fromkeys(Rooms.__dataclass_fields__) | shared | fields)

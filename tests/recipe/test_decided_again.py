@@ -1,0 +1,228 @@
+"""What a temperature probe has read stays where only the choice changes; scripted engines, whose hotter responses are more diverse."""
+
+from dataclasses import replace
+
+import pytest
+from scripted import for_training, on_ranks, prompts_named
+
+from polaris.config.recipe import ProbeConfig, RopeConfig, StageConfig
+from polaris.config.schema import ModelConfig, RunConfig
+from polaris.recipe import temperature
+from polaris.recipe.plan import plan_stages
+from polaris.recipe.results import read_result
+from polaris.recipe.stage_temperature import stage_temperature
+from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune
+from polaris.rollout.types import GenerationInterrupted
+
+HELD_OUT = prompts_named(f"p{index}" for index in range(30))
+GRID = ProbeConfig(temperatures=(0.4, 0.8, 1.2), samples_per_prompt=4, prompts=24, diversity="words")
+FINER = replace(GRID, temperatures=(0.4, 0.6, 0.8, 1.2))
+
+
+class Measure:
+    """`temperature.measure`, with a record of what was drawn; a stop is requested at the temperature `stops_at`."""
+
+    def __init__(self, measure):
+        self._measure, self._drawn, self.stops_at = measure, [], None
+
+    def __call__(self, rooms, prompts, sampling):
+        if sampling.temperature == self.stops_at:
+            raise GenerationInterrupted
+        self._drawn.append(sampling.temperature)
+        return self._measure(rooms, prompts, sampling)
+
+    def drawn(self):
+        """What was drawn since the last call."""
+        drawn, self._drawn = self._drawn, []
+        return drawn
+
+
+@pytest.fixture
+def measure(monkeypatch):
+    recording = Measure(temperature.measure)
+    monkeypatch.setattr(temperature, "measure", recording)
+    return recording
+
+
+def on_one_rank(config, version, work):
+    def served(rooms):
+        rooms.engine.version = version
+        return work(rooms)
+
+    (result,), _ = on_ranks(config, served)
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+@pytest.fixture
+def probe(tmp_path):
+    """The probe of a stage; with weights of a version."""
+
+    def once(settings=GRID, name="result", *, choose=probe_temperature, begun=False, version=0, **config):
+        held_in = RunConfig(root=str(tmp_path), probe=settings, **config)
+        return on_one_rank(held_in, version, lambda rooms: choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json", begun=begun)))
+
+    return once
+
+
+@pytest.mark.parametrize("change", [{"tolerance": 0.2}, {"diversity": "tokens"}, {"temperatures": (0.2, 0.4, 0.8)}])
+def test_readings_of_a_stopped_probe_stay_when_the_choice_changes(probe, measure, change):
+    measure.stops_at = 1.2
+    with pytest.raises(GenerationInterrupted):
+        probe()
+    assert measure.drawn() == [0.4, 0.8]
+    measure.stops_at = None
+    changed = replace(GRID, **change)
+    resumed = probe(changed)
+    assert measure.drawn() == [at for at in changed.temperatures if at not in (0.4, 0.8)]
+    assert resumed == probe(changed, "straight")
+
+
+@pytest.mark.parametrize(
+    ("change", "config"),
+    [
+        ({"samples_per_prompt": 8}, {}),
+        ({"prompts": 23}, {}),
+        ({}, {"seed": 1}),
+        ({}, {"rope": RopeConfig(factor=2.0)}),
+        ({}, {"model": ModelConfig(dtype="float32")}),
+        ({}, {"version": 1}),
+    ],
+)
+def test_readings_measured_otherwise_are_not_taken(probe, measure, change, config):
+    measure.stops_at = 1.2
+    with pytest.raises(GenerationInterrupted):
+        probe()
+    measure.stops_at = None
+    measure.drawn()
+    probe(replace(GRID, **change), **config)
+    assert measure.drawn() == [0.4, 0.8, 1.2]
+
+
+@pytest.mark.parametrize("change", [{"tolerance": 0.2}, {"diversity": "tokens"}, {"temperatures": (0.4, 0.6, 0.8, 1.2)}])
+def test_a_finished_probe_is_decided_again_from_its_readings(probe, measure, tmp_path, change):
+    probe()
+    measure.drawn()
+    changed = replace(GRID, **change)
+    result = probe(changed)
+    assert measure.drawn() == [at for at in changed.temperatures if at not in GRID.temperatures]
+    assert result == read_result(tmp_path / "result.json") == probe(changed, "straight")
+    assert result["version"] == 0
+    assert sorted(path.name for path in tmp_path.glob("*result*")) == ["result.json", "result.png"]
+    measure.drawn()
+    assert probe(changed, version=7) == result, "what is decided in this way is read, whatever is served"
+    assert measure.drawn() == []
+
+
+def test_a_stop_before_the_new_decision_loses_neither_old_nor_new_readings(probe, measure, tmp_path):
+    before = probe()
+    measure.drawn()
+    measure.stops_at = 1.6
+    wider = replace(GRID, temperatures=(0.4, 0.6, 0.8, 1.2, 1.6))
+    with pytest.raises(GenerationInterrupted):
+        probe(wider)
+    assert measure.drawn() == [0.6]
+    assert read_result(tmp_path / "result.json") == before
+    measure.stops_at = None
+    probe(wider)
+    assert measure.drawn() == [1.6]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"begun": True}, r"temperatures: \[0\.4, 0\.8, 1\.2\], now \[0\.4, 0\.6, 0\.8, 1\.2\]"),
+        ({"version": 1}, r"temperatures: \[0\.4"),
+        ({"seed": 1}, "seed: 0, now 1"),
+        ({"rope": RopeConfig(factor=2.0)}, "rope: "),
+        ({"model": ModelConfig(dtype="float32")}, "dtype: 'bfloat16', now 'float32'"),
+    ],
+)
+def test_a_finished_probe_is_not_decided_again_later_nor_for_other_weights_or_measurements(probe, measure, tmp_path, change, message):
+    before = probe()
+    measure.drawn()
+    with pytest.raises(ValueError, match=message):
+        probe(FINER, **change)
+    assert measure.drawn() == []
+    assert read_result(tmp_path / "result.json") == before
+
+
+def test_another_way_to_a_temperature_takes_the_readings_too(probe, measure, tmp_path):
+    probe()
+    measure.drawn()
+    assert probe(choose=lambda own: read_once(own, 0.8))["source"] == "fixed"
+    assert measure.drawn() == []
+    assert not (tmp_path / "result.png").exists(), "the picture of a decision that is gone"
+    assert probe(choose=lambda own: retune(own, 0.8, 0.0))["stopped"] == "diversity restored"
+    assert measure.drawn() == []
+
+
+@pytest.fixture
+def open_stage(tmp_path):
+    """The temperature of a stage, counted from 0, with weights of a version."""
+
+    def begin(index, stages, settings=GRID, *, begun=False, version=0):
+        config = RunConfig(root=str(tmp_path), probe=settings, stage=stages)
+        return on_one_rank(
+            config,
+            version,
+            lambda rooms: stage_temperature(for_training(rooms, held_out=HELD_OUT), plan_stages(config)[index], tmp_path, begun),
+        )
+
+    return begin
+
+
+def test_a_stage_is_decided_again_until_it_begins(open_stage, measure):
+    stages = (StageConfig(temperature="probe"),)
+    found = open_stage(0, stages)
+    measure.drawn()
+    assert open_stage(0, stages, replace(GRID, tolerance=0.0)) in GRID.temperatures
+    assert measure.drawn() == []
+    open_stage(0, stages, FINER)
+    assert measure.drawn() == [0.6]
+    with pytest.raises(ValueError, match=r"tolerance: 0\.01, now 0\.3"):
+        open_stage(0, stages, replace(FINER, tolerance=0.3), begun=True, version=2)
+    assert open_stage(0, stages) == found
+
+
+def test_the_number_of_a_stage_that_has_not_begun_may_change(open_stage, measure, tmp_path):
+    first, second = StageConfig(temperature=0.4), StageConfig(temperature="probe")
+    open_stage(0, (first, second))
+    assert open_stage(0, (replace(first, temperature=0.5), second)) == 0.5
+    assert measure.drawn() == [0.4, 0.5]
+    assert read_result(tmp_path / "temperature-1.json")["temperature"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"diversity": "tokens"}, "diversity: 'words', now 'tokens'"),
+        ({"samples_per_prompt": 8}, "samples_per_prompt: 4, now 8"),
+        ({"prompts": 12}, "prompts: 24, now 12"),
+    ],
+)
+def test_diversities_that_cannot_be_compared_are_not(open_stage, tmp_path, capsys, change, why):
+    stages = (StageConfig(temperature=0.4), StageConfig(temperature="probe"))
+    open_stage(0, stages)
+    open_stage(1, stages, replace(GRID, **change), version=9)
+    assert f"stage 2 probes the whole grid: how diverse stage 1 began was measured with other settings ({why})" in capsys.readouterr().out
+    result = read_result(tmp_path / "temperature-2.json")
+    assert (result["source"], [reading["temperature"] for reading in result["readings"]]) == ("probe", [0.4, 0.8, 1.2])
+
+
+def test_a_measurement_at_a_temperature_that_the_stage_did_not_take_is_not_restored(open_stage, tmp_path, capsys):
+    first, second = StageConfig(temperature="probe"), StageConfig(temperature="probe")
+    probed = open_stage(0, (first, second))
+    open_stage(1, (replace(first, temperature=probed + 0.1), second), version=9)
+    assert f"(temperature: {probed!r}, now {probed + 0.1!r})" in capsys.readouterr().out
+    assert read_result(tmp_path / "temperature-2.json")["source"] == "probe"
+
+
+def test_diversities_that_can_be_compared_are_restored(open_stage, tmp_path, capsys):
+    stages = (StageConfig(temperature=0.4), StageConfig(temperature="probe"))
+    open_stage(0, stages)
+    open_stage(1, stages, replace(GRID, temperatures=(0.3, 0.5, 0.9), tolerance=0.1), version=9)
+    assert "probes the whole grid" not in capsys.readouterr().out
+    result = read_result(tmp_path / "temperature-2.json")
+    assert (result["source"], result["version"]) == ("retune", 9)

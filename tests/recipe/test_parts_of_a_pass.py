@@ -1,0 +1,190 @@
+"""The difficulty pass on scripted engines: what a stop leaves, what is drawn again, and what a finished pass is refused for."""
+
+from dataclasses import replace
+
+import pyarrow.parquet as pq
+import pytest
+from scripted import for_training, on_ranks, prompts_named
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.state import TrainState
+from polaris.config.recipe import DifficultyConfig, RopeConfig
+from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.data.ledger import Ledger
+from polaris.observe.metrics import read_records
+from polaris.observe.run_files import read_run
+from polaris.observe.sections.difficulty import difficulty
+from polaris.recipe.difficulty import measure_difficulty
+from polaris.recipe.results import read_result
+from polaris.recipe.run import prepare_prompts
+from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.breaker import GradingFailed
+
+SAMPLES = 4
+PROMPTS = prompts_named(f"p{index}" for index in range(21))
+
+
+@pytest.fixture
+def config(tmp_path):
+    """One engine's chunk is 8 prompts."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 64, "vocab_size": 97}')
+    (folder / "model.safetensors").write_bytes(bytes(1000))
+    return RunConfig(
+        root=str(tmp_path),
+        name="run",
+        model=ModelConfig(path=str(folder)),
+        rollout=RolloutConfig(max_concurrent=8),
+        difficulty=DifficultyConfig(samples_per_prompt=SAMPLES),
+    )
+
+
+@pytest.fixture
+def measure(config, tmp_path):
+    """A pass into a folder: the ranks' ledgers or errors, the number of samples that each engine was asked for, and the folder."""
+
+    def begin(name, changed=None, **script):
+        config_of_pass = changed or config
+        results, engines = on_ranks(config_of_pass, lambda rooms: measure_difficulty(rooms, PROMPTS, tmp_path / name), **script)
+        return results, [len(engine.asked) for engine in engines], tmp_path / name
+
+    return begin
+
+
+def kept_in(folder):
+    """Ids of each part that the journal has."""
+    return [[row["id"] for row in part["rows"]] for part in read_records(folder / "difficulty.partial.jsonl")[1:]]
+
+
+@pytest.mark.parametrize(
+    ("tensor_parallel", "stops_after"),
+    [(1, (25,)), (1, (25, None)), (1, (None, 29)), (2, (27, 27, None, None))],
+    ids=["one rank", "the first of two", "the second of two", "one of two groups of two"],
+)
+def test_a_stop_keeps_the_prompts_whose_samples_had_all_ended(config, measure, tensor_parallel, stops_after):
+    parallel = replace(config, rollout=replace(config.rollout, tensor_parallel=tensor_parallel))
+    untouched = (None,) * len(stops_after)
+    straight, drawn, expected = measure("straight", parallel, stops_after=untouched)
+    engines = len(stops_after) // tensor_parallel
+    assert sum(drawn) // tensor_parallel == len(PROMPTS) * SAMPLES
+
+    stopped, _, folder = measure("stopped", parallel, stops_after=stops_after)
+    assert [type(error) for error in stopped] == [GenerationInterrupted] * len(stops_after)
+    (kept,) = kept_in(folder)
+    chunk = [prompt.id for prompt in PROMPTS[: 8 * engines]]
+    assert 0 < len(kept) < len(chunk)
+    assert set(kept) < set(chunk)
+    assert len(kept) == len(set(kept)), "a rank that is not the first of its group counted too"
+    if engines == 2:  # the engine that was not stopped has finished its half
+        assert set(kept) > set(chunk[8:] if stops_after[0] else chunk[:8])
+
+    resumed, drawn, folder = measure("stopped", parallel, stops_after=untouched)
+    assert sum(drawn) // tensor_parallel == (len(PROMPTS) - len(kept)) * SAMPLES, "a prompt that was kept is not drawn again"
+    assert (folder / "difficulty.parquet").read_bytes() == (expected / "difficulty.parquet").read_bytes()
+    assert [ledger.counts for ledger in resumed] == [ledger.counts for ledger in straight]
+    assert not (folder / "difficulty.partial.jsonl").exists()
+
+
+def test_chunks_keep_their_boundaries_over_any_number_of_stops(measure, capsys):
+    _, _, expected = measure("straight", stops_after=(None,))
+    progress = capsys.readouterr().out
+    assert [line.split()[1] for line in progress.splitlines()] == ["8/21", "16/21", "21/21"]
+    for stops_after in (20, 12, 20, 14):
+        measure("stopped", stops_after=(stops_after,))
+    folder = expected.with_name("stopped")
+    parts = kept_in(folder)
+    assert len(parts) > 1
+    assert all(len({int(name[1:]) // 8 for name in part}) == 1 for part in parts)
+    measure("stopped", stops_after=(None,))
+    assert (folder / "difficulty.parquet").read_bytes() == (expected / "difficulty.parquet").read_bytes()
+
+
+def test_a_stop_before_any_prompt_is_whole_adds_nothing(measure):
+    stopped, _, folder = measure("stopped", stops_after=(1,))
+    assert isinstance(stopped[0], GenerationInterrupted)
+    assert kept_in(folder) == []
+
+
+@pytest.mark.parametrize("stops_after", [(None, None), (25, None)])
+def test_lost_verdicts_stop_every_rank_also_where_a_stop_is_requested(measure, stops_after):
+    failed, _, folder = measure("failed", stops_after=stops_after, lost=2)
+    assert [type(error) for error in failed] == [GradingFailed, GradingFailed]
+    assert "2 of 64 responses killed their grading process" in str(failed[0])
+    assert kept_in(folder) == []
+    measured, _, _ = measure("failed", stops_after=(None, None), lost=1)
+    assert sum(count for _, count in measured[0].counts.values()) == len(PROMPTS) * SAMPLES - 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: replace(config, model=replace(config.model, dtype="float32")), "dtype: 'bfloat16', now 'float32'"),
+        (lambda config: replace(config, rope=RopeConfig(factor=2.0)), r"rope: \{'factor': 1\.0"),
+    ],
+)
+@pytest.mark.parametrize("stops_after", [None, 25])
+def test_a_pass_of_another_precision_or_rope_is_refused(config, measure, change, message, stops_after):
+    measure("pass", stops_after=(stops_after,))
+    (refused,), drawn, _ = measure("pass", change(config))
+    assert drawn == [0]
+    with pytest.raises(ValueError, match=message):
+        raise refused
+
+
+def test_a_pass_of_other_weights_in_the_same_folder_is_refused(config, measure, tmp_path):
+    (first,), _, _ = measure("pass")
+    (second,), drawn, _ = measure("pass")
+    assert (second.counts, drawn) == (first.counts, [0])
+    (tmp_path / "model" / "model.safetensors").write_bytes(bytes(999) + b"1")
+    (refused,), drawn, _ = measure("pass")
+    assert drawn == [0]
+    with pytest.raises(ValueError, match=r"difficulty\.json was measured with other settings \(weights: '"):
+        raise refused
+
+
+def rated(passed):
+    """The prompts with `passed(index)` of 4 as their own pass rate."""
+    return tuple(replace(prompt, passes=(passed(index), SAMPLES)) for index, prompt in enumerate(PROMPTS))
+
+
+def prepared(config, folder, prompts, step):
+    """Ids of the prompts that are left at a step, with the pass rates of the set itself."""
+    own = replace(config, difficulty=replace(config.difficulty, column="rate"), trainer=TrainerConfig(prompts_per_step=4))
+    state = TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
+
+    def work(rooms):
+        prepared_rooms = prepare_prompts(for_training(rooms, prompts=prompts, ledger=Ledger()), RunFolder(folder), state)
+        return [prompt.id for prompt in prepared_rooms.prompts]
+
+    (left,), _ = on_ranks(own, work)
+    if isinstance(left, Exception):
+        raise left
+    return left
+
+
+def test_pass_rates_of_the_set_say_nothing_of_responses_and_are_refused_when_they_change(config, tmp_path):
+    prompts = rated(lambda index: index % 5)
+    left = prepared(config, tmp_path / "run", prompts, step=0)
+    assert left == [prompt.id for prompt in prompts if prompt.passes != (4, 4)]
+    stages = tmp_path / "run" / "stages"
+    assert pq.read_table(stages / "difficulty.parquet").column_names == ["id", "passed", "count", "lost"]
+    result = read_result(stages / "difficulty.json")
+    assert not {"response_length_mean", "clip_share", "tokens", "seconds"} & result.keys()
+    assert result["settings"].keys() == {"column", "prompts", "digest", "passes", "samples_per_prompt"}
+    assert result["accuracy"] == sum(index % 5 for index in range(21)) / 84
+    (tmp_path / "run" / "config.json").write_text("{}")
+    assert "Pass rates from the prompt set's column rate" in difficulty(read_run(tmp_path / "run"))
+
+    with pytest.raises(ValueError, match=r"difficulty\.json was measured with other settings \(passes: '"):
+        prepared(config, tmp_path / "run", rated(lambda index: (index + 1) % 5), step=0)
+
+
+def test_pass_rates_of_the_set_are_read_again_at_any_step(config, tmp_path):
+    prompts = rated(lambda index: index % 5)
+    left = prepared(config, tmp_path / "run", prompts, step=0)
+    result = tmp_path / "run" / "stages" / "difficulty.json"
+    before = result.read_bytes()
+    result.unlink()
+    assert prepared(config, tmp_path / "run", prompts, step=7) == left
+    assert result.read_bytes() == before
