@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from polaris.distributed.mesh import World
 
 Prepared = TypeVar("Prepared")
+_LATER_S = 2.0
 
 
 def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World, StopRequest], None]) -> int:
@@ -23,17 +27,22 @@ def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World
     Whatever is wrong before any process group or engine exists is a `ValueError` of `prepare`.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    stop = StopRequest()
-    stop.install()
+    alone, stop = os.environ.get("WORLD_SIZE", "1") == "1", StopRequest()
+    if alone:
+        stop.install()
     try:
         prepared = prepare()
     except ValueError as error:
-        return _fail(error, status=2)
+        if not is_main():
+            time.sleep(_LATER_S)  # where it concerns all ranks, rank 0 has said it by then, and torchrun has ended this one
+        return _fail(error, status=2, every_rank=True)
 
     from polaris.distributed import mesh
     from polaris.rollout.types import GenerationInterrupted
 
     world = mesh.start()
+    if not alone:
+        stop.install()  # not before: who waits for a rank that died must not wait on when it is told to stop
     try:
         work(prepared, world, stop)
     except GenerationInterrupted:
@@ -42,11 +51,26 @@ def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World
     except (Refused, RunFailed) as error:
         # It may concern one rank alone, such as a GPU that is occupied.
         return _leave(world, _fail(error, 2 if isinstance(error, Refused) else 1, every_rank=True))
-    except Exception:
-        traceback.print_exc()
-        return _leave(world, 1)
+    except Exception as error:
+        known = _explained(error)
+        if known is None:
+            traceback.print_exc()
+            return _leave(world, 1)
+        return _leave(world, _fail(known, 1, every_rank=True))
     mesh.stop()
     return 0
+
+
+def _explained(error: Exception) -> RunFailed | None:
+    """The failures that come from outside, in one line."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        return RunFailed(f"{error}; make room, or mend the disk. What is finished is on disk, and the same command goes on from there")
+    if isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer", str(error)):
+        return RunFailed(
+            "another rank is gone: see its message, or the exit codes that torchrun lists. What is finished is on disk, and the same "
+            "command goes on from there"
+        )
+    return None
 
 
 def _leave(world: World, status: int) -> int:

@@ -47,15 +47,14 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
 def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """Build or resume, run all stages or to a stop, export and evaluate, write the report."""
     from polaris.checkpoint.run_folder import record_config
-    from polaris.distributed.shared import check_shared
     from polaris.observe.report import summary, write_report
     from polaris.recipe.final import finish
     from polaris.recipe.run import run
     from polaris.trainer.resume import resume
-    from polaris.trainer.setup import banner, open_recorder, open_rooms
+    from polaris.trainer.setup import banner, check_ranks, open_recorder, open_rooms
 
     checked, folder = prepared
-    check_shared(folder.path, world)
+    check_ranks(checked, folder, world)
     with open_rooms(checked, world, stop) as rooms:
         state = resume(rooms, folder)
         rooms.console.banner(banner(checked, rooms, folder, state))

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import get_state_dict
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.state import Kept, TrainState
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import random_state
+from polaris.errors import RunFailed
 from polaris.model.policy import Policy
 
 
@@ -34,8 +37,15 @@ def save(
         temporary.mkdir()
     world.barrier()
     weights, optimizer_state = get_state_dict(policy, optimizer)
-    dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
-    torch.save(random_state(), layout.rank_file(temporary, world.rank))
+    try:
+        dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
+        torch.save(random_state(), layout.rank_file(temporary, world.rank))
+    except (RuntimeError, OSError, CheckpointException) as error:
+        free = shutil.disk_usage(checkpoints).free >> 20
+        raise RunFailed(
+            f"the checkpoint of step {state.step} cannot be written to {checkpoints}, where {free:,} MiB are free "
+            f"({str(error).splitlines()[0]}); make room, and the same command goes on from the last complete one"
+        ) from error
     world.barrier()
     if world.is_main:
         (temporary / layout.STATE).write_text(state.to_json())

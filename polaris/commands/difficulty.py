@@ -49,14 +49,13 @@ def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
 
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """The pass and curation, with the model of the configuration."""
-    from polaris.distributed.shared import check_shared
     from polaris.observe.histogram import lines
     from polaris.recipe.curation import curate_prompts
     from polaris.recipe.difficulty import measure_difficulty
-    from polaris.trainer.setup import open_engine_rooms
+    from polaris.trainer.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared
-    check_shared(folder.path, world)
+    check_ranks(checked, folder, world)
     prompts = checked.prompts.prompts
     with open_engine_rooms(checked, world, stop) as rooms:
         ledger = measure_difficulty(rooms, prompts, folder.stages)

@@ -39,13 +39,12 @@ def run(options: argparse.Namespace) -> int:
 
 def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """The whole probe of the first stage, with the model of the configuration."""
-    from polaris.distributed.shared import check_shared
     from polaris.recipe.plan import plan_stages, stage_config
     from polaris.recipe.temperature import Probe, probe_temperature, table
-    from polaris.trainer.setup import open_engine_rooms
+    from polaris.trainer.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared
-    check_shared(folder.path, world)
+    check_ranks(checked, folder, world)
     config, stage = checked.config, plan_stages(checked.config)[0]
     # Without a held-out set the run probes the prompts that curation leaves, which are others.
     measured = stage.settings.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)

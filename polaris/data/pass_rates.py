@@ -24,7 +24,7 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig) -
             return passed, count
     elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
         passed = round(value * samples)
-        if abs(value * samples - passed) < 0.02:  # rates are written with few digits
+        if abs(value - passed / samples) < 0.0051:  # rates are written with two digits or more
             return passed, samples
     raise Refused(
         f"{source} has no pass rate in {config.column!r}, but {value!r}; write correct responses of all, such as 5/8, or a share of "

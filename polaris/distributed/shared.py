@@ -1,8 +1,9 @@
-"""Do all ranks see one file system?"""
+"""Do all ranks see one file system, and the same configuration and data?"""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
@@ -34,6 +35,14 @@ def check_shared(folder: Path, world: World, patience_s: float = 60.0) -> None:
     if blind:
         ranks = ", ".join(map(str, blind))
         raise Refused(f"rank {ranks}: what rank 0 writes into {folder.absolute()} is not there; it must be a folder that all nodes share")
+
+
+def check_same(facts: Mapping[str, str], world: World) -> None:
+    """Raise `Refused` on every rank if a fact differs between ranks: what they read from files of their own, by its name."""
+    for name, value in facts.items():
+        others = [rank for rank, found in enumerate(world.gather([value])) if found != value]
+        if world.any(bool(others)):
+            raise Refused(f"{name}: not all ranks read the same; give every node the same files, best on a file system that all share")
 
 
 def _appears(path: Path, patience_s: float) -> bool:

@@ -12,6 +12,7 @@ from filelock import FileLock, Timeout
 
 from polaris.distributed.mesh import World
 from polaris.errors import Refused
+from polaris.evaluation.samples import mend, read_samples
 from polaris.observe.files import write_atomically
 
 _RECORD = "identity.json"
@@ -55,6 +56,8 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
     record = folder / _RECORD
     begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
     old = _recorded(record, lock) if begun else {}
+    for part, drawn in _drawn(folder).items():  # what has no sample binds nobody
+        old |= {part: {name: known for name, known in old.get(part, {}).items() if name in drawn}}
     members = {part: (old.get(part, {}), identity.get(part, {})) for part in _GROWING}
     shared = identity | {part: {name: new.get(name, known) for name, known in before.items()} for part, (before, new) in members.items()}
     if begun and (changes := _changes(_flat(old), _flat(shared))):
@@ -63,6 +66,18 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
     grown = identity | {part: before | new for part, (before, new) in members.items()}
     write_atomically(record, (json.dumps(grown, indent=2) + "\n").encode())
     return lock
+
+
+def _drawn(folder: Path) -> dict[str, set[str]]:
+    """The sets and the factors of which there are samples, as the identity names them."""
+    sets: set[str] = set()
+    factors: set[str] = set()
+    for place in folder.glob("rope-*"):
+        mend(place)
+        here = {sample.key.suite for sample in read_samples(place)}
+        sets |= here
+        factors |= {place.name.removeprefix("rope-")} if here else set()
+    return {"sets": sets, "yarn": factors}
 
 
 def _recorded(record: Path, lock: FileLock) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from polaris.config.bounds import require
 from polaris.distributed.mesh import World
-from polaris.distributed.shared import check_shared
+from polaris.distributed.shared import check_same, check_shared
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
@@ -64,6 +64,7 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
     source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
     identity = settings.identity() | source.identity()
     identity |= {"sets": {suite.name: {"sha256": suite.sha256} for suite in suites}}
+    check_same({"the evaluation's sets, model and settings": json.dumps(identity, sort_keys=True)}, world)
     Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder))
     with claimed(folder, identity, world), Scoring(settings.reward, suites) as scoring:
         job = _Job(settings=settings, suites=suites, source=source, scoring=scoring, folder=folder, world=world, stop=stop)

@@ -75,6 +75,8 @@ class EvalSettings:
     server: ServerSettings | None = None
 
     def __post_init__(self) -> None:
+        there = not self.data_folder or Path(self.data_folder).expanduser().is_dir()
+        require(there, f"--data-folder {self.data_folder} is no folder; correct it, or leave it out to read the hub")
         require(len(self.suite) > 0, "no evaluation set is named; give --suite, such as --suite aime24,amc23")
         require(isfinite(self.temperature), f"temperature {self.temperature} must be finite")
         require(self.temperature > 0, f"temperature {self.temperature} must be above 0: avg@k is a mean over samples")

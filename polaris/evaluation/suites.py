@@ -50,7 +50,7 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
     if given in NAMED_SETS:
         local = [Path(settings.data_folder).expanduser() / (given + suffix) for suffix in FILE_FORMATS] if settings.data_folder else []
         found = next((str(path) for path in local if path.is_file()), None)
-        yield (given, found, settings.split) if found else (given, NAMED_SETS[given].hub, NAMED_SETS[given].split)
+        yield given, found or given, settings.split
         return
     path = resolve(given)
     folder = Path(path).expanduser()

@@ -50,6 +50,11 @@ def check_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> None:
     if rooms.config.difficulty.column:
         found["passes"] = fingerprint(prompt.passes for prompt in rooms.prompts)
     begun = read_result(path) if state.step else None
+    rated = begun is not None and begun | {"passes": None} == found | {"passes": None}
+    require(
+        not rated or begun == found,
+        "the pass rates of data.path are not those that this run began with; restore them, or give another --name",
+    )
     held = (begun or found)["prompts"]
     require(
         begun is None or begun == found,

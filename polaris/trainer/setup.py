@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from polaris.checkpoint.run_folder import RunFolder, open_run
 from polaris.checkpoint.state import TrainState
 from polaris.config.checks import check_batch, check_model_limits
+from polaris.config.load import dump_config
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
@@ -23,6 +24,7 @@ from polaris.data.sampler import Sampler
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
+from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.settings import final_settings
@@ -36,6 +38,7 @@ from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers import check_trackers, open_trackers
+from polaris.recipe.results import digest
 from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
@@ -60,6 +63,15 @@ class Checked:
     tokenizer: PreTrainedTokenizerBase
     prompts: PromptSet
     held_out: PromptSet | None
+
+
+def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
+    """Raise `Refused` unless all ranks share the run's folder and have read the same; a rank's rollouts name prompts by their place."""
+    check_shared(folder.path, world)
+    facts = {"the configuration": dump_config(checked.config), checked.config.data.path: digest(checked.prompts.prompts)}
+    if checked.held_out is not None:
+        facts |= {f"{checked.config.eval.path} (held out)": digest(checked.held_out.prompts)}
+    check_same(facts, world)
 
 
 def prepare(config: RunConfig, fresh: bool = False) -> tuple[Checked, RunFolder]:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import random
+import resource
 import signal
 import time
 from pathlib import Path
@@ -71,16 +72,57 @@ def load_newest(folder, checkpoints, answer):
     answer.put((steps[-1], state.step, state.sampler["cursor"], ledger.counts, whole, len(optimizer.state_dict()["state"])))
 
 
-@pytest.mark.slow
-def test_a_complete_checkpoint_always_loads(tmp_path):
-    folder = tmp_path / "model"
+def save_where_files_may_not_grow(folder, checkpoints, answer):
+    """As on a full disk: the second save fails."""
+    from polaris.checkpoint.save import save
+    from polaris.checkpoint.state import TrainState
+    from polaris.errors import RunFailed
+
+    world, policy, optimizer = open_policy(folder)
+    for step in (1, 2):
+        fill(policy, optimizer, step)
+        state = TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
+        if step == 2:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
+        try:
+            save(checkpoints, state, policy, optimizer, world, keep=2)
+        except RunFailed as error:
+            answer.put(str(error))
+            return
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("model")
     Qwen3ForCausalLM(
         Qwen3Config(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2, head_dim=16)
-    ).save_pretrained(folder)
+    ).save_pretrained(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def context():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
         ["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load", "polaris.data.ledger"]
     )
+    return context
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_named_and_the_last_checkpoint_stays(folder, context, tmp_path):
+    checkpoints, answer = tmp_path / "checkpoints", context.Queue()
+    saver = context.Process(target=save_where_files_may_not_grow, args=(folder, checkpoints, answer))
+    saver.start()
+    message = answer.get(timeout=100)
+    saver.join()
+    assert "the checkpoint of step 2 cannot be written to" in message
+    assert "MiB are free" in message
+    assert layout.complete_steps(checkpoints) == [1]
+
+
+@pytest.mark.slow
+def test_a_complete_checkpoint_always_loads(folder, context, tmp_path):
     moments, interrupted = random.Random(0), 0
     checkpoints = Path(tmp_path / "checkpoints")
     for _ in range(KILLS):

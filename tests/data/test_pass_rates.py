@@ -7,7 +7,8 @@ CONFIG = DifficultyConfig(samples_per_prompt=8, column="difficulty")
 
 
 @pytest.mark.parametrize(
-    ("value", "passes"), [("5/8", (5, 8)), (" 0 / 16 ", (0, 16)), (0.625, (5, 8)), (1, (8, 8)), (0.0, (0, 8)), (0.126, (1, 8))]
+    ("value", "passes"),
+    [("5/8", (5, 8)), (" 0 / 16 ", (0, 16)), (0.625, (5, 8)), (1, (8, 8)), (0.0, (0, 8)), (0.12, (1, 8)), (0.13, (1, 8))],
 )
 def test_counts_and_shares(value, passes):
     assert read_pass_rate({"difficulty": value}, "set.jsonl:0", CONFIG) == passes

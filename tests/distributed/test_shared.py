@@ -1,7 +1,7 @@
 import threading
 from pathlib import Path
 
-from polaris.distributed.shared import check_shared
+from polaris.distributed.shared import check_same, check_shared
 
 
 class Rank:
@@ -19,14 +19,17 @@ class Rank:
         self.barrier()
         return found
 
+    def any(self, flag):
+        return any(self.gather([flag]))
 
-def check(folders):
-    """What each of two ranks raised, of which each has its own folder."""
+
+def both(work):
+    """What each of two ranks raised that do `work(rank, world)`."""
     barrier, board, raised = threading.Barrier(2, timeout=20), {}, {}
 
     def run(rank):
         try:
-            check_shared(folders[rank], Rank(rank, barrier, board), patience_s=0.2)
+            work(rank, Rank(rank, barrier, board))
         except ValueError as error:
             raised[rank] = str(error)
 
@@ -36,6 +39,10 @@ def check(folders):
     for thread in threads:
         thread.join()
     return raised
+
+
+def check(folders):
+    return both(lambda rank, world: check_shared(folders[rank], world, patience_s=0.2))
 
 
 def test_one_folder_for_both(tmp_path):
@@ -60,3 +67,10 @@ def test_a_file_that_shows_late_is_seen(tmp_path, monkeypatch):
     shown, exists = [], Path.exists
     monkeypatch.setattr(Path, "exists", lambda path: exists(path) and bool(shown.append(path) or len(shown) > 3))
     assert check([tmp_path] * 2) == {}
+
+
+def test_ranks_that_read_other_prompts_are_refused_by_their_name():
+    assert both(lambda rank, world: check_same({"config": "x", "train.jsonl": "same"}, world)) == {}
+    raised = both(lambda rank, world: check_same({"config": "x", "train.jsonl": f"digest {rank}"}, world))
+    assert raised.keys() == {0, 1}
+    assert all(text.startswith("train.jsonl: not all ranks read the same") for text in raised.values())

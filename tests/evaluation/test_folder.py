@@ -3,6 +3,7 @@ import torch
 
 from polaris.distributed.mesh import World
 from polaris.evaluation.folder import claimed
+from polaris.evaluation.samples import Key, Sample, SampleFile
 
 ALONE = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
 
@@ -25,9 +26,10 @@ def test_settings_bind_once_there_is_a_sample_and_sets_may_be_more_or_fewer(tmp_
             pass
     with claimed(tmp_path, {"seed": 1, "sets": {"a": a}}, ALONE):
         pass
-    (tmp_path / "rope-1").mkdir()
-    (tmp_path / "rope-1" / "samples-rank0.jsonl").write_text("{}\n")
-    for sets in ({"a": a}, {"a": a, "b": b}, {"b": b}, {}):
+    file = SampleFile(tmp_path / "rope-1", 0)
+    file.append(Sample(key=Key("a", "p", 0), seed=0, response="", tokens=1, finish_reason="stop"), "1")
+    file.close()
+    for sets in ({"a": a}, {"a": a, "b": b}, {"b": other}, {}):  # no sample of b is there yet
         with claimed(tmp_path, {"seed": 1, "sets": sets}, ALONE):
             pass
     with (

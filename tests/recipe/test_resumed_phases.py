@@ -44,7 +44,7 @@ def test_pass_rates_of_the_set_may_change_until_something_is_trained(tmp_path):
     for prompts in (rated, other, rated):
         check_prompts(rooms_of(prompts, difficulty=difficulty), folder, at(0))
     check_prompts(rooms_of(rated, difficulty=difficulty), folder, at(4))
-    with pytest.raises(ValueError, match=r"prompts of data\.path are not the 3"):
+    with pytest.raises(ValueError, match=r"pass rates of data\.path are not those"):
         check_prompts(rooms_of(other, difficulty=difficulty), folder, at(4))
 
 
