@@ -87,6 +87,8 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
             raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
+        if name == "--fresh":
+            raise Refused("--fresh belongs to `polaris train`, which sets the whole run aside")
         if not equals and not rest:
             raise Refused(f"{name} has no value; write {name}=value")
         *rooms, field = name[2:].split(".")

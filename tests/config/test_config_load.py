@@ -103,6 +103,7 @@ def test_missing_file(tmp_path):
         (["--trainer.steps=0"], "trainer.steps = 0 is below 1"),
         (["--trainer.steps", "many"], "--trainer.steps = 'many' must be of type int"),
         (["--trainer.steps"], "--trainer.steps has no value"),
+        (["--fresh"], "belongs to `polaris train`"),
         (["--trainer=3"], "--trainer is a table"),
         (["--seed=1", "--seed.low=2"], "'seed' holds no fields"),
         (["other.toml"], "'other.toml' is no override"),
