@@ -42,8 +42,11 @@ AGAIN = [
     "--max-tokens=192",
     "--prompt-suffix=",
     "--buckets=quartiles",
+    "--engine=transformers",
+    "--dtype=float32",
+    "--require-thinking",
+    "--workers=1",
 ]
-AGAIN += ["--engine=transformers", "--dtype=float32", "--require-thinking", "--workers=1"]
 FIXED = ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"]
 VARIANTS = {
     "whole recipe": [],

@@ -6,6 +6,7 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -86,14 +87,15 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
     folder = RunFolder(recorded.parent)
     if folder.newest_checkpoint() is None and not (folder.metrics.is_file() and folder.metrics.stat().st_size):
         return  # nothing is trained; each phase's result has settings of its own, which are compared
+    text = recorded.read_text()
     try:
-        stages = json.loads(recorded.read_text())["stage"]
+        stages = json.loads(text)["stage"]
     except (ValueError, KeyError, TypeError) as error:
         raise Refused(f"{recorded} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
     if config.stage and not stages:
         raise Refused(f"{folder.path} was started without [[stage]] tables; extend it with trainer.steps, or give another --name")
-    free = _FREE + _ahead(config, folder)
-    changes = [change for change in changed_fields(config, recorded.read_text()) if not change.startswith(free)]
+    free = _FREE + _ahead(config, folder, stages)
+    changes = [change for change in changed_fields(config, text) if not change.startswith(free)]
     if changes:
         raise Refused(
             f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
@@ -101,9 +103,11 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
         )
 
 
-def _ahead(config: RunConfig, folder: RunFolder) -> tuple[str, ...]:
-    """Names of the fields of stages that have not begun, appended ones included; and the probe's between two stages."""
-    recorded = json.loads((folder.path / "config.json").read_text())["stage"]
+def _ahead(config: RunConfig, folder: RunFolder, recorded: list[dict[str, Any]]) -> tuple[str, ...]:
+    """Names of the fields of stages that have not begun, appended ones included; and the probe's between two stages.
+
+    `recorded` are the stages that the run was started with.
+    """
     closed = len(list(folder.stages.glob("stage-*.json")))
     newest = max(layout.complete_steps(folder.checkpoints), default=0)
     between = newest <= sum(stage["steps"] for stage in recorded[:closed]) and closed > 0

@@ -41,8 +41,12 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
 
 def _refuse_idle(config: RunConfig, overrides: list[str]) -> None:
     """Raise `Refused` for an override of a value that no stage uses."""
-    own = {"--trainer.steps": "steps", "--rollout.temperature": "temperature", "--rollout.max_response_tokens": "max_response_tokens"}
-    own |= {"--eval.temperature": "eval_temperature"}
+    own = {
+        "--trainer.steps": "steps",
+        "--rollout.temperature": "temperature",
+        "--rollout.max_response_tokens": "max_response_tokens",
+        "--eval.temperature": "eval_temperature",
+    }
     for name in {override.partition("=")[0] for override in overrides} & own.keys():
         if config.stage and all(getattr(stage, own[name]) for stage in config.stage):
             raise Refused(f"{name} has no effect: every [[stage]] has its own; write --stage.0.{own[name]}=value for the first")
@@ -67,7 +71,12 @@ def dump_config(config: RunConfig) -> str:
 
 def changed_fields(config: RunConfig, recorded: str) -> list[str]:
     """Fields, as `room.field: old -> new`, in which a config differs from one recorded by `dump_config`."""
-    old, new = _flatten(json.loads(recorded)), _flatten(json.loads(dump_config(config)))
+    return differences(json.loads(recorded), json.loads(dump_config(config)))
+
+
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """Leaves, as `branch.leaf: old -> new`, in which two trees of settings differ, by name."""
+    old, new = _flatten(before), _flatten(after)
     return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
 
 

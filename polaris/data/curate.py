@@ -37,8 +37,9 @@ def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig,
     left = {key: passes for key, passes in rated.items() if key not in dropped}
     if config.shape == "mirrored_j":
         bins = [[key for key, passes in left.items() if outcome(passes, samples) == k] for k in range(samples + 1)]
-        _check_stroke([len(keys) for keys in bins])
-        targets = mirrored_j([len(keys) for keys in bins])
+        sizes = [len(keys) for keys in bins]
+        _check_stroke(sizes)
+        targets = mirrored_j(sizes)
     elif config.histogram:
         width = len(config.histogram)
         bins = [[key for key, passes in left.items() if share_bin(passes, width) == b] for b in range(width)]

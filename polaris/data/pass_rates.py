@@ -9,12 +9,16 @@ from polaris.config.recipe import DifficultyConfig
 from polaris.errors import Refused
 
 
-def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig) -> tuple[int, int]:
+def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | None) -> tuple[int, int] | None:
     """Correct responses, and all, from `config.column` of the row: text such as "5/8", or a share of `config.samples_per_prompt` responses.
+
+    None where no column is named.
 
     Raises:
         ValueError: naming `source`, for a row without the column or with another value in it.
     """
+    if config is None or not config.column:
+        return None
     if config.column not in row:
         raise Refused(f"{source} has the columns {', '.join(map(str, row))}; difficulty.column = {config.column!r} is none of them")
     value, samples = row[config.column], config.samples_per_prompt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -70,10 +70,8 @@ def load_prompts(
     clean = _without_overlap(usable, evaluation_sets)
     if not clean:
         raise Refused(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
-    prompts = _encode(clean, tokenizer, prompt_suffix, chat_template_options, max_prompt_tokens)
-    if difficulty and difficulty.column:
-        rows = {problem.id: problem.row for problem in clean}
-        prompts = tuple(replace(p, passes=read_pass_rate(rows[p.id], p.source, difficulty)) for p in prompts)
+    encoded = encode_texts(clean, tokenizer, prompt_suffix, chat_template_options)
+    prompts = _prompts(clean, encoded, max_prompt_tokens, difficulty)
     if not prompts:
         raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
     return PromptSet(
@@ -115,14 +113,20 @@ def encode_texts(
     return [(text.replace(BREAK, ""), tokens) for text, tokens in zip(texts, _tokenize(texts, tokenizer), strict=True)]
 
 
-def _encode(
-    problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any], max_tokens: int
+def _prompts(
+    problems: Sequence[Problem], encoded: Sequence[tuple[str, tuple[int, ...]]], max_tokens: int, difficulty: DifficultyConfig | None
 ) -> tuple[Prompt, ...]:
-    encoded = encode_texts(problems, tokenizer, suffix, options)
     if not all(tokens for _, tokens in encoded):
         raise Refused(f"{problems[0].source}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
     return tuple(
-        Prompt(id=problem.id, text=text, tokens=tokens, ground_truth=problem.ground_truth, source=problem.source)
+        Prompt(
+            id=problem.id,
+            text=text,
+            tokens=tokens,
+            ground_truth=problem.ground_truth,
+            source=problem.source,
+            passes=read_pass_rate(problem.row, problem.source, difficulty),
+        )
         for problem, (text, tokens) in zip(problems, encoded, strict=True)
         if len(tokens) <= max_tokens
     )

@@ -40,8 +40,7 @@ def check_shared(folder: Path, world: World, patience_s: float = 60.0) -> None:
 def check_same(facts: Mapping[str, str], world: World) -> None:
     """Raise `Refused` on every rank if a fact differs between ranks: what they read from files of their own, by its name."""
     for name, value in facts.items():
-        others = [rank for rank, found in enumerate(world.gather([value])) if found != value]
-        if world.any(bool(others)):
+        if len(set(world.gather([value]))) > 1:
             raise Refused(f"{name}: not all ranks read the same; give every node the same files, best on a file system that all share")
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from polaris.config.load import differences
 from polaris.distributed.mesh import World
 from polaris.errors import Refused
 from polaris.evaluation.samples import mend, read_samples
@@ -56,16 +57,23 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
     record = folder / _RECORD
     begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
     old = _recorded(record, lock) if begun else {}
-    for part, drawn in _drawn(folder).items():  # what has no sample binds nobody
-        old |= {part: {name: known for name, known in old.get(part, {}).items() if name in drawn}}
-    members = {part: (old.get(part, {}), identity.get(part, {})) for part in _GROWING}
-    shared = identity | {part: {name: new.get(name, known) for name, known in before.items()} for part, (before, new) in members.items()}
-    if begun and (changes := _changes(_flat(old), _flat(shared))):
+    if begun and (changes := _changes(old, identity, folder)):
         lock.release()
         raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or go back to its settings")
-    grown = identity | {part: before | new for part, (before, new) in members.items()}
+    grown = identity | {part: old.get(part, {}) | identity.get(part, {}) for part in _GROWING}
     write_atomically(record, (json.dumps(grown, indent=2) + "\n").encode())
     return lock
+
+
+def _changes(old: dict[str, Any], new: dict[str, Any], folder: Path) -> list[str]:
+    """What binds and differs; of the growing parts, members that both have and of which there are samples."""
+    both = {part: old.get(part, {}).keys() & new.get(part, {}).keys() for part in _GROWING}
+    clashes = {part: {name for name in names if old[part][name] != new[part][name]} for part, names in both.items()}
+    if any(clashes.values()):
+        drawn = _drawn(folder)
+        clashes = {part: names & drawn[part] for part, names in clashes.items()}
+    before, after = (tree | {part: {name: tree[part][name] for name in names} for part, names in clashes.items()} for tree in (old, new))
+    return differences(before, after)
 
 
 def _drawn(folder: Path) -> dict[str, set[str]]:
@@ -86,14 +94,3 @@ def _recorded(record: Path, lock: FileLock) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         lock.release()
         raise Refused(f"{record} cannot be read ({error}), so what the samples beside it are is unknown; move the folder away") from error
-
-
-def _changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    return [f"{name}: {old.get(name)!r} -> {new.get(name)!r}" for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat

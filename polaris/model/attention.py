@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import torch
@@ -23,26 +23,31 @@ NAME = "polaris_packed"
 _MAX_PADDING = 0.25
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackLayout:
-    """Where the sequences of a pack lie.
+    """Where the sequences of a pack lie. `cu_seqlens` [S + 1] int32: start of each sequence, then T."""
 
-    `cu_seqlens` [S + 1] int32: start of each sequence, then T. `groups`: sequences of similar length that share one attention call
-    where no varlen kernel runs, as (slots [tokens] int64 in the padded group, rows [tokens] int64 in the pack, G, L).
-    """
-
+    lengths: list[int]
     cu_seqlens: Tensor
-    max_length: int
-    groups: tuple[tuple[Tensor, Tensor, int, int], ...]
+
+    @property
+    def max_length(self) -> int:
+        return max(self.lengths)
+
+    @cached_property
+    def groups(self) -> tuple[tuple[Tensor, Tensor, int, int], ...]:
+        """Sequences of similar length that share one attention call where no varlen kernel runs: (slots [tokens] int64 in the padded
+        group, rows [tokens] int64 in the pack, G, L)."""
+        device = self.cu_seqlens.device
+        groups = _length_groups(self.lengths, self.cu_seqlens.tolist())
+        return tuple((slots.to(device), rows.to(device), count, longest) for slots, rows, count, longest in groups)
 
 
 def pack_layout(lengths: list[int], device: torch.device) -> PackLayout:
     """Layout of sequences of these lengths, in this order."""
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = torch.tensor(lengths).cumsum(0)
-    groups = _length_groups(lengths, cu_seqlens.tolist())
-    placed = tuple((slots.to(device), rows.to(device), count, longest) for slots, rows, count, longest in groups)
-    return PackLayout(cu_seqlens.to(device), max(lengths), placed)
+    return PackLayout(lengths, cu_seqlens.to(device))
 
 
 def _length_groups(lengths: list[int], starts: list[int]) -> tuple[tuple[Tensor, Tensor, int, int], ...]:

@@ -49,20 +49,19 @@ def check_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> None:
     path, found = folder.stages / "prompts.json", {"prompts": len(rooms.prompts), "digest": digest(rooms.prompts)}
     if rooms.config.difficulty.column:
         found["passes"] = fingerprint(prompt.passes for prompt in rooms.prompts)
-    begun = read_result(path) if state.step else None
-    rated = begun is not None and begun | {"passes": None} == found | {"passes": None}
-    require(
-        not rated or begun == found,
-        "the pass rates of data.path are not those that this run began with; restore them, or give another --name",
-    )
-    held = (begun or found)["prompts"]
-    require(
-        begun is None or begun == found,
-        f"the {found['prompts']} prompts of data.path are not the {held} that this run began with; restore it, or give another --name",
-    )
+    begun = read_result(path, "prompts", "digest") if state.step else None
     rooms.world.barrier()
-    if rooms.world.is_main and begun is None:
-        write_result(path, found)
+    if begun is None:
+        if rooms.world.is_main:
+            write_result(path, found)
+        return
+    same = all(begun[key] == found[key] for key in ("prompts", "digest"))
+    require(
+        same,
+        f"the {found['prompts']} prompts of data.path are not the {begun['prompts']} that this run began with; restore it, "
+        "or give another --name",
+    )
+    require(begun == found, "the pass rates of data.path are not those that this run began with; restore them, or give another --name")
 
 
 def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms:

@@ -19,9 +19,6 @@ class Rank:
         self.barrier()
         return found
 
-    def any(self, flag):
-        return any(self.gather([flag]))
-
 
 def both(work):
     """What each of two ranks raised that do `work(rank, world)`."""
