@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from polaris.config.schema import DistributedConfig
 from polaris.errors import Refused, RunFailed
 from polaris.trainer.signals import StopRequest
 
@@ -21,10 +22,15 @@ Prepared = TypeVar("Prepared")
 _LATER_S = 2.0
 
 
-def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World, StopRequest], None]) -> int:
+def run_session(
+    prepare: Callable[[], Prepared],
+    work: Callable[[Prepared, World, StopRequest], None],
+    limits: Callable[[Prepared], DistributedConfig] = lambda _: DistributedConfig(),
+) -> int:
     """Exit status: 0 done, or stopped on request and kept; 1 the run failed; 2 bad input.
 
-    Whatever is wrong before any process group or engine exists is a `ValueError` of `prepare`.
+    Whatever is wrong before any process group or engine exists is a `ValueError` of `prepare`. `limits` are how long ranks wait for
+    each other.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     alone, stop = os.environ.get("WORLD_SIZE", "1") == "1", StopRequest()
@@ -40,7 +46,7 @@ def run_session(prepare: Callable[[], Prepared], work: Callable[[Prepared, World
     from polaris.distributed import mesh
     from polaris.rollout.types import GenerationInterrupted
 
-    world = mesh.start()
+    world = mesh.start(limits(prepared))
     if not alone:
         stop.install()  # not before: who waits for a rank that died must not wait on when it is told to stop
     try:

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> int:
 
         print(__doc__, describe_fields(), sep="\n")
         return 0
-    return run_session(lambda: prepare(arguments), train)
+    return run_session(lambda: prepare(arguments), train, lambda prepared: prepared[0].config.distributed)
 
 
 def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:

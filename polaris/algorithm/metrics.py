@@ -8,19 +8,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+MISMATCHES = ("mismatch", "rescue")
+"""Distance of the engine that sampled from the trainer: of fresh samples, and of stored successes that rescue put in."""
 MEANS = (
     "policy/clip_low",
     "policy/clip_high",
     "policy/clip_dual",
     "policy/entropy",
-    "mismatch/kl_k1",
-    "mismatch/kl_k3",
-    "mismatch/logprob_gap_mean",
-    "mismatch/masked_fraction",
-    "mismatch/truncated_fraction",
-    "mismatch/nonfinite_fraction",
+    *(f"{prefix}/{name}" for prefix in MISMATCHES for name in ("kl_k1", "kl_k3", "logprob_gap_mean")),
+    *(f"{prefix}/{name}" for prefix in MISMATCHES for name in ("masked_fraction", "truncated_fraction", "nonfinite_fraction")),
 )
-MAXIMA = ("policy/ratio_max", "mismatch/logprob_gap_max")
+MAXIMA = ("policy/ratio_max", *(f"{prefix}/logprob_gap_max" for prefix in MISMATCHES))
 
 
 class Statistics:
@@ -49,14 +47,14 @@ class Statistics:
         for name, value in other._maxima.items():
             self.add_max(name, value)
 
-    def all_reduce(self, device: torch.device) -> None:
+    def all_reduce(self, device: torch.device, group: dist.ProcessGroup | None = None) -> None:
         """Merge over all ranks in one SUM and one MAX collective on `device`; nothing if torch.distributed is not in use."""
         if not dist.is_initialized():
             return
         sums = torch.stack([self._sums[name].to(device) for name in MEANS])
         maxima = torch.stack([self._maxima[name].to(device) for name in MAXIMA])
-        dist.all_reduce(sums, op=dist.ReduceOp.SUM)
-        dist.all_reduce(maxima, op=dist.ReduceOp.MAX)
+        dist.all_reduce(sums, op=dist.ReduceOp.SUM, group=group)
+        dist.all_reduce(maxima, op=dist.ReduceOp.MAX, group=group)
         self._sums = dict(zip(MEANS, sums, strict=True))
         self._maxima = dict(zip(MAXIMA, maxima, strict=True))
 

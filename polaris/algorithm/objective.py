@@ -5,8 +5,10 @@ Legend: R response tokens of the pack, S sequences.
 
 from __future__ import annotations
 
+from math import log2
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from polaris.algorithm.metrics import Statistics
@@ -14,15 +16,9 @@ from polaris.config.schema import AlgorithmConfig
 from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss
 from polaris_kernels.policy_loss.registry import LOSSES
 
-SHARES_OF_TOKENS = {
-    "policy/clip_low": "clip_low",
-    "policy/clip_high": "clip_high",
-    "policy/clip_dual": "clip_dual",
-    "mismatch/masked_fraction": "masked",
-    "mismatch/truncated_fraction": "truncated",
-    "mismatch/nonfinite_fraction": "nonfinite",
-}
-MEANS_OF_FINITE = {"mismatch/kl_k1": "kl_k1", "mismatch/kl_k3": "kl_k3", "mismatch/logprob_gap_mean": "gap"}
+CLIPPED = {"policy/clip_low": "clip_low", "policy/clip_high": "clip_high", "policy/clip_dual": "clip_dual"}
+MISMATCH = {"masked_fraction": "masked", "truncated_fraction": "truncated", "nonfinite_fraction": "nonfinite"}
+MISMATCH_OF_FINITE = {"kl_k1": "kl_k1", "kl_k3": "kl_k3", "logprob_gap_mean": "gap"}
 
 
 def denominator(loss: str, *, response_tokens: int, sequences: int, max_response_tokens: int) -> float:
@@ -36,6 +32,14 @@ def denominator(loss: str, *, response_tokens: int, sequences: int, max_response
             return float(sequences * max_response_tokens)
 
 
+def gradient_scale(loss: str, *, response_tokens: int, sequences: int) -> float:
+    """The power of two by which a step's sum of token losses is multiplied before the backward, so that the average token weighs about 1.
+
+    Losses that are means of sequences divide each token by its sequence's length, which may be 90,000.
+    """
+    return 2.0 ** round(log2(response_tokens / sequences)) if LOSSES[loss].normaliser == "sequences" else 1.0
+
+
 def fused_objective(
     hidden: Tensor,
     weight: Tensor,
@@ -47,14 +51,15 @@ def fused_objective(
     config: AlgorithmConfig,
     denominator: float,
     proximal_logprob: Tensor | None = None,
+    stored: Tensor | None = None,
 ) -> tuple[Tensor, Statistics]:
     """`policy_objective` of hidden states [R, H] and the head [V, H]: in one operation, but for losses of whole sequences."""
     if LOSSES[config.loss].of_sequences:
         logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature)
         assert entropy is not None
-        terms = (entropy.detach(), sequence_lengths, config, denominator, proximal_logprob)
+        terms = (entropy.detach(), sequence_lengths, config, denominator, proximal_logprob, stored)
         return policy_objective(logprob, behaviour_logprob, advantage, *terms)
-    loss, totals, _, entropy = linear_policy_loss(
+    loss, totals, logprob, entropy = linear_policy_loss(
         hidden,
         weight,
         targets,
@@ -67,7 +72,9 @@ def fused_objective(
         sequence_lengths=sequence_lengths,
         **_options(config),
     )
-    return loss, _statistics(totals, entropy)
+    statistics = _statistics(totals, entropy)
+    _add_mismatch(statistics, totals, logprob, behaviour_logprob, proximal_logprob, stored, config)
+    return loss, statistics
 
 
 def policy_objective(
@@ -79,12 +86,14 @@ def policy_objective(
     config: AlgorithmConfig,
     denominator: float,
     proximal_logprob: Tensor | None = None,
+    stored: Tensor | None = None,
 ) -> tuple[Tensor, Statistics]:
     """Loss of a pack, a scalar whose sum over packs and ranks is the loss of the step, and the pack's statistics.
 
     `behaviour_logprob` [R] float32 is the engine's, `entropy` [R] float32 in nats is only recorded, and `denominator` is
     that of the whole step, so neither loss nor gradient depends on how sequences are packed. `sequence_lengths` [S] are
-    response tokens; `proximal_logprob` [R] is the trainer's before the step's first update, None in that update.
+    response tokens; `proximal_logprob` [R] is the trainer's before the step's first update, None in that update. `stored` [R] bool
+    tells the tokens of rescuing successes, which older weights sampled; None where there are none.
     """
     assert denominator > 0, "an optimizer step needs at least one response token"
     loss, totals = policy_loss(
@@ -97,7 +106,9 @@ def policy_objective(
         sequence_lengths=sequence_lengths,
         **_options(config),
     )
-    return loss, _statistics(totals, entropy)
+    statistics = _statistics(totals, entropy)
+    _add_mismatch(statistics, totals, logprob, behaviour_logprob, proximal_logprob, stored, config)
+    return loss, statistics
 
 
 def _options(config: AlgorithmConfig) -> dict[str, Any]:
@@ -114,13 +125,39 @@ def _options(config: AlgorithmConfig) -> dict[str, Any]:
 
 def _statistics(totals: dict[str, Tensor], entropy: Tensor) -> Statistics:
     statistics = Statistics()
-    if not len(entropy):
-        return statistics
-    for name, total in SHARES_OF_TOKENS.items():
-        statistics.add_mean(name, totals[total], totals["tokens"])
-    for name, total in MEANS_OF_FINITE.items():
-        statistics.add_mean(name, totals[total], totals["tokens"] - totals["nonfinite"])
-    statistics.add_mean("policy/entropy", entropy.double().sum(), len(entropy))
-    statistics.add_max("policy/ratio_max", totals["ratio_max"])
-    statistics.add_max("mismatch/logprob_gap_max", totals["gap_max"])
+    if len(entropy):
+        for name, total in CLIPPED.items():
+            statistics.add_mean(name, totals[total], totals["tokens"])
+        statistics.add_mean("policy/entropy", entropy.double().sum(), len(entropy))
+        statistics.add_max("policy/ratio_max", totals["ratio_max"])
     return statistics
+
+
+@torch.no_grad()
+def _add_mismatch(
+    statistics: Statistics,
+    totals: dict[str, Tensor],
+    logprob: Tensor,
+    behaviour_logprob: Tensor,
+    proximal_logprob: Tensor | None,
+    stored: Tensor | None,
+    config: AlgorithmConfig,
+) -> None:
+    """Distance of engine and trainer: of fresh samples, which shows whether the engine serves the right weights, and of stored ones, which
+    grows with their age. `totals` are those of all tokens."""
+    if stored is None:
+        _add_mismatch_of(statistics, "mismatch", totals)
+        return
+    proximal = logprob if proximal_logprob is None else proximal_logprob
+    options = _options(config) | {"kind": "dapo"}  # the distance does not depend on the loss, and dapo's needs no whole sequences
+    for prefix, rows in (("mismatch", ~stored), ("rescue", stored)):
+        tokens = (proximal[rows], behaviour_logprob[rows], torch.zeros_like(logprob[rows]))
+        _add_mismatch_of(statistics, prefix, policy_loss(*tokens, None, 1.0, **options)[1])
+
+
+def _add_mismatch_of(statistics: Statistics, prefix: str, totals: dict[str, Tensor]) -> None:
+    for name, total in MISMATCH.items():
+        statistics.add_mean(f"{prefix}/{name}", totals[total], totals["tokens"])
+    for name, total in MISMATCH_OF_FINITE.items():
+        statistics.add_mean(f"{prefix}/{name}", totals[total], totals["tokens"] - totals["nonfinite"])
+    statistics.add_max(f"{prefix}/logprob_gap_max", totals["gap_max"])

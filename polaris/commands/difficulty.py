@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure, curate, print the histogram before and after; exit status as `run_session`."""
     from polaris.session import run_session
 
-    return run_session(lambda: prepare(options.config, options.overrides), measure)
+    return run_session(lambda: prepare(options.config, options.overrides), measure, lambda prepared: prepared[0].config.distributed)
 
 
 def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:

@@ -34,7 +34,10 @@ def run(options: argparse.Namespace) -> int:
     from polaris.session import run_session
     from polaris.trainer import setup
 
-    return run_session(lambda: setup.prepare(load_config(options.config, options.overrides)), probe)
+    def prepare() -> tuple[Checked, RunFolder]:
+        return setup.prepare(load_config(options.config, options.overrides))
+
+    return run_session(prepare, probe, lambda prepared: prepared[0].config.distributed)
 
 
 def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:

@@ -213,12 +213,29 @@ class TrainerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SyncConfig:
-    probe_tolerance: float = 0.0
-    """Largest mean gap of log-probs over the fixed prompt after a weight sync, in nats; 0 means 1e-3 in float32, 0.5 in half precision."""
+class DistributedConfig:
+    update_timeout_minutes: float = 30.0
+    """Longest time without progress inside an update or a weight sync; then the ranks that hang are named and the run ends."""
+    wait_timeout_hours: float = 12.0
+    """The same while ranks wait for each other's rollouts, verdicts or files: one response of 90,000 tokens may take an hour."""
 
     def __post_init__(self) -> None:
-        at_least("sync", 0, probe_tolerance=self.probe_tolerance)
+        for name in ("update_timeout_minutes", "wait_timeout_hours"):
+            require(getattr(self, name) > 0, f"distributed.{name} = {getattr(self, name)} must be above 0")
+        at_most("distributed", 10_000, update_timeout_minutes=self.update_timeout_minutes, wait_timeout_hours=self.wait_timeout_hours)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    gap_factor: float = 3.0
+    """The gap between engine and trainer is measured at start, on responses that the base model samples; after a weight sync, a mean gap
+    beyond this multiple of it stops the run."""
+    base_tolerance: float = 0.0
+    """Largest mean gap at start, in nats; 0 means 3e-4 in float32, 0.25 in half precision."""
+
+    def __post_init__(self) -> None:
+        at_least("sync", 1, gap_factor=self.gap_factor)
+        at_least("sync", 0, base_tolerance=self.base_tolerance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,6 +293,7 @@ class RunConfig:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
+    distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor
 
 from polaris.model.policy import Policy
 
@@ -24,6 +26,34 @@ def shard(policy: Policy, mesh: DeviceMesh, compute_dtype: torch.dtype) -> Polic
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)
     return policy
+
+
+def shard_group(policy: Policy) -> ProcessGroup:
+    """The ranks that hold the policy's shards, as the group for the collectives of an update."""
+    parameter = next(policy.parameters())
+    assert isinstance(parameter, DTensor)
+    return parameter.device_mesh.get_group()
+
+
+def divide_gradients(policy: Policy, divisor: float) -> None:
+    """Divide this rank's shard of every gradient, in the float32 that FSDP has reduced it to.
+
+    FSDP's own divide factor would do it as it reduces, but with one rank and forced sums torch 2.13 divides twice.
+    """
+    torch._foreach_div_([parameter.grad.to_local() for parameter in policy.parameters() if isinstance(parameter.grad, DTensor)], divisor)
+
+
+def reshard(policy: Policy) -> None:
+    """Give back what a forward without a backward leaves gathered: embedding, norm and head, gigabytes that rollouts would miss."""
+    assert isinstance(policy, FSDPModule)
+    policy.reshard()
+
+
+def assert_sharded(policy: Policy) -> None:
+    """Raise RuntimeError where a parameter is gathered: what a forward has left so would take memory from the engine while it samples."""
+    gathered = [name for name, parameter in policy.named_parameters() if not isinstance(parameter, DTensor)]
+    if gathered:
+        raise RuntimeError(f"{len(gathered)} parameters are not sharded while the engine samples, such as {gathered[0]}")
 
 
 def _layers(policy: Policy) -> list[nn.Module]:

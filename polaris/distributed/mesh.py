@@ -10,18 +10,21 @@ from typing import TypeVar
 
 import torch
 import torch.distributed as dist
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.device_mesh import DeviceMesh
+
+from polaris.config.schema import DistributedConfig
+from polaris.distributed import watch
 
 T = TypeVar("T")
-
-# Host-side collectives wait for the slowest rank's rollouts: one response of 90,000 tokens may take an hour, and an evaluation's share
-# of them several. A rank that dies is noticed at once, by torchrun.
-_TIMEOUT = timedelta(hours=12)
+DEFAULT_LIMITS = DistributedConfig()
+_GRACE = timedelta(minutes=2)
+"""Collectives give up this much later than `polaris.distributed.watch`, which can say why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """This rank's place. `mesh` spans all ranks in one data-parallel dimension."""
+    """This rank's place. `mesh` spans all ranks in one data-parallel dimension; its process group is for the collectives of an update,
+    which take minutes at most. The default group is for the host, which may wait for hours."""
 
     rank: int
     size: int
@@ -52,7 +55,7 @@ class World:
         self.any(False)
 
 
-def start() -> World:
+def start(limits: DistributedConfig = DEFAULT_LIMITS) -> World:
     """Join the ranks that torchrun started, or be the only one."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
@@ -60,14 +63,17 @@ def start() -> World:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=_TIMEOUT)
+        dist.init_process_group(backend, timeout=timedelta(hours=limits.wait_timeout_hours) + _GRACE)
+        watch.start(dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size(), limits)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    mesh = init_device_mesh(device.type, (dist.get_world_size(),), mesh_dim_names=("data",))
+    group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
+    mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
     return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device, mesh=mesh)
 
 
 def stop() -> None:
     """Leave the process group."""
+    watch.stop()
     if dist.is_initialized():
         dist.destroy_process_group()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from polaris.distributed import watch
 from polaris.observe.console import Console
 
 
@@ -20,7 +21,7 @@ class Clock:
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         start = time.perf_counter()
-        with self._console.phase(name):
+        with self._console.phase(name), watch.phase(name):
             yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 

@@ -19,6 +19,8 @@ class Graded:
     rollout: Rollout
     text: str
     verdict: Verdict
+    stored: bool = False
+    """It comes from an earlier epoch's successes, not from the present weights."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

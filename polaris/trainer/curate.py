@@ -96,4 +96,5 @@ def _sample(graded: Graded, advantage: float) -> Sample:
         logprobs=rollout.logprobs,
         advantage=float(advantage),
         temperature=rollout.temperature,
+        stored=graded.stored,
     )

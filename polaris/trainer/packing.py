@@ -30,6 +30,8 @@ class Sample:
     logprobs: np.ndarray
     advantage: float
     temperature: float
+    stored: bool = False
+    """Sampled by older weights than the step's other responses (`polaris.trainer.rescue`)."""
 
     @property
     def length(self) -> int:
@@ -38,7 +40,10 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens `targets` [R]."""
+    """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens `targets` [R].
+
+    `stored` [R] bool tells the tokens of stored responses; None where the pack has none.
+    """
 
     tokens: Tensor
     position_ids: Tensor
@@ -49,6 +54,7 @@ class Pack:
     advantage: Tensor
     behaviour_logprob: Tensor
     sequence_lengths: Tensor
+    stored: Tensor | None
 
 
 def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
@@ -112,4 +118,5 @@ def build_pack(samples: Sequence[Sample], device: torch.device) -> Pack:
         advantage=per_token([s.advantage for s in samples]),
         behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
         sequence_lengths=torch.from_numpy(responses).to(device),
+        stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,
     )

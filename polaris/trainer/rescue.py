@@ -12,7 +12,7 @@ decoupled PPO (Hilton et al. 2022) for it as for every other sample:
 Their product is new / mu, the importance weight of a sample of mu. So a stored success needs no case of its own in the loss, but it
 does need a correction: with "off" its weight would be 1 whatever became of the policy, and the configuration refuses that. Since both
 log-probs are at T, the weight says what became of the weights, and nothing of the temperature that later stages sample at. The
-`mismatch/` metrics are those of all tokens that are trained on, so they rise with the age of what is rescued.
+`rescue/` metrics are those of the stored tokens alone, which rise with their age; `mismatch/` are those of fresh ones.
 """
 
 from __future__ import annotations
@@ -84,4 +84,4 @@ def _in_place_of(failure: Graded, success: Success) -> Graded:
         temperature=success.temperature,
         seed=success.seed,
     )
-    return Graded(rollout=rollout, text=success.text, verdict=Verdict("correct", answer=success.answer))
+    return Graded(rollout=rollout, text=success.text, verdict=Verdict("correct", answer=success.answer), stored=True)

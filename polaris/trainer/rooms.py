@@ -17,6 +17,7 @@ from polaris.model.policy import Policy
 from polaris.observe.console import Console
 from polaris.reward.pool import GraderPool
 from polaris.rollout.types import Engine
+from polaris.sync.probe import Probe, Yardstick
 from polaris.trainer.signals import StopRequest
 from polaris.trainer.successes import Successes
 
@@ -47,8 +48,10 @@ class Rooms(EngineRooms):
     """Pass rate of every prompt drawn so far."""
     successes: Successes
     """Correct rollouts that rescue later failures."""
-    probe: tuple[int, ...]
-    """Fixed tokens whose log-probs are compared after each weight sync."""
+    probe: Probe
+    """The responses that the engine draws after each weight sync, as a proof of its weights."""
+    yardstick: Yardstick
+    """How far engine and trainer were apart on the base model."""
     stage: int = 0
     """The stage of training, counted from 0."""
 

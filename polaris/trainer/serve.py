@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from polaris.model.attention import pack_layout
-from polaris.sync.probe import check_gap, logprob_gap
+from polaris.distributed.fsdp import assert_sharded, reshard
+from polaris.distributed.mesh import World
+from polaris.model.policy import Policy
+from polaris.rollout.types import Engine, Rollout
+from polaris.sync.probe import Probe, check_gap, logprob_gap
 from polaris.sync.publish import publish
+from polaris.trainer.packing import Sample, build_pack
 from polaris.trainer.rooms import Rooms
-
-_TOLERANCE = {"float32": 1e-3, "bfloat16": 0.5, "float16": 0.5}
+from polaris.trainer.update import forward
 
 
 def serve_weights(rooms: Rooms, version: int) -> float:
-    """Publish the policy as `version`; returns the mean log-prob gap over the probe tokens, of the rank where it is largest, in nats.
+    """Publish the policy as `version`; returns the mean log-prob gap on what the engine samples then, of the rank where it is largest.
 
     Raises:
         WeightSyncError: the engine's log-probs are not the trainer's.
     """
     publish(rooms.engine, rooms.policy.named_weights(), version)
-    gap = max(rooms.world.gather([logprob_gap(rooms.engine, rooms.probe, _trainer_logprobs(rooms))]))
-    check_gap(gap, rooms.config.sync.probe_tolerance or _TOLERANCE[rooms.config.model.dtype], version)
+    gap = measure_gap(rooms.engine, rooms.policy, rooms.probe, rooms.world)
+    check_gap(gap, rooms.yardstick, version)
+    return gap
+
+
+def measure_gap(engine: Engine, policy: Policy, probe: Probe, world: World) -> float:
+    """Mean distance of the log-probs of engine and policy on the responses of the probe, in nats, of the rank where it is largest."""
+    rollouts = probe.draw(engine)
+    gap = max(world.gather([logprob_gap(rollouts, _trainer_logprobs(policy, rollouts, world.device))]))
+    assert_sharded(policy)
     return gap
 
 
 @torch.no_grad()
-def _trainer_logprobs(rooms: Rooms) -> np.ndarray:
-    """Log-probs [n - 1] of the probe tokens at temperature 1."""
-    device = rooms.world.device
-    tokens = torch.tensor(rooms.probe, device=device)
-    positions = torch.arange(len(tokens), device=device)
-    rooms.policy.eval()
-    logprob, _ = rooms.policy(
-        tokens, positions, pack_layout([len(tokens)], device), positions[:-1], tokens[1:], torch.ones(len(tokens) - 1, device=device)
-    )
+def _trainer_logprobs(policy: Policy, rollouts: Sequence[Rollout], device: torch.device) -> np.ndarray:
+    """Log-probs [R] of the rollouts' response tokens, one rollout after the other."""
+    samples = [
+        Sample(prompt_tokens=r.prompt_tokens, tokens=r.tokens, logprobs=r.logprobs, advantage=0.0, temperature=r.temperature)
+        for r in rollouts
+    ]
+    policy.eval()
+    logprob, _ = forward(policy, build_pack(samples, device))
+    reshard(policy)
     return logprob.float().cpu().numpy()

@@ -43,12 +43,13 @@ from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
 from polaris.session import is_main
-from polaris.sync.probe import probe_tokens
+from polaris.sync.probe import make_probe, take_yardstick
 from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
 from polaris.trainer.memory import check_memory
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.rooms import EngineRooms, Rooms
+from polaris.trainer.serve import measure_gap
 from polaris.trainer.signals import StopRequest
 from polaris.trainer.successes import Successes
 
@@ -145,6 +146,9 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
     with open_engine_rooms(checked, world, stop) as rooms:
+        probe = make_probe(checked.prompts.prompts, config.seed, config.longest_response)
+        # Engine and trainer have each read the base model; nothing was published yet.
+        gap = measure_gap(rooms.engine, policy, probe, world)
         yield Rooms(
             **{field.name: getattr(rooms, field.name) for field in fields(rooms)},
             prompts=checked.prompts.prompts,
@@ -154,7 +158,8 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
             optimizer=build_optimizer(policy, config.optimizer),
             ledger=Ledger(),
             successes=Successes(config.algorithm.rescue),
-            probe=probe_tokens(checked.model.vocab_size, min(48, max_model_len(config) - 1)),
+            probe=probe,
+            yardstick=take_yardstick(gap, config.sync, config.model.dtype),
         )
 
 

@@ -39,7 +39,7 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
         rooms.engine.sleep()
         statistics = Statistics()
         results = run_updates(rooms, curated, step, statistics)
-        statistics.all_reduce(rooms.world.device)
+        statistics.all_reduce(rooms.world.device, rooms.world.mesh.get_group())
     version = state.version + any(result.applied for result in results)
     with clock.phase("sync"):
         gap = serve_weights(rooms, version)

@@ -13,8 +13,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from polaris.algorithm.metrics import Statistics
-from polaris.algorithm.objective import denominator, fused_objective
+from polaris.algorithm.objective import denominator, fused_objective, gradient_scale
 from polaris.config.schema import RunConfig
+from polaris.distributed import watch
+from polaris.distributed.fsdp import divide_gradients, shard_group
 from polaris.distributed.mesh import World
 from polaris.model.policy import Policy
 from polaris.trainer.packing import Pack, Sample, build_pack, plan_packs
@@ -54,25 +56,38 @@ def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = N
 
 
 def accumulate(
-    policy: Policy, packs: Sequence[Pack], proximal: Sequence[Tensor] | None, total: float, config: RunConfig, statistics: Statistics
+    policy: Policy,
+    packs: Sequence[Pack],
+    proximal: Sequence[Tensor] | None,
+    total: float,
+    config: RunConfig,
+    statistics: Statistics,
+    scale: float = 1.0,
 ) -> Tensor:
-    """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks."""
+    """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks.
+
+    What is propagated back is `scale` times the sum, not the loss: divided by the millions of tokens of a step, gradients of half
+    precision would underflow. The division comes last, on the float32 gradients that FSDP has reduced. `scale`: see `gradient_scale`.
+    """
     loss_sum = torch.zeros((), dtype=torch.float64)
     for index, pack in enumerate(packs):
+        watch.mark(f"update, pack {index + 1} of {len(packs)}")
         objective = partial(
             fused_objective,
             behaviour_logprob=pack.behaviour_logprob,
             advantage=pack.advantage,
             sequence_lengths=pack.sequence_lengths,
+            stored=pack.stored,
             config=config.algorithm,
-            denominator=total,
+            denominator=1 / scale,
             proximal_logprob=None if proximal is None else proximal[index],
         )
         loss, pack_statistics = forward(policy, pack, objective)
         loss.backward()
         statistics.merge(pack_statistics)
         loss_sum += loss.detach().double().cpu()
-    return loss_sum
+    divide_gradients(policy, total * scale)
+    return loss_sum / (total * scale)
 
 
 def update(
@@ -85,15 +100,11 @@ def update(
     statistics: Statistics,
 ) -> UpdateResult:
     """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
-    total = denominator(
-        config.algorithm.loss,
-        response_tokens=sum(len(sample.tokens) for sample in samples),
-        sequences=len(samples),
-        max_response_tokens=config.rollout.max_response_tokens,
-    )
+    counts = {"response_tokens": sum(len(sample.tokens) for sample in samples), "sequences": len(samples)}
+    total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
     policy.train()
-    loss = accumulate(policy, packs, proximal, total, config, statistics)
-    dist.all_reduce(loss)
+    loss = accumulate(policy, packs, proximal, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))
+    dist.all_reduce(loss, group=shard_group(policy))
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
     grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)
     applied = bool(torch.isfinite(loss)) and bool(torch.isfinite(torch.tensor(grad_norm)))

@@ -3,12 +3,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.schema import ModelConfig, RolloutConfig, SyncConfig
+from polaris.data.prompt import Prompt
 from polaris.rollout.engine import create_engine
-from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, probe_tokens
+from polaris.sync.probe import RESPONSES, WeightSyncError, Yardstick, check_gap, logprob_gap, make_probe, take_yardstick
 from polaris.sync.publish import publish
 
-PROBE = probe_tokens(96)
+PROMPTS = [
+    Prompt(id=str(i), text="", tokens=tuple((7 * i + j) % 94 + 2 for j in range(1 + i % 5)), ground_truth="", source="") for i in range(50)
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +34,14 @@ def policy(tmp_path_factory):
 
 
 @torch.no_grad()
-def logprobs(model):
-    ids = torch.tensor([PROBE])
-    return model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0].numpy()
+def logprobs(model, rollouts):
+    """Of all response tokens, one response after the other, by transformers alone."""
+    found = []
+    for rollout in rollouts:
+        ids = torch.tensor([[*rollout.prompt_tokens, *rollout.tokens.tolist()]])
+        picked = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
+        found.append(picked[len(rollout.prompt_tokens) - 1 :].numpy())
+    return np.concatenate(found)
 
 
 @pytest.mark.parametrize("kind", ["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
@@ -43,34 +51,46 @@ def test_probe_tells_published_from_stale_weights(kind, policy):
     rollout = RolloutConfig(engine=kind, kv_cache_mib=16, max_concurrent=4)
     engine = create_engine(rollout, policy, ModelConfig(dtype="float32"), max_model_len=64, seed=0)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    assert logprob_gap(engine, PROBE, logprobs(model)) < 1e-4
+    probe = make_probe(PROMPTS, seed=0, most_tokens=20)
+    drawn = probe.draw(engine)
+    assert len(drawn) == RESPONSES
+    yardstick = take_yardstick(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
+    assert yardstick.gap < 1e-5
     with torch.no_grad():
         for parameter in model.parameters():
-            parameter += 0.02 * torch.randn_like(parameter)
-    stale = logprob_gap(engine, PROBE, logprobs(model))
-    with pytest.raises(WeightSyncError, match=r"version 4.*sync\.probe_tolerance"):
-        check_gap(stale, 1e-3, 4)
+            parameter += 0.002 * torch.randn_like(parameter)
+    stale = logprob_gap(drawn, logprobs(model, drawn))
+    with pytest.raises(WeightSyncError, match=r"version 4.*sync\.gap_factor"):
+        check_gap(stale, yardstick, 4)
     publish(engine, model.named_parameters(), 4)
     assert engine.version == 4
-    check_gap(logprob_gap(engine, PROBE, logprobs(model)), 1e-4, 4)
+    again = probe.draw(engine)
+    check_gap(logprob_gap(again, logprobs(model, again)), yardstick, 4)
     engine.close()
 
 
-def test_non_finite_logprobs_are_a_gap(policy):
-    class Broken:
-        def score(self, tokens):
-            return np.full(len(tokens) - 1, np.nan, np.float32)
-
-    gap = logprob_gap(Broken(), PROBE, np.zeros(len(PROBE) - 1))
-    with pytest.raises(WeightSyncError):
-        check_gap(gap, 0.5, 1)
+def test_log_probs_that_are_not_finite_are_a_gap(policy):
+    engine = create_engine(RolloutConfig(engine="transformers"), policy, ModelConfig(dtype="float32"), max_model_len=64, seed=0)
+    drawn = make_probe(PROMPTS, seed=0, most_tokens=4).draw(engine)
+    gap = logprob_gap(drawn, np.full(sum(len(r.tokens) for r in drawn), np.nan))
+    with pytest.raises(WeightSyncError, match="not finite"):
+        check_gap(gap, Yardstick(gap=0.0, tolerance=1.0), 1)
 
 
-def test_probe_tokens_are_fixed_and_spread():
-    assert probe_tokens(151936) == probe_tokens(151936)
-    for vocab, length in ((96, 48), (151936, 64), (128, 32)):
-        tokens = probe_tokens(vocab, length)
-        assert len(tokens) == length
-        assert 0 <= min(tokens) < vocab / 8
-        assert vocab * 7 / 8 < max(tokens) < vocab
-        assert len(set(tokens)) > length / 2
+def test_the_yardstick_scales_the_tolerance_within_what_rounding_and_the_base_allow():
+    assert take_yardstick(0.01, SyncConfig(gap_factor=4.0), "bfloat16").tolerance == pytest.approx(0.04)
+    assert 0 < take_yardstick(0.0, SyncConfig(), "bfloat16").tolerance < 0.01
+    assert take_yardstick(1e-7, SyncConfig(), "float32").tolerance < 1e-4
+    assert take_yardstick(0.4, SyncConfig(base_tolerance=0.5), "bfloat16").tolerance == pytest.approx(1.2)
+    for gap, dtype in ((1.29e-3, "float32"), (0.4, "bfloat16"), (float("inf"), "float16"), (float("nan"), "float16")):
+        with pytest.raises(WeightSyncError, match=r"base model itself.*sync\.base_tolerance"):
+            take_yardstick(gap, SyncConfig(), dtype)
+
+
+def test_the_probe_is_the_same_every_time_and_spread_over_the_prompts():
+    first, second = (make_probe(PROMPTS, seed=3, most_tokens=1000) for _ in range(2))
+    assert first == second
+    assert first.sampling.max_tokens == 32
+    assert first.sampling.temperature == 1.0
+    assert len({request.prompt_tokens for request in first.requests}) == RESPONSES
+    assert len({request.seed for request in make_probe(PROMPTS[:1], seed=3, most_tokens=8).requests}) == RESPONSES
