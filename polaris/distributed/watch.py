@@ -24,7 +24,7 @@ from polaris.config.schema import DistributedConfig
 BEAT_S = 2.0
 """Seconds between two signs of life."""
 _ASKED = "polaris/asked"
-_TORCH = str(Path(dist.__file__).parent)
+_OURS, _TORCH = str(Path(__file__).parents[1]), str(Path(dist.__file__).parent)
 
 
 class _Watch:
@@ -66,35 +66,41 @@ class _Watch:
         self._store.set(f"polaris/where/{self._rank}", json.dumps([self.place, self._since, *self._standing()]))
 
     def _standing(self) -> tuple[str, bool]:
-        """Where the main thread stands, in our own code where it can be told, and whether it waits in a collective."""
-        frames = traceback.extract_stack(sys._current_frames()[self._main]) if self._main in sys._current_frames() else []
-        ours = [frame for frame in frames if f"{os.sep}polaris{os.sep}" in frame.filename]
-        inner = (ours or frames)[-1:]
-        where = "".join(f"{'/'.join(Path(f.filename).parts[-3:])}:{f.lineno} in {f.name}" for f in inner)
-        return where, any(frame.filename.startswith(_TORCH) for frame in frames[-6:])
+        """Where the main thread stands, in our own code and inside of it, and whether it waits in a collective."""
+        frames = traceback.extract_stack(sys._current_frames().get(self._main))
+        ours = [frame for frame in frames if frame.filename.startswith(_OURS)]
+        places = [f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in (*ours[-1:], *frames[-1:])]
+        return ", ".join(dict.fromkeys(places)), any(frame.filename.startswith(_TORCH) for frame in frames[-6:])
 
     def _expire(self) -> None:
         minutes = self.limits.update_timeout_minutes if self.urgent else 60 * self.limits.wait_timeout_hours
         setting = "update_timeout_minutes" if self.urgent else "wait_timeout_hours"
         self._store.set(_ASKED, "1")
-        self._answer()
-        time.sleep(3 * BEAT_S)  # the others answer at their next sign of life
-        head = f"polaris, rank {self._rank}: no progress for {minutes:g} minutes (distributed.{setting}) at: {self.place}. The ranks:"
-        end = "What is finished is on disk, and the same command goes on from there"
-        print(head, *self._report(), end, sep="\n", file=sys.stderr, flush=True)
+        for _ in range(3):  # the others answer at their next sign of life
+            self._answer()
+            self._beat()
+            time.sleep(BEAT_S)
+        silent = {rank: age for rank in range(self._size) if (age := self._age(rank)) > 2.5 * BEAT_S}
+        if self._rank == min(set(range(self._size)) - silent.keys()):
+            head = f"polaris, rank {self._rank}: no progress for {minutes:g} minutes (distributed.{setting}) at: {self.place}. The ranks:"
+            end = "What is finished is on disk, and the same command goes on from there"
+            print(head, *self._report(silent), end, sep="\n", file=sys.stderr, flush=True)
+        else:
+            time.sleep(BEAT_S)  # one rank speaks, and torchrun ends it as soon as another one has ended
         os._exit(1)
 
-    def _report(self) -> list[str]:
-        """One line per rank, the suspects first: those without a sign of life, else those that wait for nobody."""
-        now, facts = time.time(), []
-        for rank in range(self._size):
-            beat = float(self._store.get(f"polaris/beat/{rank}")) if self._store.check([f"polaris/beat/{rank}"]) else 0.0
-            if now - beat > 2.5 * BEAT_S or not self._store.check([f"polaris/where/{rank}"]):
-                facts.append((0, f"  rank {rank} HANGS: its process has given no sign of life for {now - beat:.0f} s"))
-                continue
+    def _age(self, rank: int) -> float:
+        """Seconds since a rank's last sign of life."""
+        key = f"polaris/beat/{rank}"
+        return time.time() - float(self._store.get(key)) if self._store.check([key]) else float("inf")
+
+    def _report(self, silent: dict[int, float]) -> list[str]:
+        """One line per rank, the suspects first: those without a sign of life, then those that wait for nobody."""
+        facts = [(0, f"  rank {rank} HANGS: its process has given no sign of life for {age:.0f} s") for rank, age in silent.items()]
+        for rank in set(range(self._size)) - silent.keys():
             place, since, standing, waits = json.loads(self._store.get(f"polaris/where/{rank}"))
-            text = f"{place}, for {now - since:.0f} s, in {standing}"
-            facts.append((2, f"  rank {rank} waits for others: {text}") if waits else (1, f"  rank {rank} HANGS or works: {text}"))
+            words = "waits for others" if waits else "HANGS, or is slow"
+            facts.append((2 if waits else 1, f"  rank {rank} {words}: {place}, for {time.time() - since:.0f} s, in {standing}"))
         return [line for _, line in sorted(facts)]
 
 
