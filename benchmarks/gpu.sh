@@ -1,32 +1,22 @@
 #!/usr/bin/env bash
-# Everything that wants a GPU: the GPU tests, the kernels beside peers, their errors, the train step. All of it, or the parts named:
+# Everything that wants a GPU, in parts of bounded time; benchmarks/gpu.md has the calls in order. All parts but unpack, or those named:
 #
-#     bash benchmarks/gpu.sh [tests] [kernels] [errors] [step]
+#     OUT=results bash benchmarks/gpu.sh [unpack] [ceilings] [tests] [kernels] [step] [loop] [real]     # kernels=120: at most 120 s of it
 #
-# Results go to benchmarks/results/, kernels/README.md and, if set, $OUT. Needs torch with CUDA, transformers, pytest and pytest-benchmark;
-# wheels in ./.wheels are installed first, and peers are found in ./.peers (pip install --no-deps --target .peers -r requirements/peers.txt).
+# Each figure goes to $OUT/results.jsonl the moment it is known, each part's words to $OUT/PART.log. All parts together take BUDGET_S seconds
+# (560); what no longer fits is recorded by name. Without a GPU, or with SMALL=1, everything runs at the smallest sizes.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-export PYTHONPATH="$PWD:$PWD/kernels:$PWD/.peers"
-[ -d .wheels ] && python3 -m pip install --quiet --no-index --no-deps .wheels/*.whl
-results=benchmarks/results
+export OUT="${OUT:-results}" STARTED="${STARTED:-$(date +%s)}" PYTHONUNBUFFERED=1
+export PYTHONPATH="$PWD:$PWD/kernels${PYTHONPATH:+:$PYTHONPATH}"
+python=${PYTHON:-python3}
+mkdir -p "$OUT"
+OUT=$(cd "$OUT" && pwd)
+[ $# -gt 0 ] || set -- ceilings tests kernels step loop real
 status=0
-
-measure() { # measure PATH...: benchmarks to results
-  python3 -m pytest "$@" --benchmark-json=benchmark.json || status=1
-  [ -s benchmark.json ] && python3 benchmarks/summary.py benchmark.json
-}
-
-for part in "${@:-tests kernels errors step}"; do
-  for name in $part; do
-    case "$name" in
-      tests) python3 -m pytest tests -m gpu || status=1 ;;
-      kernels) measure benchmarks/kernels ;;
-      errors) python3 benchmarks/kernels/errors.py 256 > "$results/errors_gpu_$(date +%F).md" || status=1 ;;
-      step) measure benchmarks/step/test_train_step.py ;;
-      *) echo "unknown part $name: tests, kernels, errors or step" >&2; exit 2 ;;
-    esac
-  done
+for part in "$@"; do
+  # shellcheck disable=SC1091  # the kit's own search paths, once it is unpacked
+  [ -f .gpu/env.sh ] && . .gpu/env.sh
+  "$python" -m benchmarks.gpu.run "$part" 2>&1 | tee -a "$OUT/${part%%=*}.log" || status=1
 done
-[ -n "${OUT:-}" ] && cp "$results"/*_"$(date +%F)".* kernels/README.md "$OUT"
 exit "$status"

@@ -1,4 +1,4 @@
-"""Choose the tiles of this GPU's architecture: `python benchmarks/kernels/choose_tiles.py [float32]` prints what to commit to tiles.py.
+"""Choose the tiles of this GPU's architecture: `python -m benchmarks.kernels.choose_tiles [float32]` prints what to commit to tiles.py.
 
 One field after the other takes each of its choices while the rest stays as it is, and keeps the fastest; rounds go on until a whole
 round changes nothing. The time is that of `linear_logprob`, forward and backward, at the head of Qwen3-4B. Choices that do not fit
@@ -14,10 +14,10 @@ from dataclasses import fields, replace
 from typing import Any
 
 import torch
-from contest import median_seconds
-from heads import draw
 from triton.runtime.errors import OutOfResources
 
+from benchmarks.kernels.contest import median_seconds
+from benchmarks.kernels.heads import draw
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
 from polaris_kernels.rows import Rows

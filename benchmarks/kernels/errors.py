@@ -1,4 +1,4 @@
-"""Errors of each contestant of `linear_logprob` against float64: `python benchmarks/kernels/errors.py [ROWS] > table.md`.
+"""Errors of each contestant of `linear_logprob` against float64: `python -m benchmarks.kernels.errors [ROWS] > table.md`.
 
 Same bfloat16 inputs for all; the truth takes them to float64 once. Log-prob and entropy: largest absolute error over the rows.
 Gradients of sum(g * logprob + 0.1 * h * entropy) with random g and h: norm of the error by norm of the truth; contestants without
@@ -10,11 +10,13 @@ from __future__ import annotations
 import sys
 
 import torch
-from heads import draw
-from peers import LINEAR_LOGPROB, TEMPERATURE, LogProb, Unavailable, load
 from torch import Tensor
 
+from benchmarks.kernels.heads import draw
+from benchmarks.kernels.peers import LINEAR_LOGPROB, TEMPERATURE, LogProb, Unavailable, load
+
 HEAD = "qwen3-4b"
+FACTS = ("log-prob", "entropy", "gradient of hidden", "gradient of weight")
 
 
 def truth(hidden: Tensor, weight: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -41,24 +43,38 @@ def errors(found: list[Tensor | None], true: list[Tensor]) -> list[float | None]
     return rows + norms
 
 
+class Judge:
+    """The errors of any contestant on the same inputs."""
+
+    def __init__(self, head: str, rows: int, device: torch.device) -> None:
+        self._inputs, self._device = draw(head, rows, device), device
+        exact = (self._inputs[0].detach().double(), self._inputs[1].detach().double(), self._inputs[2])
+        self._truths = {with_entropy: evaluate(truth, exact, with_entropy) for with_entropy in (True, False)}
+
+    def __call__(self, name: str) -> dict[str, float]:
+        """Fact -> error; a contestant without entropy has none of it.
+
+        Raises:
+            Unavailable: the contestant cannot run here.
+        """
+        function = load(LINEAR_LOGPROB, name, self._device)
+        with_entropy = function(*self._inputs)[1] is not None
+        found = errors(evaluate(function, self._inputs, with_entropy), self._truths[with_entropy])
+        return {fact: error for fact, error in zip(FACTS, found, strict=True) if error is not None}
+
+
 def main(rows: int) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    inputs = draw(HEAD, rows, device)
-    exact = (inputs[0].detach().double(), inputs[1].detach().double(), inputs[2])
-    truths = {with_entropy: evaluate(truth, exact, with_entropy) for with_entropy in (True, False)}
-    del exact
-    print(f"{HEAD} head, {rows} rows, bfloat16, temperature {TEMPERATURE}, torch {torch.__version__}, {device.type}.", end=" ")
-    print(f"Entropy of the rows: median {float(truths[True][1].median()):.2f} nats.\n")
-    print("| | log-prob | entropy | gradient of hidden | gradient of weight |\n|---|---|---|---|---|")
+    print(f"{HEAD} head, {rows} rows, bfloat16, temperature {TEMPERATURE}, torch {torch.__version__}, {device.type}.\n")
+    print("| | " + " | ".join(FACTS) + " |\n|" + "---|" * (1 + len(FACTS)))
+    judge = Judge(HEAD, rows, device)
     for name in LINEAR_LOGPROB:
         try:
-            function = load(LINEAR_LOGPROB, name, device)
+            found = judge(name)
         except Unavailable as reason:
             print(f"| {name} | not run: {reason} | | | |")
             continue
-        with_entropy = function(*inputs)[1] is not None
-        cells = errors(evaluate(function, inputs, with_entropy), truths[with_entropy])
-        print(f"| {name} | " + " | ".join("none" if cell is None else f"{cell:.1e}" for cell in cells) + " |", flush=True)
+        print(f"| {name} | " + " | ".join(f"{found[fact]:.1e}" if fact in found else "none" for fact in FACTS) + " |", flush=True)
 
 
 if __name__ == "__main__":

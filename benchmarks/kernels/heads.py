@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 HEADS = {"qwen3-1.7b": (151_936, 2048), "qwen3-4b": (151_936, 2560), "qwen3-8b": (151_936, 4096), "r1-distill-7b": (152_064, 3584)}
-"""[V, H] of each."""
+HEADS["tiny"] = (1024, 64)
+"""[V, H] of each; the tiny one only tries the way."""
 
 
 def draw(head: str, rows: int, device: torch.device, dtype: torch.dtype = torch.bfloat16, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:

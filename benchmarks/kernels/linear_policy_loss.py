@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import pytest
 import torch
-from contest import Work, compete, function_of
-from heads import draw
-from peers import TEMPERATURE, dapo_losses, eager
 from torch import Tensor
 
+from benchmarks.kernels.contest import Arena, Contest, Work
+from benchmarks.kernels.heads import draw
+from benchmarks.kernels.peers import TEMPERATURE, dapo_losses, eager
+from benchmarks.kernels.size import Size
 from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss
 
-ROWS, LENGTH = (40_960, 2048) if torch.cuda.is_available() else (128, 32)
+SHAPES: dict[Size, tuple[str, int, int]] = {"gpu": ("qwen3-4b", 40_960, 2048), "cpu": ("qwen3-4b", 128, 32), "tiny": ("tiny", 64, 16)}
+"""Head, rows, and rows of one sequence."""
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(hidden, weight, targets, behaviour log-probs [T], advantages [T]) -> dapo's loss."""
 
@@ -50,7 +52,8 @@ def _liger(device: torch.device) -> Loss:
     )
 
     def function(h: Tensor, w: Tensor, t: Tensor, behaviour: Tensor, advantage: Tensor) -> Tensor:
-        sequences = (-1, LENGTH)
+        length = int((advantage != advantage[0]).int().argmax())  # of a sequence: the advantage's first change
+        sequences = (-1, length)
         mask, of_sequence = torch.ones_like(t).view(sequences), advantage.view(sequences)[:, 0]
         return module(
             h.view(*sequences, h.shape[1]), w, t.view(sequences), mask, of_sequence, old_per_token_logps=behaviour.view(sequences)
@@ -62,21 +65,28 @@ def _liger(device: torch.device) -> Loss:
 CONTESTANTS = {"polaris": _three_products, "polaris, two operations": _two_operations, "eager": _eager, "liger": _liger}
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", CONTESTANTS)
-def test_linear_policy_loss(benchmark, device, bound, green, name):
-    function, ours = (function_of(CONTESTANTS, which, device) for which in (name, "polaris"))
-    hidden, weight, targets = draw("qwen3-4b", ROWS, device)
+def contests(size: Size) -> Iterator[Contest]:
+    head, rows, length = SHAPES[size]
+    yield Contest(
+        operation="linear_policy_loss",
+        parameters={"head": head, "rows": rows},
+        contestants=CONTESTANTS,
+        prepare=lambda device: prepare(device, head, rows, length),
+        rounds=5 if size == "gpu" else 3,
+    )
+
+
+def prepare(device: torch.device, head: str, rows: int, length: int) -> Arena:
+    hidden, weight, targets = draw(head, rows, device)
     with torch.no_grad():
         behaviour = linear_logprob(hidden, weight, targets, temperature=TEMPERATURE)[0] - 0.05
-    advantage = torch.tensor([1.0, -1.0], device=device).repeat_interleave(LENGTH).repeat(ROWS // (2 * LENGTH))
+    advantage = torch.tensor([1.0, -1.0], device=device).repeat_interleave(length).repeat(rows // (2 * length))
 
-    def run(function):
+    def run(function: Any) -> object:
         return torch.autograd.grad(function(hidden, weight, targets, behaviour, advantage), (hidden, weight))
 
-    compared = name != "polaris" and green("linear_policy_loss")
-    work = Work(flops=6 * ROWS * hidden.shape[1] * len(weight))
-    other = (lambda: run(ours)) if compared else None
-    compete(benchmark, lambda: run(function), other, work, bound, device, rounds=5 if device.type == "cuda" else 3)
-    with torch.no_grad():
-        benchmark.extra_info["loss"] = float(function(hidden, weight, targets, behaviour, advantage))
+    def check(function: Any) -> dict[str, float]:
+        with torch.no_grad():
+            return {"loss": float(function(hidden, weight, targets, behaviour, advantage))}
+
+    return Arena(work=Work(flops=6 * rows * weight.numel()), run=run, check=check)

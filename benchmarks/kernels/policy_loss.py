@@ -5,16 +5,18 @@ The bound is a copy of what is read and written.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
-import pytest
 import torch
-from contest import Work, compete, function_of
-from peers import dapo_losses
 from torch import Tensor
 
-ROWS = (40_960, 131_072)
+from benchmarks.kernels.contest import Arena, Contest, Work
+from benchmarks.kernels.peers import dapo_losses
+from benchmarks.kernels.size import Size
+
+SHAPES: dict[Size, tuple[int, ...]] = {"gpu": (40_960, 131_072), "cpu": (40_960, 131_072), "tiny": (64,)}
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 """(log-probs, old log-probs, advantages, mask; [T] each) -> dapo's loss."""
 
@@ -43,19 +45,24 @@ def _verl(device: torch.device) -> Loss:
 CONTESTANTS = {"polaris": _ours, "eager": _eager, "verl": _verl}
 
 
-@pytest.mark.parametrize("name", CONTESTANTS)
-@pytest.mark.parametrize("rows", ROWS)
-def test_policy_loss(benchmark, device, bound, green, rows, name):
-    function, ours = (function_of(CONTESTANTS, which, device) for which in (name, "polaris"))
+def contests(size: Size) -> Iterator[Contest]:
+    for rows in SHAPES[size]:
+        yield Contest(
+            operation="policy_loss",
+            parameters={"rows": rows},
+            contestants=CONTESTANTS,
+            prepare=lambda device, rows=rows: prepare(device, rows),
+            rounds=3 if size == "tiny" else 50,
+        )
+
+
+def prepare(device: torch.device, rows: int) -> Arena:
     generator = torch.Generator(device).manual_seed(0)
     logprob, noise, advantage = torch.randn(3, rows, generator=generator, device=device)
     logprob, old = (-logprob.abs()).requires_grad_(), -logprob.abs() + 0.1 * noise
     mask = torch.rand(rows, generator=generator, device=device) < 0.8
 
-    def run(function):
+    def run(function: Any) -> object:
         return torch.autograd.grad(function(logprob, old, advantage, mask), logprob)
 
-    compared = name != "polaris" and green("policy_loss")
-    work = Work(bytes=rows * (4 * 4 + 1))
-    other = (lambda: run(ours)) if compared else None
-    compete(benchmark, lambda: run(function), other, work, bound, device, rounds=50)
+    return Arena(work=Work(bytes=rows * (4 * 4 + 1)), run=run)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from typing import Any
 
-import pytest
 import torch
-from contest import Work, compete, function_of
-from heads import HEADS
-from peers import cuda_only
 from torch import Tensor
 
-VOCABULARY = HEADS["qwen3-4b"][0]
-ROWS = (8192, 40_960) if torch.cuda.is_available() else (512,)
+from benchmarks.kernels.contest import Arena, Contest, Work
+from benchmarks.kernels.heads import HEADS
+from benchmarks.kernels.peers import cuda_only
+from benchmarks.kernels.size import Size
+
+SHAPES: dict[Size, tuple[int, tuple[int, ...]]] = {
+    "gpu": (HEADS["qwen3-4b"][0], (40_960, 8192)),
+    "cpu": (HEADS["qwen3-4b"][0], (512,)),
+    "tiny": (HEADS["tiny"][0], (64,)),
+}
+"""Vocabulary and rows."""
 FromLogits = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """(logits [T, V], targets [T]) -> log-probs, entropies [T]."""
 
@@ -53,30 +59,37 @@ def _verl(device: torch.device) -> FromLogits:
 CONTESTANTS = {"polaris": _ours, "eager": _eager, "trl": _trl, "trl-triton": _trl_triton, "verl": _verl}
 
 
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("direction", ["forward", "forward+backward"])
-@pytest.mark.parametrize("name", CONTESTANTS)
-@pytest.mark.parametrize("rows", ROWS)
-def test_logprob_from_logits(benchmark, device, bound, green, rows, name, direction):
-    function, ours = (function_of(CONTESTANTS, which, device) for which in (name, "polaris"))
+def contests(size: Size) -> Iterator[Contest]:
+    vocabulary, lengths = SHAPES[size]
+    for rows in lengths:
+        for direction in ("forward+backward", "forward"):
+            yield Contest(
+                operation="logprob_from_logits",
+                parameters={"rows": rows, "direction": direction},
+                contestants=CONTESTANTS,
+                prepare=lambda device, case=(rows, vocabulary, direction): prepare(device, *case),
+                rounds=20 if size == "gpu" else 3,
+            )
+
+
+def prepare(device: torch.device, rows: int, vocabulary: int, direction: str) -> Arena:
     generator = torch.Generator(device).manual_seed(0)
-    logits = 4 * torch.randn(rows, VOCABULARY, generator=generator, device=device, dtype=torch.bfloat16)
-    targets = torch.randint(VOCABULARY, (rows,), generator=generator, device=device)
+    logits = 4 * torch.randn(rows, vocabulary, generator=generator, device=device, dtype=torch.bfloat16)
+    targets = torch.randint(vocabulary, (rows,), generator=generator, device=device)
     leaf = logits.requires_grad_()
 
-    def forward(function):
+    def forward(function: Any) -> object:
         with torch.no_grad():
             return function(leaf, targets)
 
-    def both(function):
+    def both(function: Any) -> object:
         logprob, entropy = function(leaf, targets)
         return torch.autograd.grad(logprob.sum() + 0.01 * entropy.sum(), leaf)
 
+    def check(function: Any) -> dict[str, float]:
+        exact = logits[:32].detach().double().log_softmax(-1).gather(1, targets[:32, None])[:, 0]
+        with torch.no_grad():
+            return {"log-prob error": float((function(leaf[:32], targets[:32])[0].double() - exact).abs().max())}
+
     run, passes = (forward, 1) if direction == "forward" else (both, 3)
-    compared = name != "polaris" and green("logprob_from_logits")
-    work = Work(bytes=passes * logits.numel() * logits.element_size())
-    other = (lambda: run(ours)) if compared else None
-    compete(benchmark, lambda: run(function), other, work, bound, device, rounds=20 if device.type == "cuda" else 3)
-    exact = logits[:32].detach().double().log_softmax(-1).gather(1, targets[:32, None])[:, 0]
-    with torch.no_grad():
-        benchmark.extra_info["log-prob error"] = float((function(leaf[:32], targets[:32])[0].double() - exact).abs().max())
+    return Arena(work=Work(bytes=passes * logits.numel() * logits.element_size()), run=run, check=check)

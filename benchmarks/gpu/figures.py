@@ -1,0 +1,112 @@
+"""A part is a list of figures, each taken alone: one that fails, does not fit or has no time left is a line, and the rest goes on."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu.journal import Journal, Line, Status, read
+from benchmarks.kernels.contest import free
+from benchmarks.kernels.peers import Unavailable
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKEN = 75
+"""Exit status of a worker whose device is of no use any more; the supervisor starts another one for the rest."""
+_SMALL_S = 5.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figure:
+    """`seconds` is what it may take at most on a GPU: with less time left it is skipped by name.
+
+    A figure of an `operation` is taken only if the operation's own tests are green in results.jsonl.
+    """
+
+    name: str
+    seconds: float
+    run: Callable[[], Iterable[Line]]
+    operation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """What surrounds a part: where its lines go, when it must be done, whether this is a dry run at the smallest sizes."""
+
+    journal: Journal
+    end: float
+    small: bool
+
+    @property
+    def folder(self) -> Path:
+        return self.journal.path.parent
+
+    def left(self) -> float:
+        return self.end - time.time()
+
+
+def is_small() -> bool:
+    """A dry run: `SMALL=1`, or no GPU."""
+    return os.environ.get("SMALL", "0") == "1" or not torch.cuda.is_available()
+
+
+def take(figures: Iterable[Figure], call: Call) -> None:
+    """Take every figure that has no line yet, in order."""
+    known = {line["name"] for line in call.journal.lines()}
+    for figure in figures:
+        if figure.name in known:
+            continue
+        needed = min(figure.seconds, _SMALL_S) if call.small else figure.seconds
+        if call.left() < needed:
+            reason = f"out of time: it may take {needed:.0f} s, {max(0.0, call.left()):.0f} s are left"
+            call.journal.append(Line(name=figure.name, status="not run", reason=reason))
+        elif figure.operation and (why := red(figure.operation, call.journal.path)):
+            call.journal.append(Line(name=figure.name, status="blocked", reason=why))
+        else:
+            _take(figure, call.journal)
+
+
+def _take(figure: Figure, journal: Journal) -> None:
+    journal.append(Line(name=figure.name, status="started", values={"at most s": figure.seconds}))
+    broken = False
+    try:
+        for line in figure.run():
+            journal.append(line)
+    except Exception as error:  # one figure's failure is a line of its own, and the rest goes on
+        status, reason = verdict(error)
+        if status == "failed":
+            traceback.print_exc()
+            broken = "CUDA error" in reason
+        journal.append(Line(name=figure.name, status=status, reason=reason))
+    if broken:
+        sys.exit(BROKEN)
+    free()
+
+
+def verdict(error: Exception) -> tuple[Status, str]:
+    """What a figure's exception says about it."""
+    text = str(error).partition("\n")[0]
+    if isinstance(error, Unavailable):
+        return "not run", text
+    if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text:
+        return "out of memory", text[:200]
+    return "failed", f"{type(error).__name__}: {text}"[:500]
+
+
+def suite_name(operation: str) -> str:
+    """Name of the line that says whether an operation's own tests pass."""
+    return f"tests of {operation}"
+
+
+def red(operation: str, path: Path) -> str:
+    """Why figures of the operation are not to be taken; empty if its own tests are green."""
+    verdicts = [line for line in read(path) if line["name"] == suite_name(operation) and line["status"] != "started"]
+    if not verdicts:
+        return f"the tests of {operation} have not run"
+    return "" if verdicts[-1]["status"] == "ok" else f"the tests of {operation} are red: {verdicts[-1].get('reason', '')}"

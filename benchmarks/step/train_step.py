@@ -1,0 +1,129 @@
+"""One train step (forward, policy loss, backward, clipping, AdamW) of a model with random weights: tokens/s, MFU, peak memory.
+
+Each step trains one response that fills the whole pack, the most expensive way to spend its tokens.
+Reference: prime-rl, Qwen3-4B, 65,536 tokens, 8 H200 with FlashAttention-3: 3,693 tokens/s per GPU, 36.1 % MFU, 36.1 GiB
+(benchmarks/results/BENCHMARKS.md of its repository, 2026-02-01).
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import PretrainedConfig, Qwen3Config
+
+from benchmarks.kernels.contest import free, timed
+from polaris.config.schema import AlgorithmConfig, ModelConfig, OptimizerConfig, RolloutConfig, RunConfig, TrainerConfig
+
+QWEN3_4B = Qwen3Config(
+    vocab_size=151936,
+    hidden_size=2560,
+    intermediate_size=9728,
+    num_hidden_layers=36,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+    head_dim=128,
+    max_position_embeddings=131072,
+    tie_word_embeddings=True,
+)
+TINY = Qwen3Config(
+    vocab_size=512,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    head_dim=16,
+    max_position_embeddings=1024,
+    tie_word_embeddings=True,
+)
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
+"""Dense bfloat16 peak by device name, from NVIDIA's data sheets (SXM)."""
+
+
+def peak_flops(card: str) -> float | None:
+    """Of the card by its name; None where it is not in the list."""
+    return next((flops for key, flops in PEAK_FLOPS.items() if key in card), None)
+
+
+def model_flops(config: PretrainedConfig, tokens: float) -> float:
+    """FLOPs of forward and backward over one causal sequence: 6 per matrix weight and token, attention's lower triangle only."""
+    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    width, key_value = config.num_attention_heads * head, config.num_key_value_heads * head
+    layer = config.hidden_size * (2 * width + 2 * key_value + 3 * config.intermediate_size)
+    matrices = config.num_hidden_layers * layer + config.vocab_size * config.hidden_size
+    return 6 * tokens * matrices + 6 * config.num_hidden_layers * width * tokens**2
+
+
+def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str) -> Callable[[], bool]:
+    """A callable that trains one pack of `tokens` tokens with the trainer's own update, and says whether the update was applied."""
+    from polaris.algorithm.metrics import Statistics
+    from polaris.distributed import mesh
+    from polaris.distributed.fsdp import shard
+    from polaris.model.fused import can_fuse, fuse_modules
+    from polaris.model.load import build_model
+    from polaris.model.policy import Policy
+    from polaris.trainer.optimizer import build_optimizer
+    from polaris.trainer.packing import Sample
+    from polaris.trainer.update import rank_packs, update
+
+    run = RunConfig(
+        model=ModelConfig(dtype=dtype),
+        rollout=RolloutConfig(max_response_tokens=tokens),
+        algorithm=AlgorithmConfig(loss="dapo"),
+        optimizer=OptimizerConfig(lr=1e-6),
+        trainer=TrainerConfig(tokens_per_pack=tokens),
+    )
+    config.save_pretrained(folder)
+    world = mesh.start()
+    policy = shard(Policy(build_model(folder)), world.mesh, getattr(torch, dtype))
+    policy.model.to_empty(device=world.device)
+    policy.model.init_weights()
+    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if world.device.type == "cuda" and can_fuse(policy.model):
+        fuse_modules(policy.model)
+    optimizer = build_optimizer(policy, run.optimizer)
+    ids = np.random.default_rng(0).integers(0, config.vocab_size, tokens).astype(np.int32)
+    sample = Sample(
+        prompt_tokens=tuple(ids[:16].tolist()),
+        tokens=ids[16:],
+        logprobs=np.full(tokens - 16, -np.log(config.vocab_size), np.float32),
+        advantage=1.0,
+        temperature=1.0,
+    )
+    packs = rank_packs([sample], world, tokens)
+    return lambda: update(policy, optimizer, packs, None, [sample], run, Statistics()).applied
+
+
+def measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: int = 3) -> dict[str, float]:
+    """Median of `rounds` steps in bfloat16, after two that warm.
+
+    Afterwards policy and optimizer are gone: they sit in reference cycles, which otherwise keep 16 bytes per weight for the next one.
+    """
+    from polaris.distributed import mesh
+
+    try:
+        return _measure_step(config, folder, tokens, rounds)
+    finally:
+        mesh.stop()
+        free()
+
+
+def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: int) -> dict[str, float]:
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    step, applied = _build_step(config, folder, tokens, "bfloat16"), []
+    for _ in range(2):
+        step()
+    seconds = statistics.median(timed(lambda: applied.append(step()), device) for _ in range(rounds))
+    assert all(applied), "an update was not applied: its loss or gradient was not finite"
+    facts = {"s": seconds, "tokens/s": tokens / seconds}
+    if device.type == "cuda":
+        facts["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+        if peak := peak_flops(torch.cuda.get_device_name()):
+            facts["% MFU"] = 100 * model_flops(config, tokens) / seconds / peak
+    return facts
