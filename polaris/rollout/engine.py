@@ -10,6 +10,7 @@ from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.rollout.types import Engine
+from polaris.rollout.vllm_versions import check_version, prepare_process
 
 if TYPE_CHECKING:
     from polaris.rollout.transformers_engine import TransformersEngine
@@ -20,7 +21,7 @@ def check_engine(rollout: RolloutConfig) -> str:
     """Name of the engine that `create_engine` will build: "vllm" or "transformers".
 
     Raises:
-        ValueError: vLLM is asked for and not installed, or tensor parallelism without vLLM.
+        ValueError: vLLM is asked for and not installed, its version is not supported, or tensor parallelism without vLLM.
     """
     installed = importlib.util.find_spec("vllm") is not None
     require(
@@ -29,6 +30,8 @@ def check_engine(rollout: RolloutConfig) -> str:
         'or set rollout.engine = "transformers"',
     )
     name = "vllm" if installed and rollout.engine != "transformers" else "transformers"
+    if name == "vllm":
+        check_version()
     require(
         name == "vllm" or rollout.tensor_parallel == 1,
         f"rollout.tensor_parallel = {rollout.tensor_parallel} needs vLLM, but the engine is transformers; install vllm or set it to 1",
@@ -58,6 +61,7 @@ def create_engine(
     )
     engine: VLLMEngine | TransformersEngine
     if check_engine(rollout) == "vllm":
+        prepare_process(model.dtype)
         from polaris.rollout.vllm_engine import VLLMEngine
 
         engine = VLLMEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed, rope=resolved)

@@ -51,6 +51,10 @@ class TransformersEngine:
     def version(self) -> int:
         return self._version
 
+    @property
+    def asleep_bytes(self) -> int:
+        return 0  # `sleep` frees what it gives back
+
     @torch.inference_mode()
     def generate(
         self,

@@ -78,6 +78,11 @@ class Engine(Protocol):
         """Version of the weights that are being served."""
         ...
 
+    @property
+    def asleep_bytes(self) -> int:
+        """Bytes that torch's allocator counts as allocated on this process's device though the sleeping engine has given them back."""
+        ...
+
     def generate(
         self,
         requests: Sequence[Request],

@@ -1,22 +1,14 @@
-"""Rollouts by vLLM's V1 engine inside the trainer's process. The only file that imports vLLM (0.32)."""
-
-# ruff: noqa: E402
+"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file and `vllm_versions` import vLLM; import that one first."""
 
 from __future__ import annotations
 
 import gc
-import logging
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
-
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -37,6 +29,7 @@ from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
 from polaris.rollout.isolation import preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
+from polaris.rollout.vllm_versions import float32_head, sleep_options
 
 PROGRESS_INTERVAL_S = 0.1
 
@@ -61,7 +54,7 @@ class VLLMEngine:
         self._max_model_len = max_model_len
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
-        self._asleep = self._weights_dropped = False
+        self._state: Literal["ready", "asleep", "empty"] = "ready"
         with preserved_process(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, rope, self._on_gpu)
@@ -77,6 +70,10 @@ class VLLMEngine:
     @property
     def version(self) -> int:
         return self._version
+
+    @property
+    def asleep_bytes(self) -> int:
+        return _pool_bytes() if self._on_gpu and self._state == "asleep" else 0
 
     def generate(
         self,
@@ -151,41 +148,42 @@ class VLLMEngine:
             RuntimeError: names or shapes are not those of the model, or a request is running; the engine is closed, since vLLM
                 cannot recover from half an update.
         """
-        if self._llm is None or self._asleep:
+        if self._llm is None or self._state == "asleep":
             raise RuntimeError("the rollout engine is closed or asleep; wake it before new weights are loaded")
         try:
             worker = self._llm.model_executor.driver_worker.worker
             worker.reload_weights(weights_iterator=complete(weights, self._shapes))
-            _repack_tied_head(worker.model_runner.model, self._on_gpu)
-            if self._weights_dropped:
+            if not self._on_gpu:
+                _repack_tied_head(worker.model_runner.model)
+            if self._state == "empty":
                 self._llm.wake_up(["kv_cache"])
             if not self._llm.reset_prefix_cache():
                 raise RuntimeError("vLLM did not drop the KV cache of the old weights, since requests are running")
         except BaseException:
             self.close()
             raise
-        self._weights_dropped = False
+        self._state = "ready"
         self._version = version
 
     def sleep(self) -> None:
-        """Drop weights and KV cache (vLLM's level 2). No-op on CPU. Written from vLLM's source; not run on a GPU yet."""
-        if self._on_gpu and not self._asleep:
+        """Drop weights and KV cache (vLLM's level 2). On CPU vLLM keeps their memory, and they cannot be used all the same."""
+        if self._state != "asleep":
             self._ready().sleep(level=2)
-            self._asleep = self._weights_dropped = True
+            self._state = "asleep"
 
     def wake(self) -> None:
-        """Take memory for the weights only; `load_weights` fills them and then takes that of the KV cache, which lowers the peak.
-
-        No-op on CPU. Written from vLLM's source; not run on a GPU yet.
-        """
-        if self._llm is not None and self._asleep:
+        """Take memory for the weights only; `load_weights` fills them and then takes that of the KV cache, which lowers the peak."""
+        if self._llm is not None and self._state == "asleep":
             self._llm.wake_up(["weights"])
-            self._asleep = False
+            self._state = "empty"
 
     def close(self) -> None:
-        """See `Engine.close`. May be called twice. An engine that is asleep is left to the end of the process: something has failed."""
+        """See `Engine.close`. May be called twice.
+
+        On CUDA an engine that lacks memory is left to the end of the process: something has failed, and what is unmapped cannot be freed.
+        """
         llm, self._llm = self._llm, None
-        if llm is None or self._asleep:
+        if llm is None or (self._on_gpu and self._state != "ready"):
             return
         # vLLM's own order would leave the compiled model alive, and its memory pool then refuses the next engine of this process.
         if (unpin := getattr(llm, "_finalizer", None)) is not None:
@@ -198,7 +196,7 @@ class VLLMEngine:
             torch.cuda.empty_cache()
 
     def _ready(self) -> LLMEngine:
-        if self._llm is None or self._asleep or self._weights_dropped:
+        if self._llm is None or self._state != "ready":
             raise RuntimeError("the rollout engine is closed, asleep or without weights; wake it and load weights first")
         return self._llm
 
@@ -253,20 +251,18 @@ def _engine_arguments(
     device: dict[str, Any] = (
         {
             "gpu_memory_utilization": rollout.gpu_memory_fraction,
-            "enable_sleep_mode": True,
+            **sleep_options(),
             "max_num_batched_tokens": max(8192, rollout.max_concurrent),
         }
         if on_gpu
         else {
             "kv_cache_memory_bytes": rollout.kv_cache_mib << 20,
             "enforce_eager": True,
-            "async_scheduling": False,
             "enable_chunked_prefill": False,
             "max_num_batched_tokens": max(max_model_len, rollout.max_concurrent, 4096),
         }
     )
-    # The trainer's logits are float32 products of half-precision operands; so are the engine's where that costs no copy of the head.
-    head = {"head_dtype": "float32"} if on_gpu and model.dtype != "float32" else {}
+    head = float32_head() if on_gpu and model.dtype != "float32" else {}
     launched = dist.is_initialized() and "LOCAL_RANK" in os.environ
     return EngineArgs(
         model=path,
@@ -299,16 +295,27 @@ def _patch_vllm() -> None:
 
 def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
     """Cosines and sines of YaRN for every position of the model that is being built: [max_position_embeddings, rotated dimensions]."""
-    positions = get_current_vllm_config().model_config.hf_text_config.max_position_embeddings
-    angles = torch.outer(torch.arange(positions, dtype=torch.float32), rotary._compute_inv_freq(rotary.scaling_factor))
-    return torch.cat((angles.cos(), angles.sin()), dim=-1) * rotary.mscale
+    config = get_current_vllm_config().model_config.hf_text_config
+    positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
+    angles = torch.outer(positions, rotary._compute_inv_freq(rotary.scaling_factor))
+    factor = config.rope_parameters.get("attention_factor", rotary.mscale)  # which vLLM reads itself from 0.30 on
+    return torch.cat((angles.cos(), angles.sin()), dim=-1) * factor
 
 
-def _repack_tied_head(model: Any, on_gpu: bool) -> None:
-    """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.32)."""
+def _repack_tied_head(model: Any) -> None:
+    """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.24 to 0.32)."""
     head, embedding = getattr(model, "lm_head", None), model.model.embed_tokens
-    if not on_gpu and head is not None and head is not embedding and head.weight is embedding.weight:
+    if head is not None and head is not embedding and head.weight is embedding.weight:
         head.quant_method.process_weights_after_loading(head)
+
+
+def _pool_bytes() -> int:
+    """Bytes in the pools of vLLM's sleep mode that torch counts as allocated, whether they are mapped or not."""
+    from vllm.device_allocator.cumem import CuMemAllocator  # which loads a CUDA library
+
+    pools = CuMemAllocator.get_instance().pointer_to_data
+    segments = torch.cuda.memory_snapshot(include_traces=False)
+    return sum(segment["allocated_size"] for segment in segments if segment["address"] in pools)
 
 
 def _progress(llm: Any, finished: dict[str, Rollout], total: int) -> Progress:

@@ -1,13 +1,30 @@
 import functools
 import importlib.util
+from contextlib import contextmanager, nullcontext
 
 import pytest
-from tiny_models import MAX_LEN, Models
+from tiny_models import MAX_LEN, VLLM, Models
 
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.rollout.engine import create_engine
 
 FLOAT32 = ModelConfig(dtype="float32")
+
+
+@contextmanager
+def schedules_ahead():
+    """vLLM's CPU platform turns asynchronous scheduling off, whatever is asked; its scheduler and model runner can do it."""
+    from vllm.platforms import current_platform
+
+    platform, original = type(current_platform), type(current_platform).check_and_update_config
+
+    def check(config):
+        original(config)
+        config.scheduler_config.async_scheduling = True
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(platform, "check_and_update_config", staticmethod(check))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -21,8 +38,15 @@ def build(models):
     engines = []
 
     def make(kind, name, model=FLOAT32, max_model_len=MAX_LEN, **settings):
-        rollout = RolloutConfig(engine=kind, kv_cache_mib=32, **settings)
-        engines.append(create_engine(rollout, models.root / name, model, max_model_len=max_model_len, seed=0))
+        engine, _, ahead = kind.partition(", ")
+        rollout = RolloutConfig(engine=engine, kv_cache_mib=32, **settings)
+        with schedules_ahead() if ahead else nullcontext():
+            engines.append(create_engine(rollout, models.root / name, model, max_model_len=max_model_len, seed=0))
+        if ahead:
+            core = engines[-1]._llm.engine_core.engine_core
+            assert core.batch_queue_size == 2
+            # vLLM 0.24's stand-in for a CUDA stream lacks this.
+            core.model_executor.driver_worker.worker.model_runner.async_output_copy_stream.wait_stream = lambda stream: None
         return engines[-1]
 
     yield make
@@ -35,9 +59,9 @@ def shared(build):
     return functools.cache(lambda kind, name: build(kind, name, max_concurrent=64))
 
 
-@pytest.fixture(params=["transformers", pytest.param("vllm", marks=pytest.mark.vllm)])
+@pytest.fixture(params=["transformers", VLLM])
 def kind(request):
-    if request.param == "vllm" and importlib.util.find_spec("vllm") is None:
+    if request.param != "transformers" and importlib.util.find_spec("vllm") is None:
         pytest.skip("vLLM is not installed")
     return request.param
 

