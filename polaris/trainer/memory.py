@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 
+from transformers import PreTrainedConfig
+
 from polaris.config.bounds import require
 
 _RESERVE = 3 << 30
@@ -11,18 +13,38 @@ _RESERVE = 3 << 30
 _GIB = 1 << 30
 
 
-def check_memory(parameters: int, ranks: int, fraction: float, total: int) -> None:
+def activation_bytes(model: PreTrainedConfig, tokens: int, itemsize: int, recompute: bool) -> int:
+    """Least bytes that forward and backward of `tokens` tokens take beside weights, gradients and moments.
+
+    The layers' inputs and what one layer keeps for its backward (with `recompute`), or what all of them keep; and the gathered head with
+    its gradient. What a layer keeps is counted for fused norms and MLPs (inputs, queries, keys, values, gate, up and their product);
+    without fused modules it is up to twice as much. `itemsize` is that of the compute dtype in bytes.
+    """
+    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
+    attention = (2 * model.num_attention_heads + 2 * model.num_key_value_heads) * head
+    layer = tokens * (3 * model.hidden_size + attention + 3 * model.intermediate_size)
+    inputs = model.num_hidden_layers * tokens * model.hidden_size
+    return itemsize * ((inputs + layer if recompute else model.num_hidden_layers * layer) + 2 * model.vocab_size * model.hidden_size)
+
+
+def check_memory(parameters: int, ranks: int, fraction: float, total: int, activations: int = 0) -> None:
     """Raise `Refused` where `total` bytes of each rank's GPU are too few.
 
-    While the engine samples with its `fraction`, the trainer keeps its shard of float32 weights and both moments (12 bytes per
-    parameter); while it trains, the engine sleeps and gradients (4 bytes) come on top, activations not counted.
+    While the engine samples with its `fraction` (0: it takes what is left), the trainer keeps its shard of float32 weights and both
+    moments (12 bytes per parameter); while it trains, the engine sleeps, and gradients (4 bytes) and `activations` come on top.
     """
-    kept, trained = 12 * parameters / ranks + _RESERVE, 16 * parameters / ranks + _RESERVE
-    needed = math.ceil(16 * parameters / max(1, total - _RESERVE))
+    kept, trained = 12 * parameters / ranks + _RESERVE, 16 * parameters / ranks + _RESERVE + activations
+    require(
+        activations + _RESERVE < total,
+        f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
+        "trainer.tokens_per_pack and the longest max_response_tokens, or turn model.gradient_checkpointing on",
+    )
+    needed = math.ceil(16 * parameters / max(1, total - _RESERVE - activations))
     require(
         trained < total,
-        f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks need {trained / _GIB:.0f} GiB of each "
-        f"GPU, which has {total / _GIB:.0f}; start {needed} ranks or more",
+        f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks and the activations of one pack need "
+        f"{trained / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; start {needed} ranks or more, or lower "
+        "trainer.tokens_per_pack and the longest max_response_tokens",
     )
     largest = math.floor(20 * (1 - kept / total)) / 20
     require(

@@ -11,7 +11,12 @@ from polaris.config.schema import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW on float32 parameters; weight decay on matrices only, as is usual for norms and biases."""
+    """AdamW on float32 parameters; weight decay on matrices only, as is usual for norms and biases.
+
+    Its moments are there from the start. Made by the first step, they would lie scattered among the activations' memory; and
+    torch's `get_state_dict` would step once with zero gradients to make them, so that what is saved before the first update has
+    a step count of 1.
+    """
     parameters = list(model.parameters())
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
@@ -19,7 +24,14 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
     ]
     # `foreach` needs four more bytes per parameter than `fused` while it steps.
     fast = {"fused": True} if all(p.is_cuda for p in parameters) else {"foreach": True}
-    return torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, **fast)
+    optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, **fast)
+    for parameter in parameters:
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), dtype=torch.float32, device=parameter.device if "fused" in fast else "cpu"),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:

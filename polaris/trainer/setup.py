@@ -46,7 +46,7 @@ from polaris.session import is_main
 from polaris.sync.probe import make_probe, take_yardstick
 from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
-from polaris.trainer.memory import check_memory
+from polaris.trainer.memory import activation_bytes, check_memory
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.rooms import EngineRooms, Rooms
 from polaris.trainer.serve import measure_gap
@@ -138,13 +138,17 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
     policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
     if world.device.type == "cuda":
         total = torch.cuda.get_device_properties(world.device).total_memory
-        check_memory(count_parameters(policy), world.size, config.rollout.gpu_memory_fraction, total)
+        tokens = max(config.trainer.tokens_per_pack, max_model_len(config))
+        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
+        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" else 0.0
+        check_memory(count_parameters(policy), world.size, fraction, total, activations)
     load_weights(policy.model, checked.model.folder, world.device)
     check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     if config.model.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
+    optimizer = build_optimizer(policy, config.optimizer)
     with open_engine_rooms(checked, world, stop) as rooms:
         probe = make_probe(checked.prompts.prompts, config.seed, config.longest_response)
         # Engine and trainer have each read the base model; nothing was published yet.
@@ -155,7 +159,7 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
             held_out=checked.held_out.prompts if checked.held_out else (),
             sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
             policy=policy,
-            optimizer=build_optimizer(policy, config.optimizer),
+            optimizer=optimizer,
             ledger=Ledger(),
             successes=Successes(config.algorithm.rescue),
             probe=probe,

@@ -3,8 +3,10 @@
 import re
 
 import pytest
+import torch
+from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from polaris.trainer.memory import check_memory
+from polaris.trainer.memory import activation_bytes, check_memory
 
 H100, H200 = 79 << 30, 139 << 30
 
@@ -34,3 +36,55 @@ def test_training_that_fits_nowhere_is_told_how_many_ranks_it_needs(billions, ra
     check_memory(parameters, needed + 1, 0.01, H100)
     with pytest.raises(ValueError, match="ranks or more"):
         check_memory(parameters, needed - 1, 0.01, H100)
+
+
+SHAPES = {"0.6B": (1024, 3072, 16), "4B": (2560, 9728, 32), "8B": (4096, 12288, 32), "32B": (5120, 25600, 64)}
+
+
+def shape(name, layers):
+    hidden, intermediate, heads = SHAPES[name]
+    sizes = {"hidden_size": hidden, "intermediate_size": intermediate, "num_attention_heads": heads, "num_key_value_heads": 8}
+    return Qwen3Config(vocab_size=151_936, num_hidden_layers=layers, head_dim=128, attn_implementation="sdpa", **sizes)
+
+
+def kept_by_a_layer(config, tokens):
+    """Bytes that transformers' own layer, without fused modules, saves for its backward in bfloat16, its weights left out."""
+    with torch.device("meta"):
+        model = Qwen3ForCausalLM(config).to(torch.bfloat16).model
+        hidden = torch.empty(1, tokens, config.hidden_size, dtype=torch.bfloat16, requires_grad=True)
+        table = model.rotary_emb(hidden, torch.arange(tokens)[None])
+    weights = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    saved = {}
+
+    def pack(tensor):
+        saved[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.layers[0](hidden, position_embeddings=table, attention_mask=None)
+    return sum(tensor.untyped_storage().nbytes() for key, tensor in saved.items() if key not in weights)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_activations_are_counted_from_below(name):
+    tokens, one, two = 8, shape(name, 1), shape(name, 2)
+    counted = activation_bytes(two, tokens, 2, recompute=False) - activation_bytes(one, tokens, 2, recompute=False)
+    measured = kept_by_a_layer(one, tokens)
+    print(f"{name}: counted {counted / tokens:,.0f} bytes a token and layer, measured without fused modules {measured / tokens:,.0f}")
+    assert 0.4 * measured < counted < measured
+    checkpoint = activation_bytes(two, tokens, 2, recompute=True) - activation_bytes(one, tokens, 2, recompute=True)
+    assert checkpoint == 2 * tokens * one.hidden_size
+
+
+def test_long_sequences_do_not_fit_beside_the_state():
+    long = activation_bytes(shape("4B", 36), 65_536, 2, recompute=True)
+    assert 18 < long / 2**30 < 26
+    with pytest.raises(ValueError, match=r"4.0B parameters on 1 ranks and the activations.*tokens_per_pack"):
+        check_memory(int(4e9), 1, 0.0, H100, long)
+    check_memory(int(4e9), 1, 0.0, H200, long)
+    with pytest.raises(ValueError, match="activations of one pack need"):
+        check_memory(int(32e9), 64, 0.0, H100, activation_bytes(shape("32B", 64), 262_144, 2, recompute=True))
+
+
+def test_an_engine_without_a_share_of_its_own_is_not_refused_one():
+    check_memory(int(1.7e9), 1, 0.0, H100)

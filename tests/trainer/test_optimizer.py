@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch.distributed.checkpoint.state_dict import get_state_dict
 from transformers import get_cosine_schedule_with_warmup
 
 from polaris.config.schema import OptimizerConfig
@@ -28,3 +29,31 @@ def test_norms_are_not_decayed():
     optimizer = build_optimizer(model, OptimizerConfig(weight_decay=0.5))
     decayed = {id(p) for group in optimizer.param_groups if group["weight_decay"] for p in group["params"]}
     assert decayed == {id(model[0].weight)}
+
+
+def test_a_save_before_the_first_update_changes_nothing():
+    def first_update(saved):
+        torch.manual_seed(0)
+        model = torch.nn.Linear(4, 4)
+        optimizer = build_optimizer(model, OptimizerConfig(lr=1e-2))
+        if saved:
+            get_state_dict(model, optimizer)
+        model(torch.ones(1, 4)).sum().backward()
+        optimizer.step()
+        return model.weight.detach()
+
+    assert torch.equal(first_update(True), first_update(False))
+
+
+def test_moments_are_those_that_torch_makes():
+    model = torch.nn.Linear(4, 4)
+    ours = build_optimizer(model, OptimizerConfig())
+    made = torch.optim.AdamW(model.parameters(), foreach=True)
+    assert all(not value.any() for state in ours.state.values() for value in state.values())
+    model(torch.ones(1, 4)).sum().backward()
+    made.step()
+    for parameter in model.parameters():
+        for name, value in made.state[parameter].items():
+            mine = ours.state[parameter][name]
+            assert (mine.dtype, mine.device, mine.shape) == (value.dtype, value.device, value.shape)
+            assert not mine.requires_grad
