@@ -32,7 +32,7 @@ class _Watch:
 
     def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
-        self._main = threading.main_thread().ident
+        self._main = threading.main_thread().ident or 0
         self._ended = threading.Event()
         self.urgent = False
         self.move("start")

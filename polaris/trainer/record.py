@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from transformers import PreTrainedTokenizerBase
 
 from polaris.algorithm.lengths import length_buckets
@@ -17,6 +15,7 @@ from polaris.observe.samples import RolloutSample, choose
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Graded
 from polaris.trainer.curate import Curated
+from polaris.trainer.peak import PeakMemory
 from polaris.trainer.rooms import Rooms
 from polaris.trainer.update import UpdateResult
 
@@ -29,6 +28,7 @@ def step_record(
     statistics: dict[str, float],
     gap: float,
     clock: Clock,
+    memory: PeakMemory,
 ) -> dict[str, Any]:
     """One object of `metrics.jsonl`. Everything outside `seconds/`, `throughput/` and `memory/` repeats bit for bit."""
     graded = [g for group in curated.drawn for g in group]
@@ -57,7 +57,7 @@ def step_record(
         "throughput/rollouts_per_s": len(graded) / seconds["rollout"],
         "throughput/rollout_tokens_per_s": sampled / seconds["rollout"],
         "throughput/train_tokens_per_s": trained / seconds["update"],
-        "memory/peak_gib": peak_memory_gib(),
+        **memory.facts(),
     }
 
 
@@ -134,10 +134,3 @@ def rollout_samples(curated: Curated, tokenizer: PreTrainedTokenizerBase, step: 
         )
         for p, s, graded in (everything[index] for index in chosen)
     ]
-
-
-def peak_memory_gib() -> float:
-    """Most memory this rank has held: of the GPU where there is one, else of the process."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

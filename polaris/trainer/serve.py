@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from polaris.distributed.fsdp import assert_sharded, reshard
+from polaris.distributed.fsdp import reshard
 from polaris.distributed.mesh import World
 from polaris.model.policy import Policy
 from polaris.rollout.types import Engine, Rollout
@@ -33,9 +33,7 @@ def serve_weights(rooms: Rooms, version: int) -> float:
 def measure_gap(engine: Engine, policy: Policy, probe: Probe, world: World) -> float:
     """Mean distance of the log-probs of engine and policy on the responses of the probe, in nats, of the rank where it is largest."""
     rollouts = probe.draw(engine)
-    gap = max(world.gather([logprob_gap(rollouts, _trainer_logprobs(policy, rollouts, world.device))]))
-    assert_sharded(policy)
-    return gap
+    return max(world.gather([logprob_gap(rollouts, _trainer_logprobs(policy, rollouts, world.device))]))
 
 
 @torch.no_grad()

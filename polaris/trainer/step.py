@@ -6,12 +6,14 @@ from typing import Any
 
 from polaris.algorithm.metrics import Statistics
 from polaris.checkpoint.state import TrainState
+from polaris.distributed.fsdp import assert_sharded
 from polaris.errors import RunFailed
 from polaris.observe.samples import RolloutSample
 from polaris.trainer.clock import Clock
 from polaris.trainer.curate import Curated, count_verdicts
 from polaris.trainer.generate import generate
 from polaris.trainer.optimizer import learning_rate
+from polaris.trainer.peak import PeakMemory
 from polaris.trainer.record import rollout_samples, step_record
 from polaris.trainer.rescue import store_successes
 from polaris.trainer.rooms import Rooms
@@ -33,22 +35,26 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
         GradingFailed: more than 1 % of the responses killed their grading process.
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
-    clock, step = Clock(rooms.console), state.step + 1
+    clock, memory, step = Clock(rooms.console), PeakMemory(rooms.engine), state.step + 1
+    assert_sharded(rooms.policy)
     curated = generate(rooms, step, clock)
+    memory.end("rollout")
     with clock.phase("update"):
         rooms.engine.sleep()
         statistics = Statistics()
         results = run_updates(rooms, curated, step, statistics)
         statistics.all_reduce(rooms.world.device, rooms.world.mesh.get_group())
+    memory.end("update")
     version = state.version + any(result.applied for result in results)
     with clock.phase("sync"):
         gap = serve_weights(rooms, version)
+    memory.end("sync")
     count_verdicts(rooms.ledger, curated.prompts, curated.drawn)
     store_successes(rooms.successes, curated.prompts, curated.drawn)
     following = TrainState(
         step=step, version=version, sampler=rooms.sampler.state(), nonfinite_streak=_streak(rooms, state.nonfinite_streak, results)
     )
-    record = step_record(rooms, following, curated, results, statistics.compute(), gap, clock)
+    record = step_record(rooms, following, curated, results, statistics.compute(), gap, clock, memory)
     return following, record, rollout_samples(curated, rooms.tokenizer, step, rooms.config.observe.samples_per_step)
 
 

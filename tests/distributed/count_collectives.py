@@ -1,0 +1,96 @@
+"""Rank 3 of 8 on torch's fake process group: which collectives an update and a publication make. Argument: model folder. Prints JSON."""
+
+import json
+import sys
+from collections import Counter
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor
+from torch.testing._internal.distributed.fake_pg import FakeStore
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from polaris.algorithm.metrics import Statistics
+from polaris.config.schema import ModelConfig, RunConfig
+from polaris.distributed.fsdp import assert_sharded, reshard, shard
+from polaris.distributed.mesh import World
+from polaris.model.load import _restore_buffers, build_model
+from polaris.model.policy import Policy
+from polaris.trainer.optimizer import build_optimizer
+from polaris.trainer.packing import Sample
+from polaris.trainer.update import forward, rank_packs, update
+
+
+class Collectives(TorchDispatchMode):
+    """Counts calls of torch.distributed by their operator."""
+
+    def __init__(self):
+        super().__init__()
+        self.counts = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.namespace in ("c10d", "_c10d_functional"):
+            self.counts[function._opname.strip("_")] += 1
+        return function(*args, **(kwargs or {}))
+
+
+def open_policy(folder, mesh):
+    policy = shard(Policy(build_model(folder)), mesh, torch.bfloat16)
+    policy.model.to_empty(device="cpu")
+    _restore_buffers(policy.model)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            parameter.to_local().normal_(0, 0.02)
+    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    return policy
+
+
+def samples():
+    return [
+        Sample(
+            prompt_tokens=(1, 2, 3),
+            tokens=np.arange(length, dtype=np.int32) % 500,
+            logprobs=np.full(length, -6.0, np.float32),
+            advantage=1.0,
+            temperature=1.0,
+        )
+        for length in range(5, 60)
+    ]
+
+
+def plain_tensors(policy):
+    return [name for name, parameter in policy.named_parameters() if not isinstance(parameter, DTensor)]
+
+
+def main(folder):
+    torch.set_num_threads(1)
+    dist.init_process_group("fake", store=FakeStore(), rank=3, world_size=8)
+    mesh = init_device_mesh("cpu", (8,), mesh_dim_names=("data",))
+    world, config = World(rank=3, size=8, device=torch.device("cpu"), mesh=mesh), RunConfig(model=ModelConfig(dtype="bfloat16"))
+    policy = open_policy(folder, mesh)
+    optimizer = build_optimizer(policy, config.optimizer)
+    packs = rank_packs(samples(), world, 128)
+    with Collectives() as updating:
+        result = update(policy, optimizer, packs, None, samples(), config, Statistics())
+    with Collectives() as publishing:
+        published = sum(1 for _ in policy.named_weights())
+    with torch.no_grad():
+        forward(policy, packs[0])
+    gathered = plain_tensors(policy)
+    reshard(policy)
+    assert_sharded(policy)
+    facts = {
+        "packs": result.packs,
+        "layers": len(policy.model.model.layers),
+        "update": updating.counts,
+        "published": published,
+        "publish": publishing.counts,
+        "gathered": gathered,
+    }
+    print(json.dumps(facts))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
