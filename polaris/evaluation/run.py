@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.config.bounds import require
+from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.evaluation.engine_source import EngineSource
@@ -125,6 +126,7 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
     with progress(f"YaRN {factor:g}" if factor > 1 else "samples", len(wanted), enabled=job.world.is_main) as done:
 
         def show(finished: int, tokens: int) -> None:
+            watch.mark(f"samples, {finished} of {len(wanted)} ended")
             done(finished, f"{count(tokens)} tokens; {job.scoring.running()}")
 
         try:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.data.prompt import Prompt
+from polaris.distributed import watch
 from polaris.reward.verdict import Verdict
 from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
@@ -47,6 +48,7 @@ def draw_rollouts(rooms: EngineRooms, draw: Draw, on_finished: Callable[[Rollout
     """
 
     def show(progress: Progress) -> None:
+        watch.mark(f"rollouts, {progress.finished} of {progress.total} ended")
         rooms.console.progress(progress.finished, progress.total, progress.tokens)
 
     world, parallel = rooms.world, rooms.config.rollout.tensor_parallel

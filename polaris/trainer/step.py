@@ -20,6 +20,8 @@ from polaris.trainer.rooms import Rooms
 from polaris.trainer.serve import serve_weights
 from polaris.trainer.update import UpdateResult, proximal_logprobs, rank_packs, split_updates, update
 
+_HALF = "; float16 also overflows where activations pass 65,504, and bfloat16 does not"
+
 
 class NonFiniteRun(RunFailed):
     """Too many updates in a row had a non-finite loss or gradient."""
@@ -78,6 +80,6 @@ def _streak(rooms: Rooms, streak: int, results: list[UpdateResult]) -> int:
         if streak >= rooms.config.trainer.max_nonfinite_steps:
             raise NonFiniteRun(
                 f"{streak} updates in a row had a non-finite loss ({result.loss}) or gradient norm ({result.grad_norm}); none was applied. "
-                "Lower optimizer.lr, or look at the last rollouts"
+                f"Lower optimizer.lr, or look at the last rollouts{_HALF if rooms.config.model.dtype == 'float16' else ''}"
             )
     return streak
