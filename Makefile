@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test peers test-peers check benchmark clean
+.PHONY: help setup quickstart test test-versions peers test-peers check benchmark clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -17,6 +17,9 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 
 test: .venv/stamp ## run the test suite
 	@$(VENV)/pytest tests
+
+test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
+	@bash scripts/test_versions.sh
 
 peers: .venv/peers/stamp ## install verl, Liger and Cut Cross-Entropy into .venv/peers, for the next target and for benchmarks
 

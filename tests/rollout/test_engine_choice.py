@@ -21,7 +21,7 @@ def test_seed_is_a_function_of_every_field():
 def test_missing_vllm_is_refused_with_the_remedy(monkeypatch):
     monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
     assert engine.check_engine(RolloutConfig(engine="auto")) == "transformers"
-    with pytest.raises(ValueError, match="pip install vllm"):
+    with pytest.raises(ValueError, match=r"pip install 'vllm>="):
         engine.check_engine(RolloutConfig(engine="vllm"))
     with pytest.raises(ValueError, match="tensor_parallel"):
         engine.check_engine(RolloutConfig(engine="auto", tensor_parallel=2))
