@@ -7,13 +7,18 @@ import pytest
 from polaris.distributed import mesh
 
 
-@pytest.fixture(scope="module")
-def world():
+def leave():
+    """End the process group, and vLLM's groups before it."""
     if "vllm.distributed.parallel_state" in sys.modules:
         from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
 
         destroy_model_parallel()
         destroy_distributed_environment()
     mesh.stop()
+
+
+@pytest.fixture(scope="module")
+def world():
+    leave()
     yield mesh.start()
-    mesh.stop()
+    leave()
