@@ -76,6 +76,12 @@ def split_columns(tile: tensor) -> tuple[tensor, tensor]:
 
 
 @triton.jit
+def quarter_of(tile: tensor, part: tl.constexpr) -> tensor:
+    """A quarter of a tile's columns: a whole tile and what is made of it do not fit into the registers at once."""
+    return split_columns(split_columns(tile)[part // 2])[part % 2]
+
+
+@triton.jit
 def forward_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, exponentials: tensor, maxima: tensor,
     sums: tensor, weighted: tensor, target_logits: tensor, T: tensor, V: tensor, strips: tensor, softcap: tensor, hidden_stride: tensor,
@@ -91,8 +97,6 @@ def forward_kernel(
     for item in tl.range(tl.program_id(0), row_blocks * strips, PROGRAMS):
         block, strip = place(item, row_blocks, strips, GROUP)
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
-        target = tl.load(targets + rows, mask=rows < T, other=-1)
-        scale = LOG2E / tl.load(temperature + rows, mask=rows < T, other=1.0)
         maximum = tl.full([BLOCK_T], float("-inf"), tl.float32)
         total = tl.zeros([BLOCK_T], tl.float32)
         moment = tl.zeros([BLOCK_T], tl.float32)
@@ -101,11 +105,17 @@ def forward_kernel(
             column = (strip * STRIP + tile) * BLOCK_V
             z = logits_tile(hidden, weight, bias, block * BLOCK_T, column, T, V, hidden_stride, weight_stride, softcap,
                             H, BLOCK_T, BLOCK_V, BLOCK_H, TMA, BIAS, SOFTCAP, ROUND, PRECISION)  # fmt: skip
+            # Loaded after the product, which leaves no registers to hold them meanwhile.
+            target = tl.load(targets + rows, mask=rows < T, other=-1)
+            scale = LOG2E / tl.load(temperature + rows, mask=rows < T, other=1.0)
             columns = column + tl.arange(0, BLOCK_V)
             z = tl.where((columns < V)[None, :], z, float("-inf"))
             here = (target >= column) & (target < tl.minimum(column + BLOCK_V, V))
             if tl.max(here.to(tl.int32), 0) > 0:
-                chosen = tl.sum(tl.where(columns[None, :] == target[:, None], z, 0.0), 1)
+                chosen = tl.zeros([BLOCK_T], tl.float32)
+                for part in tl.static_range(4):
+                    those = column + part * (BLOCK_V // 4) + tl.arange(0, BLOCK_V // 4)
+                    chosen += tl.sum(tl.where(those[None, :] == target[:, None], quarter_of(z, part), 0.0), 1)
                 tl.store(target_logits + rows, chosen, mask=here)
             higher = tl.maximum(maximum, tl.max(z, 1))
             # Rows of only minus infinity would give inf - inf; their sums must stay at zero instead.
@@ -115,12 +125,9 @@ def forward_kernel(
             moment = decay * (moment + drop * total)
             total = decay * total
             maximum = higher
-            # By quarters: the whole tile and its exponentials do not fit into the registers at once.
-            halves = split_columns(z)
             for part in tl.static_range(4):
-                quarter = split_columns(halves[part // 2])[part % 2]
                 kept = column + part * (BLOCK_V // 4) + tl.arange(0, BLOCK_V // 4)
-                lower = (quarter - shift[:, None]) * scale[:, None]
+                lower = (quarter_of(z, part) - shift[:, None]) * scale[:, None]
                 e = tl.exp2(lower)
                 total += tl.sum(e, 1)
                 moment += tl.sum(tl.where(e > 0, lower * e, 0.0), 1)

@@ -16,6 +16,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.kernel import forward_kernel, gradient_kernel, merge_kernel
 from polaris_kernels.products import accumulate, product_operand
+from polaris_kernels.ranges import into_range, unscaled
 from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles
 
@@ -62,6 +63,9 @@ def tiled_backward(
     is rounded once.
     """
     vocabulary = len(head.weight)
+    scale = None
+    if hidden.dtype == torch.float16 and len(hidden):
+        values, scale = into_range(values)
     hidden_sum = torch.zeros_like(hidden, dtype=torch.float32)
     weight_gradient = torch.empty_like(head.weight) if with_weight else None
     bias_gradient = torch.empty_like(head.bias) if head.bias is not None else None
@@ -83,10 +87,10 @@ def tiled_backward(
             if bias_gradient is not None:
                 bias_sum += gradient.sum(0, dtype=torch.float32)
         if weight_gradient is not None and weight_sum is not None:
-            weight_gradient[columns] = weight_sum
+            weight_gradient[columns] = unscaled(weight_sum, scale)
         if bias_gradient is not None:
-            bias_gradient[columns] = bias_sum
-    return hidden_sum.to(hidden.dtype), weight_gradient, bias_gradient
+            bias_gradient[columns] = unscaled(bias_sum, scale)
+    return unscaled(hidden_sum, scale).to(hidden.dtype), weight_gradient, bias_gradient
 
 
 def _logit_gradient(hidden: Tensor, head: Head, row: Rows, gradient: Tensor, first: int, tiles: Tiles) -> None:

@@ -19,6 +19,7 @@ from polaris_kernels.policy_loss.function import check_tokens, policy_loss
 from polaris_kernels.policy_loss.registry import LOSSES
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
 from polaris_kernels.products import accumulate, product, product_operand
+from polaris_kernels.ranges import kept_times, to_keep, widen
 from polaris_kernels.softmax import rows_per_chunk
 from polaris_kernels.tiles import tiles_for
 
@@ -164,17 +165,25 @@ class _LinearPolicyLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         check_once("linear_policy_loss")
-        gradients = (None if g is None else g * loss_gradient.to(g.dtype) for g in ctx.saved_tensors)
-        return *gradients, None, None
+        saved = ctx.saved_tensors  # once: a checkpoint gives them out only once
+        pairs = zip(saved[:3], saved[3:], strict=True)
+        return *(None if g is None else kept_times(g, scale, loss_gradient) for g, scale in pairs), None, None
 
 
 def _learn(
     hidden: Tensor, head: Head, tokens: _Tokens, logprob: Tensor, entropy: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Fill in log-probs and entropies of the tokens that learn; the gradients of hidden and, where wanted, weight and bias."""
+) -> tuple[Tensor | None, ...]:
+    """Fill in log-probs and entropies of the tokens that learn.
+
+    Returns the gradients of hidden and, where wanted, weight and bias, as `to_keep` keeps them; then their three scales.
+    """
     hidden_gradient = torch.zeros_like(hidden)
     weight_sum = torch.zeros_like(head.weight, dtype=logprob.dtype) if wanted[0] else None
     bias_sum = torch.zeros_like(head.bias, dtype=logprob.dtype) if wanted[1] and head.bias is not None else None
+    sums = [total for total in (weight_sum, bias_sum) if total is not None]
+    # One power of two for all chunks, since their gradients add up: as large as the chunks so far allow.
+    scale = logprob.new_full((), 2.0**60) if hidden.dtype == torch.float16 else None
+    hidden_scale = None if scale is None else torch.ones_like(logprob).unsqueeze(1)
     weight = product_operand(head.weight)
     learning = tokens.learning.nonzero().squeeze(1)
     size, chunk_of = _implementation(hidden, head, weight, len(learning))
@@ -183,18 +192,25 @@ def _learn(
         def coefficient(values: Tensor, rows: Tensor = rows) -> Tensor:
             with torch.enable_grad():
                 leaf = values.detach().requires_grad_()
-                return torch.autograd.grad(tokens.loss(leaf, rows)[0], leaf)[0]
+                (slope,) = torch.autograd.grad(tokens.loss(leaf, rows)[0], leaf)
+            if scale is None:
+                return slope
+            widen(scale, slope / tokens.temperature[rows], sums)
+            return slope * scale
 
         part = hidden[rows]
         logprob[rows], entropy[rows], gradient = chunk_of(part, tokens.targets[rows], tokens.temperature[rows], coefficient)
         if bias_sum is not None:
             bias_sum += gradient.sum(0, dtype=bias_sum.dtype)
         gradient = gradient.to(weight.dtype)
-        hidden_gradient[rows] = product(gradient, weight).to(hidden.dtype)
+        hidden_gradient[rows], row_scale = to_keep(product(gradient, weight), hidden.dtype, scale, dim=1)
+        if hidden_scale is not None and row_scale is not None:
+            hidden_scale[rows] = row_scale
         if weight_sum is not None:
             accumulate(weight_sum, gradient.T, part.to(weight.dtype))
-    weight_gradient = None if weight_sum is None else weight_sum.to(hidden.dtype)
-    return hidden_gradient, weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
+    weight_gradient, weight_scale = (None, None) if weight_sum is None else to_keep(weight_sum, hidden.dtype, scale)
+    bias_gradient, bias_scale = (None, None) if bias_sum is None else to_keep(bias_sum, hidden.dtype, scale)
+    return hidden_gradient, weight_gradient, bias_gradient, hidden_scale, weight_scale, bias_scale
 
 
 def _implementation(hidden: Tensor, head: Head, weight: Tensor, tokens: int) -> tuple[int, Callable[..., tuple[Tensor, Tensor, Tensor]]]:

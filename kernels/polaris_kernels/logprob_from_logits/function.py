@@ -32,7 +32,7 @@ def logprob_from_logits(
 
     Returns:
         Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect
-        to `logits`.
+        to `logits`. The gradient is worked out in float32 and rounded once to their dtype: for float16 logits scale the loss.
 
     Raises:
         ValueError: shapes or dtypes that do not fit; and, on CPU or with POLARIS_KERNELS_DEBUG=1, targets outside the
