@@ -93,8 +93,8 @@ def asked(query: dict[str, str], delay: float) -> Iterator[dict[str, float]]:
         return
     with subprocess.Popen(["bash", "-c", command], stdout=subprocess.PIPE, text=True) as asking:
         yield answer
-        told = asking.communicate()[0].splitlines()
-    answer |= {fact: float(word) for fact, word in zip(query, told[0].split(","), strict=True) if word.strip().replace(".", "").isdigit()}
+        told = asking.communicate()[0].split(",")
+    answer |= {fact: float(word) for fact, word in zip(query, told, strict=False) if word.strip().replace(".", "").isdigit()}
 
 
 def state(query: dict[str, str]) -> dict[str, float]:

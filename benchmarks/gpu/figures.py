@@ -13,12 +13,11 @@ from pathlib import Path
 import torch
 
 from benchmarks.gpu.journal import Journal, Line, Status, read
+from benchmarks.gpu.run import BROKEN
 from benchmarks.kernels.contest import free
 from benchmarks.kernels.peers import Unavailable
 
 ROOT = Path(__file__).resolve().parents[2]
-BROKEN = 75
-"""Exit status of a worker whose device is of no use any more; the supervisor starts another one for the rest."""
 _SMALL_S = 5.0
 
 
@@ -104,9 +103,15 @@ def suite_name(operation: str) -> str:
     return f"tests of {operation}"
 
 
+def tested(operation: str, path: Path) -> str | None:
+    """What the operation's own tests came to: nothing if they are green, else what is red; None if they have not run to their end."""
+    verdicts = [line for line in read(path) if line["name"] == suite_name(operation) and line["status"] in ("ok", "failed")]
+    return None if not verdicts else "" if verdicts[-1]["status"] == "ok" else verdicts[-1]["reason"]
+
+
 def red(operation: str, path: Path) -> str:
     """Why figures of the operation are not to be taken; empty if its own tests are green."""
-    verdicts = [line for line in read(path) if line["name"] == suite_name(operation) and line["status"] != "started"]
-    if not verdicts:
+    why = tested(operation, path)
+    if why is None:
         return f"the tests of {operation} have not run"
-    return "" if verdicts[-1]["status"] == "ok" else f"the tests of {operation} are red: {verdicts[-1].get('reason', '')}"
+    return why and f"the tests of {operation} are red: {why}"

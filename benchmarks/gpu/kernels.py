@@ -9,35 +9,40 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.ceilings import QUERY, asked
-from benchmarks.gpu.figures import Call, Figure, suite_name, verdict
-from benchmarks.gpu.journal import Line, read
+from benchmarks.gpu.figures import Call, Figure, tested, verdict
+from benchmarks.gpu.journal import Line
 from benchmarks.gpu.suites import of_operation
-from benchmarks.kernels.contest import OURS, Bound, Contest, beside_ours, facts, free, held_seconds, measure_bound, peak_gib, timed
+from benchmarks.kernels.contest import OURS, Bound, Contest, beside_ours, facts, held_seconds, measure_bound, peak_gib, timed
 from benchmarks.kernels.contests import OPERATIONS, contests
 from benchmarks.kernels.errors import HEAD, Judge
-from benchmarks.kernels.peers import LINEAR_LOGPROB, load
+from benchmarks.kernels.peers import LINEAR_LOGPROB, Unavailable, load
 from benchmarks.kernels.size import Size, size_here
+
+SLOW = ("linear_logprob", "linear_policy_loss")
+"""Operations whose peers compile and tune for long."""
 
 
 def figures(call: Call) -> Iterator[Figure]:
+    """The tests that have not run yet; ours and peers at the first shape of every operation; then at the others."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = "tiny" if call.small else size_here()
-    every = contests(size)
-    known = {line["name"] for line in read(call.journal.path)}
     for operation in OPERATIONS:
-        if suite_name(operation) not in known:
+        if tested(operation, call.journal.path) is None:
             yield of_operation(operation, call)
     yield Figure(name="bound", seconds=15, run=partial(tell_bound, device, size))
-    for contest in every:
-        yield Figure(name=f"{contest.name}, ours", seconds=15, run=partial(alone, contest, call, device), operation=contest.operation)
-    head, rows = ("tiny", 16) if call.small else (HEAD, 256)
-    yield Figure(name="errors", seconds=30, run=partial(tell_errors, head, rows, device), operation="linear_logprob")
-    for contest in every:
-        yield Figure(name=contest.name, seconds=45, run=partial(together, contest, call, device), operation=contest.operation)
-    for contest in every if device.type == "cuda" else []:
-        if contest.operation == "policy_loss":  # its launches take longer than its work
-            run = partial(as_graph, contest, call, device)
-            yield Figure(name=f"{contest.name}, ours as a graph", seconds=10, run=run, operation=contest.operation)
+    for number, shapes in enumerate(contests(size)):
+        for contest in shapes:
+            yield Figure(name=f"{contest.name}, ours", seconds=15, run=partial(alone, contest, call, device), operation=contest.operation)
+        if number == 0:
+            head, rows = ("tiny", 16) if call.small else (HEAD, 256)
+            yield Figure(name="errors", seconds=60, run=partial(tell_errors, head, rows, device), operation="linear_logprob")
+        for contest in shapes:
+            seconds, run = 80 if contest.operation in SLOW else 20, partial(together, contest, call, device)
+            yield Figure(name=contest.name, seconds=seconds, run=run, operation=contest.operation)
+        for contest in shapes:
+            if contest.operation == "policy_loss" and device.type == "cuda":  # its launches take longer than its work
+                name, run = f"{contest.name}, ours as a graph", partial(as_graph, contest, call, device)
+                yield Figure(name=name, seconds=10, run=run, operation=contest.operation)
 
 
 def tell_bound(device: torch.device, size: Size) -> Iterator[Line]:
@@ -47,7 +52,9 @@ def tell_bound(device: torch.device, size: Size) -> Iterator[Line]:
 
 def bound_of(call: Call) -> Bound:
     """As it was measured in this call; a worker that takes another's place finds it in results.jsonl."""
-    values = next(line["values"] for line in call.journal.lines() if line["name"] == "bound" and line["status"] == "ok")
+    values = next((line["values"] for line in call.journal.lines() if line["name"] == "bound" and line["status"] == "ok"), None)
+    if values is None:
+        raise Unavailable("the bound is not known")
     return Bound(flops=1e12 * values["TFLOP/s"], bandwidth=1e9 * values["GB/s"])
 
 
@@ -92,7 +99,6 @@ def together(contest: Contest, call: Call, device: torch.device) -> Iterator[Lin
             yield told(contest, name, {}, status, reason)
             if "CUDA error" in reason:
                 raise
-        free()
     bound, turns = bound_of(call), {name: [] for name in runs}
     with asked(QUERY, delay=0.0 if call.small else 0.5) as answer:
         for number in range(contest.rounds + 1):

