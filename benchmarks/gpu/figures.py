@@ -17,7 +17,6 @@ from benchmarks.gpu.run import BROKEN
 from benchmarks.kernels.contest import free
 from benchmarks.kernels.peers import Unavailable
 
-ROOT = Path(__file__).resolve().parents[2]
 _SMALL_S = 5.0
 
 
@@ -79,9 +78,7 @@ def _take(figure: Figure, journal: Journal) -> None:
             journal.append(line)
     except Exception as error:  # one figure's failure is a line of its own, and the rest goes on
         status, reason = verdict(error)
-        if status == "failed":
-            traceback.print_exc()
-            broken = "CUDA error" in reason
+        broken = status == "failed" and "CUDA error" in reason
         journal.append(Line(name=figure.name, status=status, reason=reason))
     if broken:
         sys.exit(BROKEN)
@@ -89,12 +86,13 @@ def _take(figure: Figure, journal: Journal) -> None:
 
 
 def verdict(error: Exception) -> tuple[Status, str]:
-    """What a figure's exception says about it."""
+    """What a figure's exception says about it; what nobody foresaw goes to the log as a whole."""
     text = str(error).partition("\n")[0]
     if isinstance(error, Unavailable):
         return "not run", text
     if isinstance(error, torch.OutOfMemoryError) or "out of memory" in text or "can't allocate memory" in text:
         return "out of memory", text[:200]
+    traceback.print_exception(error)
     return "failed", f"{type(error).__name__}: {text}"[:500]
 
 

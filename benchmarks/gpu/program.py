@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -12,6 +11,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from benchmarks.gpu.journal import read
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_S = 60
@@ -38,7 +39,7 @@ def follow(command: Sequence[str], metrics: Path, end: float) -> Iterator[dict[s
     Raises:
         ProgramFailed: the command failed, or did not stop when asked.
     """
-    known = len(records(metrics))
+    known = len(read(metrics))
     environment = os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(STOP_S)}
     program, asked, family = subprocess.Popen(command, cwd=ROOT, env=environment), False, set()
     try:
@@ -46,7 +47,7 @@ def follow(command: Sequence[str], metrics: Path, end: float) -> Iterator[dict[s
         while running:
             running = program.poll() is None
             family |= set(descendants(program.pid))  # torchrun gives its ranks sessions of their own
-            new = records(metrics)
+            new = read(metrics)
             known = min(known, len(new))  # less: a fresh run, or one that was cut back to its checkpoint
             yield from new[known:]
             known = len(new)
@@ -77,12 +78,6 @@ def call(command: Sequence[str], seconds: float) -> None:
         end_all(program)
     if status:
         raise ProgramFailed(f"ended with status {status}; its words are in the log")
-
-
-def records(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a metrics.jsonl."""
-    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""
-    return [json.loads(line) for line in whole.splitlines()]
 
 
 def end_all(program: subprocess.Popen[Any], family: Iterable[int] = ()) -> None:

@@ -27,6 +27,8 @@ SAMPLES = 4
 
 
 def figures(call: Call) -> Iterator[Figure]:
+    if call.small:  # a dry run shows all of it each time
+        shutil.rmtree(runs(call) / NAME, ignore_errors=True)
     yield Figure(name="before", seconds=EVALUATION_S, run=partial(before, call))
     seconds = max(60.0, call.left() - EVALUATION_S - STOP_S)
     yield Figure(name="training", seconds=seconds, run=partial(training, seconds, call))

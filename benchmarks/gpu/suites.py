@@ -9,27 +9,32 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from benchmarks.gpu.figures import ROOT, Call, Figure, suite_name
+from benchmarks.gpu.figures import Call, Figure, suite_name
 from benchmarks.gpu.journal import Line
 from benchmarks.gpu.outcomes import SHARED
+from benchmarks.gpu.program import ROOT
 from benchmarks.kernels.contests import OPERATIONS
 from benchmarks.kernels.peers import Unavailable
 
-OTHERS = {
-    "gpu tests of the trainer": ("tests", "-m", "gpu", "--ignore=tests/kernels", "--continue-on-collection-errors"),
+ON_THE_GPU = {"gpu tests of the trainer": ("tests", "-m", "gpu", "--ignore=tests/kernels", "--continue-on-collection-errors")}
+ON_ITS_CPU = {
     "tests of the model": ("tests/model",),
     "tests of packing and updates": ("tests/trainer/test_packing.py", "tests/trainer/test_optimizer.py", "tests/algorithm"),
     "tests of kernels in the trainer": ("tests/kernels/test_in_the_trainer.py", "tests/kernels/test_within_torch.py"),
     "tests of gradients": ("tests/trainer/test_curated_gradients.py", "tests/distributed/test_same_gradients.py"),
     "tests of the compiled kernels": ("tests/kernels/test_resources.py",),
 }
+"""With the machine's software, but the GPU hidden: several ranks cannot share one."""
 
 
 def figures(call: Call) -> Iterator[Figure]:
     for operation in OPERATIONS:
         yield of_operation(operation, call)
-    for name, selection in OTHERS.items():
-        yield Figure(name=name, seconds=60, run=partial(run, name, command("", selection, call)))
+    for name, selection in (ON_THE_GPU | ON_ITS_CPU).items():
+        arguments = command("", selection, call)
+        if name in ON_ITS_CPU:
+            arguments["env"] |= {"CUDA_VISIBLE_DEVICES": ""}
+        yield Figure(name=name, seconds=60, run=partial(run, name, arguments))
 
 
 def of_operation(operation: str, call: Call) -> Figure:

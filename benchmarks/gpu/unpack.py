@@ -6,8 +6,9 @@ import subprocess
 import time
 from collections.abc import Iterator
 
-from benchmarks.gpu.figures import ROOT, Call, Figure
+from benchmarks.gpu.figures import Call, Figure
 from benchmarks.gpu.journal import Line
+from benchmarks.gpu.program import ROOT
 
 SCRIPT = ROOT / "scripts" / "gpu_unpack.sh"
 
