@@ -156,7 +156,7 @@ class VLLMEngine:
             if not self._on_gpu:
                 _repack_tied_head(worker.model_runner.model)
             if self._state == "empty":
-                self._llm.wake_up(["kv_cache"])
+                self._take(self._llm, "kv_cache")
             if not self._llm.reset_prefix_cache():
                 raise RuntimeError("vLLM did not drop the KV cache of the old weights, since requests are running")
         except BaseException:
@@ -168,13 +168,16 @@ class VLLMEngine:
     def sleep(self) -> None:
         """Drop weights and KV cache (vLLM's level 2). On CPU vLLM keeps their memory, and they cannot be used all the same."""
         if self._state != "asleep":
-            self._ready().sleep(level=2)
+            llm = self._ready()
+            if self._on_gpu:
+                torch.cuda.synchronize()  # a step that was interrupted may still use the memory
+            llm.sleep(level=2)
             self._state = "asleep"
 
     def wake(self) -> None:
         """Take memory for the weights only; `load_weights` fills them and then takes that of the KV cache, which lowers the peak."""
         if self._llm is not None and self._state == "asleep":
-            self._llm.wake_up(["weights"])
+            self._take(self._llm, "weights")
             self._state = "empty"
 
     def close(self) -> None:
@@ -194,6 +197,11 @@ class VLLMEngine:
         if self._on_gpu:
             type(current_platform)._global_graph_pool = None  # its graphs are gone, and a pool without graphs cannot be used again
             torch.cuda.empty_cache()
+
+    def _take(self, llm: LLMEngine, what: str) -> None:
+        if self._on_gpu:
+            torch.cuda.empty_cache()  # vLLM maps what the device has free, and torch keeps what the trainer has freed
+        llm.wake_up([what])
 
     def _ready(self) -> LLMEngine:
         if self._llm is None or self._state != "ready":
@@ -298,7 +306,7 @@ def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
     config = get_current_vllm_config().model_config.hf_text_config
     positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
     angles = torch.outer(positions, rotary._compute_inv_freq(rotary.scaling_factor))
-    factor = config.rope_parameters.get("attention_factor", rotary.mscale)  # which vLLM reads itself from 0.30 on
+    factor = config.rope_parameters.get("attention_factor", rotary.mscale)
     return torch.cat((angles.cos(), angles.sin()), dim=-1) * factor
 
 

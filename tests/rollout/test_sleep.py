@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from tiny_models import AHEAD, VLLM, generate, prompt, requests_for
+from tiny_models import AHEAD, MAX_LEN, VLLM, generate, prompt, requests_for
 
+from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.rollout.engine import create_engine
 from polaris.rollout.types import GenerationInterrupted
 
 REQUESTS = requests_for(prompt(5), prompt(300), samples=4)
@@ -58,4 +60,27 @@ def test_nothing_of_before_is_used_after(kind, name, live, build, models):
             np.testing.assert_array_equal(before.tokens, after.tokens)
             np.testing.assert_allclose(before.logprobs, after.logprobs, atol=1e-5)
             assert after.version == version
+    engine.close()
+
+
+@pytest.mark.gpu
+@pytest.mark.vllm
+def test_a_gpu_gets_its_memory_back(models):
+    """Run it alone (`pytest -m gpu tests/rollout`): vLLM's sleep mode takes one engine per process."""
+    pytest.importorskip("vllm")
+    rollout = RolloutConfig(engine="vllm", gpu_memory_fraction=0.1, max_concurrent=64)
+    engine = create_engine(rollout, models.root / "A", ModelConfig(dtype="float32"), max_model_len=MAX_LEN, seed=0)
+    first = generate(engine, REQUESTS)
+    for version in (1, 2):
+        free = torch.cuda.mem_get_info()[0]
+        engine.sleep()
+        freed = torch.cuda.mem_get_info()[0] - free
+        assert freed > 1 << 30
+        assert 0.9 * freed < engine.asleep_bytes <= min(freed, torch.cuda.memory_allocated())
+        engine.wake()
+        engine.load_weights(models.load("A").named_parameters(), version)
+        assert engine.asleep_bytes == 0
+        assert abs(torch.cuda.mem_get_info()[0] - free) < 256 << 20
+        for before, after in zip(first, generate(engine, REQUESTS), strict=True):
+            np.testing.assert_array_equal(before.tokens, after.tokens)
     engine.close()
