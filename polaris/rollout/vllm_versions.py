@@ -2,7 +2,7 @@
 
 Tested with 0.24.0 and 0.32.0 (`make test-versions`); 0.33.0 was read. A version below names the first one in which something holds.
 The engine does itself, whatever the version, what only some of them do: wait for the device before it sleeps (0.25), empty torch's cache
-before it wakes (0.28), and read YaRN's `attention_factor` (0.30). Importing this file loads neither torch nor vLLM.
+before it wakes (0.27), and read YaRN's `attention_factor` (0.30). Importing this file loads neither torch nor vLLM.
 """
 
 from __future__ import annotations
