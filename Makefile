@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-versions peers test-peers check benchmark clean
+.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers check benchmark clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -15,8 +15,17 @@ setup: .venv/stamp ## create .venv and install everything (once)
 quickstart: .venv/stamp ## train the embedded model with the real loop, in minutes; see runs/quickstart/report.html
 	@$(VENV)/polaris train configs/quickstart.toml
 
-test: .venv/stamp ## run the test suite
-	@$(VENV)/pytest tests
+# Two halves of about the same length, each in a process of its own: engines and process groups of one do not meet those of the other.
+RUNS := tests/trainer tests/recipe tests/distributed tests/checkpoint tests/evaluation
+
+test: .venv/stamp ## run the test suite, in two processes
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts
+
+test-runs: .venv/stamp
+	@$(VENV)/pytest $(RUNS)
+
+test-parts: .venv/stamp
+	@$(VENV)/pytest $(filter-out $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)))
 
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh
