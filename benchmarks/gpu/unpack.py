@@ -13,6 +13,7 @@ from benchmarks.gpu.journal import Line
 from benchmarks.gpu.program import ROOT
 from benchmarks.kernels.peers import Unavailable
 
+
 def figures(call: Call) -> Iterator[Figure]:
     yield Figure(name="unpack", seconds=120, run=unpack)
 
