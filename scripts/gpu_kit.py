@@ -76,7 +76,7 @@ def main() -> int:
     layers = [layer for layer in known if not arguments.layers or layer in (PACKAGES[0], *arguments.layers)]
     kit = ROOT / ".kit"
     needs = gpu_needs.read(LIST)
-    archives = {layer: archive(layer, builder(layer, needs, arguments.problems), kit / "cache") for layer in layers}
+    archives = {layer: archive(layer, *recipe(layer, needs, arguments.problems), kit / "cache") for layer in layers}
     trees = [kit / "cache" / layer for layer in layers if layer in PACKAGES]
     versions = {name: version for part in needs.parts.values() for name, version in part.items()}
     if lines := gpu_needs.unmet(trees, versions, needs.left_out):
@@ -89,19 +89,22 @@ def main() -> int:
     return 0
 
 
-def builder(layer: str, needs: gpu_needs.Needs, problems: Path) -> Callable[[Path], None]:
-    """What fills the layer's folder."""
+def recipe(layer: str, needs: gpu_needs.Needs, problems: Path) -> tuple[str, Callable[[Path], None]]:
+    """What the layer is made of, in words that change with it, and what fills its folder."""
     if layer in PACKAGES:
-        return lambda folder: packages([f"{name}=={version}" for name, version in needs.parts[layer].items()], folder)
+        requirements = [f"{name}=={version}" for name, version in needs.parts[layer].items()]
+        return repr((requirements, DROPPED, TARGET)), lambda folder: packages(requirements, folder)
     if layer in MODELS:
-        return lambda folder: model(layer, folder)
-    return lambda folder: problem_sets(problems, folder)
+        return repr(MODELS[layer]), lambda folder: model(layer, folder)
+    source = problems.read_text(encoding="utf-8")
+    return repr((EASY, HELD_OUT, source)), lambda folder: problem_sets(json.loads(source), folder)
 
 
-def archive(layer: str, build: Callable[[Path], None], cache: Path) -> Path:
-    """The layer's tar.xz; one that is newer than this program and its list stays as it is."""
-    file, folder = cache / f"{layer}.tar.xz", cache / layer
-    if file.is_file() and folder.is_dir() and file.stat().st_mtime > max(source.stat().st_mtime for source in (LIST, Path(__file__))):
+def archive(layer: str, made_of: str, build: Callable[[Path], None], cache: Path) -> Path:
+    """The layer's tar.xz; one that was made of the same things stays as it is."""
+    file, folder, key = cache / f"{layer}.tar.xz", cache / layer, cache / f"{layer}.sha256"
+    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    if file.is_file() and folder.is_dir() and key.is_file() and key.read_text() == digest:
         return file
     print(f"gpu_kit: building {layer}", flush=True)
     shutil.rmtree(folder, ignore_errors=True)
@@ -111,6 +114,7 @@ def archive(layer: str, build: Callable[[Path], None], cache: Path) -> Path:
     with lzma.open(part, "wb", preset=6) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         tar.add(folder, arcname=".", filter=plain)  # tarfile adds in sorted order: the same layer gives the same bytes
     part.rename(file)
+    key.write_text(digest)
     return file
 
 
@@ -148,9 +152,9 @@ def model(layer: str, folder: Path) -> None:
     subprocess.run([sys.executable, "-c", code, gguf], check=True, env={"PYTHONPATH": paths})
 
 
-def problem_sets(source: Path, folder: Path) -> None:
+def problem_sets(problems: list[dict], folder: Path) -> None:
     """The easy problems, which a small model can learn from; evenly spaced ones are held out."""
-    rows = [row for row in json.loads(source.read_text(encoding="utf-8")) if float(row["difficulty"]) <= EASY]
+    rows = [row for row in problems if float(row["difficulty"]) <= EASY]
     stride = len(rows) // HELD_OUT
     (folder / "data").mkdir()
     for name, chosen in {"test": rows[::stride][:HELD_OUT], "train": [row for i, row in enumerate(rows) if i % stride]}.items():

@@ -23,7 +23,9 @@ def kit(tmp_path):
 
         return fill
 
-    archives = {name: gpu_kit.archive(name, build(name, size), kit / "cache") for name, size in {"words": 10, "numbers": 5000}.items()}
+    archives = {
+        name: gpu_kit.archive(name, str(size), build(name, size), kit / "cache") for name, size in {"words": 10, "numbers": 5000}.items()
+    }
     manifest = gpu_kit.cut(archives, kit, archives["words"].stat().st_size + 100)
     (kit / "manifest.json").write_text(json.dumps(manifest | {"left_out": []}))
     assert [chunk["call"] for layer in manifest["layers"].values() for chunk in layer["chunks"]][:3] == [1, 1, 2]
