@@ -24,7 +24,9 @@ dressings = st.builds(
     st.sampled_from(["{}", "${}$", "\\({}\\)", "\\[{}\\]", "$${}$$", "{}."]),
 )
 """Templates of harmless clothes for an answer."""
-modest = settings(deadline=None, max_examples=60)
+settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
+settings.load_profile("unhurried")
+modest = settings(max_examples=60)
 
 
 def correct(answer, gold):
