@@ -41,7 +41,10 @@ _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one compiled kernel takes: registers a thread, bytes of stack (spills live there) and of shared memory a block."""
+    """What one compiled kernel takes: registers a thread, bytes of stack (spills live there) and of shared memory a block.
+
+    `in_flight`: groups of asynchronous products that the main loop does not wait for (sm_90a); 0 means one after the other.
+    """
 
     kernel: str
     case: str
@@ -52,6 +55,7 @@ class Resources:
     spills: int
     shared: int
     tensor_cores: str
+    in_flight: int
 
 
 class _Compiler(DriverBase):
@@ -93,13 +97,14 @@ class _Compiler(DriverBase):
 
 
 @contextmanager
-def recorded(architecture: int) -> Iterator[dict[str, Any]]:
-    """Every launch inside compiles for the architecture and runs nothing; yields the compiled kernels by name."""
+def recorded(architecture: int) -> Iterator[dict[tuple[str, str], Any]]:
+    """Every launch inside compiles for the architecture and runs nothing; yields the compiled kernels by name and hash."""
     launch, kernels = JITFunction.run, {}
 
     def compile_only(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
         operation = function.__module__.split(".")[-2]
-        kernels[f"{operation}.{function.__name__}"] = launch(function, *arguments, grid=grid, warmup=True, **options)
+        kernel = launch(function, *arguments, grid=grid, warmup=True, **options)
+        kernels[f"{operation}.{function.__name__}", kernel.hash] = kernel
 
     driver.set_active(_Compiler(architecture))
     JITFunction.run = compile_only
@@ -113,10 +118,11 @@ def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
     """Read the compiled machine code with the tools that come with Triton."""
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         Path(file.name).write_bytes(kernel.asm["cubin"])
-        usage = subprocess.run([_TOOLS / "cuobjdump", "-res-usage", file.name], capture_output=True, text=True, check=True)
-        machine = subprocess.run([_TOOLS / "cuobjdump", "-sass", file.name], capture_output=True, text=True, check=True).stdout
-    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage.stdout + usage.stderr).groups())
+        command = [_TOOLS / "cuobjdump", "-res-usage", "-sass", file.name]
+        machine = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", machine).groups())
     found = [name for name in ("HGMMA", "HMMA") if re.search(rf"\b{name}\.", machine)]
+    waits = re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x(\d+)", machine)
     return Resources(
         kernel=name,
         case=case,
@@ -127,10 +133,11 @@ def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
         spills=len(re.findall(r"\b(?:STL|LDL)\b", machine)),
         shared=kernel.metadata.shared,
         tensor_cores=found[0] if found else "-",
+        in_flight=max(map(int, waits), default=0),
     )
 
 
-def launches(architecture: int) -> Iterator[tuple[str, dict[str, Any]]]:
+def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any]]]:
     """The real calls by name of the case, with what they compiled."""
     length, size, vocabulary = 40_960, 2560, 151_936
     values = torch.empty(length, device="meta")
@@ -176,12 +183,13 @@ def main() -> None:
         measure(kernel, name, case, architecture)
         for architecture in (80, 90)
         for case, kernels in launches(architecture)
-        for name, kernel in kernels.items()
+        for (name, _), kernel in kernels.items()
     ]
     if as_json:
         print(json.dumps([asdict(row) for row in found]))
         return
-    print("| kernel | case | sm | warps | registers | stack | spills | shared KiB | tensor cores |\n|---|---|---|---|---|---|---|---|---|")
+    heads = ("kernel", "case", "sm", "warps", "registers", "stack", "spills", "shared KiB", "tensor cores", "in flight")
+    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
     for row in found:
         cells = (
             row.kernel,
@@ -193,6 +201,7 @@ def main() -> None:
             row.spills,
             row.shared >> 10,
             row.tensor_cores,
+            row.in_flight,
         )
         print("| " + " | ".join(map(str, cells)) + " |")
 

@@ -17,6 +17,7 @@ import vllm.v1.engine.core
 import vllm.v1.sample.sampler
 from vllm import EngineArgs, LLMEngine, SamplingParams
 from vllm.config import get_current_vllm_config
+from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator, _CPUSHMDistributed
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
 from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
@@ -299,6 +300,13 @@ def _patch_vllm() -> None:
     YaRNScalingRotaryEmbedding._compute_cos_sin_cache = _yarn_table  # type: ignore[method-assign, assignment]
     if not torch.cuda.is_available():
         vllm.v1.sample.sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
+        _CPUSHMDistributed.make_group_name = staticmethod(_shared_memory)  # type: ignore[method-assign, assignment]
+
+
+def _shared_memory(group: CpuCommunicator) -> str:
+    """Name of the memory in which CPU ranks add. vLLM's is that of all torchruns, so two at once, or one after a killed one, would fail."""
+    run = f"{os.environ['MASTER_PORT']}-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
+    return f"polaris-{run}-{group.unique_name}-{'-'.join(map(str, group.ranks))}"
 
 
 def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:

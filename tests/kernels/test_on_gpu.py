@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss
 from polaris_kernels.linear_logprob import linear_logprob_reference
+from polaris_kernels.linear_policy_loss import linear_policy_loss_reference
 
 pytestmark = pytest.mark.gpu
 DEVICE = "cuda"
@@ -45,6 +48,62 @@ def test_no_worse_than_eager(dtype, vocabulary):
         print(f"{name} {dtype} V={vocabulary}: {error:.2e}, eager {limit:.2e}")
         assert error <= limit + 1e-6, name
     assert (ours[0] - truth[0]).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_log_probs_at_the_hidden_size_of_qwen3_4b(dtype):
+    """Log-probs of likely tokens to 1e-4, of any other token to 3e-4.
+
+    A tensor core truncates its float32 sum after each 16 products: 160 times less than a unit in the last place of a partial sum, which
+    grows to a logit of 30 for the likely token. That is at most 2.1e-4 there and 0.4e-4 for a token of the bulk, over the temperature.
+    (An emulation on a CPU finds 1.7e-4. For likely tokens the errors of logit and sum cancel.)
+    """
+    hidden, weight, targets = inputs(300, 2560, VOCABULARY, dtype)
+    likely = torch.arange(300, device=DEVICE) % 2 == 0
+    with torch.no_grad():
+        logprob, _ = linear_logprob(hidden, weight, targets, temperature=0.9)
+        truth, _ = linear_logprob_reference(hidden.double(), weight.double(), targets, temperature=0.9)
+    error = (logprob - truth).abs()
+    print(f"{dtype}: likely {error[likely].max():.2e}, bulk {error[~likely].max():.2e}")
+    assert error[likely].max() < 1e-4
+    assert error[~likely].max() < 3e-4
+
+
+@pytest.mark.parametrize("denominator", [1e3, 1e6, 1e7])
+def test_float16_gradients_do_not_depend_on_the_denominator(denominator):
+    """Two chunks, scaled by a GradScaler as it begins; the bound is two roundings of float16."""
+    hidden, weight, targets = inputs(5000, 256, 20_000, torch.float16)
+    behaviour = torch.full((5000,), -2.0, device=DEVICE)
+    advantage = torch.randn(5000, generator=torch.Generator(DEVICE).manual_seed(1), device=DEVICE)
+    scaler = torch.amp.GradScaler(DEVICE, init_scale=2.0**16)
+
+    def scaled(operation, *leaves):
+        leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+        loss = operation(*leaves, targets, behaviour, advantage, None, denominator)[0]
+        return torch.autograd.grad(scaler.scale(loss), leaves)
+
+    truth = scaled(partial(linear_policy_loss_reference, head={}, loss={}), hidden.double(), weight.double())
+    for name, ours, true in zip(("hidden", "weight"), scaled(linear_policy_loss, hidden, weight), truth, strict=True):
+        error = (ours.double() - true).norm() / true.norm()
+        print(f"{name}, denominator {denominator:.0e}: {error:.2e}")
+        assert error < 2 * torch.finfo(torch.float16).eps, name
+
+
+@pytest.mark.parametrize("size", [1e-5, 1e-7])
+def test_float16_gradients_of_small_incoming_ones(size):
+    """Logit gradients far below float16's range, hidden gradients within it."""
+    hidden, weight, targets = inputs(300, 256, 20_000, torch.float16)
+    hidden, weight = hidden / 512, weight * 512
+
+    def gradient(function, *leaves):
+        leaf = leaves[0].detach().requires_grad_()
+        logprob, entropy = function(leaf, leaves[1], targets, temperature=0.9)
+        return torch.autograd.grad(size * (logprob + 0.1 * entropy).sum(), leaf)[0].double()
+
+    truth = gradient(linear_logprob_reference, hidden.double(), weight.double())
+    error, rounding = ((g - truth).norm() / truth.norm() for g in (gradient(linear_logprob, hidden, weight), truth.half().double()))
+    print(f"{size}: {error:.2e}, of which the result's rounding {rounding:.2e}")
+    assert error < rounding + torch.finfo(torch.float16).eps
 
 
 @pytest.mark.parametrize("size", [256, 250])

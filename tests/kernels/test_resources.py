@@ -35,3 +35,5 @@ def test_products_use_tensor_cores(compiled):
     assert {row["kernel"] for row in products} == set(PRODUCTS)
     for row in products:
         assert row["tensor_cores"] == {80: "HMMA", 90: "HGMMA"}[row["architecture"]], row
+        # A branch that redefines the accumulator makes the assembler wait for every product: no error, half the speed.
+        assert row["in_flight"] == {80: 0, 90: 1}[row["architecture"]], row

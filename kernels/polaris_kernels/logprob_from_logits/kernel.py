@@ -72,11 +72,11 @@ def backward_kernel(
     # Rows of zeros are not read.
     live = inside & ((up != 0) | (h != 0))
     area = inside[:, None] & (columns < V)[None, :]
-    places = rows.to(tl.int64)[:, None] * stride + columns[None, :]
-    z = tl.load(logits + places, mask=area & live[:, None], other=0.0).to(tl.float32)
+    start = rows.to(tl.int64)[:, None] * stride
+    z = tl.load(logits + start + columns[None, :], mask=live[:, None] & (columns < V)[None, :], other=0.0).to(tl.float32)
     maximum = tl.load(row_maximum + rows, mask=live, other=0.0)
     logp = (z - maximum[:, None]) * scale[:, None] - tl.load(log_total + rows, mask=live, other=0.0)[:, None]
     p = tl.exp2(logp) * (level[:, None] + (h * LN2)[:, None] * tl.maximum(logp, -1000.0))
     result = (tl.where(columns[None, :] == target[:, None], up[:, None], 0.0) - p) / divisor[:, None]
     result = tl.where(live[:, None], result, 0.0)
-    tl.store(gradient + places, result.to(gradient.dtype.element_ty), mask=area)
+    tl.store(gradient + start + columns[None, :], result.to(gradient.dtype.element_ty), mask=area)
