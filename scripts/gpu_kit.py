@@ -129,9 +129,17 @@ def pip(*arguments: str | Path) -> None:
 
 def packages(requirements: list[str], folder: Path) -> None:
     pip("install", "--no-deps", "--no-compile", "--target", folder, *TARGET, *requirements)
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and any(fnmatch.fnmatch(str(file.relative_to(folder)), pattern) for pattern in DROPPED):
-            file.unlink()
+    drop(folder)
+
+
+def drop(folder: Path) -> None:
+    """Remove what DROPPED names, and the folders that it leaves empty: Python would import those, and vLLM takes that for DeepGEMM."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        if path.is_dir():
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif any(fnmatch.fnmatch(str(path.relative_to(folder)), pattern) for pattern in DROPPED):
+            path.unlink()
 
 
 def model(layer: str, folder: Path) -> None:

@@ -118,3 +118,19 @@ def test_no_call_carries_more_than_it_may(tmp_path):
         assert len(carried) <= gpu_kit.PATHS - 1
     assert [chunk["bytes"] for chunk in chunks][:3] == [30, 30, 20]
     assert sum(chunk["bytes"] for chunk in chunks) == 235
+
+
+def test_what_is_dropped_leaves_no_empty_folder(tmp_path):
+    kept = ["vllm/__init__.py", "vllm/third_party/pynvml.py", "vllm/_C_stable_libtorch.abi3.so", "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so"]
+    gone = [
+        "bin/tool",
+        "vllm/_moe_C_stable_libtorch.abi3.so",
+        "vllm/third_party/deep_gemm/include/a/b.h",
+        "vllm/third_party/deep_gemm/x.py",
+    ]
+    for name in kept + gone:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    gpu_kit.drop(tmp_path)
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    assert left == {*kept, "vllm", "vllm/third_party", "vllm/vllm_flash_attn"}
