@@ -56,6 +56,8 @@ def prepare_process(dtype: str) -> None:
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+    # Model runner V2 imports FlashInfer otherwise; requests with a seed never sample through it.
+    os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
     # 0.30 asks for `max_position_embeddings`; before, YaRN ends at original positions x factor. `create_engine` checks the length itself.
     os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
