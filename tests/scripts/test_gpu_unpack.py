@@ -124,6 +124,7 @@ def test_what_is_dropped_leaves_no_empty_folder(tmp_path):
     kept = ["vllm/__init__.py", "vllm/third_party/pynvml.py", "vllm/_C_stable_libtorch.abi3.so", "vllm/vllm_flash_attn/_vllm_fa3_C.abi3.so"]
     gone = [
         "bin/tool",
+        "tests/__init__.py",
         "vllm/_moe_C_stable_libtorch.abi3.so",
         "vllm/third_party/deep_gemm/include/a/b.h",
         "vllm/third_party/deep_gemm/x.py",
