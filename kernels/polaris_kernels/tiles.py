@@ -37,23 +37,15 @@ _HALF = {
     9: Tiles(block_t=128, block_v=256, block_h=64, strip=4, group=16, programs=132, warps=8, stages=3, tma=True),
 }
 _FLOAT32 = {
-    8: Tiles(block_t=32, block_v=64, block_h=16, strip=16, group=16, programs=432, warps=4, stages=4, tma=False),
-    9: Tiles(block_t=32, block_v=64, block_h=16, strip=16, group=16, programs=528, warps=4, stages=4, tma=False),
+    8: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=432, warps=4, stages=3, tma=False),
+    9: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=528, warps=4, stages=3, tma=False),
 }
 
 
 def tiles_for(hidden: Tensor, head: Head) -> Tiles:
-    """Tiles for a head on a CUDA device. Tensor descriptors need rows of whole 16-byte units; others take sm_80's plain loads.
-
-    Triton loads 16 bytes at once only where rows are of 16 numbers. Elsewhere each number has an address of its own, for which
-    there are registers in a smaller tile only.
-    """
-    matrices = (hidden, head.weight)
-    aligned = all(m.stride(0) * m.element_size() % 16 == 0 and m.data_ptr() % 16 == 0 for m in matrices)
-    tiles = architecture_tiles(_major(hidden.device.index or 0) if aligned else 8, head)
-    if tiles.tma or (aligned and all(m.stride(0) % 16 == 0 for m in matrices)):
-        return tiles
-    return replace(tiles, block_t=min(tiles.block_t, 64), block_h=min(tiles.block_h, 32))
+    """Tiles for a head on a CUDA device. Tensor descriptors need rows of whole 16-byte units; others take sm_80's plain loads."""
+    aligned = all(m.stride(0) * m.element_size() % 16 == 0 and m.data_ptr() % 16 == 0 for m in (hidden, head.weight))
+    return architecture_tiles(_major(hidden.device.index or 0) if aligned else 8, head)
 
 
 def architecture_tiles(major: int, head: Head) -> Tiles:

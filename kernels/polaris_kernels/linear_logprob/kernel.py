@@ -81,7 +81,7 @@ def quarter_of(tile: tensor, part: tl.constexpr) -> tensor:
     return split_columns(split_columns(tile)[part // 2])[part % 2]
 
 
-@triton.jit(do_not_specialize=["T"])  # every call has another T, and a kernel of its own for some would gain nothing
+@triton.jit
 def forward_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, exponentials: tensor, maxima: tensor,
     sums: tensor, weighted: tensor, target_logits: tensor, T: tensor, V: tensor, strips: tensor, softcap: tensor, hidden_stride: tensor,
@@ -182,7 +182,7 @@ def merge_kernel(
     tl.store(log_total + rows, log2_total, mask=inside)
 
 
-@triton.jit(do_not_specialize=["T"])
+@triton.jit
 def gradient_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor,
     entropy: tensor, logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, T: tensor, V: tensor, first: tensor,
