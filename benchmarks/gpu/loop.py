@@ -38,6 +38,7 @@ EMBEDDED = {
     "model.path": "embedded:model",
     "model.dtype": "float32",
     "data.path": "embedded:train",
+    "data.prompt_suffix": "",
     "eval.path": "embedded:test",
     "rollout.max_response_tokens": 64,
     "rollout.samples_per_prompt": 4,
