@@ -17,7 +17,7 @@ from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 
 # Fields that a resumed run may change: they extend, watch or store the run but do not alter what a step computes.
-_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every", "final.")
+_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every", "final.", "sync.", "distributed.")
 
 # A lock lives as long as its object.
 _HELD: list[FileLock] = []

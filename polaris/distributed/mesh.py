@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -64,7 +64,9 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS) -> World:
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=timedelta(hours=limits.wait_timeout_hours) + _GRACE)
-        watch.start(dist.distributed_c10d._get_default_store(), dist.get_rank(), dist.get_world_size(), limits)
+        # A client of its own: the main thread's waits in the store would block the watch.
+        store: Any = dist.distributed_c10d._get_default_store()
+        watch.start(store.clone(), dist.get_rank(), dist.get_world_size(), limits)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)

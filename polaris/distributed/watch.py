@@ -12,10 +12,10 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from traceback import walk_stack
 
 import torch.distributed as dist
 
@@ -23,16 +23,20 @@ from polaris.config.schema import DistributedConfig
 
 BEAT_S = 2.0
 """Seconds between two signs of life."""
-_ASKED = "polaris/asked"
 _OURS, _TORCH = str(Path(__file__).parents[1]), str(Path(dist.__file__).parent)
 
 
 class _Watch:
-    """The watching thread of one rank. `place` is where the rank is; it must be elsewhere before `deadline` (monotonic seconds)."""
+    """The watching thread of one rank. `place` is where the rank is; it must be elsewhere before `deadline` (monotonic seconds).
+
+    No clocks of different nodes are compared: a sign of life is a count that grows, and ages travel as durations.
+    """
 
     def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
+        self._attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what an attempt has stored outlives torchrun's restart
         self._main = threading.main_thread().ident or 0
+        self._beats = 0
         self._ended = threading.Event()
         self.urgent = False
         self.move("start")
@@ -41,7 +45,7 @@ class _Watch:
 
     def move(self, place: str) -> None:
         limit = 60 * self.limits.update_timeout_minutes if self.urgent else 3600 * self.limits.wait_timeout_hours
-        self.place, self.deadline, self._since = place, time.monotonic() + limit, time.time()
+        self.place, self.deadline, self._since = place, time.monotonic() + limit, time.monotonic()
 
     def stop(self) -> None:
         self._ended.set()
@@ -51,57 +55,72 @@ class _Watch:
         while not self._ended.wait(BEAT_S):
             try:
                 self._beat()
-                asked = self._store.check([_ASKED])
+                if self._store.check([self._key("asked")]):
+                    self._answer()
+                if time.monotonic() > self.deadline:
+                    self._expire()
             except RuntimeError:
                 return  # the store went with torchrun, which ends this process too
-            if time.monotonic() > self.deadline:
-                self._expire()
-            if asked:
-                self._answer()
+
+    def _key(self, name: str, rank: int | None = None) -> str:
+        return f"polaris/{self._attempt}/{name}" + ("" if rank is None else f"/{rank}")
 
     def _beat(self) -> None:
-        self._store.set(f"polaris/beat/{self._rank}", str(time.time()))
+        self._beats += 1
+        self._store.set(self._key("beat", self._rank), str(self._beats))
 
     def _answer(self) -> None:
-        self._store.set(f"polaris/where/{self._rank}", json.dumps([self.place, self._since, *self._standing()]))
+        answer = [self.place, time.monotonic() - self._since, *self._standing()]
+        self._store.set(self._key("where", self._rank), json.dumps(answer))
 
     def _standing(self) -> tuple[str, bool]:
-        """Where the main thread stands, in our own code and inside of it, and whether it waits in a collective."""
-        frames = traceback.extract_stack(sys._current_frames().get(self._main))
-        ours = [frame for frame in frames if frame.filename.startswith(_OURS)]
-        places = [f"{Path(frame.filename).name}:{frame.lineno} ({frame.name})" for frame in (*ours[-1:], *frames[-1:])]
-        return ", ".join(dict.fromkeys(places)), any(frame.filename.startswith(_TORCH) for frame in frames[-6:])
+        """Where the main thread stands, in our own code and inside of it, and whether it waits in a collective.
+
+        No source file is read: the file system may be what hangs.
+        """
+        frame = sys._current_frames().get(self._main)
+        frames = [(f.f_code.co_filename, f"{Path(f.f_code.co_filename).name}:{line} ({f.f_code.co_name})") for f, line in walk_stack(frame)]
+        ours = [place for file, place in frames if file.startswith(_OURS)]
+        places = (*ours[:1], *(place for _, place in frames[:1]))
+        return ", ".join(dict.fromkeys(places)), any(file.startswith(_TORCH) for file, _ in frames[:6])
 
     def _expire(self) -> None:
         minutes = self.limits.update_timeout_minutes if self.urgent else 60 * self.limits.wait_timeout_hours
-        setting = "update_timeout_minutes" if self.urgent else "wait_timeout_hours"
-        self._store.set(_ASKED, "1")
+        setting, place = "update_timeout_minutes" if self.urgent else "wait_timeout_hours", self.place
+        self._store.set(self._key("asked"), "1")
+        before = self._counts()
         for _ in range(3):  # the others answer at their next sign of life
             self._answer()
             self._beat()
             time.sleep(BEAT_S)
-        silent = {rank: age for rank in range(self._size) if (age := self._age(rank)) > 2.5 * BEAT_S}
-        if self._rank == min(set(range(self._size)) - silent.keys()):
-            head = f"polaris, rank {self._rank}: no progress for {minutes:g} minutes (distributed.{setting}) at: {self.place}. The ranks:"
+        if time.monotonic() <= self.deadline:
+            return  # it went on after all
+        after = self._counts()
+        silent = {rank for rank in range(self._size) if before[rank] == after[rank] or not self._store.check([self._key("where", rank)])}
+        if self._store.add(self._key("speaker"), 1) == 1:
+            head = f"polaris, rank {self._rank}: no progress for {minutes:g} minutes (distributed.{setting}) at: {place}. The ranks:"
             end = "What is finished is on disk, and the same command goes on from there"
             print(head, *self._report(silent), end, sep="\n", file=sys.stderr, flush=True)
         else:
-            time.sleep(BEAT_S)  # one rank speaks, and torchrun ends it as soon as another one has ended
+            time.sleep(2 * BEAT_S)  # one rank speaks, and torchrun ends it as soon as another one has ended
         os._exit(1)
 
-    def _age(self, rank: int) -> float:
-        """Seconds since a rank's last sign of life."""
-        key = f"polaris/beat/{rank}"
-        return time.time() - float(self._store.get(key)) if self._store.check([key]) else float("inf")
+    def _counts(self) -> list[bytes | None]:
+        """How often each rank has given a sign of life."""
+        keys = [self._key("beat", rank) for rank in range(self._size)]
+        return [self._store.get(key) if self._store.check([key]) else None for key in keys]
 
-    def _report(self, silent: dict[int, float]) -> list[str]:
-        """One line per rank, the suspects first: those without a sign of life, then those that wait for nobody."""
-        facts = [(0, f"  rank {rank} HANGS: its process has given no sign of life for {age:.0f} s") for rank, age in silent.items()]
-        for rank in set(range(self._size)) - silent.keys():
-            place, since, standing, waits = json.loads(self._store.get(f"polaris/where/{rank}"))
-            words = "waits for others" if waits else "HANGS, or is slow"
-            facts.append((2 if waits else 1, f"  rank {rank} {words}: {place}, for {time.time() - since:.0f} s, in {standing}"))
-        return [line for _, line in sorted(facts)]
+    def _report(self, silent: set[int]) -> list[str]:
+        """One line per rank, the suspects first: those without a sign of life, then those that wait in no collective.
+
+        A rank that waits for its GPU waits in no collective that its host knows of.
+        """
+        facts = [(0, f"  rank {rank} HANGS: its process gives no sign of life") for rank in sorted(silent)]
+        for rank in sorted(set(range(self._size)) - silent):
+            place, seconds, standing, waits = json.loads(self._store.get(self._key("where", rank)))
+            words = "waits for others" if waits else "HANGS, is slow, or waits for its GPU"
+            facts.append((2 if waits else 1, f"  rank {rank} {words}: {place}, for {seconds:.0f} s, in {standing}"))
+        return [line for _, line in sorted(facts, key=lambda fact: fact[0])]
 
 
 _watch: _Watch | None = None

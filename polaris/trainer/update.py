@@ -47,7 +47,11 @@ def rank_packs(samples: Sequence[Sample], world: World, tokens_per_pack: int) ->
 @torch.no_grad()
 def proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Tensor]:
     """Log-probs [R] of every pack under the policy as it is before the step's first update."""
-    return [forward(policy, pack)[0] for pack in packs]
+    found = []
+    for index, pack in enumerate(packs):
+        watch.mark(f"proximal log-probs, pack {index + 1} of {len(packs)}")
+        found.append(forward(policy, pack)[0])
+    return found
 
 
 def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:

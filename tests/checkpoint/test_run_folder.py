@@ -8,7 +8,7 @@ import pytest
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
 from polaris.config.recipe import StageConfig
-from polaris.config.schema import RunConfig
+from polaris.config.schema import DistributedConfig, RunConfig, SyncConfig
 from polaris.observe.metrics import MetricsFile
 from polaris.recipe.results import write_result
 
@@ -100,3 +100,10 @@ def test_a_damaged_record_names_itself(recorded, tmp_path, text):
     (tmp_path / "run" / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"run/config.json is damaged"):
         open_run(config, fresh=False, main=True)
+
+
+def test_what_an_error_names_as_its_remedy_may_change_at_a_resume(recorded):
+    """Raising a tolerance or a time limit must not set the run aside."""
+    config = recorded((FIRST, SECOND), 1, step=4)
+    limits = DistributedConfig(update_timeout_minutes=90.0)
+    open_run(replace(config, sync=SyncConfig(gap_factor=6.0, base_tolerance=0.4), distributed=limits), fresh=False, main=True)

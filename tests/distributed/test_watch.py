@@ -20,6 +20,8 @@ def stuck():
     {stuck}
 
 def work(prepared, world, stop):
+    if world.rank == 0 and {before}:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL), time.sleep(1000)
     with watch.phase({phase!r}):
         watch.mark("pack 1 of 2")
         if world.rank == 1:
@@ -35,9 +37,9 @@ sys.exit(run_session(lambda: None, work, lambda _: limits))
 SILENT = "signal.signal(signal.SIGTERM, signal.SIG_DFL); ctypes.PyDLL(None).sleep(1000)"
 
 
-def run(tmp_path, stuck, phase="update", minutes=0.05, hours=1.0):
+def run(tmp_path, stuck, phase="update", minutes=0.05, hours=1.0, before=False):
     script = tmp_path / "session.py"
-    script.write_text(WORK.format(stuck=stuck, phase=phase, minutes=minutes, hours=hours))
+    script.write_text(WORK.format(stuck=stuck, phase=phase, minutes=minutes, hours=hours, before=before))
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=3", str(script)]
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT": "1"}
     began = time.monotonic()
@@ -50,8 +52,8 @@ def run(tmp_path, stuck, phase="update", minutes=0.05, hours=1.0):
 @pytest.mark.parametrize(
     ("stuck", "line"),
     [
-        (SILENT, "rank 1 HANGS: its process has given no sign of life for"),
-        ("time.sleep(1000)", "rank 1 HANGS, or is slow: pack 1 of 2, for"),
+        (SILENT, "rank 1 HANGS: its process gives no sign of life"),
+        ("time.sleep(1000)", "rank 1 HANGS, is slow, or waits for its GPU: pack 1 of 2, for"),
     ],
     ids=["its interpreter hangs", "its interpreter lives"],
 )
@@ -66,6 +68,16 @@ def test_a_rank_that_hangs_is_named(tmp_path, stuck, line):
     assert [text.split(":")[0].strip() for text in ranks[1:3]] == ["rank 0 waits for others", "rank 2 waits for others"]
     assert "the same command goes on from there" in told
     assert seconds < 60
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_the_first_rank_is_named_too_where_it_hangs_outside_of_the_update_that_the_others_wait_in(tmp_path):
+    result, _ = run(tmp_path, "pass", before=True)
+    assert result.returncode != 0
+    told = result.stderr.split("The ranks:")
+    assert len(told) == 2, "one rank speaks"
+    assert told[1].strip().startswith("rank 0 HANGS, is slow, or waits for its GPU: start, for"), told[1]
 
 
 @pytest.mark.distributed
