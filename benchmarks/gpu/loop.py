@@ -39,6 +39,7 @@ EMBEDDED = {
     "model.dtype": "float32",
     "data.path": "embedded:train",
     "data.prompt_suffix": "",
+    "data.decontaminate": "[]",
     "eval.path": "embedded:test",
     "rollout.max_response_tokens": 64,
     "rollout.samples_per_prompt": 4,

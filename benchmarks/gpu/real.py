@@ -17,6 +17,7 @@ from benchmarks.gpu.journal import Line
 from benchmarks.gpu.loop import CONFIG, KIT, overrides, runs, settings, train
 from benchmarks.gpu.program import STOP_S, polaris, torchrun
 from benchmarks.gpu.program import call as call_program
+from benchmarks.kernels.peers import Unavailable
 from polaris.checkpoint import layout
 
 NAME = "real"
@@ -41,12 +42,15 @@ def before(call: Call) -> Iterator[Line]:
 
 def training(seconds: float, call: Call) -> Iterator[Line]:
     yield from train("training", torchrun(CONFIG, *overrides(settings(call, NAME, *MODELS))), call, seconds)
-    shutil.copy(runs(call) / NAME / "metrics.jsonl", call.folder / "real-metrics.jsonl")
+    if (metrics := runs(call) / NAME / "metrics.jsonl").is_file():
+        shutil.copy(metrics, call.folder / "real-metrics.jsonl")
 
 
 def after(call: Call) -> Iterator[Line]:
     run = runs(call) / NAME
-    step = layout.complete_steps(run / "checkpoints")[-1]
+    if not (steps := layout.complete_steps(run / "checkpoints")):
+        raise Unavailable("the training has left no checkpoint")
+    step = steps[-1]
     folder = run / "export" / f"step-{step:06d}"
     if not folder.is_dir():
         call_program(polaris("export", run, "--step", step, "--output", folder), call.left())

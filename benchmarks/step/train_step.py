@@ -17,6 +17,7 @@ from transformers import PretrainedConfig, Qwen3Config
 
 from benchmarks.kernels.contest import free, timed
 from polaris.config.schema import AlgorithmConfig, ModelConfig, OptimizerConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.model.rope import head_size
 
 QWEN3_4B = Qwen3Config(
     vocab_size=151936,
@@ -51,7 +52,7 @@ def peak_flops(card: str) -> float | None:
 
 def model_flops(config: PretrainedConfig, tokens: float) -> float:
     """FLOPs of forward and backward over one causal sequence: 6 per matrix weight and token, attention's lower triangle only."""
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    head = head_size(config)
     width, key_value = config.num_attention_heads * head, config.num_key_value_heads * head
     layer = config.hidden_size * (2 * width + 2 * key_value + 3 * config.intermediate_size)
     matrices = config.num_hidden_layers * layer + config.vocab_size * config.hidden_size

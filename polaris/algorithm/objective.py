@@ -72,9 +72,7 @@ def fused_objective(
         sequence_lengths=sequence_lengths,
         **_options(config),
     )
-    statistics = _statistics(totals, entropy)
-    _add_mismatch(statistics, totals, logprob, behaviour_logprob, proximal_logprob, stored, config)
-    return loss, statistics
+    return loss, _statistics(totals, entropy, logprob, behaviour_logprob, proximal_logprob, stored, config)
 
 
 def policy_objective(
@@ -106,9 +104,7 @@ def policy_objective(
         sequence_lengths=sequence_lengths,
         **_options(config),
     )
-    statistics = _statistics(totals, entropy)
-    _add_mismatch(statistics, totals, logprob, behaviour_logprob, proximal_logprob, stored, config)
-    return loss, statistics
+    return loss, _statistics(totals, entropy, logprob, behaviour_logprob, proximal_logprob, stored, config)
 
 
 def _options(config: AlgorithmConfig) -> dict[str, Any]:
@@ -123,39 +119,37 @@ def _options(config: AlgorithmConfig) -> dict[str, Any]:
     }
 
 
-def _statistics(totals: dict[str, Tensor], entropy: Tensor) -> Statistics:
-    statistics = Statistics()
-    if len(entropy):
-        for name, total in CLIPPED.items():
-            statistics.add_mean(name, totals[total], totals["tokens"])
-        statistics.add_mean("policy/entropy", entropy.double().sum(), len(entropy))
-        statistics.add_max("policy/ratio_max", totals["ratio_max"])
-    return statistics
-
-
 @torch.no_grad()
-def _add_mismatch(
-    statistics: Statistics,
+def _statistics(
     totals: dict[str, Tensor],
+    entropy: Tensor,
     logprob: Tensor,
     behaviour_logprob: Tensor,
     proximal_logprob: Tensor | None,
     stored: Tensor | None,
     config: AlgorithmConfig,
-) -> None:
-    """Distance of engine and trainer: of fresh samples, which shows whether the engine serves the right weights, and of stored ones, which
-    grows with their age. `totals` are those of all tokens."""
+) -> Statistics:
+    """Those of a pack; `totals` are over all of its tokens. The distance of engine and trainer is told apart of fresh samples, which shows
+    whether the engine serves the right weights, and of stored ones, which grows with their age."""
+    statistics = Statistics()
+    if not len(entropy):
+        return statistics
+    for name, total in CLIPPED.items():
+        statistics.add_mean(name, totals[total], totals["tokens"])
+    statistics.add_mean("policy/entropy", entropy.double().sum(), len(entropy))
+    statistics.add_max("policy/ratio_max", totals["ratio_max"])
     if stored is None:
-        _add_mismatch_of(statistics, "mismatch", totals)
-        return
+        _add_mismatch(statistics, "mismatch", totals)
+        return statistics
     proximal = logprob if proximal_logprob is None else proximal_logprob
     options = _options(config) | {"kind": "dapo"}  # the distance does not depend on the loss, and dapo's needs no whole sequences
     for prefix, rows in (("mismatch", ~stored), ("rescue", stored)):
         tokens = (proximal[rows], behaviour_logprob[rows], torch.zeros_like(logprob[rows]))
-        _add_mismatch_of(statistics, prefix, policy_loss(*tokens, None, 1.0, **options)[1])
+        _add_mismatch(statistics, prefix, policy_loss(*tokens, None, 1.0, **options)[1])
+    return statistics
 
 
-def _add_mismatch_of(statistics: Statistics, prefix: str, totals: dict[str, Tensor]) -> None:
+def _add_mismatch(statistics: Statistics, prefix: str, totals: dict[str, Tensor]) -> None:
     for name, total in MISMATCH.items():
         statistics.add_mean(f"{prefix}/{name}", totals[total], totals["tokens"])
     for name, total in MISMATCH_OF_FINITE.items():

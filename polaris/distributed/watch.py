@@ -44,8 +44,14 @@ class _Watch:
         self._thread.start()
 
     def move(self, place: str) -> None:
-        limit = 60 * self.limits.update_timeout_minutes if self.urgent else 3600 * self.limits.wait_timeout_hours
-        self.place, self.deadline, self._since = place, time.monotonic() + limit, time.monotonic()
+        self.place, self._since = place, time.monotonic()
+        self.deadline = self._since + 60 * self._limit()[1]
+
+    def _limit(self) -> tuple[str, float]:
+        """The setting that holds here, and its minutes."""
+        if self.urgent:
+            return "update_timeout_minutes", self.limits.update_timeout_minutes
+        return "wait_timeout_hours", 60 * self.limits.wait_timeout_hours
 
     def stop(self) -> None:
         self._ended.set()
@@ -85,8 +91,7 @@ class _Watch:
         return ", ".join(dict.fromkeys(places)), any(file.startswith(_TORCH) for file, _ in frames[:6])
 
     def _expire(self) -> None:
-        minutes = self.limits.update_timeout_minutes if self.urgent else 60 * self.limits.wait_timeout_hours
-        setting, place = "update_timeout_minutes" if self.urgent else "wait_timeout_hours", self.place
+        (setting, minutes), place = self._limit(), self.place
         self._store.set(self._key("asked"), "1")
         before = self._counts()
         for _ in range(3):  # the others answer at their next sign of life

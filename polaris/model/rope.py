@@ -125,9 +125,13 @@ def _complete(yarn: dict[str, Any]) -> dict[str, Any]:
     } | ({"partial_rotary_factor": yarn["partial_rotary_factor"]} if "partial_rotary_factor" in yarn else {})
 
 
+def head_size(config: PreTrainedConfig) -> int:
+    """Numbers of one attention head, which some configurations leave to be derived."""
+    return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+
+
 def _dimensions(config: PreTrainedConfig, own: dict[str, Any]) -> int:
-    head = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(head * own.get("partial_rotary_factor", 1.0))
+    return int(head_size(config) * own.get("partial_rotary_factor", 1.0))
 
 
 def _positions(config: PreTrainedConfig, parameters: dict[str, Any]) -> int:

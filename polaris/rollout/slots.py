@@ -10,6 +10,8 @@ from transformers import AttentionInterface, Cache, DynamicCache, PretrainedConf
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
+from polaris.model.rope import head_size
+
 ATTENTION = "polaris_slots"
 GROWTH = 64
 
@@ -22,8 +24,8 @@ class KVSlots(Cache):
 
     def __init__(self, config: PretrainedConfig, count: int, dtype: torch.dtype, device: torch.device) -> None:
         self.count = count
-        head_size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self._store = torch.zeros(2, config.num_hidden_layers, count, config.num_key_value_heads, 0, head_size, dtype=dtype, device=device)
+        shape = (2, config.num_hidden_layers, count, config.num_key_value_heads, 0, head_size(config))
+        self._store = torch.zeros(*shape, dtype=dtype, device=device)
         self._rows = torch.arange(count, device=device)
         self._columns = self._rows[:0]
         self._width = 0

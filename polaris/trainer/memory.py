@@ -7,6 +7,7 @@ import math
 from transformers import PreTrainedConfig
 
 from polaris.config.bounds import require
+from polaris.model.rope import head_size
 
 _RESERVE = 3 << 30
 """Bytes of CUDA context, NCCL buffers and fragmentation."""
@@ -20,8 +21,7 @@ def activation_bytes(model: PreTrainedConfig, tokens: int, itemsize: int, recomp
     its gradient. What a layer keeps is counted for fused norms and MLPs (inputs, queries, keys, values, gate, up and their product);
     without fused modules it is up to twice as much. `itemsize` is that of the compute dtype in bytes.
     """
-    head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
-    attention = (2 * model.num_attention_heads + 2 * model.num_key_value_heads) * head
+    attention = (2 * model.num_attention_heads + 2 * model.num_key_value_heads) * head_size(model)
     layer = tokens * (3 * model.hidden_size + attention + 3 * model.intermediate_size)
     inputs = model.num_hidden_layers * tokens * model.hidden_size
     return itemsize * ((inputs + layer if recompute else model.num_hidden_layers * layer) + 2 * model.vocab_size * model.hidden_size)

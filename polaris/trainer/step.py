@@ -6,7 +6,7 @@ from typing import Any
 
 from polaris.algorithm.metrics import Statistics
 from polaris.checkpoint.state import TrainState
-from polaris.distributed.fsdp import assert_sharded
+from polaris.distributed.fsdp import assert_sharded, shard_group
 from polaris.errors import RunFailed
 from polaris.observe.samples import RolloutSample
 from polaris.trainer.clock import Clock
@@ -45,7 +45,7 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
         rooms.engine.sleep()
         statistics = Statistics()
         results = run_updates(rooms, curated, step, statistics)
-        statistics.all_reduce(rooms.world.device, rooms.world.mesh.get_group())
+        statistics.all_reduce(rooms.world.device, shard_group(rooms.policy))
     memory.end("update")
     version = state.version + any(result.applied for result in results)
     with clock.phase("sync"):

@@ -5,14 +5,11 @@ import dataclasses
 import pytest
 import torch
 from groups import batch, group
-from transformers import Qwen3Config, Qwen3ForCausalLM
+from transformers import Qwen3ForCausalLM
 
 from polaris.algorithm.metrics import Statistics
 from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
-from polaris.distributed.fsdp import shard
-from polaris.model.load import build_model, load_weights
-from polaris.model.policy import Policy
 from polaris.trainer.curate import curate
 from polaris.trainer.rescue import store_successes
 from polaris.trainer.successes import Successes
@@ -20,24 +17,6 @@ from polaris.trainer.update import accumulate, rank_packs
 from polaris_kernels.policy_loss.registry import LOSSES
 
 LETTERS = {"a": "+--+", "b": "++++", "c": "--0-", "d": "----", "e": "x+xx", "f": "-x+-"}
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trainer(folder, world):
-    policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
-    load_weights(policy.model, folder, world.device)
-    return policy, world
 
 
 def settings(places, **algorithm):
