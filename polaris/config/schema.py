@@ -284,7 +284,7 @@ class RunConfig:
     root: str = "runs"
     seed: int = 0
     deterministic: bool = False
-    """Only deterministic torch kernels."""
+    """Only deterministic torch kernels in the trainer; engines choose their own."""
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)

@@ -24,6 +24,17 @@ def preserved_randomness() -> Iterator[None]:
 
 
 @contextmanager
+def any_kernel() -> Iterator[None]:
+    """torch's deterministic mode is the trainer's, and off inside: on CUDA it refuses how vLLM compiles and how engines sample."""
+    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(False)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+
+
+@contextmanager
 def preserved_process() -> Iterator[None]:
     """Undo what building a vLLM engine does to its process: generators, thread control, variables that children would inherit."""
     set_num_threads = torch.set_num_threads

@@ -17,6 +17,7 @@ from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
 from polaris.rollout.decoding import Decoding
+from polaris.rollout.isolation import any_kernel
 from polaris.rollout.slots import ATTENTION, KVSlots
 from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
 
@@ -55,6 +56,7 @@ class TransformersEngine:
     def asleep_bytes(self) -> int:
         return 0  # `sleep` frees what it gives back
 
+    @any_kernel()
     @torch.inference_mode()
     def generate(
         self,

@@ -28,7 +28,7 @@ from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
-from polaris.rollout.isolation import preserved_process, preserved_randomness
+from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
 from polaris.rollout.vllm_versions import float32_head, sleep_options
 
@@ -56,7 +56,7 @@ class VLLMEngine:
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
         self._state: Literal["ready", "asleep", "empty"] = "ready"
-        with preserved_process(), warnings.catch_warnings():
+        with preserved_process(), any_kernel(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, rope, self._on_gpu)
             try:
@@ -97,7 +97,7 @@ class VLLMEngine:
         pending = {str(index): request for index, request in enumerate(requests)}
         rollouts: dict[str, Rollout] = {}
         reported = time.monotonic()
-        with preserved_randomness():
+        with preserved_randomness(), any_kernel():
             try:
                 for name, request in pending.items():
                     llm.add_request(name, tokens_input(list(request.prompt_tokens)), self._parameters(request.seed, sampling))
@@ -131,7 +131,7 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
         llm.add_request("score", tokens_input(list(tokens)), parameters)
-        with preserved_randomness():
+        with preserved_randomness(), any_kernel():
             while not (outputs := self._step(llm)):
                 pass
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)

@@ -258,3 +258,34 @@ def test_failure_inside_vllm_closes_the_engine(kind, build, monkeypatch):
     with pytest.raises(RuntimeError, match="closed"):
         generate(engine, requests_for(prompt(4)))
     assert time.monotonic() - start < 10
+
+
+@pytest.fixture
+def deterministic():
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def test_deterministic_mode_is_not_the_engines(engine, deterministic):
+    """On CUDA the running sums of sampling have no deterministic kernel."""
+    modes = []
+    generate(engine, requests_for(prompt(5)), on_progress=lambda progress: modes.append(torch.are_deterministic_algorithms_enabled()))
+    assert modes
+    assert not any(modes)
+    assert torch.are_deterministic_algorithms_enabled()
+
+
+def test_vllm_is_built_outside_deterministic_mode(build, deterministic, monkeypatch):
+    """On CUDA vLLM 0.24 cannot compile a model in it: Inductor refuses to time combined kernels."""
+    llm_engine = pytest.importorskip("vllm").LLMEngine
+    original, modes = llm_engine.from_engine_args, []
+
+    def record(arguments):
+        modes.append(torch.are_deterministic_algorithms_enabled())
+        return original(arguments)
+
+    monkeypatch.setattr(llm_engine, "from_engine_args", record)
+    build("vllm", "A", max_concurrent=4)
+    assert modes == [False]
+    assert torch.are_deterministic_algorithms_enabled()
