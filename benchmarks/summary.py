@@ -158,7 +158,9 @@ def write_readme() -> None:
     head = ["hardware", "operation", "case", "ms", "% of bound", "peak GiB", "log-prob error", "time of the fastest peer by ours"]
     lines = [head, ["---"] * len(head)]
     gpu, cpu = newest("kernels_nvidia*.json"), newest("kernels_cpu*.json")
-    lines += readme_rows(gpu) if gpu else [["H200", name, "40,960 rows", "not yet measured", "", "", "", ""] for name in OPERATIONS]
+    measured = readme_rows(gpu) if gpu else []
+    missing = [name for name in OPERATIONS if name not in {row[1] for row in measured}]
+    lines += measured + [["NVIDIA H200", name, "40,960 rows", "not yet measured", "", "", "", ""] for name in missing]
     lines += readme_rows(cpu) if cpu else []
     before, after = README.read_text().split(MARKS[0])[0], README.read_text().split(MARKS[1])[1]
     README.write_text(f"{before}{MARKS[0]}\n" + "\n".join(map(line, lines)) + f"\n{MARKS[1]}{after}")

@@ -9,9 +9,10 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.ceilings import QUERY, asked
-from benchmarks.gpu.figures import Call, Figure, tested, verdict
+from benchmarks.gpu.figures import Call, Figure, suite_name, tested, verdict
 from benchmarks.gpu.journal import Line
-from benchmarks.gpu.suites import of_operation
+from benchmarks.gpu.suites import command
+from benchmarks.gpu.suites import together as suites
 from benchmarks.kernels.contest import OURS, Bound, Contest, beside_ours, facts, held_seconds, measure_bound, peak_gib, timed
 from benchmarks.kernels.contests import OPERATIONS, contests
 from benchmarks.kernels.errors import HEAD, Judge
@@ -26,9 +27,8 @@ def figures(call: Call) -> Iterator[Figure]:
     """The tests that have not run yet; ours and peers at the first shape of every operation; then at the others."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = "tiny" if call.small else size_here()
-    for operation in OPERATIONS:
-        if tested(operation, call.journal.path) is None:
-            yield of_operation(operation, call)
+    untested = (operation for operation in OPERATIONS if tested(operation, call.journal.path) is None)
+    yield from suites({suite_name(operation): command(operation, call=call) for operation in untested}, call)
     yield Figure(name="bound", seconds=15, run=partial(tell_bound, device, size))
     for number, shapes in enumerate(contests(size)):
         for contest in shapes:

@@ -1,4 +1,4 @@
-"""A pytest plugin: what each test file came to, as a line of results.jsonl as soon as the file is done.
+"""A pytest plugin: what each test file came to, as a line of results.jsonl as soon as the file is done; a red test has its own at once.
 
 `OUTCOMES` and `OUTCOMES_PART` name the folder and the part. `OPERATION` keeps, of the files that all operations share, its own tests;
 `AT_MOST` keeps that many tests of each file.
@@ -50,8 +50,10 @@ class Outcomes:
         if report.when == "call" or report.outcome != "passed":
             self._counts[report.outcome] += 1
         if report.failed:
-            crash = getattr(report.longrepr, "reprcrash", None)
-            self._red.append(f"{report.nodeid.partition('::')[2]}: {crash.message.splitlines()[0][:200] if crash else report.when}")
+            crash, test = getattr(report.longrepr, "reprcrash", None), report.nodeid.partition("::")[2]
+            reason = " ".join(crash.message.split())[:500] if crash else report.when
+            self._journal.append(Line(name=report.nodeid, status="failed", reason=reason))
+            self._red.append(f"{test}: {reason[:100]}")
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

@@ -1,11 +1,14 @@
-"""The tests that matter on a GPU: each operation's own first, then those of model, trainer and the rest."""
+"""The tests that matter on a GPU: each operation's own first, then those of model, trainer and the rest.
+
+Most of their time goes into compiling on one core, so all begin at once where there are cores for them.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -20,44 +23,52 @@ ON_THE_GPU = {"gpu tests of the trainer": ("tests", "-m", "gpu", "--ignore=tests
 ON_ITS_CPU = {
     "tests of the model": ("tests/model",),
     "tests of packing and updates": ("tests/trainer/test_packing.py", "tests/trainer/test_optimizer.py", "tests/algorithm"),
+    "tests of plain torch": ("tests/kernels/test_linear_logprob.py",),
     "tests of kernels in the trainer": ("tests/kernels/test_in_the_trainer.py", "tests/kernels/test_within_torch.py"),
     "tests of gradients": ("tests/trainer/test_curated_gradients.py", "tests/distributed/test_same_gradients.py"),
     "tests of the compiled kernels": ("tests/kernels/test_resources.py",),
 }
 """With the machine's software, but the GPU hidden: several ranks cannot share one."""
+_ENOUGH_CORES = 8
 
 
 def figures(call: Call) -> Iterator[Figure]:
-    for operation in OPERATIONS:
-        yield of_operation(operation, call)
+    commands = {suite_name(operation): command(operation, call=call) for operation in OPERATIONS}
     for name, selection in (ON_THE_GPU | ON_ITS_CPU).items():
-        arguments = command("", selection, call)
+        commands[name] = command("", selection, call)
         if name in ON_ITS_CPU:
-            arguments["env"] |= {"CUDA_VISIBLE_DEVICES": ""}
-        yield Figure(name=name, seconds=60, run=partial(run, name, arguments))
+            commands[name]["env"] |= {"CUDA_VISIBLE_DEVICES": ""}
+    return together(commands, call)
 
 
-def of_operation(operation: str, call: Call) -> Figure:
-    name = suite_name(operation)
-    return Figure(name=name, seconds=60, run=partial(run, name, command(operation, call=call)))
+def together(commands: Mapping[str, dict[str, Any]], call: Call) -> Iterator[Figure]:
+    """A figure for each suite that has no verdict yet; the first starts them all if there are cores for it, else each its own."""
+    ended = {line["name"] for line in call.journal.lines()}
+    wanted = [name for name in commands if name not in ended]
+    running: dict[str, subprocess.Popen[bytes]] = {}
+
+    def run(name: str) -> Iterator[Line]:
+        for other in wanted if (os.cpu_count() or 1) >= _ENOUGH_CORES else [name]:
+            if other not in running:
+                running[other] = subprocess.Popen(**commands[other])
+        status = running[name].wait()
+        if status == 5:
+            raise Unavailable("pytest found no test")
+        yield Line(name=name, status="ok" if status == 0 else "failed", reason="" if status == 0 else f"pytest ended with status {status}")
+
+    for name in wanted:
+        yield Figure(name=name, seconds=100, run=partial(run, name))
 
 
 def command(operation: str, selection: Sequence[str] = (), call: Call | None = None) -> dict[str, Any]:
-    """Arguments of `subprocess.run`: the selection, or an operation's own files and its share of those that all operations share.
+    """Arguments of `subprocess.Popen`: the selection, or what runs an operation's kernels: its own files and its share of the common ones.
 
-    With a call every file's outcome goes to its results.jsonl as soon as the file is done.
+    With a call every file's outcome goes to its results.jsonl as soon as the file is done, and a red test at once.
     """
-    own = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests/kernels").glob(f"test_{operation}*.py"))
+    files = (str(path.relative_to(ROOT)) for path in (ROOT / "tests/kernels").glob(f"test_{operation}*.py"))
+    own = sorted(set(files) - set(ON_ITS_CPU["tests of plain torch"]))
     environment = {"OMP_NUM_THREADS": "1", "OPERATION": operation}
     if call is not None:
         environment |= {"OUTCOMES": str(call.folder), "OUTCOMES_PART": call.journal.part, "AT_MOST": "2" if call.small else ""}
-    arguments = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.outcomes", *(selection or [*own, *SHARED])]
+    arguments = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "benchmarks.gpu.outcomes", *(selection or [*own, *SHARED])]
     return {"args": arguments, "cwd": ROOT, "env": os.environ | environment}
-
-
-def run(name: str, arguments: dict[str, Any]) -> Iterator[Line]:
-    """The verdict on a selection; its files' outcomes are there already."""
-    status = subprocess.run(**arguments).returncode
-    if status == 5:
-        raise Unavailable("pytest found no test")
-    yield Line(name=name, status="ok" if status == 0 else "failed", reason="" if status == 0 else f"pytest ended with status {status}")

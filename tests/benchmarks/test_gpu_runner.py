@@ -10,7 +10,6 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from benchmarks.gpu import kernels
 from benchmarks.gpu.figures import Call, Figure, red, suite_name, take
 from benchmarks.gpu.journal import Journal, Line, read
 from benchmarks.gpu.program import ROOT, descendants, end_all, follow
-from benchmarks.gpu.suites import run as run_tests
+from benchmarks.gpu.suites import together
 from benchmarks.kernels.contests import OPERATIONS
 from benchmarks.step.train_step import TINY, measure_step
 from polaris.model.policy import Policy
@@ -119,18 +118,10 @@ def test_an_operation_whose_tests_have_not_run_is_not_measured(call, tmp_path):
     test.write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.outcomes", "--rootdir", str(tmp_path), str(test)]
     environment = os.environ | {"OUTCOMES": str(tmp_path), "OUTCOMES_PART": "tests"}
-    take(
-        [
-            Figure(
-                name=suite_name("policy_loss"),
-                seconds=1,
-                run=partial(run_tests, suite_name("policy_loss"), {"args": command, "cwd": ROOT, "env": environment}),
-            )
-        ],
-        call,
-    )
+    take(together({suite_name("policy_loss"): {"args": command, "cwd": ROOT, "env": environment}}, call), call)
     assert "are red" in red("policy_loss", call.journal.path)
-    (file,) = (line for line in read(call.journal.path) if line["part"] == "tests")
+    test, file = (line for line in read(call.journal.path) if line["part"] == "tests")
+    assert (test["name"], test["status"], test["reason"]) == ("test_it.py::test_bad", "failed", "assert 1 == 2")
     assert (file["name"], file["status"], file["values"]["passed"], file["values"]["failed"]) == ("test_it.py", "failed", 1, 1)
     assert file["reason"] == "test_bad: assert 1 == 2"
 
