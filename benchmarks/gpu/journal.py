@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 FILE = "results.jsonl"
+MACHINE = "machine"
+"""The name of a part's first line in each call."""
 Status = Literal["started", "ok", "failed", "out of memory", "blocked", "not run"]
 
 
@@ -50,8 +52,9 @@ class Journal:
             print(f"{self.part}: {line.name}: {shown(line)}", flush=True)
 
     def lines(self) -> list[dict[str, Any]]:
-        """This part's lines so far."""
-        return [line for line in read(self.path) if line["part"] == self.part]
+        """This part's lines since a call last began it, with the line about the machine."""
+        lines = [line for line in read(self.path) if line["part"] == self.part]
+        return lines[max((at for at, line in enumerate(lines) if line["name"] == MACHINE), default=0) :]
 
 
 def read(path: Path) -> list[dict[str, Any]]:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.gpu.guard import guard
-from benchmarks.gpu.journal import Journal, Line
+from benchmarks.gpu.journal import MACHINE, Journal, Line
 from benchmarks.gpu.program import end_all
 
 PARTS = ("unpack", "ceilings", "tests", "kernels", "step", "loop", "real")
@@ -48,7 +48,7 @@ def main(arguments: list[str]) -> int:
 def supervise(part: str, folder: Path, end: float) -> int:
     """Workers for one part until all its figures have a line or its time is over."""
     journal = Journal(folder, part)
-    journal.append(Line(name="machine", values={"date": date.today().isoformat(), "processor": processor(), **versions()}))
+    journal.append(Line(name=MACHINE, values={"date": date.today().isoformat(), "processor": processor(), **versions()}))
     while True:
         worker = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.run", "--worker", part, str(end)])
         try:

@@ -155,7 +155,7 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
                 linear_logprob.tiled_forward(hidden, head, targets, values, -100, tiles)
                 linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
             yield f"{str(dtype)[6:]}, {name}", kernels
-            chunk, buffer = slice(linear_policy_loss.ROWS), torch.empty(linear_policy_loss.ROWS * vocabulary, dtype=dtype, device="meta")
+            chunk, buffer = slice(linear_policy_loss.ROWS), torch.empty(linear_policy_loss.ROWS, vocabulary, dtype=dtype, device="meta")
             with recorded(architecture) as kernels:
                 linear_policy_loss.tiled_chunk(head, buffer, tiles, hidden[chunk], targets[chunk], values[chunk], torch.empty_like)
             yield f"{str(dtype)[6:]}, {name}, kept", kernels

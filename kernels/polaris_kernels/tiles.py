@@ -1,4 +1,7 @@
-"""Fixed tile shapes per architecture. Nothing is tuned at run time: the same call gives the same bits on every machine of a kind."""
+"""Fixed tile shapes per architecture, and how matrices must lie for them.
+
+Nothing is tuned at run time: the same call gives the same bits on every machine of a kind.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import functools
 from dataclasses import dataclass, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from polaris_kernels.head import Head
@@ -31,7 +35,13 @@ class Tiles:
     merge: int = 128
 
 
-# Chosen by reasoning and by the resource table (no spills); not measured on a GPU yet.
+_COLUMNS = 64
+"""Columns of a matrix come in so many, a multiple of every `block_h`."""
+_STRIDE = 16
+"""Rows that are written begin so many numbers apart, or a multiple of it: Triton stores several numbers at once only then."""
+_BYTES = 16
+
+# Chosen by reasoning and by the resource table (no spills); those of sm_90 in half precision have run, others have not been tried.
 _HALF = {
     8: Tiles(block_t=128, block_v=128, block_h=64, strip=8, group=16, programs=216, warps=8, stages=3, tma=False),
     9: Tiles(block_t=128, block_v=256, block_h=64, strip=4, group=16, programs=132, warps=8, stages=3, tma=True),
@@ -43,17 +53,31 @@ _FLOAT32 = {
 
 
 def tiles_for(hidden: Tensor, head: Head) -> Tiles:
-    """Tiles for a head on a CUDA device. Tensor descriptors need rows of whole 16-byte units; others take sm_80's plain loads."""
-    aligned = all(m.stride(0) * m.element_size() % 16 == 0 and m.data_ptr() % 16 == 0 for m in (hidden, head.weight))
-    return architecture_tiles(_major(hidden.device.index or 0) if aligned else 8, head)
+    """Tiles for a head on a CUDA device."""
+    return architecture_tiles(_major(hidden.device.index or 0), head)
 
 
 def architecture_tiles(major: int, head: Head) -> Tiles:
     """Tiles of an architecture by the major number of its compute capability; a newer one takes the newest that is listed."""
     table = _FLOAT32 if head.weight.dtype == torch.float32 else _HALF
     tiles = table[max(listed for listed in table if listed <= major)]
-    # The gradient of a soft cap needs logits and probabilities at once, which a wide tile has no registers for.
-    return replace(tiles, block_v=min(tiles.block_v, 128)) if head.softcap else tiles
+    # A soft cap's gradient needs logits and probabilities at once, rounding needs two dtypes: a wide tile has no registers for them.
+    return replace(tiles, block_v=min(tiles.block_v, 128)) if head.softcap or head.logits_dtype else tiles
+
+
+def whole_columns(matrix: Tensor) -> Tensor:
+    """The matrix with zeros to the right of it up to whole blocks; the sizes of models are whole already, and nothing is copied."""
+    return F.pad(matrix, (0, missing)) if (missing := -matrix.shape[1] % _COLUMNS) else matrix
+
+
+def addressable(matrix: Tensor) -> Tensor:
+    """The matrix, or a copy of it where it does not begin at a multiple of 16 bytes, as tensor descriptors and wide loads need it."""
+    return matrix.clone() if matrix.data_ptr() % _BYTES else matrix
+
+
+def row_stride(columns: int) -> int:
+    """Numbers from one row to the next of a matrix that kernels write."""
+    return columns + -columns % _STRIDE
 
 
 @functools.cache

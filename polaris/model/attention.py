@@ -112,7 +112,8 @@ def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling
     if importlib.util.find_spec("flash_attn") is not None:
         from flash_attn import flash_attn_varlen_func
 
-        return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest, softmax_scale=scaling, causal=True)
+        deterministic = torch.are_deterministic_algorithms_enabled()  # torch's own kernel asks by itself
+        return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest, softmax_scale=scaling, causal=True, deterministic=deterministic)
     from torch.nn.attention.varlen import varlen_attn
 
     repeats = q.shape[1] // k.shape[1]

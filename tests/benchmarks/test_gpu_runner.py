@@ -17,7 +17,7 @@ import torch
 
 from benchmarks.gpu import kernels
 from benchmarks.gpu.figures import Call, Figure, red, suite_name, take
-from benchmarks.gpu.journal import Journal, Line, read
+from benchmarks.gpu.journal import MACHINE, Journal, Line, read
 from benchmarks.gpu.program import ROOT, descendants, end_all, follow
 from benchmarks.gpu.suites import together
 from benchmarks.kernels.contests import OPERATIONS
@@ -144,6 +144,9 @@ def test_no_memory_a_failure_and_no_time_are_lines(call):
     assert "out of time" in read(call.journal.path)[-1]["reason"]
     take(figures, call)
     assert sum(line["name"] == "fits" for line in read(call.journal.path)) == 2, "a figure that has a line is taken again"
+    call.journal.append(Line(name=MACHINE))
+    take(figures[2:], call)
+    assert sum(line["name"] == "fits" for line in read(call.journal.path)) == 4, "another call takes its own"
 
 
 def policies():

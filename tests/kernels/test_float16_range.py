@@ -13,7 +13,7 @@ from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference
 from polaris_kernels.linear_policy_loss.tiled import tiled_chunk
 from polaris_kernels.ranges import power_of_two
-from polaris_kernels.tiles import Tiles
+from polaris_kernels.tiles import Tiles, row_stride
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPSILON = torch.finfo(torch.float16).eps
@@ -30,7 +30,7 @@ def serve(request, monkeypatch):
         monkeypatch.setattr(patched, "tiles_for", lambda hidden, head: TILES)
     monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)  # 16 rows
     if request.param == "kernels":
-        buffer = torch.empty(16 * VOCABULARY, dtype=torch.float16, device=DEVICE)
+        buffer = torch.empty(16, row_stride(VOCABULARY), dtype=torch.float16, device=DEVICE)
         monkeypatch.setattr(function, "_implementation", lambda hidden, head, *_: (16, functools.partial(tiled_chunk, head, buffer, TILES)))
 
 

@@ -11,13 +11,13 @@ import torch
 from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss, softmax
 from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference
 from polaris_kernels.linear_policy_loss.tiled import tiled_chunk
-from polaris_kernels.tiles import Tiles
+from polaris_kernels.tiles import Tiles, row_stride
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 LENGTHS = [9, 1, 20, 7]
 
 
-def inputs(dtype=torch.float32, size=24, vocabulary=203, seed=0):
+def inputs(dtype=torch.float32, size=32, vocabulary=203, seed=0):
     generator = torch.Generator().manual_seed(seed)
     rows = sum(LENGTHS)
     hidden, weight = torch.randn(rows, size, generator=generator), torch.randn(vocabulary, size, generator=generator)
@@ -65,7 +65,7 @@ def kernels(monkeypatch):
     tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
 
     def implementation(hidden, head, weight, tokens):
-        return 16, functools.partial(tiled_chunk, head, hidden.new_empty(16 * len(weight)), tiles)
+        return 16, functools.partial(tiled_chunk, head, hidden.new_empty(16, row_stride(len(weight))), tiles)
 
     monkeypatch.setattr(function, "_implementation", implementation)
 

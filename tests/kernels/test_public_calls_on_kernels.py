@@ -170,3 +170,20 @@ def test_tokens_that_a_bias_rules_out():
     truth = linear_logprob(hidden.double(), weight[64:].double(), targets - 64)
     for got, true in zip(ours, truth, strict=True):
         torch.testing.assert_close(got.double(), true, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("offset", [0, 1])
+@pytest.mark.parametrize("size", [64, 50])
+def test_any_size_and_any_place_in_memory(size, offset):
+    """Sizes of no whole blocks, matrices that begin in the middle of 16 bytes as views of flat parameters may, an odd vocabulary."""
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = (torch.randn(n * size + offset, generator=generator)[offset:].view(n, size).to(DEVICE) for n in (ROWS, VOCABULARY))
+    if DEVICE == "cuda":
+        hidden, weight = (torch.cat([m.new_zeros(offset), m.flatten()])[offset:].view(m.shape) for m in (hidden, weight))
+    targets = torch.randint(VOCABULARY, (ROWS,), generator=generator).to(DEVICE)
+    assert bool(weight.data_ptr() % 16) == bool(offset)
+    for operation in (scored, fused):
+        found, truth = run(operation, hidden, weight, targets), run(operation, hidden.double(), weight.double(), targets)
+        for ours, true in zip(found, truth, strict=True):
+            assert ours.shape == true.shape
+            torch.testing.assert_close(ours, true, rtol=1e-4, atol=5e-5)

@@ -6,6 +6,7 @@ FSDP2 see one operation each.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from polaris_kernels.checks import check_backward_mode, check_head, check_once, 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
 from polaris_kernels.rows import Rows, rows_with_gradient
-from polaris_kernels.tiles import tiles_for
+from polaris_kernels.tiles import addressable, tiles_for, whole_columns
 
 
 def linear_logprob(
@@ -55,6 +56,8 @@ def linear_logprob(
     check_head(hidden, head)
     check_backward_mode("linear_logprob", hidden, weight, bias)
     temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight))
+    if uses_triton(hidden):
+        hidden, weight = whole_columns(hidden), whole_columns(weight)
     bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
     logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy)
@@ -78,6 +81,7 @@ def _forward(
         return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy)
     from polaris_kernels.linear_logprob.tiled import tiled_forward
 
+    hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
     logprob, entropy, softmax, _ = tiled_forward(hidden, head, targets, temperature, ignore_index, tiles_for(hidden, head))
     return logprob, entropy, softmax
 
@@ -131,6 +135,7 @@ def _backward(
     if uses_triton(hidden):
         from polaris_kernels.linear_logprob.tiled import tiled_backward
 
+        head = replace(head, weight=addressable(weight))
         compact, weight_gradient, bias_gradient = tiled_backward(hidden[rows], head, values, with_weight, tiles_for(hidden, head))
     else:
         compact, weight_gradient, bias_gradient = chunked_backward(hidden[rows], head, values, with_weight)

@@ -31,18 +31,15 @@ def place(
 @triton.jit
 def load_tile(
     matrix: tensor, row: tensor, column: tensor, rows: tensor, stride: tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    SIZE: tl.constexpr, TMA: tl.constexpr,
+    TMA: tl.constexpr,
 ) -> tensor:  # fmt: skip
-    """[ROWS, COLUMNS] of a row-major matrix of `rows` rows and SIZE columns; zero outside of it."""
+    """[ROWS, COLUMNS] of a row-major matrix of `rows` rows and whole COLUMNS; zero below it."""
     if TMA:
         return matrix.load([row, column])
     else:
         lines = row + tl.arange(0, ROWS)
         places = column + tl.arange(0, COLUMNS)
-        inside = (lines < rows)[:, None]
-        if SIZE % COLUMNS:
-            inside = inside & (places < SIZE)[None, :]
-        return tl.load(matrix + lines.to(tl.int64)[:, None] * stride + places[None, :], mask=inside, other=0.0)
+        return tl.load(matrix + lines.to(tl.int64)[:, None] * stride + places[None, :], mask=(lines < rows)[:, None], other=0.0)
 
 
 @triton.jit
@@ -54,8 +51,8 @@ def logits_tile(
     """[BLOCK_T, BLOCK_V] float32 logits before the temperature: product, bias, rounding to an engine's dtype, soft cap."""
     logits = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)
     for start in range(0, H, BLOCK_H):
-        left = load_tile(hidden, row, start, T, hidden_stride, BLOCK_T, BLOCK_H, H, TMA)
-        right = load_tile(weight, column, start, V, weight_stride, BLOCK_V, BLOCK_H, H, TMA)
+        left = load_tile(hidden, row, start, T, hidden_stride, BLOCK_T, BLOCK_H, TMA)
+        right = load_tile(weight, column, start, V, weight_stride, BLOCK_V, BLOCK_H, TMA)
         logits = tl.dot(left, right.T, logits, input_precision=PRECISION)
     if BIAS:
         columns = column + tl.arange(0, BLOCK_V)
@@ -85,13 +82,13 @@ def quarter_of(tile: tensor, part: tl.constexpr) -> tensor:
 def forward_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, exponentials: tensor, maxima: tensor,
     sums: tensor, weighted: tensor, target_logits: tensor, T: tensor, V: tensor, strips: tensor, softcap: tensor, hidden_stride: tensor,
-    weight_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, STRIP: tl.constexpr,
-    GROUP: tl.constexpr, PROGRAMS: tl.constexpr, TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr,
-    PRECISION: tl.constexpr, KEEP: tl.constexpr,
+    weight_stride: tensor, kept_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr,
+    STRIP: tl.constexpr, GROUP: tl.constexpr, PROGRAMS: tl.constexpr, TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    ROUND: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
 ) -> None:  # fmt: skip
     """Per strip and row: maximum m, sum of e, sum of e log2 e, all [strips, T]; the logit of the target, [T].
 
-    With KEEP (and STRIP 1) e itself is written to `exponentials` [T, V] in its dtype.
+    With KEEP (and STRIP 1) e itself is written to `exponentials` [T, V] in its dtype, and zeros behind it up to the next row.
     """
     row_blocks = tl.cdiv(T, BLOCK_T)
     for item in tl.range(tl.program_id(0), row_blocks * strips, PROGRAMS):
@@ -132,9 +129,9 @@ def forward_kernel(
                 total += tl.sum(e, 1)
                 moment += tl.sum(tl.where(e > 0, lower * e, 0.0), 1)
                 if KEEP:
-                    inside = (rows < T)[:, None] & (kept < V)[None, :]
+                    inside = (rows < T)[:, None] & (kept < kept_stride)[None, :]
                     e = e.to(exponentials.dtype.element_ty)
-                    tl.store(exponentials + rows.to(tl.int64)[:, None] * V + kept[None, :], e, mask=inside)
+                    tl.store(exponentials + rows.to(tl.int64)[:, None] * kept_stride + kept[None, :], e, mask=inside)
         place_of = strip.to(tl.int64) * T + rows
         tl.store(maxima + place_of, maximum, mask=rows < T)
         tl.store(sums + place_of, total, mask=rows < T)
@@ -186,17 +183,18 @@ def merge_kernel(
 def gradient_kernel(
     hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor,
     entropy: tensor, logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, T: tensor, V: tensor, first: tensor,
-    width: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr,
+    stride: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr,
     BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr, PROGRAMS: tl.constexpr, TMA: tl.constexpr,
     BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, ENTROPY: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Gradient of the logits before bias, for columns [first, first + width), into `gradient` [T, width] in its dtype.
+    """Gradient of the logits before bias, for columns from `first` on, into `gradient` [T, stride] in its dtype.
 
+    The last columns may lie beyond V: what is written there is of no use.
     dL/dz_j = g ([j = y] - p_j) - h p_j (log p_j + entropy) over the temperature, with g and h the gradients of the two outputs.
     """
     row_blocks = tl.cdiv(T, BLOCK_T)
-    for item in tl.range(tl.program_id(0), row_blocks * tl.cdiv(width, BLOCK_V), PROGRAMS):
-        block, tile = place(item, row_blocks, tl.cdiv(width, BLOCK_V), GROUP)
+    for item in tl.range(tl.program_id(0), row_blocks * tl.cdiv(stride, BLOCK_V), PROGRAMS):
+        block, tile = place(item, row_blocks, tl.cdiv(stride, BLOCK_V), GROUP)
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
         target = tl.load(targets + rows, mask=rows < T, other=-1)
         divisor = tl.load(temperature + rows, mask=rows < T, other=1.0)
@@ -223,6 +221,6 @@ def gradient_kernel(
         if SOFTCAP:
             capped = z / softcap
             z_gradient *= 1 - capped * capped
-        inside = (rows < T)[:, None] & (inner < width)[None, :]
+        inside = (rows < T)[:, None] & (inner < stride)[None, :]
         z_gradient = z_gradient.to(gradient.dtype.element_ty)
-        tl.store(gradient + rows.to(tl.int64)[:, None] * width + inner[None, :], z_gradient, mask=inside)
+        tl.store(gradient + rows.to(tl.int64)[:, None] * stride + inner[None, :], z_gradient, mask=inside)

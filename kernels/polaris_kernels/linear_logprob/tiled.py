@@ -18,7 +18,7 @@ from polaris_kernels.linear_logprob.kernel import forward_kernel, gradient_kerne
 from polaris_kernels.products import accumulate, product_operand
 from polaris_kernels.ranges import into_range, unscaled
 from polaris_kernels.rows import Rows
-from polaris_kernels.tiles import Tiles
+from polaris_kernels.tiles import Tiles, row_stride
 
 _SLAB_COLUMNS = 8192
 _SLAB_ROWS = 32768
@@ -30,6 +30,7 @@ def tiled_forward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Log-probs and entropies [T] in nats, [2, T] the maxima and log2 of the softmax's sums, and [strips, T] maxima, all float32.
 
+    Here and below hidden states and weight have whole columns and begin where wide loads may (`polaris_kernels.tiles`).
     With `exponentials` [T, V] a strip is one tile, and every logit's e, to the maximum of its strip, is left there.
     """
     rows, vocabulary = len(hidden), len(head.weight)
@@ -44,7 +45,7 @@ def tiled_forward(
         operands, strides, options = _operands(hidden, head, tiles)
         forward_kernel[(programs,)](
             *operands, head.bias, targets, temperature, exponentials, maxima, sums, weighted, chosen,
-            rows, vocabulary, strips, head.softcap, *strides,
+            rows, vocabulary, strips, head.softcap, *strides, 0 if exponentials is None else exponentials.stride(0),
             STRIP=strip, PROGRAMS=programs, KEEP=exponentials is not None, **options,
         )  # fmt: skip
         merge_kernel[(triton.cdiv(rows, tiles.merge),)](
@@ -69,7 +70,7 @@ def tiled_backward(
     hidden_sum = torch.zeros_like(hidden, dtype=torch.float32)
     weight_gradient = torch.empty_like(head.weight) if with_weight else None
     bias_gradient = torch.empty_like(head.bias) if head.bias is not None else None
-    buffer = hidden.new_empty(min(len(hidden), _SLAB_ROWS) * min(vocabulary, _SLAB_COLUMNS))
+    buffer = hidden.new_empty(min(len(hidden), _SLAB_ROWS) * row_stride(min(vocabulary, _SLAB_COLUMNS)))
     for first in range(0, vocabulary, _SLAB_COLUMNS):
         columns = slice(first, min(first + _SLAB_COLUMNS, vocabulary))
         width = columns.stop - first
@@ -78,7 +79,8 @@ def tiled_backward(
         bias_sum = values.temperature.new_zeros(width)
         for start in range(0, len(hidden), _SLAB_ROWS):
             rows = slice(start, min(start + _SLAB_ROWS, len(hidden)))
-            gradient = buffer[: (rows.stop - start) * width].view(-1, width)
+            stride = row_stride(width)
+            gradient = buffer[: (rows.stop - start) * stride].view(-1, stride)[:, :width]
             _logit_gradient(hidden[rows], head, values[rows], gradient, first, tiles)
             operand = product_operand(gradient)
             accumulate(hidden_sum[rows], operand, weight)
@@ -100,13 +102,14 @@ def _logit_gradient(hidden: Tensor, head: Head, row: Rows, gradient: Tensor, fir
     gradient_kernel[(programs,)](
         *operands, head.bias, row.targets, row.temperature, row.maximum, row.log_total, row.entropy, row.logprob_gradient,
         row.entropy_gradient, gradient,
-        rows, len(head.weight), first, width, head.softcap, *strides,
+        rows, len(head.weight), first, gradient.stride(0), head.softcap, *strides,
         PROGRAMS=programs, ENTROPY=row.entropy_gradient is not None, **options,
     )  # fmt: skip
 
 
 def _operands(hidden: Tensor, head: Head, tiles: Tiles) -> tuple[tuple[Any, Any], tuple[int, int], dict[str, Any]]:
     matrices = (hidden, head.weight)
+    assert hidden.shape[1] % tiles.block_h == 0, "columns come in whole blocks: see whole_columns"
     options = {
         "H": hidden.shape[1],
         "BLOCK_T": tiles.block_t,

@@ -21,7 +21,7 @@ from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLos
 from polaris_kernels.products import accumulate, product, product_operand
 from polaris_kernels.ranges import kept_times, to_keep, widen
 from polaris_kernels.softmax import rows_per_chunk
-from polaris_kernels.tiles import tiles_for
+from polaris_kernels.tiles import addressable, row_stride, tiles_for, whole_columns
 
 TokenLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
 """(log-probs of some tokens, their indices) -> loss, totals."""
@@ -74,6 +74,8 @@ def linear_policy_loss(
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
     check_head(hidden, head)
     check_backward_mode("linear_policy_loss", hidden, weight, bias)
+    if uses_triton(hidden):
+        hidden, weight = whole_columns(hidden), whole_columns(weight)
     hidden, weight, bias = hidden.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
     head = replace(head, weight=weight, bias=bias)
     temperature = check_rows(hidden, targets, temperature, -100, len(weight))
@@ -219,5 +221,6 @@ def _implementation(hidden: Tensor, head: Head, weight: Tensor, tokens: int) -> 
         return rows_per_chunk(len(weight)), functools.partial(chunked_chunk, head, weight)
     from polaris_kernels.linear_policy_loss.tiled import ROWS, tiled_chunk
 
-    buffer = hidden.new_empty(min(ROWS, tokens) * len(weight))
+    head = replace(head, weight=addressable(head.weight))
+    buffer = hidden.new_empty(min(ROWS, tokens), row_stride(len(weight)))
     return ROWS, functools.partial(tiled_chunk, head, buffer, tiles_for(hidden, head))

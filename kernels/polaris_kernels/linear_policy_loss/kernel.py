@@ -12,12 +12,13 @@ LOG2E = tl.constexpr(1.4426950408889634)
 @triton.jit
 def gradient_kernel(
     exponentials: tensor, maxima: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor,
-    logprob: tensor, logprob_gradient: tensor, T: tensor, V: tensor, softcap: tensor,
+    logprob: tensor, logprob_gradient: tensor, T: tensor, stride: tensor, softcap: tensor,
     ROWS: tl.constexpr, TILE: tl.constexpr, SOFTCAP: tl.constexpr,
 ) -> None:  # fmt: skip
     """In place, for one tile: e -> g ([j = y] - p_j) / temperature, where p = e 2^((m_tile - m) log2(e) / temperature) / sum.
 
-    The target's probability comes from its float32 log-prob, not from the rounded e, so 1 - p keeps its digits near p = 1.
+    The target's probability comes from its float32 log-prob, not from the rounded e, so 1 - p keeps its digits near p = 1. Where e is 0, as
+    behind the vocabulary, the gradient is too.
     """
     rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     tile = tl.program_id(1)
@@ -31,8 +32,8 @@ def gradient_kernel(
     above = (tile_maximum - tl.load(row_maximum + rows, mask=inside, other=0.0)) * scale
     factor = tl.exp2(above - tl.load(log_total + rows, mask=inside, other=0.0))
     chosen = tl.exp(tl.load(logprob + rows, mask=inside, other=0.0))
-    area = inside[:, None] & (columns < V)[None, :]
-    places = exponentials + rows.to(tl.int64)[:, None] * V + columns[None, :]
+    area = inside[:, None] & (columns < stride)[None, :]
+    places = exponentials + rows.to(tl.int64)[:, None] * stride + columns[None, :]
     e = tl.load(places, mask=area, other=0.0).to(tl.float32)
     slope = tl.where(columns[None, :] == target[:, None], 1.0 - chosen[:, None], -e * factor[:, None]) * up[:, None]
     if SOFTCAP:

@@ -25,16 +25,16 @@ def tiled_chunk(
     temperature: Tensor,
     coefficient: Callable[[Tensor], Tensor],
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Log-probs and entropies [C], and the gradient of the logits [C, V] in `buffer`, of at least C * V numbers.
+    """Log-probs and entropies [C], and the gradient of the logits [C, V] in `buffer` [C or more, row_stride(V)].
 
     `coefficient` tells the gradient of the log-probs from the log-probs.
     """
     rows, vocabulary = len(hidden), len(head.weight)
-    kept = buffer[: rows * vocabulary].view(rows, vocabulary)
+    kept = buffer[:rows, :vocabulary]
     logprob, entropy, softmax, maxima = tiled_forward(hidden, head, targets, temperature, -100, tiles, kept)
     grid = (triton.cdiv(rows, 16), triton.cdiv(vocabulary, tiles.block_v))
     gradient_kernel[grid](
-        kept, maxima, targets, temperature, *softmax, logprob, coefficient(logprob), rows, vocabulary, head.softcap,
+        kept, maxima, targets, temperature, *softmax, logprob, coefficient(logprob), rows, kept.stride(0), head.softcap,
         ROWS=16, TILE=tiles.block_v, SOFTCAP=bool(head.softcap), num_warps=8,
     )  # fmt: skip
     return logprob, entropy, kept
