@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import tomllib
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -61,8 +62,9 @@ def evaluate(name: str, model: str, output: Path, call: Call) -> Iterator[Line]:
     """avg@n of the held-out problems with its interval over problems, as `polaris eval` tells it."""
     began = time.perf_counter()
     suite, tokens, dtype = ("embedded:test", 64, "float32") if call.small else (str(KIT / "data/test.jsonl"), 1024, "bfloat16")
+    suffix = "" if call.small else tomllib.loads(CONFIG.read_text())["data"]["prompt_suffix"]
     options = ["--suite", suite, "--output", output, "--samples", 1 if call.small else SAMPLES, "--temperature", 1.0, "--top-k", -1]
-    options += ["--max-tokens", tokens, "--prompt-suffix", "", "--dtype", dtype]
+    options += ["--max-tokens", tokens, "--prompt-suffix", suffix, "--dtype", dtype]
     call_program(polaris("eval", "--model", model, *options), call.left())
     results = json.loads((output / "result.json").read_text())["results"]
     (result,) = (of_set for of_factor in results.values() for of_set in of_factor.values())

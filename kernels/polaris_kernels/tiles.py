@@ -61,8 +61,10 @@ def architecture_tiles(major: int, head: Head) -> Tiles:
     """Tiles of an architecture by the major number of its compute capability; a newer one takes the newest that is listed."""
     table = _FLOAT32 if head.weight.dtype == torch.float32 else _HALF
     tiles = table[max(listed for listed in table if listed <= major)]
-    # A soft cap's gradient needs logits and probabilities at once, rounding needs two dtypes: a wide tile has no registers for them.
-    return replace(tiles, block_v=min(tiles.block_v, 128)) if head.softcap or head.logits_dtype else tiles
+    # A wide tile has no registers for a soft cap's gradient (logits and probabilities at once), for rounding (two dtypes) or, compiled by
+    # Triton 3.9, for the mask of a vocabulary of no whole 16s.
+    narrow = head.softcap or head.logits_dtype or row_stride(len(head.weight)) > len(head.weight)
+    return replace(tiles, block_v=min(tiles.block_v, 128)) if narrow else tiles
 
 
 def whole_columns(matrix: Tensor) -> Tensor:
