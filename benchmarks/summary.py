@@ -20,7 +20,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.gpu.journal import MACHINE, read
+from benchmarks.gpu.journal import read
 from benchmarks.gpu.run import versions
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def results_of_calls(paths: list[Path]) -> dict[str, Result]:
     found: dict[str, Result] = {}
     for line in lines:
         values = line.get("values", {})
-        if line["name"] == MACHINE:
+        if line["name"] == "machine":
             head = {"date": values.pop("date"), "hardware": slug(line["card"]), "machine": f"{line['card']}; {values.pop('processor')}"}
             head |= {"versions": packages(values), "commit": line["commit"], "command": f"bash benchmarks/gpu.sh {line['part']}"}
             found.setdefault(line["part"], {"subject": line["part"], "rows": [], "skipped": []}).update(head)

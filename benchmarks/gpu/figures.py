@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.gpu.journal import Journal, Line, Status, read
+from benchmarks.gpu.journal import Journal, Line, Status
 from benchmarks.gpu.run import BROKEN
 from benchmarks.kernels.contest import free
 from benchmarks.kernels.peers import Unavailable
@@ -22,7 +22,7 @@ _SMALL_S = 5.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
-    """`seconds` is what it may take at most on a GPU: with less time left it is skipped by name.
+    """`seconds` is what it may take at most on a GPU; with less time left than `least`, or than that, it is skipped by name.
 
     A figure of an `operation` is taken only if the operation's own tests are green in results.jsonl.
     """
@@ -31,6 +31,7 @@ class Figure:
     seconds: float
     run: Callable[[], Iterable[Line]]
     operation: str = ""
+    least: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,11 +61,12 @@ def take(figures: Iterable[Figure], call: Call) -> None:
     for figure in figures:
         if figure.name in known:
             continue
-        needed = min(figure.seconds, _SMALL_S) if call.small else figure.seconds
+        least = figure.seconds if figure.least is None else figure.least
+        needed = min(least, _SMALL_S) if call.small else least
         if call.left() < needed:
-            reason = f"out of time: it may take {needed:.0f} s, {max(0.0, call.left()):.0f} s are left"
+            reason = f"out of time: it needs {needed:.0f} s, {max(0.0, call.left()):.0f} s are left"
             call.journal.append(Line(name=figure.name, status="not run", reason=reason))
-        elif figure.operation and (why := red(figure.operation, call.journal.path)):
+        elif figure.operation and (why := red(figure.operation, call.journal)):
             call.journal.append(Line(name=figure.name, status="blocked", reason=why))
         else:
             _take(figure, call.journal)
@@ -101,15 +103,15 @@ def suite_name(operation: str) -> str:
     return f"tests of {operation}"
 
 
-def tested(operation: str, path: Path) -> str | None:
-    """What the operation's own tests came to: nothing if they are green, else what is red; None if they have not run to their end."""
-    verdicts = [line for line in read(path) if line["name"] == suite_name(operation) and line["status"] in ("ok", "failed")]
+def tested(operation: str, journal: Journal) -> str | None:
+    """What the operation's own tests came to in this call: nothing if they are green, else what is red; None if they have not ended."""
+    verdicts = [line for line in journal.lines_of_call() if line["name"] == suite_name(operation) and line["status"] in ("ok", "failed")]
     return None if not verdicts else "" if verdicts[-1]["status"] == "ok" else verdicts[-1]["reason"]
 
 
-def red(operation: str, path: Path) -> str:
+def red(operation: str, journal: Journal) -> str:
     """Why figures of the operation are not to be taken; empty if its own tests are green."""
-    why = tested(operation, path)
+    why = tested(operation, journal)
     if why is None:
         return f"the tests of {operation} have not run"
     return why and f"the tests of {operation} are red: {why}"

@@ -1,7 +1,7 @@
 """results.jsonl: one line per figure, on disk the moment it is known, so that a kill at any second loses only the figure in flight.
 
-A line holds `part`, `name`, `status`, `values` (a fact with its unit -> its number), `card`, `commit` and `s`, the seconds since the call
-began. Every status but "ok" comes with a `reason`. A contest of kernels adds `row`: operation, case and parameters.
+A line holds `part`, `name`, `status`, `values` (a fact with its unit -> its number), `card`, `commit`, `call` (when the call began) and `s`
+(seconds since then). Every status but "ok" comes with a `reason`. A contest of kernels adds `row`: operation, case and parameters.
 """
 
 from __future__ import annotations
@@ -10,13 +10,12 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 FILE = "results.jsonl"
-MACHINE = "machine"
-"""The name of a part's first line in each call."""
 Status = Literal["started", "ok", "failed", "out of memory", "blocked", "not run"]
 
 
@@ -37,13 +36,15 @@ class Journal:
     def __init__(self, folder: Path, part: str) -> None:
         self.path, self.part = folder / FILE, part
         self._file = self.path.open("ab")
+        if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):  # the torn line of a kill
+            self._file.write(b"\n")
         self._card, self._commit = os.environ.get("CARD", "unknown"), os.environ.get("COMMIT", "unknown")
-        self._started = float(os.environ.get("STARTED", time.time()))
+        self.call = float(os.environ.get("STARTED", time.time()))
 
     def append(self, line: Line) -> None:
         """The line is on disk when this returns."""
         told = {key: value for key, value in (("values", dict(line.values)), ("reason", line.reason), ("row", dict(line.row))) if value}
-        about = {"card": self._card, "commit": self._commit, "s": round(time.time() - self._started, 1)}
+        about = {"card": self._card, "commit": self._commit, "call": self.call, "s": round(time.time() - self.call, 1)}
         text = json.dumps({"part": self.part, "name": line.name, "status": line.status, **told, **about})
         self._file.write(text.encode() + b"\n")
         self._file.flush()
@@ -52,15 +53,20 @@ class Journal:
             print(f"{self.part}: {line.name}: {shown(line)}", flush=True)
 
     def lines(self) -> list[dict[str, Any]]:
-        """This part's lines since a call last began it, with the line about the machine."""
-        lines = [line for line in read(self.path) if line["part"] == self.part]
-        return lines[max((at for at, line in enumerate(lines) if line["name"] == MACHINE), default=0) :]
+        """This part's lines of this call."""
+        return [line for line in self.lines_of_call() if line["part"] == self.part]
+
+    def lines_of_call(self) -> list[dict[str, Any]]:
+        return [line for line in read(self.path) if line["call"] == self.call]
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """All whole lines of a file; the torn last one of a kill is left out."""
-    whole = path.read_bytes().rpartition(b"\n")[0] if path.is_file() else b""
-    return [json.loads(line) for line in whole.splitlines()]
+    """All whole lines of a file; the torn ones of kills are left out."""
+    lines = []
+    for line in path.read_bytes().splitlines() if path.is_file() else ():
+        with suppress(ValueError):
+            lines.append(json.loads(line))
+    return lines
 
 
 def shown(line: Line) -> str:

@@ -27,7 +27,7 @@ def figures(call: Call) -> Iterator[Figure]:
     """The tests that have not run yet; ours and peers at the first shape of every operation; then at the others."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = "tiny" if call.small else size_here()
-    untested = (operation for operation in OPERATIONS if tested(operation, call.journal.path) is None)
+    untested = (operation for operation in OPERATIONS if tested(operation, call.journal) is None)
     yield from suites({suite_name(operation): command(operation, call=call) for operation in untested}, call)
     yield Figure(name="bound", seconds=15, run=partial(tell_bound, device, size))
     for number, shapes in enumerate(contests(size)):

@@ -50,6 +50,7 @@ EMBEDDED = {
     "eval.samples_per_prompt": 1,
 }
 """Overrides of a dry run."""
+QUICKSTART_S, SMALL_MODEL_S = 150.0, 240.0
 _LEAST_S = 90.0
 """With less time left a run's engine would hardly start before it is asked to stop."""
 MINIATURE = {"difficulty.samples_per_prompt": 2, "probe.prompts": 4, "probe.samples_per_prompt": 2, "trainer.prompts_per_step": 8}
@@ -58,8 +59,8 @@ MINIATURE |= {"stage.0.steps": 1, "stage.1.steps": 1, "eval.samples_per_prompt":
 
 def figures(call: Call) -> Iterator[Figure]:
     yield Figure(name="embedded model", seconds=120, run=embedded_model)
-    yield Figure(name="quickstart", seconds=_LEAST_S, run=partial(quickstart, call))
-    yield Figure(name="small model", seconds=_LEAST_S, run=partial(small_model, call))
+    yield Figure(name="quickstart", seconds=QUICKSTART_S + STOP_S, least=_LEAST_S, run=partial(quickstart, call))
+    yield Figure(name="small model", seconds=SMALL_MODEL_S + STOP_S, least=_LEAST_S, run=partial(small_model, call))
 
 
 def embedded_model() -> Iterator[Line]:
@@ -71,11 +72,11 @@ def embedded_model() -> Iterator[Line]:
 
 def quickstart(call: Call) -> Iterator[Line]:
     values = place(call, "quickstart") | (MINIATURE if call.small else {})
-    return train("quickstart", torchrun("configs/quickstart.toml", *overrides(values), "--fresh"), call, 150)
+    return train("quickstart", torchrun("configs/quickstart.toml", *overrides(values), "--fresh"), call, QUICKSTART_S)
 
 
 def small_model(call: Call) -> Iterator[Line]:
-    return train("small model", torchrun(CONFIG, *overrides(settings(call, "small-model", "smollm2")), "--fresh"), call, 240)
+    return train("small model", torchrun(CONFIG, *overrides(settings(call, "small-model", "smollm2")), "--fresh"), call, SMALL_MODEL_S)
 
 
 def place(call: Call, name: str) -> dict[str, Any]:

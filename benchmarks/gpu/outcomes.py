@@ -18,7 +18,7 @@ SHARED = ("tests/kernels/test_on_gpu.py", "tests/kernels/test_public_calls_on_ke
 WORDS = {
     "linear_policy_loss": ("linear_policy_loss", "three_products", "fused"),
     "logprob_from_logits": ("logits",),
-    "policy_loss": ("policy_loss",),
+    "policy_loss": ("policy_loss", "loss_of_logprobs"),
 }
 """What the names of an operation's tests in shared files hold; the first that fits owns the test, and `linear_logprob` all others."""
 

@@ -33,7 +33,7 @@ def figures(call: Call) -> Iterator[Figure]:
         shutil.rmtree(runs(call) / NAME, ignore_errors=True)
     yield Figure(name="before", seconds=EVALUATION_S, run=partial(before, call))
     seconds = max(60.0, call.left() - EVALUATION_S - STOP_S)
-    yield Figure(name="training", seconds=seconds, run=partial(training, seconds, call))
+    yield Figure(name="training", seconds=seconds + STOP_S, least=seconds, run=partial(training, seconds, call))
     yield Figure(name="after", seconds=EVALUATION_S, run=partial(after, call))
 
 

@@ -17,8 +17,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from benchmarks.gpu.guard import guard
-from benchmarks.gpu.journal import MACHINE, Journal, Line
-from benchmarks.gpu.program import end_all
+from benchmarks.gpu.journal import Journal, Line
+from benchmarks.gpu.program import descendants, end_all
 
 PARTS = ("unpack", "ceilings", "tests", "kernels", "step", "loop", "real")
 MODULES = {"tests": "suites"}
@@ -48,13 +48,14 @@ def main(arguments: list[str]) -> int:
 def supervise(part: str, folder: Path, end: float) -> int:
     """Workers for one part until all its figures have a line or its time is over."""
     journal = Journal(folder, part)
-    journal.append(Line(name=MACHINE, values={"date": date.today().isoformat(), "processor": processor(), **versions()}))
+    journal.append(Line(name="machine", values={"date": date.today().isoformat(), "processor": processor(), **versions()}))
     while True:
         worker = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.run", "--worker", part, str(end)])
+        family: set[int] = set()
         try:
-            status = watch(worker, journal, end)
+            status = watch(worker, family, journal, end)
         finally:
-            end_all(worker)
+            end_all(worker, family)
         if status == 0:
             return 0
         late, unfinished = time.time() >= end, in_flight(journal)
@@ -66,17 +67,18 @@ def supervise(part: str, folder: Path, end: float) -> int:
             return 1
 
 
-def watch(worker: subprocess.Popen[bytes], journal: Journal, end: float) -> int:
-    """The worker's exit status; one that takes too long is killed."""
+def watch(worker: subprocess.Popen[bytes], family: set[int], journal: Journal, end: float) -> int:
+    """The worker's exit status; one that takes too long is killed. What it starts joins the `family`, and may outlive it."""
     figure, since = "", time.time()
     while worker.poll() is None:
         time.sleep(0.2)
+        family |= set(descendants(worker.pid))
         last = started(journal)
         if last and last["name"] != figure:
             figure, since = last["name"], time.time()
         limit = since + 2 * last["values"]["at most s"] if last else end
         if time.time() > min(limit, end + _GRACE_S):
-            end_all(worker)
+            end_all(worker, family)
     return worker.returncode
 
 

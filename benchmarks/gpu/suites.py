@@ -15,7 +15,7 @@ from typing import Any
 from benchmarks.gpu.figures import Call, Figure, suite_name
 from benchmarks.gpu.journal import Line
 from benchmarks.gpu.outcomes import SHARED
-from benchmarks.gpu.program import ROOT
+from benchmarks.gpu.program import ROOT, end_all
 from benchmarks.kernels.contests import OPERATIONS
 from benchmarks.kernels.peers import Unavailable
 
@@ -29,6 +29,8 @@ ON_ITS_CPU = {
     "tests of the compiled kernels": ("tests/kernels/test_resources.py",),
 }
 """With the machine's software, but the GPU hidden: several ranks cannot share one."""
+FLOAT16 = "tests/kernels/test_float16_range.py"
+"""Of both operations that multiply by the head."""
 _ENOUGH_CORES = 8
 
 
@@ -42,7 +44,10 @@ def figures(call: Call) -> Iterator[Figure]:
 
 
 def together(commands: Mapping[str, dict[str, Any]], call: Call) -> Iterator[Figure]:
-    """A figure for each suite that has no verdict yet; the first starts them all if there are cores for it, else each its own."""
+    """A figure for each suite that has no verdict yet; the first starts them all if there are cores for it, else each its own.
+
+    One that runs already is waited for as long as there is time; what has not ended with the last figure is ended.
+    """
     ended = {line["name"] for line in call.journal.lines()}
     wanted = [name for name in commands if name not in ended]
     running: dict[str, subprocess.Popen[bytes]] = {}
@@ -51,13 +56,20 @@ def together(commands: Mapping[str, dict[str, Any]], call: Call) -> Iterator[Fig
         for other in wanted if (os.cpu_count() or 1) >= _ENOUGH_CORES else [name]:
             if other not in running:
                 running[other] = subprocess.Popen(**commands[other])
-        status = running[name].wait()
+        try:
+            status = running[name].wait(max(0.0, call.left()))
+        except subprocess.TimeoutExpired:
+            raise Unavailable("out of time: the tests have not ended") from None
         if status == 5:
             raise Unavailable("pytest found no test")
         yield Line(name=name, status="ok" if status == 0 else "failed", reason="" if status == 0 else f"pytest ended with status {status}")
 
-    for name in wanted:
-        yield Figure(name=name, seconds=100, run=partial(run, name))
+    try:
+        for name in wanted:
+            yield Figure(name=name, seconds=100, least=1 if name in running else 60, run=partial(run, name))
+    finally:
+        for suite in running.values():
+            end_all(suite)
 
 
 def command(operation: str, selection: Sequence[str] = (), call: Call | None = None) -> dict[str, Any]:
@@ -66,7 +78,8 @@ def command(operation: str, selection: Sequence[str] = (), call: Call | None = N
     With a call every file's outcome goes to its results.jsonl as soon as the file is done, and a red test at once.
     """
     files = (str(path.relative_to(ROOT)) for path in (ROOT / "tests/kernels").glob(f"test_{operation}*.py"))
-    own = sorted(set(files) - set(ON_ITS_CPU["tests of plain torch"]))
+    both = {FLOAT16} if operation in ("linear_logprob", "linear_policy_loss") else set()
+    own = sorted({*files, *both} - set(ON_ITS_CPU["tests of plain torch"]))
     environment = {"OMP_NUM_THREADS": "1", "OPERATION": operation}
     if call is not None:
         environment |= {"OUTCOMES": str(call.folder), "OUTCOMES_PART": call.journal.part, "AT_MOST": "2" if call.small else ""}

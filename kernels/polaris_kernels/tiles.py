@@ -73,8 +73,12 @@ def whole_columns(matrix: Tensor) -> Tensor:
 
 
 def addressable(matrix: Tensor) -> Tensor:
-    """The matrix, or a copy of it where it does not begin at a multiple of 16 bytes, as tensor descriptors and wide loads need it."""
-    return matrix.clone() if matrix.data_ptr() % _BYTES else matrix
+    """The matrix, or a copy of it where a row does not begin at a multiple of 16 bytes, as tensor descriptors and wide loads need it.
+
+    torch calls a single row contiguous whatever its stride is.
+    """
+    stride = matrix.stride(0) * matrix.element_size()
+    return matrix.clone(memory_format=torch.contiguous_format) if matrix.data_ptr() % _BYTES or stride % _BYTES else matrix
 
 
 def row_stride(columns: int) -> int:

@@ -26,12 +26,15 @@ def preserved_randomness() -> Iterator[None]:
 @contextmanager
 def any_kernel() -> Iterator[None]:
     """torch's deterministic mode is the trainer's, and off inside: on CUDA it refuses how vLLM compiles and how engines sample."""
-    deterministic, warn_only = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    if not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(False)
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
+        torch.use_deterministic_algorithms(True, warn_only=warn_only)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import json
 import os
@@ -17,7 +18,7 @@ import torch
 
 from benchmarks.gpu import kernels
 from benchmarks.gpu.figures import Call, Figure, red, suite_name, take
-from benchmarks.gpu.journal import MACHINE, Journal, Line, read
+from benchmarks.gpu.journal import Journal, Line, read
 from benchmarks.gpu.program import ROOT, descendants, end_all, follow
 from benchmarks.gpu.suites import together
 from benchmarks.kernels.contests import OPERATIONS
@@ -113,17 +114,48 @@ def test_a_red_operation_blocks_its_own_figures_alone(call):
 
 
 def test_an_operation_whose_tests_have_not_run_is_not_measured(call, tmp_path):
-    assert "have not run" in red("policy_loss", call.journal.path)
+    assert "have not run" in red("policy_loss", call.journal)
     test = tmp_path / "test_it.py"
     test.write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.outcomes", "--rootdir", str(tmp_path), str(test)]
     environment = os.environ | {"OUTCOMES": str(tmp_path), "OUTCOMES_PART": "tests"}
     take(together({suite_name("policy_loss"): {"args": command, "cwd": ROOT, "env": environment}}, call), call)
-    assert "are red" in red("policy_loss", call.journal.path)
+    assert "are red" in red("policy_loss", call.journal)
     test, file = (line for line in read(call.journal.path) if line["part"] == "tests")
     assert (test["name"], test["status"], test["reason"]) == ("test_it.py::test_bad", "failed", "assert 1 == 2")
     assert (file["name"], file["status"], file["values"]["passed"], file["values"]["failed"]) == ("test_it.py", "failed", 1, 1)
     assert file["reason"] == "test_bad: assert 1 == 2"
+
+
+def suite(program):
+    return {"args": [sys.executable, "-c", f"import sys, time; {program}"]}
+
+
+def test_suites_begin_together_and_each_is_waited_for(call, monkeypatch):
+    """What has begun gets its verdict though less time is left than a suite needs to begin."""
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    commands = {"a": suite("time.sleep(2)"), "b": suite("sys.exit(1)"), "c": suite("time.sleep(3)")}
+    late = dataclasses.replace(call, end=time.time() + 61, small=False)
+    take(together(commands, late), late)
+    assert ended(call.folder) == {"a": "ok", "b": "failed", "c": "ok"}
+
+
+def test_suites_that_are_not_waited_for_are_ended(call, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    figures = together({"a": suite("pass"), "b": suite("time.sleep(300)")}, call)
+    assert [line.status for line in next(figures).run()] == ["ok"]
+    alive = descendants(os.getpid())
+    assert alive
+    figures.close()
+    wait_until_gone(alive)
+
+
+def test_a_torn_line_is_left_out(tmp_path):
+    Journal(tmp_path, "kernels").append(Line(name="whole"))
+    with (tmp_path / "results.jsonl").open("a") as file:
+        file.write('{"part": "kernels", "na')
+    Journal(tmp_path, "kernels").append(Line(name="after"))
+    assert ended(tmp_path) == {"whole": "ok", "after": "ok"}
 
 
 def test_no_memory_a_failure_and_no_time_are_lines(call):
@@ -144,8 +176,8 @@ def test_no_memory_a_failure_and_no_time_are_lines(call):
     assert "out of time" in read(call.journal.path)[-1]["reason"]
     take(figures, call)
     assert sum(line["name"] == "fits" for line in read(call.journal.path)) == 2, "a figure that has a line is taken again"
-    call.journal.append(Line(name=MACHINE))
-    take(figures[2:], call)
+    later = dataclasses.replace(call, journal=Journal(call.folder, "kernels"))
+    take(figures[2:], later)
     assert sum(line["name"] == "fits" for line in read(call.journal.path)) == 4, "another call takes its own"
 
 

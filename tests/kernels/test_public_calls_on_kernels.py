@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -45,14 +46,14 @@ def tokens(seed=1):
     return behaviour.to(DEVICE), advantage.to(DEVICE), (torch.rand(ROWS, generator=generator) < 0.8).to(DEVICE)
 
 
-def scored(hidden, weight, targets):
-    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=0.8)
+def scored(hidden, weight, targets, bias=None):
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=0.8, bias=bias)
     return [logprob, entropy], logprob.sum() + entropy.square().sum()
 
 
-def fused(hidden, weight, targets):
+def fused(hidden, weight, targets, bias=None):
     lengths = torch.tensor([30, 0, 7], device=DEVICE)
-    options = {"kind": "grpo", "correction": "tis", "sequence_lengths": lengths, "temperature": 0.8}
+    options = {"kind": "grpo", "correction": "tis", "sequence_lengths": lengths, "temperature": 0.8, "bias": bias}
     loss, totals, logprob, entropy = linear_policy_loss(hidden, weight, targets, *tokens(), 3.0, **options)
     return [loss, logprob, entropy, *totals.values()], loss
 
@@ -151,14 +152,13 @@ def test_an_ignored_row_may_hold_anything(dtype):
     assert weight_gradient.isfinite().all()
 
 
-def test_a_bias_of_any_layout():
+@pytest.mark.parametrize("operation", [scored, fused])
+def test_a_bias_of_any_layout(operation):
     hidden, weight, targets = inputs()
     wide = torch.randn(VOCABULARY, 2, generator=torch.Generator().manual_seed(2)).to(DEVICE)
     for bias in (wide[:, 0], wide[:1, 0].expand(VOCABULARY)):
-        expected = linear_logprob(hidden, weight, targets, bias=bias.contiguous())
-        assert all(torch.equal(a, b) for a, b in zip(linear_logprob(hidden, weight, targets, bias=bias), expected, strict=True))
-        expected = linear_policy_loss(hidden, weight, targets, *tokens(), 3.0, bias=bias.contiguous())
-        assert torch.equal(linear_policy_loss(hidden, weight, targets, *tokens(), 3.0, bias=bias)[2], expected[2])
+        (ours, _), (expected, _) = (operation(hidden, weight, targets, bias=values) for values in (bias, bias.contiguous()))
+        assert all(torch.equal(a, b) for a, b in zip(ours, expected, strict=True))
 
 
 def test_tokens_that_a_bias_rules_out():
@@ -172,9 +172,10 @@ def test_tokens_that_a_bias_rules_out():
         torch.testing.assert_close(got.double(), true, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("operation", [scored, fused])
 @pytest.mark.parametrize("offset", [0, 1])
 @pytest.mark.parametrize("size", [64, 50])
-def test_any_size_and_any_place_in_memory(size, offset):
+def test_any_size_and_any_place_in_memory(operation, size, offset):
     """Sizes of no whole blocks, matrices that begin in the middle of 16 bytes as views of flat parameters may, an odd vocabulary."""
     generator = torch.Generator().manual_seed(3)
     hidden, weight = (torch.randn(n * size + offset, generator=generator)[offset:].view(n, size).to(DEVICE) for n in (ROWS, VOCABULARY))
@@ -182,8 +183,22 @@ def test_any_size_and_any_place_in_memory(size, offset):
         hidden, weight = (torch.cat([m.new_zeros(offset), m.flatten()])[offset:].view(m.shape) for m in (hidden, weight))
     targets = torch.randint(VOCABULARY, (ROWS,), generator=generator).to(DEVICE)
     assert bool(weight.data_ptr() % 16) == bool(offset)
-    for operation in (scored, fused):
-        found, truth = run(operation, hidden, weight, targets), run(operation, hidden.double(), weight.double(), targets)
-        for ours, true in zip(found, truth, strict=True):
-            assert ours.shape == true.shape
-            torch.testing.assert_close(ours, true, rtol=1e-4, atol=5e-5)
+    found, truth = run(operation, hidden, weight, targets), run(operation, hidden.double(), weight.double(), targets)
+    for ours, true in zip(found, truth, strict=True):
+        assert ours.shape == true.shape
+        torch.testing.assert_close(ours, true, rtol=1e-4, atol=5e-5)
+
+
+def test_a_single_row_of_a_wider_matrix(monkeypatch):
+    """Contiguous for torch, whatever its stride: tensor descriptors want multiples of 16 bytes."""
+    module = importlib.import_module("polaris_kernels.linear_logprob.function")
+    if DEVICE == "cpu":
+        tiles = module.tiles_for(None, None)
+        monkeypatch.setattr(module, "tiles_for", lambda hidden, head: replace(tiles, tma=True))
+    generator = torch.Generator().manual_seed(3)
+    hidden, weight = (torch.randn(n, 65, generator=generator).to(DEVICE)[:, :64] for n in (3, VOCABULARY))
+    targets = torch.tensor([5], device=DEVICE)
+    assert hidden[:1].is_contiguous()
+    ours, truth = linear_logprob(hidden[:1], weight, targets), linear_logprob(hidden[:1].double(), weight.double(), targets)
+    for got, true in zip(ours, truth, strict=True):
+        torch.testing.assert_close(got.double(), true, rtol=1e-5, atol=1e-5)
