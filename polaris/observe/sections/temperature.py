@@ -19,7 +19,7 @@ def temperature(run: RunFiles) -> str:
 
 def _stage(number: int, result: Result) -> str:
     settings = result["settings"]
-    why = _REASONS.get(result["source"]) or safe(result.get("stopped", result["source"]))
+    why = _REASONS.get(result["source"]) or _end_of_search(result)
     head = f"<h3>Stage {number}: {result['temperature']:g}</h3>" + note(
         f"{why}; {settings['prompts']} prompts, {settings['samples_per_prompt']} responses each"
         + (f"; diversity to restore {result['target']:.3f}" if "target" in result else "")
@@ -35,6 +35,13 @@ def _stage(number: int, result: Result) -> str:
             f"{figure(f'Diversity: distinct 4-grams of {safe(kind)}', diversity, keys)}</div>"
         )
     return f"{head}{charts}{_table(result)}"
+
+
+def _end_of_search(result: Result) -> str:
+    if "stopped" not in result:
+        return safe(result["source"])
+    there = " at the next temperature" if result["stopped"] == "accuracy collapses" else ""
+    return f"the search for the diversity ended: {safe(result['stopped'])}{there}"
 
 
 def _table(result: Result) -> str:
