@@ -7,14 +7,11 @@ next call.
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from pathlib import Path
 
-from benchmarks.gpu.program import ROOT, descendants
+from benchmarks.gpu.program import ROOT, birth, end, family_of
 
 _POLL_S = 0.3
 
@@ -28,21 +25,9 @@ def guard() -> None:
 def watch(guarded: int) -> None:
     began, family = birth(guarded), {}
     while began is not None and birth(guarded) == began:
-        family |= {process: birth(process) for process in descendants(guarded)}
+        family |= family_of(guarded)
         time.sleep(_POLL_S)
-    for process, born in family.items():
-        for one in (process, *descendants(process)) if born is not None and birth(process) == born else ():
-            if one != os.getpid():
-                with suppress(ProcessLookupError):
-                    os.kill(one, signal.SIGKILL)
-
-
-def birth(process: int) -> str | None:
-    """When the process began, in ticks since the machine did; None if it has ended. A number alone may come to belong to another one."""
-    with suppress(OSError):
-        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-        return None if state == "Z" else fields[18]
-    return None
+    end(family)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,7 @@ import torch
 from benchmarks.gpu.ceilings import QUERY, asked
 from benchmarks.gpu.figures import Call, Figure, suite_name, tested, verdict
 from benchmarks.gpu.journal import Line
-from benchmarks.gpu.suites import command
-from benchmarks.gpu.suites import together as suites
+from benchmarks.gpu.suites import command, run_suites
 from benchmarks.kernels.contest import OURS, Bound, Contest, beside_ours, facts, held_seconds, measure_bound, peak_gib, timed
 from benchmarks.kernels.contests import OPERATIONS, contests
 from benchmarks.kernels.errors import HEAD, Judge
@@ -28,7 +27,7 @@ def figures(call: Call) -> Iterator[Figure]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     size = "tiny" if call.small else size_here()
     untested = (operation for operation in OPERATIONS if tested(operation, call.journal) is None)
-    yield from suites({suite_name(operation): command(operation, call=call) for operation in untested}, call)
+    yield from run_suites({suite_name(operation): command(operation, call=call) for operation in untested}, call)
     yield Figure(name="bound", seconds=15, run=partial(tell_bound, device, size))
     for number, shapes in enumerate(contests(size)):
         for contest in shapes:

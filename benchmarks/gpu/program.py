@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,10 @@ from benchmarks.gpu.journal import read
 ROOT = Path(__file__).resolve().parents[2]
 STOP_S = 60
 """So long a program may take from the request to stop to its end: it saves in between."""
+
+
+Family = dict[int, str]
+"""Processes and their births."""
 
 
 class ProgramFailed(Exception):
@@ -41,12 +45,13 @@ def follow(command: Sequence[str], metrics: Path, end: float) -> Iterator[dict[s
     """
     known = len(read(metrics))
     environment = os.environ | {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(STOP_S)}
-    program, asked, family = subprocess.Popen(command, cwd=ROOT, env=environment), False, set()
+    program, asked = subprocess.Popen(command, cwd=ROOT, env=environment), False
+    family: Family = {}
     try:
         running = True
         while running:
             running = program.poll() is None
-            family |= set(descendants(program.pid))  # torchrun gives its ranks sessions of their own
+            family |= family_of(program.pid)  # torchrun gives its ranks sessions of their own
             new = read(metrics)
             known = min(known, len(new))  # less: a fresh run, or one that was cut back to its checkpoint
             yield from new[known:]
@@ -80,13 +85,35 @@ def call(command: Sequence[str], seconds: float) -> None:
         raise ProgramFailed(f"ended with status {status}; its words are in the log")
 
 
-def end_all(program: subprocess.Popen[Any], family: Iterable[int] = ()) -> None:
+def end_all(program: subprocess.Popen[Any], family: Family | None = None) -> None:
     """Kill the program, all that descends from it now, and those of its `family` that have outlived their parents."""
-    for process in {program.pid, *family, *descendants(program.pid)}:
-        if process != program.pid or program.poll() is None:
-            with suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
+    family = (family or {}) | family_of(program.pid)
+    if program.poll() is None:
+        program.kill()
+    end(family)
     program.wait()
+
+
+def end(family: Family) -> None:
+    """Kill the processes of a family, and what descends from them, but never this one."""
+    for process, born in family.items():
+        for one in (process, *descendants(process)) if birth(process) == born else ():
+            if one != os.getpid():
+                with suppress(ProcessLookupError):
+                    os.kill(one, signal.SIGKILL)
+
+
+def family_of(process: int) -> Family:
+    """What descends from the process now, each with its birth."""
+    return {child: born for child in descendants(process) if (born := birth(child)) is not None}
+
+
+def birth(process: int) -> str | None:
+    """When the process began, in ticks since the machine did; None if it has ended. A number alone may come to belong to another one."""
+    with suppress(OSError):
+        state, *fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return None if state == "Z" else fields[18]
+    return None
 
 
 def descendants(process: int) -> list[int]:

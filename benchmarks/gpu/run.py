@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.gpu.guard import guard
 from benchmarks.gpu.journal import Journal, Line
-from benchmarks.gpu.program import descendants, end_all
+from benchmarks.gpu.program import Family, end_all, family_of
 
 PARTS = ("unpack", "ceilings", "tests", "kernels", "step", "loop", "real")
 MODULES = {"tests": "suites"}
@@ -51,7 +51,7 @@ def supervise(part: str, folder: Path, end: float) -> int:
     journal.append(Line(name="machine", values={"date": date.today().isoformat(), "processor": processor(), **versions()}))
     while True:
         worker = subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.run", "--worker", part, str(end)])
-        family: set[int] = set()
+        family: Family = {}
         try:
             status = watch(worker, family, journal, end)
         finally:
@@ -67,12 +67,12 @@ def supervise(part: str, folder: Path, end: float) -> int:
             return 1
 
 
-def watch(worker: subprocess.Popen[bytes], family: set[int], journal: Journal, end: float) -> int:
+def watch(worker: subprocess.Popen[bytes], family: Family, journal: Journal, end: float) -> int:
     """The worker's exit status; one that takes too long is killed. What it starts joins the `family`, and may outlive it."""
     figure, since = "", time.time()
     while worker.poll() is None:
         time.sleep(0.2)
-        family |= set(descendants(worker.pid))
+        family |= family_of(worker.pid)
         last = started(journal)
         if last and last["name"] != figure:
             figure, since = last["name"], time.time()

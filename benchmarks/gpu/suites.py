@@ -40,10 +40,10 @@ def figures(call: Call) -> Iterator[Figure]:
         commands[name] = command("", selection, call)
         if name in ON_ITS_CPU:
             commands[name]["env"] |= {"CUDA_VISIBLE_DEVICES": ""}
-    return together(commands, call)
+    return run_suites(commands, call)
 
 
-def together(commands: Mapping[str, dict[str, Any]], call: Call) -> Iterator[Figure]:
+def run_suites(commands: Mapping[str, dict[str, Any]], call: Call) -> Iterator[Figure]:
     """A figure for each suite that has no verdict yet; the first starts them all if there are cores for it, else each its own.
 
     One that runs already is waited for as long as there is time; what has not ended with the last figure is ended.

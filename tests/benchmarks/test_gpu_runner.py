@@ -20,7 +20,7 @@ from benchmarks.gpu import kernels
 from benchmarks.gpu.figures import Call, Figure, red, suite_name, take
 from benchmarks.gpu.journal import Journal, Line, read
 from benchmarks.gpu.program import ROOT, descendants, end_all, follow
-from benchmarks.gpu.suites import together
+from benchmarks.gpu.suites import run_suites
 from benchmarks.kernels.contests import OPERATIONS
 from benchmarks.step.train_step import TINY, measure_step
 from polaris.model.policy import Policy
@@ -119,7 +119,7 @@ def test_an_operation_whose_tests_have_not_run_is_not_measured(call, tmp_path):
     test.write_text("def test_good(): pass\ndef test_bad(): assert 1 == 2\n")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "benchmarks.gpu.outcomes", "--rootdir", str(tmp_path), str(test)]
     environment = os.environ | {"OUTCOMES": str(tmp_path), "OUTCOMES_PART": "tests"}
-    take(together({suite_name("policy_loss"): {"args": command, "cwd": ROOT, "env": environment}}, call), call)
+    take(run_suites({suite_name("policy_loss"): {"args": command, "cwd": ROOT, "env": environment}}, call), call)
     assert "are red" in red("policy_loss", call.journal)
     test, file = (line for line in read(call.journal.path) if line["part"] == "tests")
     assert (test["name"], test["status"], test["reason"]) == ("test_it.py::test_bad", "failed", "assert 1 == 2")
@@ -136,13 +136,13 @@ def test_suites_begin_together_and_each_is_waited_for(call, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
     commands = {"a": suite("time.sleep(2)"), "b": suite("sys.exit(1)"), "c": suite("time.sleep(3)")}
     late = dataclasses.replace(call, end=time.time() + 61, small=False)
-    take(together(commands, late), late)
+    take(run_suites(commands, late), late)
     assert ended(call.folder) == {"a": "ok", "b": "failed", "c": "ok"}
 
 
 def test_suites_that_are_not_waited_for_are_ended(call, monkeypatch):
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
-    figures, before = together({"a": suite("pass"), "b": suite("time.sleep(300)")}, call), descendants(os.getpid())
+    figures, before = run_suites({"a": suite("pass"), "b": suite("time.sleep(300)")}, call), descendants(os.getpid())
     assert [line.status for line in next(figures).run()] == ["ok"]
     alive = set(descendants(os.getpid())) - set(before)
     assert alive

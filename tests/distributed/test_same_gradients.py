@@ -7,24 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 sys.path.insert(0, str(Path(__file__).parent))
 import update_once
 
 from polaris.distributed import mesh
 from polaris_kernels.policy_loss.registry import LOSSES
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    return path
 
 
 def relative(a, b):
@@ -38,9 +26,9 @@ def torchrun(ranks, *arguments):
 
 
 @pytest.mark.distributed
-def test_two_ranks_equal_one(folder, tmp_path):
+def test_two_ranks_equal_one(tiny_qwen3, tmp_path):
     for ranks in (1, 2):
-        torchrun(ranks, update_once.__file__, folder, tmp_path / f"{ranks}.pt")
+        torchrun(ranks, update_once.__file__, tiny_qwen3, tmp_path / f"{ranks}.pt")
     one, two = (torch.load(tmp_path / f"{ranks}.pt", weights_only=True) for ranks in (1, 2))
     for name in LOSSES:
         a, b = two["results"][name], one["results"][name]
@@ -59,10 +47,10 @@ def test_two_ranks_equal_one(folder, tmp_path):
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("correction", ["off", "mask"])
-def test_gradients_do_not_depend_on_packing(folder, loss, correction):
+def test_gradients_do_not_depend_on_packing(tiny_qwen3, loss, correction):
     world = mesh.start()
     try:
-        policy = update_once.open_policy(folder, world)
+        policy = update_once.open_policy(tiny_qwen3, world)
         whole, *split = (update_once.gradients(policy, world, loss, budget, correction) for budget in (10**6, 200, 1))
     finally:
         mesh.stop()

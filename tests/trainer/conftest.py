@@ -4,7 +4,6 @@ import sys
 
 import pytest
 import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
@@ -30,20 +29,8 @@ def world():
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A tiny Qwen3 with random weights."""
-    path = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    config = Qwen3Config(
-        vocab_size=97, hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=16
-    )
-    Qwen3ForCausalLM(config).save_pretrained(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def trainer(folder, world):
-    """It as a float32 policy, and the world."""
-    policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
-    load_weights(policy.model, folder, world.device)
+def trainer(tiny_qwen3, world):
+    """A tiny Qwen3 as a float32 policy, and the world."""
+    policy = shard(Policy(build_model(tiny_qwen3)), world.mesh, torch.float32)
+    load_weights(policy.model, tiny_qwen3, world.device)
     return policy, world

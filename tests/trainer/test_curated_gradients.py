@@ -46,9 +46,9 @@ def response_logprobs(model, sample):
     return logits.log_softmax(-1).gather(1, tokens[1:, None])[len(sample.prompt_tokens) - 1 :, 0]
 
 
-def direct_gradients(folder, samples, cap):
+def direct_gradients(tiny_qwen3, samples, cap):
     """-sum of min(pi / mu, cap) * advantage * grad log pi over all samples, over the number of response tokens."""
-    model = Qwen3ForCausalLM.from_pretrained(folder)
+    model = Qwen3ForCausalLM.from_pretrained(tiny_qwen3)
     weights, total = [], sum(len(s.tokens) for s in samples)
     for sample in samples:
         logprob = response_logprobs(model, sample)
@@ -84,14 +84,14 @@ def test_copies_weigh_in_the_mean_over_tokens(trainer):
 
 
 @pytest.mark.parametrize("cap", [1.05, 2.0, 50.0])
-def test_a_rescued_sample_is_weighed_against_the_policy_that_made_it(trainer, folder, cap):
+def test_a_rescued_sample_is_weighed_against_the_policy_that_made_it(trainer, tiny_qwen3, cap):
     prompts, drawn = batch(**LETTERS)
     successes = Successes(1)
     store_successes(successes, [prompts[2]], [group("c", "+", version=2, temperature=0.7)])
     config = settings(6, substitution=True, correction_high=cap)
     curated = curate(prompts, drawn, config, successes, step=3)
     assert len(curated.rescued) == 1
-    expected, weights = direct_gradients(folder, curated.samples, cap)
+    expected, weights = direct_gradients(tiny_qwen3, curated.samples, cap)
     assert relative(gradients(trainer, curated.samples, config), expected) < 1e-4
     own = [sample.temperature for sample in curated.samples].index(0.7)
     assert (weights[own] == cap).any() == (cap < 50)
