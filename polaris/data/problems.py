@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from polaris.data.gold import Rejected, read_answers
@@ -35,13 +34,14 @@ class Problem:
 def read_problems(path: str, split: str) -> Iterator[Problem]:
     """The problems of a set (`polaris.data.sources`).
 
-    The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `<file stem>-<row>`; it must be unique in the set.
+    The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `row-<number>`, counted from 1; it must be unique in
+    the set. Seeds depend on it, so it says nothing of where the set lies or what its file is called.
     Raises `ValueError` naming file and row for a missing problem, a missing answer column, answers of another type, and duplicate ids.
     """
     seen: dict[str, str] = {}
-    for number, (source, row) in enumerate(read_rows(path, split)):
+    for number, (source, row) in enumerate(read_rows(path, split), start=1):
         problem = Problem(
-            id=identity(row) or f"{Path(path).stem}-{number}",
+            id=identity(row) or f"row-{number}",
             messages=read_messages(row, source),
             ground_truth=_ground_truth(row, source),
             source=source,

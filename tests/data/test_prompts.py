@@ -1,6 +1,7 @@
 """Prompt sets: the real ones load, templates and tokens are the tokenizer's own, broken rows are named."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,8 +52,8 @@ def load(tokenizer, tmp_path):
         ("eval/amc23.parquet", 83, 0, "0", 142.0),
         ("eval/minerva.parquet", 272, 0, "0", ("9.6\n",)),
         ("eval/olympiad.parquet", 675, 0, "0", ("2",)),
-        ("train/deepscaler_math.json", 7474, 4, "deepscaler_math-0", "0"),
-        ("train/deepscaler_aime.json", 975, 0, "deepscaler_aime-0", "60"),
+        ("train/deepscaler_math.json", 7474, 4, "row-1", "0"),
+        ("train/deepscaler_aime.json", 975, 0, "row-1", "60"),
     ],
 )
 def test_real_sets_load_whole(tokenizer, name, total, ungradable, first, truth):
@@ -110,8 +111,14 @@ def test_too_long_prompts_are_dropped_and_counted(load):
 def test_identity_is_id_then_extra_info_then_row(load):
     extras = [{"id": "top", "extra_info": {"index": 9}}, {"extra_info": {"id": 4, "index": 9}}, {"extra_info": {"index": 9}}, {"id": None}]
     loaded = load([{"question": "q", "answer": ["1", 2, 0.5], **extra} for extra in extras])
-    assert [prompt.id for prompt in loaded.prompts] == ["top", "4", "9", "set-3"]
+    assert [prompt.id for prompt in loaded.prompts] == ["top", "4", "9", "row-4"]
     assert loaded.prompts[0].ground_truth == ("1", 2, 0.5)
+
+
+def test_a_renamed_file_holds_the_same_prompts(load):
+    rows = [{"problem": "1+1?", "answer": "2"}, {"problem": "1+2?", "answer": "3"}]
+    first, second = load(rows).prompts, load(rows, name="renamed.json").prompts
+    assert [replace(prompt, source="") for prompt in first] == [replace(prompt, source="") for prompt in second]
 
 
 GOOD = {"id": "a", "problem": "p", "answer": "1"}
