@@ -41,7 +41,7 @@ def _parser() -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     report = commands.add_parser("report", help="write report.html and report.png of a run")
-    report.add_argument("run_folder", type=Path, metavar="RUN")
+    report.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder")
     report.set_defaults(run=_report)
 
     eval.add(commands)

@@ -19,7 +19,7 @@ extra_info.index. Every row is one problem, unless --id is given: then rows of t
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `grade`."""
     parser = commands.add_parser("grade", help="grade a file of responses, and compare with another grader", description=DESCRIPTION)
-    parser.add_argument("file", type=Path, metavar="FILE")
+    parser.add_argument("file", type=Path, metavar="FILE", help=".jsonl, .json or .parquet")
     parser.add_argument("--response", metavar="COLUMN", help="text, or list of texts")
     parser.add_argument("--ground-truth", metavar="COLUMN", help="text, number, or list of alternatives")
     parser.add_argument("--reference", metavar="COLUMN", help="another grader's verdict per response; '' for none")

@@ -23,7 +23,7 @@ is a difficulty pass). Killed and started again, it goes on after the last finis
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `temperature`."""
     parser = commands.add_parser("temperature", help="find the temperature zones and the initial temperature", description=DESCRIPTION)
-    parser.add_argument("config", type=Path, metavar="CONFIG")
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration")
     parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="in the place of CONFIG's values")
     parser.set_defaults(run=run)
 

@@ -40,8 +40,9 @@ class DifficultyConfig:
     """Column of `data.path` with pass rates of this model that were measured before, such as "5/8", or 0.625 of samples_per_prompt
     responses; then nothing is sampled."""
     temperature: float = 0.6
+    """Sampling temperature of the pass; above 0, since a pass rate needs samples."""
     max_response_tokens: int = 0
-    """0 means the first stage's."""
+    """Longest response of the pass in tokens; 0 means the first stage's."""
 
     def __post_init__(self) -> None:
         at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt, max_response_tokens=self.max_response_tokens)
@@ -81,7 +82,9 @@ class ProbeConfig:
     """The temperature probe: accuracy and diversity over a grid of temperatures, on part of the held-out set."""
 
     temperatures: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
+    """The grid, rising from above 0; three at least."""
     samples_per_prompt: int = 8
+    """Responses to each prompt at each temperature."""
     prompts: int = 60
     """Prompts of the held-out set (of the training set where there is none), in their order; 0 means all."""
     diversity: Literal["words", "tokens"] = "words"
@@ -105,12 +108,13 @@ class StageConfig:
     """One `[[stage]]` of training."""
 
     steps: int = 100
+    """Steps of this stage; those of all stages make the run's."""
     max_response_tokens: int = 0
-    """0 means rollout.max_response_tokens."""
+    """Longest response of this stage in tokens; 0 means rollout.max_response_tokens."""
     temperature: float | Literal["probe"] = 0.0
     """A number, "probe" to measure it at the stage's start, or 0 for rollout.temperature."""
     eval_temperature: float = 0.0
-    """0 means eval.temperature."""
+    """Sampling temperature of evaluations in this stage; 0 means eval.temperature."""
     drop_above: float = 0.9
     """At the stage's end prompts with a higher running pass rate are dropped; 1 drops none."""
 
@@ -131,11 +135,13 @@ class FinalConfig:
     suite: tuple[str, ...] = ()
     """Evaluation sets (as `polaris eval --suite`); empty means no final evaluation."""
     samples_per_prompt: int = 0
-    """0 means the paper's count for each set."""
+    """Responses to each problem; 0 means the paper's count for each set."""
     temperature: float = 0.0
-    """0 means the last stage's training temperature; the recipe says never above it."""
+    """Sampling temperature; 0 means the last stage's of training, and the recipe says never above that."""
     top_k: int = 20
+    """Sample from this many most probable tokens; -1 means all."""
     max_response_tokens: int = 90_000
+    """Longest response in tokens."""
     rope_factors: tuple[float, ...] = (1.0, 1.5)
     """Each set is evaluated with each YaRN factor; 1 is the checkpoint's own rotary embedding."""
     original_positions: int = 0
@@ -143,6 +149,7 @@ class FinalConfig:
     attention_factor: float = 0.0
     """As rope.attention_factor."""
     prompt_suffix: str = "Let's think step by step and output the final answer within \\boxed{}."
+    """Text appended to each problem after one space, unless it ends with it already."""
 
     def __post_init__(self) -> None:
         at_least(

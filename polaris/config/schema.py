@@ -16,6 +16,8 @@ from polaris.config.recipe import CurationConfig, DifficultyConfig, FinalConfig,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelConfig:
+    """Which checkpoint is trained, and how its numbers are computed."""
+
     path: str = "Qwen/Qwen3-4B"
     """Checkpoint folder, Hugging Face model name, or `embedded:model`."""
     revision: str | None = None
@@ -30,6 +32,8 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
+    """The prompts that training draws from."""
+
     path: str = "POLARIS-Project/Polaris-Dataset-53K"
     """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, a set of the paper such as `aime24`, or `embedded:train`."""
     split: str = "train"
@@ -51,16 +55,24 @@ class DataConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutConfig:
+    """How training samples responses, and the engine that draws them; evaluation and the difficulty pass use the same engine."""
+
     engine: Literal["auto", "vllm", "transformers"] = "auto"
     """`auto` takes vLLM where it is installed."""
     samples_per_prompt: int = 8
+    """Responses to each prompt of a step, which make its group; 2 at least."""
     temperature: float = 1.0
     """Training samples from softmax(logits / temperature) and nothing else: the policy that the loss differentiates."""
     max_response_tokens: int = 8192
+    """Longest response in tokens; a longer one is cut off."""
     top_p: float = 1.0
+    """Refused below 1: training samples from the policy that the loss differentiates. `polaris eval` and `[final]` may truncate."""
     top_k: int = -1
+    """Refused unless -1 (all tokens), as top_p."""
     min_p: float = 0.0
+    """Refused above 0, as top_p."""
     repetition_penalty: float = 1.0
+    """Refused unless 1 (no penalty), as top_p."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256
@@ -97,6 +109,8 @@ class RolloutConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RewardConfig:
+    """How answers are graded."""
+
     workers: int = 0
     """Grading processes per rank; 0 means one per two of the CPU cores that a rank of the machine has, at most 16."""
     timeout_s: float = 5.0
@@ -112,11 +126,17 @@ class RewardConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmConfig:
+    """From verdicts to the loss: advantages, clipping, importance correction, and which groups take part."""
+
     loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    """Each is defined in `polaris_kernels.policy_loss`. `dapo` averages over the tokens of the batch, `grpo` over each response first,
+    `dr_grpo` over the longest length; `gspo` has one ratio per response; `cispo` clips the weight, not the gradient."""
     clip_low: float = 0.2
+    """The ratio to the sampling policy is clipped below 1 - clip_low."""
     clip_high: float = 0.28
+    """The ratio is clipped above 1 + clip_high; larger than clip_low, it leaves unlikely tokens room to grow (DAPO's clip-higher)."""
     dual_clip: float = 3.0
-    """Bound on the ratio where the advantage is negative (Ye et al. 2020); 0 turns it off."""
+    """dapo: bound on the ratio where the advantage is negative (Ye et al. 2020); 0 turns it off."""
     advantage_scale: Literal["std", "none"] = "std"
     """Divide the group-relative advantage by the group's standard deviation, or not (Dr. GRPO)."""
     correction: Literal["off", "tis", "mask"] = "tis"
@@ -132,6 +152,7 @@ class AlgorithmConfig:
     scarce: Literal["train", "generate", "skip"] = "train"
     """Train on what is there, first draw further prompts of the epoch (at most `max_draws` batches in all), or skip the update."""
     max_draws: int = 3
+    """Most batches that one step draws where scarce = "generate", the first one included."""
     rescue: int = 0
     """Newest correct rollouts of earlier epochs kept per prompt; one replaces a failure where all failed. 0 turns it off."""
 
@@ -160,17 +181,26 @@ class AlgorithmConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizerConfig:
+    """AdamW and its learning rate."""
+
     lr: float = 1e-6
+    """Learning rate after the warm-up."""
     schedule: Literal["constant", "cosine"] = "constant"
+    """After the warm-up: constant, or half a cosine down to min_lr_fraction x lr at the run's last step."""
     warmup_steps: int = 0
+    """Steps over which the learning rate rises linearly to lr; 0 begins with lr."""
     min_lr_fraction: float = 0.0
     """Cosine ends at this share of lr."""
     beta1: float = 0.9
+    """Decay of AdamW's mean of gradients, per update."""
     beta2: float = 0.999
+    """Decay of AdamW's mean of squared gradients, per update."""
     eps: float = 1e-8
+    """Added to the root of AdamW's second moment."""
     weight_decay: float = 0.01
+    """Decoupled decay: every update shrinks each weight by lr x weight_decay of it."""
     grad_clip: float = 1.0
-    """Largest global gradient norm."""
+    """Largest norm of the gradient over all parameters; a longer gradient is scaled down to it."""
 
     def __post_init__(self) -> None:
         at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
@@ -182,9 +212,12 @@ class OptimizerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainerConfig:
+    """The size of a step, and how it is divided over updates, packs and threads."""
+
     steps: int = 100
     """Steps of a run without `[[stage]]` tables."""
     prompts_per_step: int = 128
+    """Prompts that one step draws over all ranks, each with rollout.samples_per_prompt responses."""
     updates_per_step: int = 1
     """Optimizer updates on one step's rollouts; above 1, proximal log-probs are computed once before the first."""
     tokens_per_pack: int = 32768
@@ -214,6 +247,8 @@ class TrainerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedConfig:
+    """How long ranks wait for each other."""
+
     update_timeout_minutes: float = 30.0
     """Longest time without progress inside an update or a weight sync; then the ranks that hang are named and the run ends."""
     wait_timeout_hours: float = 12.0
@@ -227,6 +262,8 @@ class DistributedConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncConfig:
+    """The proof after every weight sync that the engine serves the trainer's weights."""
+
     gap_factor: float = 3.0
     """The gap between engine and trainer is measured at start, on responses that the base model samples; after a weight sync, a mean gap
     beyond this multiple of it stops the run."""
@@ -240,6 +277,8 @@ class SyncConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CheckpointConfig:
+    """When the run is saved, and how much of it stays on disk."""
+
     every: int = 10
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
@@ -251,14 +290,18 @@ class CheckpointConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalConfig:
+    """Evaluation on a held-out set while training goes on."""
+
     path: str = ""
     """Held-out prompt set (as `data.path`); empty turns evaluation off."""
     split: str = "test"
+    """Split of a Hugging Face dataset in eval.path."""
     every: int = 10
     """Steps between evaluations; the base model (step 0) and the last step are always evaluated."""
     samples_per_prompt: int = 4
+    """Responses per held-out prompt; eval/accuracy is their mean reward (avg@k)."""
     temperature: float = 0.0
-    """0 means the training temperature."""
+    """Sampling temperature; 0 means the training temperature."""
 
     def __post_init__(self) -> None:
         at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
@@ -267,7 +310,10 @@ class EvalConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveConfig:
+    """Where a run can be watched besides its console, `metrics.jsonl` and report."""
+
     tensorboard: bool = True
+    """Write TensorBoard event files into `tensorboard/` of the run's folder."""
     wandb_project: str = ""
     """Weights & Biases project; empty means no wandb."""
     samples_per_step: int = 4
@@ -279,10 +325,14 @@ class ObserveConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunConfig:
+    """A whole run: one field per section, and what concerns all of them."""
+
     name: str = "polaris"
     """The run's folder is `<root>/<name>`; starting the same command again resumes it."""
     root: str = "runs"
+    """Folder that holds the folders of runs."""
     seed: int = 0
+    """Decides the order of prompts and every sample: the same seed on the same machine repeats the run."""
     deterministic: bool = False
     """Only deterministic torch kernels in the trainer; engines choose their own."""
     model: ModelConfig = field(default_factory=ModelConfig)
