@@ -79,36 +79,40 @@ def repeated(text):
     return (text * (MEGABYTE // len(text) + 1))[:MEGABYTE]
 
 
+NO_BOX, EMPTY, UNFINISHED = (f"no_answer: {why}" for why in ("no \\boxed{}", "empty \\boxed{}", "unfinished thinking"))
+TOO_LONG = "ungradable: longer than the grader reads"
 HOSTILE = {
-    "unclosed boxes": repeated("\\boxed{"),
-    "opening braces": repeated("{"),
-    "closing braces": repeated("}"),
-    "nested boxes": "\\boxed{" * (MEGABYTE // 8) + "5" + "}" * (MEGABYTE // 8),
-    "boxes": repeated("\\boxed{5}"),
-    "joined boxes": repeated("\\boxed{5} and "),
-    "nearly joined boxes": repeated("\\boxed{5}," + "~" * 70),
-    "empty boxes": repeated("\\boxed{ }"),
-    "bare boxes": repeated("\\boxed 5 "),
-    "backslashes": repeated("\\"),
-    "box and spaces": "\\boxed" + " " * MEGABYTE + "{5}",
-    "spaces in a box": "\\boxed{" + " " * MEGABYTE + "}",
-    "thoughts": repeated("<think>"),
-    "ends of thoughts": repeated("</think>"),
+    "unclosed boxes": (repeated("\\boxed{"), NO_BOX),
+    "opening braces": (repeated("{"), NO_BOX),
+    "closing braces": (repeated("}"), NO_BOX),
+    "nested boxes": ("\\boxed{" * (MEGABYTE // 8) + "5" + "}" * (MEGABYTE // 8), NO_BOX),
+    "boxes": (repeated("\\boxed{5}"), "5"),
+    "joined boxes": (repeated("\\boxed{5} and "), TOO_LONG),
+    "nearly joined boxes": (repeated("\\boxed{5}," + "~" * 70), TOO_LONG),
+    "empty boxes": (repeated("\\boxed{ }"), EMPTY),
+    "bare boxes": (repeated("\\boxed 5 "), "5"),
+    "backslashes": (repeated("\\"), NO_BOX),
+    "box and spaces": ("\\boxed" + " " * MEGABYTE + "{5}", NO_BOX),
+    "spaces in a box": ("\\boxed{" + " " * MEGABYTE + "}", NO_BOX),
+    "thoughts": (repeated("<think>"), UNFINISHED),
+    "ends of thoughts": (repeated("</think>"), NO_BOX),
+    # Their boxes begin before the part that is searched.
     **{
-        f"box of {text!r}": "\\boxed{" + repeated(text) + "}"
+        f"box of {text!r}": ("\\boxed{" + repeated(text) + "}", NO_BOX)
         for text in ("1", "-", "(", "1,", "\\frac{1}{", "\\text{ or }", "$", "½", "\0", "=")
     },
 }
 
 
 @pytest.mark.parametrize("mode", ["strict", "deepscaler"])
-@pytest.mark.parametrize("response", HOSTILE.values(), ids=HOSTILE)
-def test_a_megabyte_of_anything_is_decided_at_once(response, mode):
+@pytest.mark.parametrize(("response", "expected"), HOSTILE.values(), ids=HOSTILE)
+def test_a_megabyte_of_anything_is_decided_at_once(response, expected, mode):
     durations = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = time.thread_time()
         decided = decide(response, "\\frac{x}{2}", require_thinking=False, mode=mode)
-        durations.append(time.perf_counter() - start)
-    # Text this hostile never goes on to the algebra, but for the one short answer that some of these end in.
-    assert decided == "5" or decided.kind in ("no_answer", "ungradable", "wrong")
-    assert min(durations) < 0.05
+        durations.append(time.thread_time() - start)
+    if mode == "deepscaler" and expected in ("5", TOO_LONG):  # the last box alone counts, and an integer never reaches the algebra
+        expected = "wrong: "
+    assert (decided if isinstance(decided, str) else f"{decided.kind}: {decided.reason}") == expected
+    assert min(durations) < 0.1

@@ -88,6 +88,37 @@ def test_worker_killed_at_work_is_a_crash_and_is_replaced():
         assert pool.num_killed == 0
 
 
+# Says that it is ready, takes a line, and shuts its mouth, but not its door: it lives on until somebody ends it.
+MUTE = """#!/bin/sh
+echo ready
+read -r line
+{confirmation}
+exec >&-
+exec sleep 600
+"""
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(("confirmation", "verdict"), [("echo begun", ("ungradable", "crashed")), (":", ("correct", "equal"))])
+def test_worker_that_closes_its_output_and_lives_on_is_replaced(monkeypatch, tmp_path, confirmation, verdict):
+    """After it began the line its answer is lost; before, another worker gets the line. Either way nobody waits for it."""
+    program = tmp_path / "mute"
+    program.write_text(MUTE.format(confirmation=confirmation), encoding="utf-8")
+    program.chmod(0o755)
+    with monkeypatch.context() as replaced:
+        replaced.setattr("sys.executable", str(program))
+        pool = GraderPool(workers=1, timeout_s=60.0, require_thinking=False)
+    with pool:
+        mute, start = process_ids(pool)[0], time.monotonic()
+        found = pool.grade([ALGEBRA])[0]
+        assert time.monotonic() - start < 30
+        assert (found.kind, found.reason) == verdict
+        assert not os.path.exists(f"/proc/{mute}")
+        assert pool.grade([("\\boxed{2+x}", "x+2")])[0].kind == "correct"
+        assert process_ids(pool) != [mute]
+        assert pool.num_killed == 0
+
+
 def test_several_threads_share_a_pool(pool):
     results = {}
     threads = [threading.Thread(target=lambda i=i: results.update({i: pool.grade([ALGEBRA] * 5)})) for i in range(4)]

@@ -24,8 +24,6 @@ dressings = st.builds(
     st.sampled_from(["{}", "${}$", "\\({}\\)", "\\[{}\\]", "$${}$$", "{}."]),
 )
 """Templates of harmless clothes for an answer."""
-settings.register_profile("unhurried", deadline=None)  # how long an example takes says how busy the machine is
-settings.load_profile("unhurried")
 modest = settings(max_examples=60)
 
 

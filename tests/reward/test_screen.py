@@ -93,9 +93,9 @@ def test_the_longest_answers_are_decided_at_once(mode):
     slow = []
     for piece in PIECES:
         answer = (piece * MAX_CHARS)[:MAX_CHARS]
-        start = time.perf_counter()
+        start = time.thread_time()
         decide(f"\\boxed{{{answer}}}", "\\frac{x}{2}", require_thinking=False, mode=mode)
-        slow += [piece] if time.perf_counter() - start > 0.2 else []
+        slow += [piece] if time.thread_time() - start > 0.2 else []
     assert slow == []
 
 
