@@ -12,7 +12,7 @@ from polaris.commands.parser import Parser
 
 
 def main() -> None:
-    """Entry point of the console script; exit status 2 on bad input."""
+    """Entry point of the console script; exit status 2 on bad input, 130 after Ctrl-C."""
     parser = _parser()
     # What follows `train` belongs to polaris.train, its --help included.
     if sys.argv[1:2] == ["train"]:
@@ -25,6 +25,8 @@ def main() -> None:
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)
         sys.exit(2)
+    except KeyboardInterrupt:  # commands with an engine take it as a request to stop (`polaris.session`)
+        sys.exit(130)
 
 
 def _parser() -> argparse.ArgumentParser:

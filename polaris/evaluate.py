@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 evaluated, or stopped on request; 1 it failed; 2 bad input."""
+    """Exit status as `run_session`."""
     parser = Parser(prog="python -m polaris.evaluate", description=DESCRIPTION)
     add_options(parser)
     return evaluate(parser.parse_args(arguments))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from polaris.distributed.mesh import World
 
 Prepared = TypeVar("Prepared")
-_LATER_S = 2.0
 
 
 def run_session(
@@ -27,44 +26,69 @@ def run_session(
     work: Callable[[Prepared, World, StopRequest], None],
     limits: Callable[[Prepared], DistributedConfig] = lambda _: DistributedConfig(),
 ) -> int:
-    """Exit status: 0 done, or stopped on request and kept; 1 the run failed; 2 bad input.
+    """Exit status: 0 done; 1 the run failed; 2 bad input; 130 and 143 after Ctrl-C and SIGTERM, with what is finished on disk.
 
-    Whatever is wrong before any process group or engine exists is a `ValueError` of `prepare`. `limits` are how long ranks wait for
-    each other.
+    Whatever is wrong before any engine exists is a `ValueError` of `prepare`; raised on one rank, it ends all. `limits` are how long
+    ranks wait for each other. A request to stop that one rank has heard is the status of all.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     alone, stop = os.environ.get("WORLD_SIZE", "1") == "1", StopRequest()
     if alone:
         stop.install()
+    else:  # who waits for a rank that died must not wait on when it is told to stop
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         prepared = prepare()
     except ValueError as error:
-        if not is_main():
-            time.sleep(_LATER_S)  # where it concerns all ranks, rank 0 has said it by then, and torchrun has ended this one
-        return _fail(error, status=2, every_rank=True)
+        refusal = str(error)
+        if is_main():
+            _say(refusal)
+        return 2 if alone else _refuse_together(_start(DistributedConfig()), refusal)
 
-    from polaris.distributed import mesh
+    world = _start(limits(prepared))
+    if status := _refuse_together(world, ""):
+        return status
+    if not alone:
+        stop.install()
+    return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
+
+
+def _start(limits: DistributedConfig) -> World:
+    from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
+
+    return mesh.start(limits)
+
+
+def _refuse_together(world: World, refusal: str) -> int:
+    """2 if some rank was refused, which says so unless a rank before it has said the same; else 0."""
+    refusals = world.gather([refusal])
+    if not any(refusals):
+        return 0
+    if refusal and refusals.index(refusal) == world.rank > 0:
+        _say(refusal)
+    return _end(world, 2)
+
+
+def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
+    from polaris.distributed.failure import speaks
     from polaris.rollout.types import GenerationInterrupted
 
-    world = mesh.start(limits(prepared))
-    if not alone:
-        stop.install()  # not before: who waits for a rank that died must not wait on when it is told to stop
     try:
-        work(prepared, world, stop)
+        work()
     except GenerationInterrupted:
-        if is_main():
+        if world.is_main:
             print("stopped: what is finished is on disk, and the same command goes on from there")
-    except (Refused, RunFailed) as error:
-        # It may concern one rank alone, such as a GPU that is occupied.
-        return _leave(world, _fail(error, 2 if isinstance(error, Refused) else 1, every_rank=True))
     except Exception as error:
-        known = _explained(error)
+        known = error if isinstance(error, Refused | RunFailed) else _explained(error)
         if known is None:
             traceback.print_exc()
-            return _leave(world, 1)
-        return _leave(world, _fail(known, 1, every_rank=True))
-    mesh.stop()
-    return 0
+            return 1
+        # It may concern one rank alone, such as a GPU that is occupied; what concerns all, the first of them says.
+        if speaks(world, str(known)):
+            _say(str(known))
+        return 2 if isinstance(known, Refused) else 1
+    signals = world.gather([stop.number])  # all ranks are done here, and none is cut off when torchrun sees the first one end
+    return 128 + max(signals) if any(signals) else 0
 
 
 def _explained(error: Exception) -> RunFailed | None:
@@ -79,12 +103,12 @@ def _explained(error: Exception) -> RunFailed | None:
     return None
 
 
-def _leave(world: World, status: int) -> int:
-    """End a session that failed. Among several ranks the process ends here and now: leaving their group in order waits for ranks that
-    wait for this one, while torchrun stops them all as soon as one of them is gone."""
+def _end(world: World, status: int) -> int:
+    """Leave the other ranks. Unless all is done, the process then ends here and now: leaving their group in order would wait for ranks
+    that wait for this one, while torchrun stops them all as soon as one of them is gone."""
     from polaris.distributed import mesh
 
-    if world.size > 1:
+    if status and world.size > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -97,9 +121,5 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
-def _fail(error: Exception, status: int, *, every_rank: bool = False) -> int:
-    if is_main():
-        print(f"polaris: {error}", file=sys.stderr)
-    elif every_rank:
-        print(f"polaris, rank {os.environ['RANK']}: {error}", file=sys.stderr)
-    return status
+def _say(message: str) -> None:
+    print("polaris:" if is_main() else f"polaris, rank {os.environ['RANK']}:", message, file=sys.stderr, flush=True)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status: 0 trained, or stopped on request and saved; 1 the run failed; 2 bad input."""
+    """Exit status as `run_session`: 0 trained, 1 failed, 2 bad input, 130 or 143 stopped on request and saved."""
     if {"-h", "--help"} & set(arguments):
         from polaris.config.load import describe_fields
 
@@ -45,18 +45,25 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
 
 
 def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
-    """Build or resume, run all stages or to a stop, export and evaluate, write the report."""
+    """Build or resume, run all stages or to a stop, export and evaluate, write the report.
+
+    Raises:
+        NothingTrained: all steps have passed without an update; nothing is exported.
+    """
     from polaris.checkpoint.run_folder import record_config
+    from polaris.observe.metrics import read_records
     from polaris.observe.report import summary, write_report
     from polaris.recipe.final import finish
     from polaris.recipe.run import run
     from polaris.trainer.resume import resume
     from polaris.trainer.setup import banner, check_ranks, open_recorder, open_rooms
+    from polaris.trainer.untrained import NothingTrained, why_untrained
 
     checked, folder = prepared
     check_ranks(checked, folder, world)
     with open_rooms(checked, world, stop) as rooms:
         state = resume(rooms, folder)
+        rooms.console.resumed(state.step)
         rooms.console.banner(banner(checked, rooms, folder, state))
         recorder = open_recorder(checked.config, folder, world, state.step)
         if world.is_main:
@@ -67,6 +74,10 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     del rooms  # the policy's memory belongs to the final evaluation's engine now
     stopped = world.any(stop.requested())
     if state.step == checked.config.steps and not stopped:
+        if state.version == 0:
+            if world.is_main:
+                write_report(folder.path)
+            raise NothingTrained(why_untrained(read_records(folder.metrics), checked.config))
         stopped = not finish(checked.config, folder, world, stop)
     if world.is_main:
         console.finish(summary(folder.path), write_report(folder.path), stopped)

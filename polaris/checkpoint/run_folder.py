@@ -80,7 +80,9 @@ def _lock(folder: RunFolder) -> None:
 
 
 def _set_aside(folder: RunFolder) -> None:
-    folder.path.rename(folder.path.with_name(f"{folder.path.name}-before-{time.strftime('%Y%m%d-%H%M%S')}"))
+    aside = folder.path.with_name(f"{folder.path.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
+    folder.path.rename(aside)
+    print(f"--fresh: the run that was in {folder.path} is now {aside}", flush=True)
 
 
 def _check_same(config: RunConfig, recorded: Path) -> None:

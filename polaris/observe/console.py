@@ -44,6 +44,10 @@ class Console:
         for name, value in facts.items():
             self._print(f"{name:<{width}}", f"  {value}")
 
+    def resumed(self, step: int) -> None:
+        """The run goes on after `step`, so that the step to come is the one after it."""
+        self._steps_done = step
+
     @contextmanager
     def phase(self, name: str, *, in_step: bool = True) -> Iterator[None]:
         """Say what the step, or the run between its steps, is doing until the block ends, however it ends; phases may nest."""

@@ -8,19 +8,19 @@ from types import FrameType
 
 
 class StopRequest:
-    """Installed at start; `requested` is polled inside rollouts and between phases."""
+    """Installed at start; `requested` is polled inside rollouts and between phases. `number` is the signal's, 0 before it came."""
 
     def __init__(self) -> None:
-        self._signal: int | None = None
+        self.number = 0
 
     def install(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._handle)
 
     def requested(self) -> bool:
-        return self._signal is not None
+        return self.number > 0
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._signal is not None:
+        if self.number:
             os._exit(128 + number)
-        self._signal = number
+        self.number = number

@@ -1,14 +1,22 @@
-"""How a command ends that fails: one line for what comes from outside, a traceback for the rest, and never a wait."""
+"""How a command ends: status and one line for what comes from outside or was asked for, a traceback for the rest, and never a wait."""
 
 import errno
 import os
+import signal
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from polaris.distributed.torchrun import is_ours, status_of
+
 WORK = """
-import sys
+import os, signal, sys, time
+from polaris.errors import RunFailed
+from polaris.rollout.types import GenerationInterrupted
 from polaris.session import run_session
 
 def work(prepared, world, stop):
@@ -16,14 +24,127 @@ def work(prepared, world, stop):
 
 sys.exit(run_session(lambda: {prepare}, work))
 """
+UNTIL_STOPPED = """print("READY", flush=True)
+    while not world.any(stop.requested()):
+        time.sleep(0.05)
+    if world.is_main:
+        time.sleep(1.5)  # it saves while the others are done
+        print("saved", flush=True)
+    {end}"""
 
 
-def session(tmp_path, work="pass", prepare="None", ranks=1):
-    script = tmp_path / "session.py"
+def launch(tmp_path, work="pass", prepare="None", ranks=1):
+    script = tmp_path / "polaris.train.py"
     script.write_text(WORK.format(work=work, prepare=prepare))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    # torchrun finds our entry point as an installed package declares it, whatever is installed here.
+    declared = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
+    installed = tmp_path / "polaris_rl-0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Name: polaris-rl\nVersion: 0\n")
+    lines = [f"{name} = {target}\n" for name, target in declared["torchrun.handlers"].items()]
+    (installed / "entry_points.txt").write_text("[torchrun.handlers]\n" + "".join(lines))
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, *torchrun, str(script)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def session(*arguments, **options):
+    return ended(launch(*arguments, **options))
+
+
+def ended(process):
+    stdout, stderr = process.communicate(timeout=100)
+    return SimpleNamespace(returncode=process.returncode, stdout=stdout, stderr=stderr)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "end"), [(signal.SIGINT, 130, "return"), (signal.SIGTERM, 143, "raise GenerationInterrupted")]
+)
+def test_a_request_to_stop_is_the_status_after_all_is_saved(tmp_path, number, status, end):
+    result = session(tmp_path, f"os.kill(os.getpid(), {int(number)})\n    " + UNTIL_STOPPED.format(end=end))
+    assert result.returncode == status
+    assert "saved" in result.stdout
+    assert result.stderr == ""
+    assert ("the same command goes on from there" in result.stdout) == (end != "return")
+
+
+def test_a_second_signal_ends_at_once(tmp_path):
+    result = session(
+        tmp_path, "signal.raise_signal(signal.SIGTERM)\n    signal.raise_signal(signal.SIGINT)\n    print('saved', flush=True)"
+    )
+    assert result.returncode == 130
+    assert result.stdout == ""
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_ranks_stop_together_and_torchrun_with_their_status_where_one_of_them_was_told_to(tmp_path):
+    told = "world.rank and os.kill(os.getpid(), signal.SIGTERM)\n    " + UNTIL_STOPPED.format(end="return")
+    result = session(tmp_path, told, ranks=2)
+    assert result.returncode == 143
+    assert "saved" in result.stdout
+    assert result.stderr == ""
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_ctrl_c_of_torchrun_is_passed_on_and_waited_for(tmp_path):
+    process = launch(tmp_path, UNTIL_STOPPED.format(end="return"), ranks=2)
+    assert process.stdout.readline() == process.stdout.readline() == "READY\n"
+    process.send_signal(signal.SIGINT)
+    result = ended(process)
+    assert result.returncode == 130
+    assert "saved" in result.stdout
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_what_all_ranks_refuse_is_one_line_on_the_screen_and_status_2(tmp_path):
+    result = session(tmp_path, prepare="int('none')", ranks=2)
+    assert result.returncode == 2
+    assert result.stderr == "polaris: invalid literal for int() with base 10: 'none'\n"
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_what_all_ranks_fail_of_is_one_line_on_the_screen_and_status_1(tmp_path):
+    result = session(tmp_path, "raise RunFailed('the loss is not finite')", ranks=2)
+    assert result.returncode == 1
+    assert result.stderr == "polaris: the loss is not finite\n"
+
+
+def failures(*codes):
+    kind = type("ChildFailedError", (Exception,), {})
+    error = kind()
+    error.failures = {rank: SimpleNamespace(exitcode=code) for rank, code in enumerate(codes)}
+    return error
+
+
+@pytest.mark.parametrize(
+    ("codes", "status"),
+    [
+        ((2, 2), 2),
+        ((-15, 143), 143),
+        ((1, -15, -15), 1),
+        ((130,), 130),
+        ((-9, 1), None),
+        ((-11,), None),
+        ((-15, -15), None),
+        ((3, 1), None),
+    ],
+)
+def test_torchrun_lists_the_ranks_that_could_not_say_why_they_ended(codes, status):
+    assert status_of(failures(*codes)) == status
+    assert status_of(KeyError("x")) is None
+
+
+def test_other_programs_of_torchrun_are_left_alone():
+    assert is_ours(["torchrun", "--nproc-per-node=2", "-m", "polaris.train", "x.toml"])
+    assert not is_ours(["torchrun", "train.py", "polaris.toml"])
+    assert not is_ours(["torchrun", "-m", "verl.polaris", "output=runs/polaris"])
 
 
 @pytest.mark.parametrize(
@@ -59,5 +180,6 @@ def test_a_rank_that_fails_alone_ends_those_that_wait_for_it(tmp_path):
 def test_a_rank_with_bad_input_of_its_own_says_so_and_nobody_waits(tmp_path):
     prepare = "int('none') if __import__('os').environ['RANK'] == '1' else 0"
     result = session(tmp_path, prepare=prepare, ranks=2)
-    assert result.returncode != 0
-    assert "polaris, rank 1: invalid literal" in result.stderr
+    assert result.returncode == 2
+    assert result.stderr.startswith("polaris, rank 1: invalid literal")
+    assert len(result.stderr.splitlines()) == 1

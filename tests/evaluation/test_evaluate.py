@@ -74,12 +74,12 @@ def test_more_sets_factors_and_samples_extend_an_evaluation(options, problems, r
     assert result(tmp_path / "run")["results"] == result(reference)["results"]
 
 
-def test_a_stop_request_ends_with_status_0_and_is_resumed(options, reference, tmp_path):
+def test_a_stop_request_ends_with_status_143_and_is_resumed(options, reference, tmp_path):
     process = start(tmp_path / "run", *options)
     wait_for_lines(tmp_path / "run", 20, process)
     os.kill(process.pid, signal.SIGTERM)
     out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
+    assert process.returncode == 143, err
     assert "the same command goes on" in out
     assert not (tmp_path / "run" / "result.json").exists()
     run(tmp_path / "run", *options)

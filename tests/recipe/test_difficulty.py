@@ -111,7 +111,7 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, start, numbe
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.send_signal(number)
-    finish(process, status=-number if number == signal.SIGKILL else 0)
+    finish(process, status=-number if number == signal.SIGKILL else 143)
     kept = [row["id"] for part in read_records(journal)[1:] for row in part["rows"]]
     done = len(kept) // 8  # after SIGTERM the journal ends with a part of a chunk, unless no prompt of it was finished
     assert 3 <= done < CHUNKS
