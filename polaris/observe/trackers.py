@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import logging
 import math
+import os
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from polaris.config.schema import ObserveConfig, RunConfig
+from polaris.config.bounds import require
+from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
 logger = logging.getLogger(__name__)
@@ -23,17 +25,49 @@ class Tracker(Protocol):
     def close(self) -> None: ...
 
 
-def check_trackers(config: ObserveConfig) -> None:
-    """Raise `ValueError` before anything is loaded if the package of a wanted tracker is missing."""
-    if config.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise Refused("observe.tensorboard needs the package: `pip install tensorboard`, or set observe.tensorboard = false")
-    if config.wandb_project and importlib.util.find_spec("wandb") is None:
-        raise Refused("observe.wandb_project needs the package: `pip install wandb`, or remove observe.wandb_project")
+def check_trackers(config: RunConfig) -> None:
+    """Raise `Refused` before anything is loaded or made if a wanted tracker could not start: for rank 0, which logs."""
+    folder = Path(config.root) / config.name
+    if config.observe.tensorboard:
+        try:
+            importlib.import_module("torch.utils.tensorboard")
+        except (ImportError, TypeError) as error:  # its protobuf fails with a TypeError
+            remedy = "`pip install tensorboard`, or set observe.tensorboard = false"
+            raise Refused(f"observe.tensorboard: TensorBoard does not start ({_first_line(error)}); {remedy}") from error
+        _require_writable(folder / "tensorboard", "observe.tensorboard = false")
+    if config.observe.wandb_project:
+        try:
+            wandb = importlib.import_module("wandb")
+        except ImportError as error:
+            raise Refused(
+                f"observe.wandb_project: wandb does not start ({_first_line(error)}); `pip install wandb`, or remove observe.wandb_project"
+            ) from error
+        try:
+            wandb.login()  # asks on a terminal; does nothing offline
+        except wandb.Error as error:
+            raise _wandb_failed(error) from error
+        _require_writable(folder / "wandb", 'observe.wandb_project = ""')
+
+
+def _require_writable(folder: Path, without: str) -> None:
+    place = next(path for path in (folder, *folder.parents) if path.exists())
+    writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+    require(
+        writable, f"{folder} cannot be written: {place} is {'not writable' if place.is_dir() else 'no folder'}; mend that, or set {without}"
+    )
+
+
+def _wandb_failed(error: Exception) -> Refused:
+    remedy = "run `wandb login`, set WANDB_MODE=offline, or remove observe.wandb_project"
+    return Refused(f"Weights & Biases did not start ({_first_line(error)}); {remedy}")
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def open_trackers(config: RunConfig, run_folder: Path, next_step: int) -> list[Tracker]:
     """Start the trackers that the configuration names. `next_step` is the first step that will be logged."""
-    check_trackers(config.observe)
     trackers: list[Tracker] = []
     if config.observe.tensorboard:
         trackers.append(TensorBoard(run_folder / "tensorboard", next_step))
@@ -84,8 +118,7 @@ class WeightsAndBiases:
                 config=asdict(config),
             )
         except wandb.Error as error:
-            remedy = "run `wandb login`, set WANDB_MODE=offline, or remove observe.wandb_project"
-            raise Refused(f"Weights & Biases did not start ({error}); {remedy}") from error
+            raise _wandb_failed(error) from error
         self._error = wandb.Error
         # wandb's own step never goes back, so repeated steps of a resumed run would be dropped.
         self._run.define_metric("*", step_metric="step")

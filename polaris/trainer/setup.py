@@ -90,7 +90,8 @@ def check(config: RunConfig) -> Checked:
     """
     check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
     engine = check_engine(config.rollout)
-    check_trackers(config.observe)
+    if is_main():
+        check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_model_limits(config, resolve_rope(model.folder, config.rope).max_positions)
     check_checkpoint(model.folder, config.rope)

@@ -20,7 +20,8 @@ def why_untrained(records: Sequence[Mapping[str, Any]], config: RunConfig) -> st
         int(sum(record[key] for record in steps))
         for key in ("groups/drawn", "groups/informative", "groups/all_right", "groups/all_wrong", "optimizer/skipped")
     )
-    head = f"no update was made in {config.steps} steps, and the weights are still those that the run began with"
+    count = "1 step" if config.steps == 1 else f"{config.steps} steps"
+    head = f"no update was made in {count}, and the weights are still those that the run began with"
     if skipped:
         return f"{head}: every loss or gradient ({skipped}) was not finite. Lower optimizer.lr, and look at the last rollouts of the report"
     if informative:

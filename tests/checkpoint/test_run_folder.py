@@ -86,12 +86,14 @@ def test_the_probe_may_not_change_within_a_stage(recorded):
         open_run(replace(config, probe=replace(config.probe, prompts=7)), fresh=False, main=True)
 
 
-def test_fresh_sets_results_of_a_phase_alone_aside_too(tmp_path):
+def test_fresh_sets_results_of_a_phase_alone_aside_too_and_says_where(tmp_path, capsys):
     config = RunConfig(root=str(tmp_path), name="run")
     write_result(tmp_path / "run" / "stages" / "difficulty.json", {})
     open_run(config, fresh=True, main=True)
     assert not (tmp_path / "run" / "stages").exists()
-    assert [path.name for path in tmp_path.glob("run-before-*/stages/*")] == ["difficulty.json"]
+    (moved,) = tmp_path.glob("run-before-*/stages/*")
+    assert moved.name == "difficulty.json"
+    assert capsys.readouterr().out == f"--fresh: the run that was in {tmp_path / 'run'} is now {moved.parents[1]}\n"
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}"])

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from polaris.observe import console
 from polaris.observe.phrases import count, duration
 
 RUN = """
@@ -78,6 +79,22 @@ def test_ctrl_c_gives_the_cursor_back():
     os.close(ours)
     assert b"KeyboardInterrupt" in seen
     assert seen.rfind(b"\x1b[?25h") > seen.rfind(b"\x1b[?25l") > -1
+
+
+def test_a_resumed_run_counts_on_from_its_step(capsys, monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    shown = console.Console(True, 50)
+    shown.resumed(40)
+    with shown.phase("rollout"):
+        shown.progress(1, 2, 1500)
+    shown.step({"step": 41, "seconds/step": 10.0})
+    with shown.phase("rollout"):
+        shown.progress(1, 2, 1500)
+    before, done, after = capsys.readouterr().out.splitlines()
+    assert before.startswith("step 41/50 rollout  1/2 rollouts")
+    assert done == "step 41/50    eta 1m30s"
+    assert after.startswith("step 42/50 rollout")
+    assert "run ~1m30s left" in after
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2s"), (59.99, "1m00s"), (185, "3m05s"), (7620, "2h07m"), (273600, "3d04h")])

@@ -1,20 +1,55 @@
-import importlib.util
+import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
 from polaris.config.schema import ObserveConfig, RunConfig
+from polaris.errors import Refused
 from polaris.observe.trackers import check_trackers, open_trackers
 
 
-def test_a_missing_package_is_named_with_its_remedy(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ValueError, match="pip install tensorboard"):
-        check_trackers(ObserveConfig())
-    with pytest.raises(ValueError, match="pip install wandb"):
-        check_trackers(ObserveConfig(tensorboard=False, wandb_project="x"))
-    check_trackers(ObserveConfig(tensorboard=False))
+def run(tmp_path, **observe):
+    return RunConfig(root=str(tmp_path / "runs"), observe=ObserveConfig(**observe))
+
+
+@pytest.mark.parametrize(
+    ("package", "observe"), [("torch.utils.tensorboard", {}), ("wandb", {"tensorboard": False, "wandb_project": "x"})], ids=lambda v: str(v)
+)
+def test_a_missing_package_is_refused_with_its_remedy_and_nothing_is_made(tmp_path, monkeypatch, package, observe):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(Refused, match=f"`pip install {package.split('.')[-1]}`, or "):
+        check_trackers(run(tmp_path, **observe))
+    check_trackers(run(tmp_path, tensorboard=False))
+    assert not list(tmp_path.iterdir())
+
+
+def test_weights_and_biases_without_a_login_is_refused_and_offline_is_not(tmp_path, monkeypatch):
+    class Error(Exception):
+        pass
+
+    def login():
+        if os.environ.get("WANDB_MODE") != "offline":
+            raise Error("No API key configured. Use `wandb login` to log in.\nmore")
+        return False
+
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(Error=Error, login=login))
+    config = run(tmp_path, tensorboard=False, wandb_project="x")
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    with pytest.raises(Refused, match=r"^Weights & Biases did not start \(No API key .* to log in\.\); run `wandb login`, set WANDB_MODE"):
+        check_trackers(config)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    check_trackers(config)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("blocked", ["runs", "runs/polaris/tensorboard"])
+def test_a_folder_that_cannot_be_written_is_refused(tmp_path, blocked):
+    (tmp_path / blocked).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / blocked).write_text("a file")
+    with pytest.raises(Refused, match=rf"{blocked} is no folder; mend that, or set observe\.tensorboard = false"):
+        check_trackers(run(tmp_path))
 
 
 def test_a_resumed_run_hides_the_steps_it_repeats(tmp_path):
