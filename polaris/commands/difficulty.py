@@ -6,6 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.commands.parser import add_config
+
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
@@ -24,8 +26,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "difficulty", help="measure the difficulty of every prompt, and choose those to train on", description=DESCRIPTION
     )
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="values in the place of the file's")
+    add_config(parser)
     parser.set_defaults(run=run)
 
 

@@ -1,13 +1,52 @@
-"""An argument parser whose errors are one line, as all of ours are."""
+"""An argument parser whose errors are one or two lines with the nearest name, as all of ours are."""
 
 from __future__ import annotations
 
 import argparse
-from typing import NoReturn
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from polaris.config.names import instead, shown
+
+_LONGEST = 160
 
 
 class Parser(argparse.ArgumentParser):
     """Subcommands added to it are of this class too."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"polaris: {message}; `{self.prog} --help` lists what there is\n")
+        if len(message) > _LONGEST:
+            message = f"{message[: _LONGEST - 40]} ... {message[-35:]}"
+        known = message.endswith("?") or self._help() in message
+        self.exit(2, f"polaris: {message}{'' if known else f'; {self._help()} lists what there is'}\n")
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse; but what is left over is an error of the command that it was given to, which knows its options."""
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            name = left[0].partition("=")[0]
+            option = name.startswith("-")
+            self.error(f"{name} is unknown; {self._instead(name)}" if option else f"{shown(name)} is one argument too many")
+        return found, left
+
+    def _instead(self, name: str) -> str:
+        options = [option for option in self._option_string_actions if option.startswith("--") and option != "--help"]
+        return instead(name.replace("_", "-"), options, self._help())
+
+    def _help(self) -> str:
+        return f"`{self.prog} --help`"
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            choices = [str(choice) for choice in action.choices]
+            raise argparse.ArgumentError(action, f"{shown(value)} is unknown; {instead(str(value), choices, self._help())}")
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """CONFIG and the values in the place of the file's, for commands that take a run's configuration."""
+    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")
+    overrides = parser.add_argument(
+        "overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="values in the place of the file's"
+    )
+    overrides.required = False  # or argparse names it where CONFIG is missing

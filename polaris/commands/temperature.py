@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from polaris.commands.parser import add_config
 
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
@@ -23,8 +24,7 @@ is a difficulty pass). Killed and started again, it goes on after the last finis
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `temperature`."""
     parser = commands.add_parser("temperature", help="find the temperature zones and the initial temperature", description=DESCRIPTION)
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration")
-    parser.add_argument("overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="in the place of CONFIG's values")
+    add_config(parser)
     parser.set_defaults(run=run)
 
 

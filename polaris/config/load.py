@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 import tomllib
 import types
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from polaris.config.names import instead, nearest, shown
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
@@ -126,11 +127,9 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
     hints = get_type_hints(kind)
     arguments = {}
     for key, value in values.items():
-        where = f"--{prefix}{key}" if isinstance(value, _Text) else f"{path}: {prefix}{key}"
+        where = f"--{prefix}{key}" if _overridden(value) else f"{path}: {prefix}{key}"
         if key not in hints:
-            close = difflib.get_close_matches(key, hints, n=1)
-            hint = f"did you mean {close[0]!r}?" if close else f"known here: {', '.join(hints)}"
-            raise Refused(f"{where} is unknown; {hint}")
+            raise Refused(f"{where} is unknown; {_instead(key, hints)}")
         hint = hints[key]
         if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
             arguments[key] = _build_list(get_args(hint)[0], value, path, key, where)
@@ -141,6 +140,19 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
         else:
             raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.field=value")
     return kind(**arguments)
+
+
+def _overridden(value: Any) -> bool:
+    return isinstance(value, _Text) or (isinstance(value, dict) and any(map(_overridden, value.values())))
+
+
+def _instead(key: str, here: Collection[str]) -> str:
+    """The nearest field of the section; else the field of that name in another section."""
+    sections = {name: get_type_hints(kind) for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
+    elsewhere = next((f"{section}.{key}" for section, fields in sections.items() if key in fields), None)
+    if elsewhere is not None and nearest(key, here) is None:
+        return f"did you mean {elsewhere!r}?"
+    return instead(key, here, "`polaris train --help`")
 
 
 def _build_list(kind: Any, value: Any, path: str, key: str, where: str) -> tuple[Any, ...]:
@@ -162,24 +174,24 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return value
     if choices:
         if value not in choices:
-            raise Refused(f"{where} = {value!r} is not one of {', '.join(map(repr, choices))}")
+            raise Refused(f"{where} = {shown(value)} is not one of {', '.join(map(repr, choices))}")
         return value
     if float in accepted and int not in accepted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
         names = " or ".join([kind.__name__ for kind in accepted] + [repr(word) for word in words])
-        raise Refused(f"{where} = {value!r} must be of type {names}")
+        raise Refused(f"{where} = {shown(value)} must be of type {names}")
     return value
 
 
 def _convert_items(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:
     """A TOML array as a tuple: of any length for `tuple[kind, ...]`, else with one item per kind."""
     if not isinstance(value, list):
-        raise Refused(f"{where} = {value!r} must be a list; write [...] around its items, texts in quotes")
+        raise Refused(f"{where} = {shown(value)} must be a list; write [...] around its items, texts in quotes")
     if kinds[-1] is Ellipsis:
         kinds = kinds[:1] * len(value)
     if len(value) != len(kinds):
-        raise Refused(f"{where} = {value!r} must have {len(kinds)} items")
+        raise Refused(f"{where} = {shown(value)} must have {len(kinds)} items")
     return tuple(_convert(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
 
 

@@ -2,10 +2,17 @@ import importlib.util
 import json
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from polaris.cli import _parser, main
+from polaris.config.load import load_config
+from polaris.doctor import diagnose
+from polaris.errors import Refused
+
+COLUMNS = 120
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -63,10 +70,9 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
 
 def test_kernels_folder_is_no_package_from_the_repository_root():
     """The import name `kernels` belongs to Hugging Face's package, which transformers and vLLM look for."""
-    code = "import kernels; print(kernels.__file__)"
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
-    assert result.returncode != 0 or result.stdout.strip() == "None" or "site-packages" in result.stdout
-    assert not (ROOT / "kernels" / "__init__.py").exists()
+    code = "from importlib.util import find_spec; print(getattr(find_spec('kernels'), 'origin', None))"
+    origin = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout.strip()
+    assert origin == "None" or "site-packages" in origin  # the first for a namespace, which has no file
     assert importlib.util.find_spec("polaris_kernels") is not None
 
 
@@ -85,8 +91,76 @@ def test_bad_input_is_two_lines_and_status_2(tmp_path):
         assert len(result.stderr.strip().splitlines()) <= 2
 
 
-def test_doctor_names_what_is_missing():
-    result = subprocess.run([sys.executable, "-m", "polaris.cli", "doctor"], capture_output=True, text=True, check=True)
-    assert "torch" in result.stdout
-    for line in result.stdout.splitlines():
-        assert "missing" not in line or "pip install" in line
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("evl", "argument COMMAND: 'evl' is unknown; did you mean 'eval'?"),
+        ("data chek x", "'chek' is unknown; did you mean 'check'?"),
+        ("eval --model M --suite x --temprature 1 --max-tokens 5", "--temprature is unknown; did you mean '--temperature'?"),
+        ("eval --model M --suite x --max_token=5", "--max_token is unknown; did you mean '--max-tokens'?"),
+        ("eval --model M --suite x --engine vlm", "argument --engine: 'vlm' is unknown; did you mean 'vllm'?"),
+        (f"eval --model M --suite x --dtype {'x' * 900}", " ... is unknown; there is float32"),
+        (f"eval --model M --suite x -n {'x' * 900}", "-n/--samples: invalid int value"),
+        ("eval --model M", "required: --suite; `polaris eval --help` lists what there is"),
+        ("grade x y", "'y' is one argument too many; `polaris grade --help`"),
+        ("doctor --all", "--all is unknown; `polaris doctor --help`"),
+        ("temperature", "required: CONFIG; `polaris temperature --help`"),
+    ],
+)
+def test_a_wrong_command_line_is_two_lines_at_most_with_the_nearest_name(arguments, message, capsys):
+    with pytest.raises(SystemExit) as ended:
+        _parser().parse_args(arguments.split())
+    assert ended.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert len(error) <= 2 * COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("--rolout.temperature=1", "--rolout is unknown; did you mean 'rollout'?"),
+        ("--rollout.temprature=1", "--rollout.temprature is unknown; did you mean 'temperature'?"),
+        ("--lr=1e-6", "--lr is unknown; did you mean 'optimizer.lr'?"),
+        ("--rollout.learning_rate=1", "--rollout.learning_rate is unknown; `polaris train --help` lists what there is"),
+        ("--stage.0.learning_rate=1", "--stage.0.learning_rate is unknown; there is steps, max_response_tokens, temperature"),
+        (f"--rollout.temperature={'hot' * 300}", " ... must be of type float"),
+        (f"--algorithm.loss={'x' * 900}", " ... is not one of 'dapo', 'grpo', 'dr_grpo', 'gspo', 'cispo'"),
+        (f"--probe.temperatures={'x' * 900}", " ... must be a list"),
+    ],
+)
+def test_a_wrong_field_or_value_is_two_lines_at_most_with_the_nearest_name(override, message, tmp_path):
+    (tmp_path / "c.toml").write_text("[[stage]]\nsteps = 5\n")
+    with pytest.raises(Refused) as refused:
+        load_config(tmp_path / "c.toml", [override])
+    error = f"polaris: {refused.value}"
+    assert message in error
+    assert "\n" not in error
+    assert len(error) <= 2 * COLUMNS
+
+
+def test_doctor_names_what_is_missing_and_how_to_get_it(monkeypatch):
+    def parts():
+        return {line.split()[0]: line for line in diagnose().splitlines()[1:]}
+
+    assert "torch" in parts()
+    assert version("torch") in parts()["torch"]
+    assert "missing" not in parts()["torch"]
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("vllm", "wandb") else True)
+    missing = {name: line.partition("; missing: ")[2] for name, line in parts().items() if "missing" in line}
+    assert missing.keys() == {"vllm", "wandb"}
+    assert "polaris-rl[cpu]" in missing["vllm"]
+    assert missing["wandb"] == "pip install wandb"
+
+
+def test_ctrl_c_ends_a_command_on_files_with_130_and_no_traceback(monkeypatch, capsys):
+    def interrupted(options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("polaris.cli._doctor", interrupted)
+    monkeypatch.setattr(sys, "argv", ["polaris", "doctor"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == ""
