@@ -44,6 +44,25 @@ def test_plan_covers_all_within_budget(lengths, ranks, budget):
             assert len(pack) <= 1 or sum(lengths[i] for i in pack) <= budget
 
 
+def test_ranks_are_balanced_by_cost_which_grows_with_the_square_of_the_length():
+    """One response of 32,768 tokens costs 32,768 * (1 + 2), one of 1,024 costs 1,024 * (1 + 1 / 16): as much as 90 of them."""
+    plan = plan_packs([32768] + [1024] * 96, 2, 65536)
+    (long_rank,) = (rank for rank in plan if any(0 in pack for pack in rank))
+    assert sum(map(len, long_rank)) == 1 + 3
+    lengths = np.random.default_rng(1).lognormal(8.5, 1.2, 256).clip(1, 90_000).astype(int).tolist()
+    shares = [[lengths[i] for pack in rank for i in pack] for rank in plan_packs(lengths, 8, 100_000)]
+    costs = [sum(n + n * n / 16384 for n in share) for share in shares]
+    tokens = [sum(share) for share in shares]
+    assert max(costs) / (sum(costs) / 8) < 1.01
+    assert max(tokens) / (sum(tokens) / 8) > 1.1, "as many tokens for all would not be balanced"
+
+
+def test_packs_of_a_rank_hold_about_as_many_tokens_and_are_no_more_than_needed():
+    (packs,) = plan_packs([600, 500, 400, 300, 200, 100], 1, 1100)
+    assert sorted(sum([600, 500, 400, 300, 200, 100][i] for i in pack) for pack in packs) == [1000, 1100]
+    assert plan_packs([10] * 4, 1, 40) == [[[0, 1, 2, 3]]]
+
+
 def test_pack_tensors():
     samples = [make_sample([5, 6], [7, 8, 9], 1.5, 0.6), make_sample([3], [4, 2], -0.5, 1.4)]
     pack = build_pack(samples, torch.device("cpu"))
