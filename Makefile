@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers check benchmark clean
+.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers mutants check benchmark clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -39,6 +39,9 @@ peers: .venv/peers/stamp ## install verl, Liger and Cut Cross-Entropy into .venv
 
 test-peers: .venv/peers/stamp ## run the tests of polaris_kernels inside verl, once for each version that it knows
 	@bash scripts/test_peers.sh
+
+mutants: .venv/stamp ## break the source on purpose and count how often the tests notice; MUTANTS="--package data --count 20" (docs/testing.md)
+	@PYTHONPATH= nice -n 10 $(VENV)/python scripts/mutants $(MUTANTS)
 
 check: .venv/stamp ## lint, format check, types
 	@$(VENV)/ruff check .
