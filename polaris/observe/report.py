@@ -20,7 +20,7 @@ def write_report(run_folder: Path) -> Path:
     """
     run = read_run(run_folder)
     outcome = summarize(run.records)
-    write_atomically(run_folder / "report.png", png(run.records, f"{run.name}: {summary_line(outcome)}"))
+    write_atomically(run_folder / "report.png", png(run.records, f"{run.name}: {summary_line(outcome)}", run.spans))
     path = run_folder / "report.html"
     write_atomically(path, render(run, outcome).encode(errors="replace"))
     return path

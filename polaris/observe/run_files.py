@@ -45,6 +45,11 @@ class RunFiles:
     evaluation: Result | None
 
     @property
+    def last_evaluation(self) -> Mapping[str, Any] | None:
+        """The record of the last evaluation on the held-out set."""
+        return next((record for record in reversed(self.records) if record.get("eval/accuracy") is not None), None)
+
+    @property
     def spans(self) -> list[Span]:
         """The stages that have records, in order; none for a run without stages."""
         ends: dict[int, int] = {}

@@ -1,15 +1,19 @@
 """The parts of the page that show what the recipe has left under `stages/`."""
 
+import io
 import json
 import re
 from html.parser import HTMLParser
 
 import pytest
+from PIL import Image, ImageColor
 from recipe_run import recipe_run
 
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
+from polaris.observe.plot import BAND, png
 from polaris.observe.report import write_report
+from polaris.observe.run_files import read_run
 
 
 class Tables(HTMLParser):
@@ -79,6 +83,28 @@ def test_the_final_evaluation_has_its_intervals(tables):
     row = dict(zip(head, first, strict=True))
     assert (row["set"], row["YaRN"], row["avg@n"]) == ("aime24", "1", "81.0% [73.0%, 89.0%]")
     assert (row["avg@n (recipe grader)"], row["n"], row["mean tokens"]) == ("80.0% [72.0%, 88.0%]", "8", "18,234")
+
+
+def test_two_accuracies_of_one_model_say_why_they_differ(page):
+    """The held-out evaluation of the last step, and the evaluation of its export."""
+    words = " ".join(page.split("<h2>Final evaluation</h2>")[1].split("</section>")[0].split())
+    assert re.search(r"held-out accuracy of step 40, \d+\.\d%, is a measurement of its own: other samples with other seeds", words)
+    assert "(4 samples per problem" in words
+    assert "Each probe draws samples of its own" in page.split("<h2>Sampling temperature</h2>")[1]
+
+
+def test_the_picture_shows_the_stages_where_the_page_does(recipe_folder):
+    run = read_run(recipe_folder)
+    ground = ImageColor.getrgb(BAND)
+
+    def columns(stages):
+        """Share of the picture's columns that are on a stage's darker ground, half way up."""
+        image = Image.open(io.BytesIO(png(run.records, "x", stages))).convert("RGB")
+        return sum(image.getpixel((x, y)) == ground for x in range(image.width) for y in (image.height // 2,)) / image.width
+
+    assert [(stage.first, stage.last) for stage in run.spans] == [(0, 20), (20, 32), (32, 40)]
+    assert 0.18 < columns(run.spans) < 0.3, "12 of 40 steps, less the space between the panels"
+    assert columns(run.spans[:1]) == columns([]) == 0
 
 
 def test_difficulty_before_and_after(page):

@@ -21,6 +21,7 @@ def evaluation(run: RunFiles) -> str:
         "Final evaluation",
         table(_SCORES, [_scores(*row) for row in rows]),
         note(f"Means over problems with 95% bootstrap intervals over problems; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
+        *_held_out(run),
         folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
     )
 
@@ -29,6 +30,27 @@ def _sampling(result: Mapping[str, Any]) -> str:
     settings = result.get("settings", {})
     names = {"temperature": "temperature", "top_k": "top-k", "max_response_tokens": "tokens at most"}
     return "".join(f"{words} {safe(str(settings[key]))}; " for key, words in names.items() if key in settings)
+
+
+def _held_out(run: RunFiles) -> list[str]:
+    """Why the last held-out accuracy is another number."""
+    last = run.last_evaluation
+    if last is None:
+        return []
+    samples = (run.config or {}).get("eval", {}).get("samples_per_prompt")
+    facts = (
+        f"{samples} samples per problem" if samples else "",
+        f"temperature {last['eval/temperature']:g}" if "eval/temperature" in last else "",
+        f"at most {last['eval/response/limit']:,} tokens" if "eval/response/limit" in last else "",
+    )
+    how = ", ".join(filter(None, facts))
+    return [
+        note(
+            f"The held-out accuracy of step {last['step']}, {percent(last['eval/accuracy'])}, is a measurement of its own: other samples "
+            f"with other seeds{f' ({safe(how)})' if how else ''}, graded while training went on. Of the same weights and problems, the two "
+            "differ by chance as far as their intervals do."
+        )
+    ]
 
 
 def _scores(name: str, factor: str, numbers: dict[str, Any]) -> Sequence[str]:

@@ -14,7 +14,9 @@ _REASONS = {"probe": "highest diversity before accuracy declines", "fixed": "as 
 def temperature(run: RunFiles) -> str:
     if not run.temperatures:
         return ""
-    return section("Sampling temperature", *(_stage(number, result) for number, result in run.temperatures.items()))
+    own = note("Each probe draws samples of its own, with other seeds and prompts than the held-out evaluations at the same step.")
+    stages = [_stage(number, result) for number, result in run.temperatures.items()]
+    return section("Sampling temperature", *([own] if run.last_evaluation else []), *stages)
 
 
 def _stage(number: int, result: Result) -> str:
