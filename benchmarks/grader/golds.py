@@ -18,7 +18,7 @@ Answer = str | int | float
 
 @dataclass(frozen=True, slots=True)
 class Gold:
-    """A row's accepted answers as the set gives them, none where it says null; `row` counts from 0."""
+    """A row's accepted answers as the set gives them, none where it says null; `row` counts from 1."""
 
     set: str
     row: int
@@ -32,10 +32,10 @@ def golds_by_set() -> dict[str, list[Gold]]:
     found = {}
     for name in EVALUATION:
         rows = parquet.read_table(DATA / "eval" / f"{name}.parquet").to_pylist()
-        found[name] = [_gold(name, row, item["reward_model"]["ground_truth"]) for row, item in enumerate(rows)]
+        found[name] = [_gold(name, row, item["reward_model"]["ground_truth"]) for row, item in enumerate(rows, start=1)]
     for name in TRAINING:
         rows = json.loads((DATA / "train" / f"{name}.json").read_text(encoding="utf-8"))
-        found[name] = [_gold(name, row, item["answer"]) for row, item in enumerate(rows)]
+        found[name] = [_gold(name, row, item["answer"]) for row, item in enumerate(rows, start=1)]
     return found
 
 

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from polaris.data.problems import Problem
 
 DESCRIPTION = """\
-Look at every row of a prompt set: types of answers, answers that no response could equal, answers that the grader does not
-find correct in a box, repeated problems, prompts that are too long (with --model), and problems that are also in evaluation sets.
+Look at every row of a prompt set: rows that are no problem with an answer, or repeat an earlier one, types of answers, answers that
+no response could equal, answers that the grader does not find correct in a box, repeated problems, prompts that are too long (with
+--model), and problems that are also in evaluation sets. Rows count from 1, those of a .jsonl file by line. Exit status 2 if two rows
+have one id and other content.
 Two problems overlap if their texts are the same (but for case, white space, punctuation and LaTeX dress), or if runs of 13 words
 that both have cover at least half of one of them. Runs that more than ten problems of one side share are stock phrases
 and do not count; a problem of fewer than 13 words can only match exactly; instructions that a set appends are left out."""
@@ -31,10 +33,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--model", metavar="M", help="checkpoint or tokenizer folder, or hub name, to measure prompts with")
     parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="longest prompt, with --model (default: 1024)")
     parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows that nothing is wrong with")
-    parser.add_argument(
-        "--show", type=int, default=10, metavar="N", help="duplicates, long prompts and overlaps per set to list (default: 10)"
-    )
-    parser.add_argument("--strict", action="store_true", help="exit status 2 if an answer is ungradable")
+    parser.add_argument("--show", type=int, default=10, metavar="N", help="rows to list for each thing that is wrong (default: 10)")
+    parser.add_argument("--strict", action="store_true", help="exit status 2 if an answer is ungradable or a row is no problem")
     parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
     parser.set_defaults(run=run)
 
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> None:
     from polaris.data.check import check, write_clean
     from polaris.data.check_report import report
     from polaris.data.evaluation_sets import read_evaluation_sets
-    from polaris.data.problems import read_problems
+    from polaris.data.problems import survey
     from polaris.embedded import resolve
     from polaris.observe.progress import progress
     from polaris.reward.grade import accepted
@@ -57,7 +57,8 @@ def run(options: argparse.Namespace) -> None:
         raise Refused(f"--output {options.output} is the set itself; give another file")
     if options.workers < 0 or options.show < 0:
         raise Refused(f"--workers {options.workers} and --show {options.show} must not be below 0")
-    problems = list(read_problems(path, options.split))
+    rows = survey(path, options.split)
+    problems = rows.problems
     sets = read_evaluation_sets(options.against, options.against_split)
     lengths = _lengths(problems, options.model) if options.model else None
     with (
@@ -65,13 +66,16 @@ def run(options: argparse.Namespace) -> None:
         progress("answers", sum(len(accepted(problem.ground_truth)) for problem in problems)) as done,
     ):
         found = check(problems, sets, pool, lengths=lengths, max_prompt_tokens=options.max_prompt_tokens, done=done)
-    print("\n".join(report(found, options.path, options.show, measured=lengths is not None)))
+    print("\n".join(report(found, rows, options.path, options.show, measured=lengths is not None)))
     if options.output:
         write_clean(found, options.output)
         print(f"wrote {options.output}")
-    if options.strict and found.ungradable:
-        remedy = f"use {options.output}" if options.output else "write a set without them with --output CLEAN.jsonl"
-        raise Refused(f"{len(found.ungradable)} ungradable answers in {options.path}; {remedy}")
+    remedy = f"use {options.output}" if options.output else "write a set without them with --output CLEAN.jsonl"
+    if options.strict and (found.ungradable or rows.broken):
+        broken = f" and {len(rows.broken)} rows that are no problem" if rows.broken else ""
+        raise Refused(f"{len(found.ungradable)} ungradable answers{broken} in {options.path}; {remedy}")
+    if rows.clashes:
+        raise Refused(f"{len(rows.clashes)} rows of {options.path} have the id of another row; make ids unique, or {remedy}")
 
 
 def _lengths(problems: Sequence[Problem], model: str) -> list[int]:

@@ -13,7 +13,8 @@ lm-evaluation-harness logs. A column that is not named is the first of these tha
 an object. Response: response(s), completion(s), resps, output(s), generation(s), prediction. Gold answer: ground_truth,
 reward_model.ground_truth, target, gold, answer. Reference (per response a bool, 0 or 1, or a word such as correct or wrong):
 reference, graded (what --output writes), correct, is_correct, expected, verdict(s), exact_match, acc. Id: id, doc_id, extra_info.id,
-extra_info.index. Every row is one problem, unless --id is given: then rows of the same id are samples of one."""
+extra_info.index. Every row is one problem, unless --id is given: then rows of the same id are samples of one. Rows count from 1,
+those of a .jsonl file by line."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -82,9 +82,11 @@ def check(
 
 
 def write_clean(found: Check, path: Path) -> None:
-    """Write the rows that nothing is wrong with as JSONL, as they were read."""
+    """Write the rows that nothing is wrong with as JSONL, as they were read; of repeated ones the first."""
     kept = (problem.row for place, problem in enumerate(found.problems) if place not in found.dropped)
-    write_atomically(path, "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept).encode())
+    lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept)
+    # Half of a surrogate pair in another column is legal in JSON and no Unicode text.
+    write_atomically(path, lines.encode(errors="backslashreplace"))
 
 
 def _unequal(

@@ -8,15 +8,23 @@ from pathlib import Path
 
 from polaris.data.check import Check
 from polaris.data.evaluation_sets import EvaluationSet
+from polaris.data.gold import Rejected, at, by_reason
 from polaris.data.overlap import LEAST_SHARE, RUN, Match
-from polaris.data.problems import Problem
+from polaris.data.problems import Problem, Survey, repeated
 from polaris.observe.phrases import clean
 
 
-def report(found: Check, name: str, show: int, measured: bool) -> list[str]:
-    """Lines for a terminal. Ungradable and unequal golds are all listed, `show` of everything else; `measured`: lengths are known."""
-    lines = [f"{name}: {len(found.problems)} problems", f"answers: {_counts(found.types) or 'none'}"]
-    lines += _section("ungradable answers", [f"{_at(found, place)}: {error.reason}" for place, error in found.ungradable.items()])
+def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -> list[str]:
+    """Lines for a terminal on a `survey` and what was found in its problems; `measured`: lengths are known.
+
+    Every reason and every unequal gold is listed, `show` of everything else.
+    """
+    total = f"{len(survey.problems)} problems" + (f" in {survey.rows} rows" if survey.rows > len(survey.problems) else "")
+    lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}"]
+    lines += _reasons("rows that are no problem with an answer", survey.broken, show)
+    lines += _reasons("rows with the id of another", survey.clashes, show)
+    lines += _repeated(survey, show)
+    lines += _reasons("ungradable answers", list(found.ungradable.values()), show)
     unequal = [
         f"{_at(found, place)}: \\boxed{{{gold}}} is {verdict.kind}{f' ({verdict.reason})' if verdict.reason else ''}"
         for place, (gold, verdict) in found.unequal.items()
@@ -28,8 +36,22 @@ def report(found: Check, name: str, show: int, measured: bool) -> list[str]:
         lines += _section("prompts too long", [f"{_at(found, place)}: {length} tokens" for place, length in longest], show)
     lines += _overlaps(found, show) if found.evaluation_sets else ["overlap: not looked for (--against SET)"]
     left = len(found.problems) - len(found.dropped)
-    dropped = _counts(Counter(found.dropped.values()))
-    return [clean(line) for line in [*lines, f"left: {left} of {len(found.problems)}" + (f" (dropped: {dropped})" if dropped else "")]]
+    others = {"repeated": repeated(survey.problems), "same id": len(survey.clashes), "no problem": len(survey.broken)}
+    dropped = _counts(Counter(found.dropped.values()) + Counter(others))
+    return [clean(line) for line in [*lines, f"left: {left} of {survey.rows}" + (f" (dropped: {dropped})" if dropped else "")]]
+
+
+def _reasons(title: str, rows: Sequence[Rejected], show: int) -> Iterator[str]:
+    if rows or title == "ungradable answers":
+        yield f"{title}: {len(rows)}"
+    yield from (f"  {line}" for line in by_reason(rows, show))
+
+
+def _repeated(survey: Survey, show: int) -> Iterator[str]:
+    copied = [problem for problem in survey.problems if problem.copies]
+    if copied:
+        yield f"rows with id and content of an earlier one: {repeated(copied)}, of {len(copied)} problems"
+        yield from _section("", [f"{at(one.source, one.id)}: {one.copies} more" for one in copied], show)
 
 
 def _overlaps(found: Check, show: int) -> Iterator[str]:
@@ -65,7 +87,7 @@ def _answer(problem: Problem) -> str:
 
 def _at(found: Check, place: int) -> str:
     problem = found.problems[place]
-    return f"{problem.source} (id {problem.id})"
+    return at(problem.source, problem.id)
 
 
 def _section(title: str, items: Sequence[str], show: int | None = None) -> Iterator[str]:

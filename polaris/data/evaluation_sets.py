@@ -16,7 +16,7 @@ from polaris.errors import Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSet:
-    """`texts` are without the instruction that the set appends; `ids` are unique only if the set's are."""
+    """`texts` are without the instruction that the set appends; `ids` are those of the rows, else row numbers from 1."""
 
     name: str
     ids: tuple[str, ...]
@@ -55,7 +55,7 @@ def _expand(given: str) -> Iterator[str]:
 
 def _read(path: str, split: str) -> EvaluationSet:
     ids, texts = [], []
-    for number, (source, row) in enumerate(read_rows(path, split)):
-        ids.append(identity(row) or str(number))
+    for source, row in read_rows(path, split):
+        ids.append(identity(row) or source.rpartition(":")[2])
         texts.append(user_text(read_messages(row, source)))
     return EvaluationSet(name=path, ids=tuple(ids), texts=tuple(without_instruction(texts)))

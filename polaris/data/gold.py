@@ -1,28 +1,88 @@
-"""Gold answers as the sets give them: which types are answers at all, and the rows that have none that can be graded."""
+"""Gold answers as the sets give them: which values are answers at all, and the rows that have none that can be graded."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
+from itertools import groupby
 from typing import Any
 
 from polaris.data.prompt import GroundTruth
 from polaris.errors import Refused
+from polaris.reward.alternatives import alternatives, flat
+from polaris.reward.grade import ungradable_reason
+
+_SHOWN_CHARS = 60
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A row without a usable answer: `source` is `file:row`, `reason` a few words."""
+    """A row that cannot be used: `id` "" where it has none, `source` is `file:row`, `reason` a few words, `answer` the gold answer,
+    shortened, where it is at fault."""
 
     id: str
     source: str
     reason: str
+    answer: str = ""
+
+
+class BadRow(Refused):
+    """A row that is no problem with an answer. The message says where and what to do; `reason` is the same for all rows of a kind."""
+
+    def __init__(self, source: str, found: str, remedy: str, reason: str = "") -> None:
+        super().__init__(f"{source} has {found}; {remedy}")
+        self.reason = reason or found
 
 
 def read_answers(value: Any, source: str) -> GroundTruth:
-    """The accepted answers, () where the set says null. Raises `ValueError` naming `source` for anything but text, numbers, or a list."""
+    """The accepted answers, () where the set says null; JSON lists in text are alternatives (`polaris.reward.alternatives`).
+
+    Raises:
+        BadRow: naming `source`, for anything but text, numbers, or a list of those.
+    """
     if value is None:
         return ()
-    answers = value if isinstance(value, list) else [value]
-    if not all(isinstance(answer, str | int | float) and not isinstance(answer, bool) for answer in answers):
-        raise Refused(f"{source} has the answer {value!r}; expected text, a number, or a list of those; fix or remove the row")
-    return tuple(answers) if isinstance(value, list) else value
+    answers = flat(value) if isinstance(value, list) else [value]
+    if answers is None or not all(isinstance(answer, str | int | float | Decimal) and not isinstance(answer, bool) for answer in answers):
+        expected = "expected text, a number, or a list of those; fix or remove the row"
+        raise BadRow(source, f"the answer {shortened(value)}", expected, "an answer that is no text, number or list of those")
+    read = tuple(one for answer in answers for one in _read(answer))
+    return read[0] if read == (value,) else read
+
+
+def _read(answer: str | float | Decimal) -> tuple[str | int | float, ...]:
+    return alternatives(answer) if isinstance(answer, str) else (str(answer),) if isinstance(answer, Decimal) else (answer,)
+
+
+def shortened(value: Any) -> str:
+    """The value as Python prints it, at most 60 characters."""
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+
+
+def rejected_answer(row_id: str, source: str, ground_truth: GroundTruth) -> Rejected | None:
+    """The data error of a gold answer that no response could equal; None where one could."""
+    reason = ungradable_reason(ground_truth)
+    answer = "" if ground_truth in ((), "") else shortened(ground_truth)
+    return Rejected(id=row_id, source=source, reason=reason, answer=answer) if reason else None
+
+
+def by_reason(rows: Sequence[Rejected], show: int) -> Iterator[str]:
+    """Lines: each reason with its count, the most frequent first, and the first `show` of its rows; a single row with its reason."""
+    rows = sorted(rows, key=lambda row: row.reason)
+    groups = [(reason, list(found)) for reason, found in groupby(rows, key=lambda row: row.reason)]
+    for reason, found in sorted(groups, key=lambda group: -len(group[1])):
+        places = [f"{at(row.source, row.id)} {row.answer}".rstrip() for row in found]
+        if len(found) == 1:
+            yield f"{places[0]}: {reason}"
+        else:
+            yield f"{reason}: {len(found)} rows"
+            yield from (f"  {place}" for place in places[:show])
+            if len(found) > show:
+                yield f"  and {len(found) - show} more"
+
+
+def at(source: str, row_id: str) -> str:
+    """A row by its place, and its id where it has one."""
+    return f"{source} (id {row_id})" if row_id else source

@@ -1,29 +1,36 @@
-"""Rows as problems, before any tokenizer: columns checked, ids given, messages and answers read."""
+"""Rows as problems, before any tokenizer: columns checked, ids given, messages and answers read, repeated rows dropped."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
-from polaris.data.gold import Rejected, read_answers
+from polaris.data.gold import BadRow, Rejected, read_answers, rejected_answer
+from polaris.data.nested import nested
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
-from polaris.reward.grade import ungradable_reason
 
 EXPECTED = "`prompt` (chat messages) with `reward_model.ground_truth`, or `problem` or `question` with `answer`"
+_UNIQUE = "make `id`, `extra_info.id` or `extra_info.index` unique, or remove it"
+_COLUMNS = ("prompt", "problem", "question")
+_CHAT_AS_TEXT = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content)[\"']")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One row: `source` is `file:row`, `row` the row as it was read."""
+    """One row: `source` is `file:row`, `row` the row as it was read; `copies` counts the rows below with the same id and content."""
 
     id: str
     messages: list[dict[str, str]]
     ground_truth: GroundTruth
     source: str
     row: dict[str, Any]
+    copies: int = 0
 
     @property
     def text(self) -> str:
@@ -31,56 +38,102 @@ class Problem:
         return user_text(self.messages)
 
 
-def read_problems(path: str, split: str) -> Iterator[Problem]:
-    """The problems of a set (`polaris.data.sources`).
-
-    The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `row-<number>`, counted from 1; it must be unique in
-    the set. Seeds depend on it, so it says nothing of where the set lies or what its file is called.
-    Raises `ValueError` naming file and row for a missing problem, a missing answer column, answers of another type, and duplicate ids.
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """Every row of a set: `problems`, whose answers may be ungradable; `clashes`, with the id of an earlier row and other content;
+    and `broken` ones, which are no problem with an answer. `errors` are the messages of the last two.
     """
-    seen: dict[str, str] = {}
-    for number, (source, row) in enumerate(read_rows(path, split), start=1):
-        problem = Problem(
-            id=identity(row) or f"row-{number}",
-            messages=read_messages(row, source),
-            ground_truth=_ground_truth(row, source),
-            source=source,
-            row=row,
-        )
-        if problem.id in seen:
-            raise Refused(
-                f"{source} has the id {problem.id!r} of {seen[problem.id]}; make `id`, `extra_info.id` or `extra_info.index` unique, "
-                "or remove it"
-            )
-        seen[problem.id] = source
-        yield problem
+
+    problems: list[Problem]
+    clashes: list[Rejected]
+    broken: list[Rejected]
+    errors: list[str]
+
+    @property
+    def rows(self) -> int:
+        return len(self.problems) + repeated(self.problems) + len(self.errors)
+
+
+def survey(path: str, split: str, pass_rates: str = "") -> Survey:
+    """All rows of a set (`polaris.data.sources`), repeated ones held once.
+
+    The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `row-<number>`, counted from 1. Seeds depend
+    on it, so it says nothing of where the set lies or what its file is called. Two rows of one id have the same content if
+    messages, answers and the column `pass_rates`, where it is named, are the same.
+    Raises `ValueError` for a set that cannot be read, or in which no row has the columns of a problem and an answer.
+    """
+    seen, copies = dict[str, Problem](), Counter[str]()
+    clashes, broken, errors = list[Rejected](), list[Rejected](), list[str]()
+    answered = False
+    for source, row in read_rows(path, split):
+        answered = answered or _has_answer(row)
+        try:
+            problem = _read(row, source)
+        except BadRow as error:
+            broken.append(Rejected(id=_identity(row, source), source=source, reason=error.reason))
+            errors.append(str(error))
+            continue
+        first = seen.setdefault(problem.id, problem)
+        if first is not problem and _content(first, pass_rates) == _content(problem, pass_rates):
+            copies[problem.id] += 1
+        elif first is not problem:
+            clashes.append(Rejected(id=problem.id, source=source, reason=f"other content than {first.source}, which has the same id"))
+            errors.append(f"{source} has other content but the id {problem.id!r} of {first.source}; {_UNIQUE}")
+    if not seen:
+        raise Refused(errors[0])
+    problems = [replace(problem, copies=copies[problem.id]) for problem in seen.values()]
+    if not answered:
+        columns = ", ".join(map(str, problems[0].row))
+        raise Refused(f"{problems[0].source} has no answer among the columns {columns}; expected {EXPECTED}")
+    return Survey(problems, clashes, broken, errors)
+
+
+def read_problems(path: str, split: str, pass_rates: str = "") -> list[Problem]:
+    """The problems of a `survey` without an error in it; their answers may still be ungradable (`rejected`).
+
+    Raises `ValueError` naming file and row for a row that is no problem with an answer, and for one with the id of another.
+    """
+    found = survey(path, split, pass_rates)
+    if found.errors:
+        more = f" ({len(found.errors) - 1} more rows cannot be used; `polaris data check {path}` lists them)" if found.errors[1:] else ""
+        raise Refused(found.errors[0] + more)
+    return found.problems
+
+
+def repeated(problems: Iterable[Problem]) -> int:
+    """Rows that were dropped because one above has the same id and content."""
+    return sum(problem.copies for problem in problems)
 
 
 def rejected(problem: Problem) -> Rejected | None:
     """The data error of a problem that no response could solve."""
-    reason = ungradable_reason(problem.ground_truth)
-    return Rejected(id=problem.id, source=problem.source, reason=reason) if reason else None
+    return rejected_answer(problem.id, problem.source, problem.ground_truth)
 
 
 def identity(row: dict[str, Any]) -> str | None:
     """The id that a row gives itself; None if it gives none."""
-    extra = row["extra_info"] if isinstance(row.get("extra_info"), dict) else {}
+    extra = _object(row, "extra_info")
     found = next((value for value in (row.get("id"), extra.get("id"), extra.get("index")) if value is not None), None)
     return None if found is None else str(found)
 
 
 def read_messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
-    """The chat messages of a row, a bare problem as the user's; `ValueError` naming `source` if there is no problem in it."""
-    column = next((name for name in ("prompt", "problem", "question") if name in row), None)
+    """The chat messages of a row, a bare problem as the user's; `BadRow` naming `source` if there is no problem in it."""
+    column = next((name for name in _COLUMNS if name in row), None)
     if column is None:
-        raise Refused(f"{source} has the columns {', '.join(map(str, row)) or '(none)'}; expected {EXPECTED}")
+        found = f"the columns {', '.join(map(str, row)) or '(none)'}"
+        raise BadRow(source, found, f"expected {EXPECTED}", f"none of the columns {', '.join(_COLUMNS)}")
     value = row[column]
+    if isinstance(value, str) and _CHAT_AS_TEXT.match(value):
+        value = nested(value)
+        if isinstance(value, str):
+            raise BadRow(source, f"chat messages as text in `{column}` that are no JSON", "write them as JSON, or as a list of objects")
     messages = value if isinstance(value, list) else [{"role": "user", "content": value}]
     complete = all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages)
     if not complete or not any(m["role"] == "user" and m["content"].strip() for m in messages):
-        raise Refused(f"{source} has no problem in `{column}`; expected text, or chat messages with the user's text; fix or remove the row")
-    if any("\ud800" <= character <= "\udfff" for m in messages for character in m["content"]):
-        raise Refused(f"{source} holds half of a surrogate pair, which is no Unicode text; fix or remove the row")
+        raise BadRow(source, f"no problem in `{column}`", "expected text, or chat messages with the user's text; fix or remove the row")
+    if any(_SURROGATE.search(message["content"]) for message in messages):
+        raise BadRow(source, "half of a surrogate pair, which is no Unicode text", "fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
@@ -98,10 +151,31 @@ def user_text(messages: list[dict[str, str]]) -> str:
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
+def _read(row: dict[str, Any], source: str) -> Problem:
+    messages, truth = read_messages(row, source), _ground_truth(row, source)
+    return Problem(id=_identity(row, source), messages=messages, ground_truth=truth, source=source, row=row)
+
+
+def _identity(row: dict[str, Any], source: str) -> str:
+    return identity(row) or f"row-{source.rpartition(':')[2]}"
+
+
+def _object(row: dict[str, Any], column: str) -> dict[str, Any]:
+    """The object in a column, also where it is JSON text; {} where there is none."""
+    value = nested(row.get(column))
+    return value if isinstance(value, dict) else {}
+
+
+def _has_answer(row: dict[str, Any]) -> bool:
+    return "answer" in row or "ground_truth" in _object(row, "reward_model")
+
+
 def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
-    reward_model = row.get("reward_model")
-    if isinstance(reward_model, dict) and "ground_truth" in reward_model:
-        return read_answers(reward_model["ground_truth"], source)
-    if "answer" in row:
-        return read_answers(row["answer"], source)
-    raise Refused(f"{source} has no answer among the columns {', '.join(map(str, row))}; expected {EXPECTED}")
+    """() where the row has no answer."""
+    reward_model = _object(row, "reward_model")
+    return read_answers(reward_model["ground_truth"] if "ground_truth" in reward_model else row.get("answer"), source)
+
+
+def _content(problem: Problem, pass_rates: str) -> tuple[Any, ...]:
+    """What must not differ between rows of one id; as text, in which nan equals itself and 1 is not True."""
+    return problem.messages, repr(problem.ground_truth), repr(problem.row.get(pass_rates)) if pass_rates else ""

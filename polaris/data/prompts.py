@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
 from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.pass_rates import read_pass_rate
-from polaris.data.problems import Problem, instructed, read_problems, rejected
+from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
 from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 
@@ -28,11 +29,13 @@ _NAMED_ROWS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """`prompts` are usable. Of the set's `total` rows, `rejected` have an answer that no response can equal, `overlapping` are
-    also in an evaluation set, and `too_long` exceeded the limit; each row counts once, in this order."""
+    """`prompts` are usable. Of the set's `total` rows, `repeated` have id and content of an earlier one, `rejected` no answer or one
+    that no response can equal, `overlapping` are also in an evaluation set, and `too_long` exceeded the limit; each row counts once,
+    in this order."""
 
     prompts: tuple[Prompt, ...]
     total: int
+    repeated: int
     rejected: tuple[Rejected, ...]
     overlapping: int
     too_long: int
@@ -56,8 +59,9 @@ def load_prompts(
 ) -> PromptSet:
     """Load a prompt set in the POLARIS/verl or DeepScaleR format, rendered with the tokenizer's chat template.
 
-    Every answer is parsed here: a row whose ground truth no response could equal (null, empty as in four rows of DeepScaleR's
-    MATH part, not finite, longer than the grader reads, refused by its screen) is rejected with its reason, or an error if `strict`.
+    Every answer is parsed here: a row whose ground truth no response could equal (missing, null or empty as in four rows of
+    DeepScaleR's MATH part, LaTeX without its backslashes, a placeholder, a sentence, refused by the grader's screen; docs/grader.md)
+    is rejected with its reason, or an error if `strict`. A row with id and content of an earlier one is dropped and counted.
     A row that overlaps with one of `evaluation_sets` (`polaris.data.overlap`) is dropped and counted.
     Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) where it is named.
     Text of a prompt that spells one of the tokenizer's added tokens (`<|im_end|>`, `</think>`, ...) is encoded as ordinary
@@ -66,7 +70,8 @@ def load_prompts(
     """
     if not tokenizer.chat_template:
         raise Refused("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
-    usable, errors = _gradable(path, split, strict)
+    problems = read_problems(path, split, difficulty.column if difficulty else "")
+    usable, errors = _gradable(problems, path, strict)
     clean = _without_overlap(usable, evaluation_sets)
     if not clean:
         raise Refused(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
@@ -76,20 +81,21 @@ def load_prompts(
         raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
     return PromptSet(
         prompts=prompts,
-        total=len(usable) + len(errors),
+        total=len(problems) + repeated(problems),
+        repeated=repeated(problems),
         rejected=errors,
         overlapping=len(usable) - len(clean),
         too_long=len(clean) - len(prompts),
     )
 
 
-def _gradable(path: str, split: str, strict: bool) -> tuple[list[Problem], tuple[Rejected, ...]]:
-    problems = list(read_problems(path, split))
+def _gradable(problems: Sequence[Problem], path: str, strict: bool) -> tuple[list[Problem], tuple[Rejected, ...]]:
     found = [rejected(problem) for problem in problems]
     errors = tuple(error for error in found if error)
     if len(errors) == len(problems):
         raise Refused(
-            f"{problems[0].source} and all other rows have a null, empty or ungradable ground truth; give answers that can be compared"
+            f"{problems[0].source} and all other rows have a null, empty or ungradable ground truth "
+            f"({', '.join(sorted({error.reason for error in errors}))}); give answers that can be compared"
         )
     if strict and errors:
         raise Refused(f"{ungradable_rows(errors)}; `polaris data check {path}` lists all; remove the rows, or set data.strict = false")
@@ -97,12 +103,13 @@ def _gradable(path: str, split: str, strict: bool) -> tuple[list[Problem], tuple
 
 
 def ungradable_rows(errors: Sequence[Rejected]) -> str:
-    """The count, and the first rows with their reasons."""
-    named = ", ".join(f"{error.source} ({error.reason})" for error in errors[:_NAMED_ROWS])
-    more = len(errors) - _NAMED_ROWS
-    return f"{len(errors)} row{'s' if len(errors) > 1 else ''} without a gradable answer: {named}" + (
-        f" and {more} more" if more > 0 else ""
-    )
+    """The count, and for each reason its count and first rows."""
+    named = []
+    for reason, _ in Counter(error.reason for error in errors).most_common():
+        sources = [error.source for error in errors if error.reason == reason]
+        more = f" and {len(sources) - _NAMED_ROWS} more" if len(sources) > _NAMED_ROWS else ""
+        named.append(f"{', '.join(sources[:_NAMED_ROWS])}{more} ({reason})")
+    return f"{len(errors)} row{'s' if len(errors) > 1 else ''} without a gradable answer: {'; '.join(named)}"
 
 
 def encode_texts(

@@ -14,32 +14,36 @@ FILE_FORMATS = (".parquet", ".json", ".jsonl")
 
 
 def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
-    """Yield (`path:row`, row) with rows counted from 0.
+    """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by the line on which an editor shows them.
 
     `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets, which has a split of its own,
     or a dataset name on the Hugging Face hub, optionally `name@revision`; `split` matters only for folders and the hub's names.
     Raises `ValueError` for a missing, unreadable or empty set.
     """
-    count = -1
-    for count, row in enumerate(_open(path, split)):
+    empty = True
+    for number, row in _open(path, split):
         if not isinstance(row, dict):
-            raise Refused(f"{path}:{count} is a {type(row).__name__}, not an object; every row must be an object with named columns")
-        yield f"{path}:{count}", row
-    if count < 0:
+            raise Refused(f"{path}:{number} is a {type(row).__name__}, not an object; every row must be an object with named columns")
+        yield f"{path}:{number}", row
+        empty = False
+    if empty:
         raise Refused(f"{path} has no rows; give a prompt set with at least one problem")
 
 
-def _open(path: str, split: str) -> Iterator[dict]:
+def _open(path: str, split: str) -> Iterator[tuple[int, Any]]:
+    """(number, row) of every row."""
     file = Path(path).expanduser()
     if file.is_file() and file.suffix not in FILE_FORMATS:
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
         raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
     if not file.exists() and path in NAMED_SETS:
-        return _read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split)
+        return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split), start=1)
     if not file.is_file():
-        return _read_dataset(path, str(file) if file.exists() else path, split)
-    return {".parquet": _read_parquet, ".json": _read_json, ".jsonl": _read_jsonl}[file.suffix](file)
+        return enumerate(_read_dataset(path, str(file) if file.exists() else path, split), start=1)
+    if file.suffix == ".jsonl":
+        return _read_jsonl(file)
+    return enumerate(_read_parquet(file) if file.suffix == ".parquet" else _read_json(file), start=1)
 
 
 def _looks_local(path: str) -> bool:
@@ -58,22 +62,24 @@ def _read_parquet(file: Path) -> Iterator[dict]:
         raise Refused(f"{file} is not a readable parquet file ({error}); download or write it again") from error
 
 
-def _read_json(file: Path) -> Iterator[dict]:
-    rows = _parse_json(file, _read_text(file), first_line=1)
+def _read_json(file: Path) -> Iterator[Any]:
+    rows = _parse_json(file, "".join(_lines(file)), first_line=1)
     if not isinstance(rows, list):
         raise Refused(f"{file} holds a {type(rows).__name__}, not a list of objects; wrap the rows in [...] or use .jsonl")
     yield from rows
 
 
-def _read_jsonl(file: Path) -> Iterator[dict]:
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):
+def _read_jsonl(file: Path) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(_lines(file), start=1):
         if line.strip():
-            yield _parse_json(file, line, first_line=number)
+            yield number, _parse_json(file, line.strip(), first_line=number)
 
 
-def _read_text(file: Path) -> str:
+def _lines(file: Path) -> Iterator[str]:
+    """Lines with their ends; of the characters that end a line in Unicode, JSON has none but `\\n`."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline="\n") as lines:
+            yield from lines
     except (UnicodeDecodeError, OSError) as error:
         raise Refused(f"{file} is not readable as UTF-8 text ({error}); write it again as UTF-8") from error
 

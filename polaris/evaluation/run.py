@@ -175,7 +175,12 @@ def _facts(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
         "settings": asdict(job.settings),
         "identity": identity,
         "sets": {
-            suite.name: {"path": suite.path, "problems": len(suite.problems), "rejected": [asdict(error) for error in suite.rejected]}
+            suite.name: {
+                "path": suite.path,
+                "problems": len(suite.problems),
+                "rejected": [asdict(error) for error in suite.rejected],
+                "repeated": suite.repeated,
+            }
             for suite in job.suites
         },
     }
@@ -185,5 +190,6 @@ def _describe(suites: Sequence[Suite], folder: Path) -> dict[str, str]:
     facts = {}
     for suite in suites:
         dropped = f", {len(suite.rejected)} without a gradable answer dropped" if suite.rejected else ""
+        dropped += f", {suite.repeated} repeated dropped" if suite.repeated else ""
         facts[suite.name] = f"{len(suite.problems)} problems x {suite.samples} samples from {suite.path}{dropped}"
     return facts | {"folder": str(folder)}

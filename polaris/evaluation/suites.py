@@ -11,7 +11,7 @@ from pathlib import Path
 from polaris.config.bounds import require
 from polaris.data.gold import Rejected
 from polaris.data.named_sets import NAMED_SETS
-from polaris.data.problems import Problem, instructed, read_problems, rejected
+from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
 from polaris.data.sources import FILE_FORMATS
 from polaris.embedded import resolve
 from polaris.evaluation.settings import EvalSettings
@@ -19,7 +19,8 @@ from polaris.evaluation.settings import EvalSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """One set. `problems` are gradable and end with the instruction; `rejected` have an answer that no response can equal.
+    """One set. `problems` are gradable and end with the instruction; `rejected` have an answer that no response can equal, `repeated`
+    rows have id and content of an earlier one.
 
     `sha256` is that of the gradable problems (id, messages, ground truth) in their order, whatever file held them.
     """
@@ -29,6 +30,7 @@ class Suite:
     samples: int
     problems: tuple[Problem, ...]
     rejected: tuple[Rejected, ...]
+    repeated: int
     sha256: str
 
 
@@ -63,7 +65,7 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 
 
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
-    read = list(read_problems(path, split))
+    read = read_problems(path, split)
     samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
     require(samples > 0, f"the paper names no number of samples for {name}; give --samples (final.samples_per_prompt)")
     errors = [rejected(problem) for problem in read]
@@ -76,6 +78,7 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
         samples=samples,
         problems=problems,
         rejected=tuple(error for error in errors if error),
+        repeated=repeated(read),
         sha256=_digest(problems),
     )
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
+import re
 from typing import Literal
 
 from polaris.data.prompt import GroundTruth
 from polaris.reward import deepscaler
+from polaris.reward.alternatives import alternatives
 from polaris.reward.compare import Algebra, equal, undecided
 from polaris.reward.extract import final_answer
+from polaris.reward.gold_faults import is_sentence, text_fault
 from polaris.reward.screen import MAX_CHARS, refusal
 from polaris.reward.spelling import respell
 from polaris.reward.structure import Node, read
@@ -23,6 +25,8 @@ from polaris.reward.verdict import Verdict
 
 GRADER_VERSION = "6"
 """Written into every result; a higher number may give other verdicts."""
+
+_VERB = re.compile(r"\b(?:is|are|equals)\b")
 
 Mode = Literal["strict", "deepscaler"]
 """Our rules, or the recipe's published ones (`polaris.reward.deepscaler`)."""
@@ -91,30 +95,41 @@ def ungradable_reason(ground_truth: GroundTruth) -> str | None:
 
 
 def accepted(ground_truth: GroundTruth) -> list[str]:
-    """The alternatives as text, 4.0 as `4`; those that no answer could equal (empty, too long, not finite) are left out."""
-    texts = [_text(alternative) for alternative in _alternatives(ground_truth)]
-    return list(dict.fromkeys(text for text in texts if _usable(text)))
+    """The alternatives as text, 4.0 as `4`; those that no answer could equal (empty, damaged, not finite, ...) are left out."""
+    return list(dict.fromkeys(_text(one) for one in _alternatives(ground_truth) if not _fault(one)))
 
 
-def _alternatives(ground_truth: GroundTruth) -> Sequence[str | int | float]:
-    return ground_truth if isinstance(ground_truth, tuple | list) else (ground_truth,)
-
-
-@functools.lru_cache(maxsize=8192)
-def _usable(text: str) -> bool:
-    return len(text) <= MAX_CHARS and any(character.isalnum() or character == "\\" for character in respell(text))
+def _alternatives(ground_truth: GroundTruth) -> list[str | int | float]:
+    given = ground_truth if isinstance(ground_truth, tuple | list) else (ground_truth,)
+    return [one for text in given for one in (alternatives(text) if isinstance(text, str) else (text,))]
 
 
 def _reason(alternative: str | int | float) -> str | None:
+    """Why nothing equals the alternative, or nothing but its own text, which no parser may see."""
+    if fault := _fault(alternative):
+        return fault
+    refused = _refusal(_text(alternative))
+    return f"refused by the grader's screen: {refused}" if refused else None
+
+
+@functools.lru_cache(maxsize=8192, typed=True)
+def _fault(alternative: str | int | float) -> str | None:
     text = _text(alternative)
     if not text:
         return "empty" if isinstance(alternative, str) else "not a finite number"
+    if isinstance(alternative, str) and (fault := text_fault(alternative)):
+        return fault
     if len(text) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
-    if not _usable(text):
+    if not any(character.isalnum() or character == "\\" for character in respell(text)):
         return "nothing to compare"
-    refused = _refusal(text)
-    return f"refused by the grader's screen: {refused}" if refused else None
+    return "a sentence, not an answer" if is_sentence(text) and not _states_value(text) else None
+
+
+def _states_value(sentence: str) -> bool:
+    """Whether the grader takes a sentence for the answer at its end: "The answer is 3." """
+    value = _VERB.split(sentence)[-1]
+    return value != sentence and not _refusal(sentence) and equal(_tree(sentence), _tree(value), undecided) is True
 
 
 def _text(alternative: str | int | float) -> str:

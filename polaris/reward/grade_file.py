@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polaris.data.gold import Rejected, rejected_answer
 from polaris.evaluation.metrics import pass_at_k
 from polaris.observe.files import write_atomically
 from polaris.reward.batches import grade_in_batches
-from polaris.reward.grade import GRADER_VERSION, Mode, ungradable_reason
+from polaris.reward.grade import GRADER_VERSION, Mode
 from polaris.reward.pool import GraderPool
 from polaris.reward.response_rows import ResponseRow
 from polaris.reward.verdict import Verdict
@@ -26,7 +27,7 @@ class Graded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement:
-    """A response, counted from 0 in its row, that the reference finds `reference` and we do not."""
+    """A response, by its index in its row, that the reference finds `reference` and we do not."""
 
     graded: Graded
     response: int
@@ -50,7 +51,7 @@ class Summary:
     no_answer: int
     ungradable: int
     killed: int
-    bad_golds: tuple[tuple[ResponseRow, str], ...]
+    bad_golds: tuple[Rejected, ...]
     compared: int
     disagreements: tuple[Disagreement, ...]
 
@@ -68,7 +69,6 @@ def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
     for number, one in enumerate(graded):
         problems.setdefault(one.row.id if by_id else str(number), []).extend(verdict.reward for verdict in one.verdicts)
     verdicts = [verdict for one in graded for verdict in one.verdicts]
-    reasons = [(one.row, ungradable_reason(one.row.ground_truth)) for one in graded]
     return Summary(
         problems=len(problems),
         responses=len(verdicts),
@@ -79,7 +79,7 @@ def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
         no_answer=sum(verdict.kind == "no_answer" for verdict in verdicts),
         ungradable=sum(verdict.kind == "ungradable" for verdict in verdicts),
         killed=sum(verdict.lost for verdict in verdicts),
-        bad_golds=tuple((row, reason) for row, reason in reasons if reason),
+        bad_golds=tuple(bad for one in graded if (bad := rejected_answer(one.row.id, one.row.source, one.row.ground_truth))),
         compared=sum(len(one.row.references or ()) for one in graded),
         disagreements=tuple(_disagreements(graded)),
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from polaris.data.gold import at, by_reason
 from polaris.observe.phrases import clean
 from polaris.reward.grade import GRADER_VERSION, Mode
 from polaris.reward.grade_file import Disagreement, Summary
@@ -26,9 +27,7 @@ def _lines(summary: Summary, name: str, mode: Mode) -> Iterator[str]:
     yield f"ungradable {summary.ungradable}, of which killed {summary.killed}"
     if summary.bad_golds:
         yield f"rows with an ungradable gold answer: {len(summary.bad_golds)}; no response to them can be correct"
-        yield from (f"  {row.source} (id {row.id}): {reason}" for row, reason in summary.bad_golds[:_SHOWN_GOLDS])
-        if len(summary.bad_golds) > _SHOWN_GOLDS:
-            yield f"  and {len(summary.bad_golds) - _SHOWN_GOLDS} more"
+        yield from (f"  {line}" for line in by_reason(summary.bad_golds, _SHOWN_GOLDS))
     if summary.compared:
         agreed = summary.compared - len(summary.disagreements)
         yield f"agreement with the reference: {agreed} of {summary.compared} ({agreed / summary.compared:.2%})"
@@ -37,13 +36,11 @@ def _lines(summary: Summary, name: str, mode: Mode) -> Iterator[str]:
 
 def _disagreement(found: Disagreement) -> str:
     row, verdict = found.graded.row, found.graded.verdicts[found.response]
-    place = f" response {found.response}" if len(row.responses) > 1 else ""
+    place = f" response {found.response + 1} of {len(row.responses)}" if len(row.responses) > 1 else ""
     ours = verdict.kind + (f" ({verdict.reason})" if verdict.reason else "")
     gold = row.ground_truth if not isinstance(row.ground_truth, tuple) else " | ".join(map(str, row.ground_truth))
     reference = "correct" if found.reference else "not correct"
-    return (
-        f"  {row.source} (id {row.id}){place}: answer {_short(verdict.answer)}, gold {_short(gold)}: grader {ours}, reference {reference}"
-    )
+    return f"  {at(row.source, row.id)}{place}: answer {_short(verdict.answer)}, gold {_short(gold)}: grader {ours}, reference {reference}"
 
 
 def _short(value: object) -> str:

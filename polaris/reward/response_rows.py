@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.data.gold import read_answers
+from polaris.data.nested import nested
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import FILE_FORMATS, read_rows
 from polaris.errors import Refused
@@ -34,7 +35,8 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRow:
-    """`source` is `file:row`; `references` says per response whether another grader found it correct, None where nobody says."""
+    """`source` is `file:row`, `id` "" where the row has none; `references` says per response whether another grader found it correct,
+    None where nobody says."""
 
     source: str
     id: str
@@ -47,15 +49,19 @@ class ResponseRow:
 def read_responses(path: Path, columns: Columns) -> list[ResponseRow]:
     """All rows of a .jsonl, .json or .parquet file.
 
-    Raises `ValueError` for a missing, unreadable or empty file, a column that is not there (with those that are), values of
-    another type (with the row), and a gold column in which no row has an answer.
+    A row without the gold column has no answer, as one with null in it. Raises `ValueError` for a missing, unreadable or empty file,
+    a column that is not there (with those that are), values of another type (with the row), and a gold column in which no row
+    has an answer.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
         raise Refused(f"{path} {what}; give a {', '.join(FILE_FORMATS)} file of responses")
     rows = list(read_rows(str(path), "train"))
     found = _choose(columns, *rows[0])
-    responses = [_read(source, row, number, found) for number, (source, row) in enumerate(rows)]
+    assert found.ground_truth
+    if all(_value(row, found.ground_truth) is _MISSING for _, row in rows):
+        _need(rows[0][1], found.ground_truth, rows[0][0], "ground-truth")
+    responses = [_read(source, row, found) for source, row in rows]
     if not any(accepted(row.ground_truth) for row in responses):
         raise Refused(f"{path}: no row has a gold answer in `{found.ground_truth}`; name another column with --ground-truth")
     return responses
@@ -79,18 +85,19 @@ def _detect(row: dict[str, Any], names: Sequence[str], source: str, option: str)
     return found
 
 
-def _read(source: str, row: dict[str, Any], number: int, columns: Columns) -> ResponseRow:
+def _read(source: str, row: dict[str, Any], columns: Columns) -> ResponseRow:
     assert columns.response
     assert columns.ground_truth
     responses = _responses(_need(row, columns.response, source, "response"), source, columns.response)
     references = None
     if columns.reference:
         references = _references(_need(row, columns.reference, source, "reference"), source, columns.reference, len(responses))
+    gold = _value(row, columns.ground_truth)
     return ResponseRow(
         source=source,
-        id=str(_need(row, columns.id, source, "id")) if columns.id else str(number),
+        id=str(_need(row, columns.id, source, "id")) if columns.id else "",
         responses=responses,
-        ground_truth=read_answers(_need(row, columns.ground_truth, source, "ground-truth"), source),
+        ground_truth=() if gold is _MISSING else read_answers(gold, source),
         references=references,
         row=row,
     )
@@ -140,7 +147,8 @@ def _value(row: dict[str, Any], name: str) -> Any:
     if name in row:
         return row[name]
     outer, dot, inner = name.partition(".")
-    return _value(row[outer], inner) if dot and isinstance(row.get(outer), dict) else _MISSING
+    found = nested(row.get(outer)) if dot else None
+    return _value(found, inner) if isinstance(found, dict) else _MISSING
 
 
 def _names(row: dict[str, Any]) -> str:

@@ -226,6 +226,7 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
 
 def _describe(path: str, prompts: PromptSet) -> str:
     reasons = (
+        (prompts.repeated, "repeated"),
         (prompts.too_long, "over-long"),
         (prompts.ungradable, "without a gradable answer"),
         (prompts.overlapping, "also in an evaluation set"),

@@ -55,7 +55,7 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
     config = str(ROOT / "configs" / "embedded-grpo.toml")
     for overrides, message in (
-        ([f"--data.path={tmp_path / 'set.jsonl'}", "--data.strict=true"], "set.jsonl:3 (empty); `polaris data check"),
+        ([f"--data.path={tmp_path / 'set.jsonl'}", "--data.strict=true"], "set.jsonl:4 (empty); `polaris data check"),
         (
             [f"--data.path={tmp_path / 'good.jsonl'}", f'--data.decontaminate=["{tmp_path / "eval.jsonl"}"]'],
             "all 3 prompts are also in the sets of data.decontaminate",

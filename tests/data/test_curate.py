@@ -110,6 +110,13 @@ def test_a_smaller_target_keeps_a_subset_and_another_seed_another_one():
     assert left(measured, 3, CurationConfig(histogram=(0.3, 1, 1)), seed=5) != few
 
 
+def test_the_choice_of_a_seed_is_pinned():
+    """The three smallest digests of `17/<id>` in each bin; a set that is curated again must stay the same."""
+    measured = prompts([4, 6, 3, 0])
+    kept = left(measured, 3, CurationConfig(histogram=(1, 1, 1)), seed=17)
+    assert kept == {"0-0", "0-1", "0-2", "1-0", "1-3", "1-4", "2-0", "2-1", "2-2"}
+
+
 def test_a_target_of_shares_is_met():
     measured = prompts([100, 50, 40, 30, 20])
     kept = left(measured, 4, CurationConfig(histogram=(4, 3, 2, 1)))

@@ -62,7 +62,7 @@ def test_real_sets_load_whole(tokenizer, name, total, ungradable, first, truth):
     loaded = load_prompts(path, split="", tokenizer=tokenizer, max_prompt_tokens=10**6, prompt_suffix="", chat_template_options={})
     assert (loaded.total, loaded.too_long, loaded.ungradable) == (total, 0, ungradable)
     assert len({prompt.id for prompt in loaded.prompts}) == len(loaded.prompts) == total - loaded.ungradable
-    assert (loaded.prompts[0].id, loaded.prompts[0].ground_truth, loaded.prompts[0].source) == (first, truth, f"{path}:0")
+    assert (loaded.prompts[0].id, loaded.prompts[0].ground_truth, loaded.prompts[0].source) == (first, truth, f"{path}:1")
     for prompt in loaded.prompts[:20]:
         assert tokenizer.decode(prompt.tokens) == prompt.text
 
@@ -121,15 +121,17 @@ def test_a_renamed_file_holds_the_same_prompts(load):
     assert [replace(prompt, source="") for prompt in first] == [replace(prompt, source="") for prompt in second]
 
 
+MISSING = object()
 GOOD = {"id": "a", "problem": "p", "answer": "1"}
 
 
 @pytest.mark.parametrize(
     ("row", "message"),
     [
-        ({**GOOD, "id": "a"}, r"the id 'a' of .*set\.json:0; make `id`, .* unique"),
+        ({**GOOD, "answer": "2"}, r"other content but the id 'a' of .*set\.json:1; make `id`, .* unique"),
         ({"text": "p", "label": 1}, "has the columns text, label; expected `prompt`"),
-        ({"problem": "p", "label": 1}, "has no answer among the columns problem, label"),
+        ({"problem": "p\ud800", "answer": "1"}, "has half of a surrogate pair"),
+        ({"prompt": "[{'role': 'user' 'content': 'p'}]", "answer": "1"}, "has chat messages as text in `prompt` that are no JSON"),
         ({"problem": "", "answer": "1"}, "has no problem in `problem`"),
         ({"problem": None, "answer": "1"}, "has no problem in `problem`"),
         ({"prompt": [], "reward_model": {"ground_truth": "1"}}, "has no problem in `prompt`"),
@@ -143,12 +145,13 @@ GOOD = {"id": "a", "problem": "p", "answer": "1"}
 def test_bad_row_is_named(load, row, message):
     with pytest.raises(ValueError, match=message) as caught:
         load([GOOD, row])
-    assert "set.json:1" in str(caught.value)
+    assert "set.json:2" in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
+        (MISSING, "no answer"),
         (None, "no answer"),
         ([], "no answer"),
         ("", "empty"),
@@ -158,18 +161,26 @@ def test_bad_row_is_named(load, row, message):
         (float("nan"), "not a finite number"),
         ([float("inf"), ""], "not a finite number"),
         ("9^{9^{9}}", "refused by the grader's screen"),
+        ("\x0crac{1}{2}", "a form feed where LaTeX has a backslash"),
+        ("proof", "a placeholder"),
+        ("We prove that the sum is even.", "a sentence"),
     ],
 )
 def test_ungradable_rows_are_named_and_a_set_of_nothing_else_is_refused(load, answer, reason):
-    bad = {"id": "b", "problem": "p", "answer": answer}
+    bad = {"id": "b", "problem": "p"} if answer is MISSING else {"id": "b", "problem": "p", "answer": answer}
     loaded = load([GOOD, bad])
     assert [prompt.id for prompt in loaded.prompts] == ["a"]
     assert (loaded.total, loaded.ungradable, loaded.rejected[0].id) == (2, 1, "b")
-    assert loaded.rejected[0].source.endswith("set.json:1")
+    assert loaded.rejected[0].source.endswith("set.json:2")
     assert loaded.rejected[0].reason.startswith(reason)
-    with pytest.raises(ValueError, match=r"set\.json:1 \(.*polaris data check .*set data\.strict = false"):
+    with pytest.raises(ValueError, match=r"set\.json:2 \(.*polaris data check .*set data\.strict = false"):
         load([GOOD, bad], strict=True)
-    with pytest.raises(ValueError, match=r"set\.json:0 and all other rows have a null, empty or ungradable ground truth"):
+    alone = (
+        r"set\.json:1 has no answer among the columns id, problem; expected"
+        if answer is MISSING
+        else r"set\.json:1 and all other rows have a"
+    )
+    with pytest.raises(ValueError, match=alone):
         load([bad])
 
 
@@ -177,9 +188,11 @@ def test_one_gradable_alternative_is_enough(load):
     assert load([{**GOOD, "answer": ["", "7"]}], strict=True).ungradable == 0
 
 
-def test_only_the_first_ungradable_rows_are_spelled_out():
+def test_rows_of_one_reason_are_counted_and_the_first_ones_named():
     errors = [Rejected(id=str(i), source=f"f:{i}", reason="empty") for i in range(5)]
-    assert ungradable_rows(errors) == "5 rows without a gradable answer: f:0 (empty), f:1 (empty), f:2 (empty) and 2 more"
+    errors.append(Rejected(id="x", source="f:9", reason="no answer"))
+    named = "f:0, f:1, f:2 and 2 more (empty); f:9 (no answer)"
+    assert ungradable_rows(errors) == f"6 rows without a gradable answer: {named}"
 
 
 def test_prompts_of_an_evaluation_set_are_dropped_and_counted(load, tmp_path):

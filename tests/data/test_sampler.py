@@ -1,5 +1,6 @@
 """The order of prompts: distinct, complete, and a pure function of (seed, epoch)."""
 
+import json
 import subprocess
 import sys
 
@@ -55,3 +56,35 @@ def test_too_small_set_and_foreign_state_are_refused():
         Sampler(5, 6, 0)
     with pytest.raises(ValueError, match="does not fit a set of 5 prompts"):
         Sampler(5, 2, 0).restore({"epoch": 0, "cursor": 6})
+
+
+# The ranks of seven words of Philox with the key (5, epoch), two batches of three per epoch.
+BATCHES_OF_SEED_5 = [[2, 4, 3], [1, 5, 0], [4, 5, 1], [6, 0, 2], [3, 5, 2], [1, 0, 6]]
+
+
+def test_the_order_of_a_seed_is_pinned():
+    sampler = Sampler(7, 3, 5)
+    assert [sampler.next() for _ in range(6)] == BATCHES_OF_SEED_5
+
+
+@pytest.mark.parametrize("drawn", range(6))
+def test_draws_after_a_load_are_those_that_would_have_followed_the_save(drawn):
+    saved = Sampler(7, 3, 5)
+    for _ in range(drawn):
+        saved.next()
+    loaded = Sampler(7, 3, 5)
+    loaded.next()
+    loaded.restore(json.loads(json.dumps(saved.state())))
+    assert [loaded.next() for _ in range(6 - drawn)] == BATCHES_OF_SEED_5[drawn:]
+
+
+@pytest.mark.parametrize(
+    ("size", "batch", "left"), [(7, 3, [2, 1, 0, 1, 0]), (9, 3, [3, 2, 1, 0, 2]), (10, 4, [2, 1, 0, 1, 0]), (5, 5, [1, 0, 0, 0, 0])]
+)
+def test_batches_left_of_an_epoch_also_where_the_batch_does_not_divide_the_set(size, batch, left):
+    sampler = Sampler(size, batch, 0)
+    found = []
+    for _ in left:
+        found.append(sampler.batches_left)
+        sampler.next()
+    assert found == left

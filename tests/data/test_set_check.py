@@ -75,19 +75,19 @@ def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
         f"{files / 'set.jsonl'}: 8 problems",
         "answers: integer 4, fraction 1, expression 1",
         "ungradable answers: 2",
-        f"  {at}1 (id null): no answer",
-        f"  {at}6 (id empty): empty",
+        f"  {at}2 (id null): no answer",
+        f"  {at}7 (id empty): empty",
         "answers that are not correct in a box: 1",
         "duplicates: 1",
-        f"  {at}2 (id again) repeats {at}0, answers 3 and '2'",
+        f"  {at}3 (id again) repeats {at}1, answers 3 and '2'",
         "prompts too long: 1",
-        f"  {at}5 (id long): 200 tokens",
-        f"  {at}3 (id seen) ~ eval.json 0: 100% in shared runs",
-        f"  {at}4 (id seen again) ~ eval.json 0: same text",
+        f"  {at}6 (id long): 200 tokens",
+        f"  {at}4 (id seen) ~ eval.json 1: 100% in shared runs",
+        f"  {at}5 (id seen again) ~ eval.json 1: same text",
         f"wrote {files / 'clean.jsonl'}",
     ):
         assert expected in lines
-    assert any(line.startswith(f"  {at}7 (id brace): \\boxed{{{{x}}") for line in lines)
+    assert any(line.startswith(f"  {at}8 (id brace): \\boxed{{{{x}}") for line in lines)
     assert any(line.split() == ["eval.json", "2", "1", "1", "0"] for line in lines)
     assert "left: 1 of 8 (dropped: overlap 2, ungradable 2, too long 1, duplicate 1, unequal to itself 1)" in lines
 
@@ -127,11 +127,13 @@ def test_bad_input_is_one_line_and_status_2(files, polaris, monkeypatch, argumen
     assert len(error.strip().splitlines()) == 1
 
 
-def test_show_limits_the_lists_but_never_the_ungradable(tmp_path, polaris):
+def test_show_limits_the_lists_and_equal_reasons_are_counted(tmp_path, polaris):
     rows = [{"problem": f"same {i // 30}", "answer": "" if i < 30 else "1"} for i in range(60)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     out = polaris("data", "check", tmp_path / "set.jsonl", "--show", 2)[1]
-    assert out.count(": empty") == 30
+    assert "  empty: 30 rows" in out.splitlines()
+    assert out.count("empty") == 1
+    assert "    and 28 more" in out.splitlines()
     assert out.count(" repeats ") == 2
     assert "  and 27 more (--show 29)" in out.splitlines()
 
@@ -140,7 +142,7 @@ def test_a_gradable_copy_of_an_ungradable_row_stays(tmp_path):
     path = tmp_path / "set.jsonl"
     path.write_text('{"problem": "p q", "answer": ""}\n{"problem": "p q", "answer": "1"}\n{"problem": "p q", "answer": "1"}\n')
     with GraderPool(1, 5.0, require_thinking=False) as pool:
-        found = check(list(read_problems(str(path), "")), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+        found = check(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
     assert found.dropped == {0: "ungradable", 2: "duplicate"}
 
 
@@ -177,7 +179,7 @@ def test_types_of_answers(truth, kind):
 def test_every_gold_of_the_real_sets_is_correct_in_a_box():
     with GraderPool(1, 5.0, require_thinking=False) as pool:
         for path in sorted(SHARED.glob("*/*.*")):
-            problems = list(read_problems(str(path), ""))
+            problems = read_problems(str(path), "")
             found = check(problems, [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
             assert found.unequal == {}, path
             assert sum(found.types.values()) + len(found.ungradable) == len(problems)
@@ -190,6 +192,55 @@ def test_an_unequal_gold_keeps_its_verdict(tmp_path):
     path = tmp_path / "set.jsonl"
     path.write_text('{"problem": "p", "answer": ["1", "}{"]}\n')
     with GraderPool(1, 5.0, require_thinking=False) as pool:
-        found = check(list(read_problems(str(path), "")), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+        found = check(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
     assert found.unequal.keys() <= {0}
     assert all(isinstance(verdict, Verdict) and verdict.kind != "correct" for _, verdict in found.unequal.values())
+
+
+def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, polaris):
+    rows = [
+        {"problem": "one and one", "answer": '["2"]'},
+        *({"problem": f"proof {i}", "answer": "proof"} for i in range(64)),
+        {"problem": "damaged", "answer": "\frac{1}{2}"},
+        {"problem": "no key"},
+        {"problem": "", "answer": "1"},
+        {"problem": "typed", "answer": {"value": 1}},
+        {"problem": "typed", "answer": True},
+        *[{"id": "twice", "problem": "two and two", "answer": "4"}] * 3,
+    ]
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    status, out, _ = polaris("data", "check", path, "--show", 2, "--output", tmp_path / "clean.jsonl")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0] == f"{path}: 68 problems in 73 rows"
+    for expected in (
+        "rows that are no problem with an answer: 3",
+        "  an answer that is no text, number or list of those: 2 rows",
+        f"    {path}:71 (id row-71)",
+        f"  {path}:69 (id row-69): no problem in `problem`",
+        "rows with id and content of an earlier one: 2, of 1 problems",
+        f"  {path}:72 (id twice): 2 more",
+        "ungradable answers: 66",
+        "  a placeholder, not an answer: 64 rows",
+        f"    {path}:3 (id row-3) 'proof'",
+        "    and 62 more",
+        f"  {path}:67 (id row-67) '\\x0crac{{1}}{{2}}': a form feed where LaTeX has a backslash",
+        f"  {path}:68 (id row-68): no answer",
+        "left: 2 of 73 (dropped: ungradable 66, no problem 3, repeated 2)",
+    ):
+        assert expected in lines
+    assert [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text(encoding="utf-8").splitlines()] == [rows[0], rows[-1]]
+    assert polaris("data", "check", path, "--strict")[0] == 2
+    assert polaris("data", "check", tmp_path / "clean.jsonl", "--strict")[0] == 0
+
+
+def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris):
+    rows = [{"id": "a", "problem": "one", "answer": "1"}, {"id": "a", "problem": "two", "answer": "2"}]
+    path = tmp_path / "set.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    status, out, error = polaris("data", "check", path, "--output", tmp_path / "clean.jsonl")
+    assert status == 2
+    assert f"  {path}:2 (id a): other content than {path}:1, which has the same id" in out.splitlines()
+    assert error.splitlines()[-1].startswith(f"polaris: 1 rows of {path} have the id of another row; make ids unique, or use")
+    assert polaris("data", "check", tmp_path / "clean.jsonl")[0] == 0

@@ -23,7 +23,12 @@ def test_every_format_yields_the_same_rows(tmp_path):
     write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n")
     for name in ("a.parquet", "a.json", "a.jsonl"):
         path = str(tmp_path / name)
-        assert list(read_rows(path, "train")) == [(f"{path}:{i}", row) for i, row in enumerate(ROWS)]
+        assert list(read_rows(path, "train")) == [(f"{path}:{i}", row) for i, row in enumerate(ROWS, start=1)]
+
+
+def test_rows_of_jsonl_count_as_the_lines_of_an_editor(tmp_path):
+    path = write(tmp_path / "a.jsonl", '\ufeff\n{"problem": "a\u2028b"}\r\n\r\n  \n{"problem": "b"}')
+    assert list(read_rows(path, "train")) == [(f"{path}:2", {"problem": "a\u2028b"}), (f"{path}:5", {"problem": "b"})]
 
 
 def test_folder_is_read_by_datasets(tmp_path, monkeypatch):
@@ -48,7 +53,7 @@ def test_absent_local_file_is_not_looked_up_on_the_hub(name):
         ("bad.json", '[{"problem": "a"},\n{"problem": }]', r"bad\.json, line 2: not valid JSON"),
         ("bad.jsonl", '{"problem": "a"}\n\n{"problem"\n', r"bad\.jsonl, line 3: not valid JSON"),
         ("object.json", '{"problem": "a"}', r"object\.json holds a dict, not a list"),
-        ("number.json", '[{"problem": "a"}, 3]', r"number\.json:1 is a int, not an object"),
+        ("number.json", '[{"problem": "a"}, 3]', r"number\.json:2 is a int, not an object"),
         ("empty.json", "[]", r"empty\.json has no rows"),
         ("empty.jsonl", "", r"empty\.jsonl has no rows"),
         ("table.csv", "a,b", r"table\.csv has an unknown format"),

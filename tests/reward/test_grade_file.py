@@ -74,8 +74,8 @@ def test_counts_disagreements_and_the_graded_file(write, polaris, tmp_path):
         "no answer  12.50% (1)",
         "ungradable 1, of which killed 0",
         "agreement with the reference: 6 of 8 (75.00%)",
-        f"  {path}:0 (id 0) response 1: answer 5, gold 4.0: grader wrong, reference correct",
-        f"  {path}:1 (id 1) response 2: answer \\frac{{2x+2}}{{2}}, gold 1+x: grader correct (equal), reference not correct",
+        f"  {path}:1 response 2 of 4: answer 5, gold 4.0: grader wrong, reference correct",
+        f"  {path}:2 response 3 of 4: answer \\frac{{2x+2}}{{2}}, gold 1+x: grader correct (equal), reference not correct",
         f"wrote {tmp_path / 'out' / 'graded.jsonl'}",
     ]
     graded = read(tmp_path / "out" / "graded.jsonl")
@@ -114,7 +114,7 @@ def test_columns_of_the_users_choice(write, polaris, name):
     out = polaris(path, "--response", "text", "--reference", "ok", "--id", "meta.uid")[1].splitlines()
     assert out[0].endswith(f"3 responses to 2 problems, grader {GRADER_VERSION} (strict)")
     assert out[1:3] == ["avg@1-2      75.00%", "pass@1-2     100.00%"]
-    assert out[-1] == f"  {path}:1 (id p): answer 2, gold 1: grader wrong, reference correct"
+    assert out[-1] == f"  {path}:2 (id p): answer 2, gold 1: grader wrong, reference correct"
 
 
 def test_samples_of_lm_evaluation_harness(write, polaris):
@@ -122,7 +122,7 @@ def test_samples_of_lm_evaluation_harness(write, polaris):
     path = write([{**row, "exact_match": None}, {**row, "doc_id": 18, "resps": [["\\boxed{3}"]], "exact_match": 1.0}])
     out = polaris(path)[1].splitlines()
     assert out[1:3] == ["avg@1-2      25.00%", "pass@1-2     50.00%"]
-    assert out[-1] == f"  {path}:1 (id 18): answer 3, gold \\frac{{1}}{{2}}: grader wrong, reference correct"
+    assert out[-1] == f"  {path}:2 (id 18): answer 3, gold \\frac{{1}}{{2}}: grader wrong, reference correct"
 
 
 def test_thinking_counts_only_where_it_is_required(write, polaris):
@@ -157,7 +157,25 @@ def test_order_is_kept_over_many_batches(write):
 def test_an_ungradable_gold_is_named(write, polaris):
     out = polaris(write([{"id": "a", "response": "\\boxed{1}", "answer": None}, {"id": "b", "response": "\\boxed{1}", "answer": 1}]))[1]
     assert "rows with an ungradable gold answer: 1; no response to them can be correct" in out
-    assert ":0 (id a): no answer" in out
+    assert ":1 (id a): no answer" in out
+
+
+def test_a_missing_gold_is_none_and_equal_reasons_are_counted(write, polaris):
+    rows = [{"response": "\\boxed{1}", "answer": '["1", "one"]'}, *[{"response": "\\boxed{1}"}] * 3, {"response": "x", "answer": "proof"}]
+    path = write(rows)
+    out = polaris(path, "--ground-truth", "answer")[1].splitlines()
+    assert out[1] == "avg@1      20.00%"
+    assert out[-6:] == [
+        "rows with an ungradable gold answer: 4; no response to them can be correct",
+        "  no answer: 3 rows",
+        *(f"    {path}:{line}" for line in (2, 3, 4)),
+        f"  {path}:5 'proof': a placeholder, not an answer",
+    ]
+
+
+def test_a_gold_inside_json_text_is_found(write, polaris):
+    path = write([{"response": "\\boxed{1/2}", "reward_model": json.dumps({"ground_truth": '["\\\\frac{1}{2}"]'})}])
+    assert "avg@1      100.00%" in polaris(path)[1]
 
 
 def test_text_cannot_forge_lines_of_the_report(write, polaris):
@@ -180,8 +198,9 @@ def test_half_a_surrogate_pair_is_written_and_read_again(write, polaris, tmp_pat
         ([{"text": "x", "answer": "1"}], [], "but text, answer; name the right one with --response"),
         ([{"response": "x", "meta": {"a": 1}}], [], "but response, meta.a; name the right one with --ground-truth"),
         ([{"response": "x", "answer": "1"}], ["--response", "text"], "has no column `text` but response, answer"),
-        ([{"response": "x", "answer": "1"}, {"answer": "1"}], [], ":1 has no column `response` but answer"),
+        ([{"response": "x", "answer": "1"}, {"answer": "1"}], [], ":2 has no column `response` but answer"),
         ([{"response": "x", "answer": "1"}], ["--id", "uid"], "has no column `uid`"),
+        ([{"response": "x", "answer": "1"}], ["--ground-truth", "gold"], ":1 has no column `gold` but response, answer"),
         ([{"response": 3, "answer": "1"}], [], "`response` is 3; expected a text, or a list of one or more texts"),
         ([{"response": [], "answer": "1"}], [], "`response` is []"),
         ([{"resps": [[["-1.5", "False"]]], "target": "1"}], [], "`resps` is [[['-1.5', 'False']]]"),

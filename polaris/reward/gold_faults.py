@@ -1,0 +1,73 @@
+"""Gold answers that no response can equal, by their text alone: damaged LaTeX, placeholders, addresses, whole sentences."""
+
+from __future__ import annotations
+
+import re
+
+from polaris.reward.alternatives import unpacked
+from polaris.reward.backslashes import backslash_fault
+
+# Words that may be an answer (none, undefined, unknown, empty, impossible, no solution) are no placeholders.
+_PLACEHOLDER = re.compile(
+    r"(?:the )?(?:proof|solution|answer|result)(?: (?:is )?(?:omitted|below|above|follows|not (?:found|given|available|provided)))?"
+    r"|proved|proven|q\.? ?e\.? ?d|\\qed|\\blacksquare|omitted|missing|(?:not|none)[ _-]?(?:found|given|available|provided|applicable)"
+    r"|no answer(?: (?:found|given|available|provided))?|n/a|nan|null|tbd|tba|todo|error|answers? (?:may |will )?var(?:y|ies)"
+    r"|(?:see|refer to) (?:the )?(?:proof|solution|answer|explanation|above|below|figure|diagram|graph|image|picture|text|notes?)"
+    r"(?: (?:above|below))?",
+    re.IGNORECASE,
+)
+_ADDRESS = re.compile(r"https?://|!\[[^\]]*\]\(|</[a-z]+>|<(?:br|img)\b[^>]*>", re.IGNORECASE)
+_WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|emph)\s*\{([^{}]*)\}")
+_MATHEMATICS = re.compile(r"\$[^$]*\$|\\\(.*?\\\)|\\[A-Za-z]+(?:\{[^{}]*\})*|\S*[\d=^_+*/<>{}\\]\S*", re.DOTALL)
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
+_STARTS_WITH_WORD = re.compile(r"[A-Za-z]{2}|[AI] ")
+_WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|be|been|has|have|had|cannot|can|must|will|does|do|exists?|holds?|follows?|prove[sdn]?|shows?|shown|gives?"
+    r"|satisf(?:y|ies)|contains?|equals?|becomes?|implies|means|needs?|lies?|intersects?|converges?|diverges?)\b",
+    re.IGNORECASE,
+)
+_OPENING = re.compile(
+    r"(?:The|This|That|These|There|It|We|Since|Because|By|If|Let|Thus|Hence|So|Therefore|Both|Each|Every|Such|Yes|No|For|When)\b"
+)
+_ANSWER_IN_WORDS = re.compile(
+    r"\bno (?:such |real |integer |positive |rational |other )*(?:solutions?|answers?|numbers?|integers?|values?)\b|\bdoes not exist\b"
+    r"|\b(?:cannot|can't|can not) be determined\b|\binfinitely many\b|\bnot enough information\b|\bimpossible\b|\bundefined\b",
+    re.IGNORECASE,
+)
+_SHORT, _LONG, _LONGEST_ANSWER = 4, 6, 10
+
+
+def text_fault(text: str) -> str | None:
+    """Why no response can equal this gold text, in a few words; None where one may. Says nothing about `is_sentence`."""
+    if found := backslash_fault(text):
+        return found
+    if _PLACEHOLDER.fullmatch(_bare(text)):
+        return "a placeholder, not an answer"
+    if _ADDRESS.search(text):
+        return "a web address, a picture or HTML"
+    return "JSON that is no list of answers" if isinstance(unpacked(text.strip()), list | dict) else None
+
+
+def is_sentence(text: str) -> bool:
+    """Whether the text, or a part of it that ends like a sentence, states something in words, which no response repeats word for word.
+
+    Words outside of formulas count: six with a verb among them, or four that begin as sentences do ("The", "There", "We", ...)
+    or end with a full stop. A part that begins with a formula (`x = 2k, where k is ...`) is an answer with a condition, and
+    short answers in words ("The limit does not exist") stay answers.
+    """
+    return any(_states(part.strip()) for part in _SENTENCE_END.split(_WRAPPED.sub(r" \1 ", text)))
+
+
+def _states(part: str) -> bool:
+    words = _WORD.findall(_MATHEMATICS.sub(" 1 ", part))
+    if len(words) < _SHORT or not _STARTS_WITH_WORD.match(part) or not _VERB.search(part):
+        return False
+    if _ANSWER_IN_WORDS.search(part) and len(words) <= _LONGEST_ANSWER:
+        return False
+    return len(words) >= _LONG or bool(_OPENING.match(part)) or (part[0].isupper() and part.endswith((".", "!")))
+
+
+def _bare(text: str) -> str:
+    """Without `\\text{}`, brackets, quotes and a full stop around it; white space single."""
+    return " ".join(_WRAPPED.sub(r" \1 ", text).replace("$", " ").split()).strip("()[]{}<>\"'`*.:-_ ")
