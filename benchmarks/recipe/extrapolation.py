@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from polaris.algorithm.intervals import bootstrap_interval
+from polaris.algorithm.intervals import wilson_interval
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import QUICKSTART, load_config
 from polaris.config.recipe import RopeConfig
@@ -139,7 +139,7 @@ def accuracy(rooms: Rooms, rope: RopeConfig, buckets: Sequence[Sequence[Prompt]]
 def row(name: str, runs: Sequence[Sequence[Sequence[float]]]) -> dict[str, Any]:
     """Mean over the problems of all seeds in each bucket, with its interval."""
     pooled = [np.concatenate([run[place] for run in runs]) for place in range(len(EDGES) - 1)]
-    return {"rope": name, "accuracy": [float(rates.mean()) for rates in pooled], "interval": [bootstrap_interval(r, 0) for r in pooled]}
+    return {"rope": name, "accuracy": [float(rates.mean()) for rates in pooled], "interval": [wilson_interval(r) for r in pooled]}
 
 
 def markdown(result: dict[str, Any]) -> str:

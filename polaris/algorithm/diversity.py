@@ -17,6 +17,13 @@ def distinct_words(texts: Iterable[str]) -> float:
     return distinct_tokens([np.array([index.setdefault(word, len(index)) for word in text.split()], np.int32) for text in texts])
 
 
+def word_grams_per_token_gram(texts: Iterable[str], sequences: Iterable[np.ndarray]) -> float:
+    """4-grams of words of `texts` per 4-gram of tokens of `sequences`; 0 where no response has four tokens."""
+    words = sum(max(0, len(text.split()) - 3) for text in texts)
+    tokens = sum(max(0, len(sequence) - 3) for sequence in sequences)
+    return words / tokens if tokens else 0.0
+
+
 def distinct_tokens(sequences: Sequence[np.ndarray]) -> float:
     """Distinct 4-grams of `sequences` (each [n] of ids from 0 up to 2**31) over all their 4-grams. 0 where there is none.
 

@@ -1,14 +1,15 @@
 """The three temperature zones of POLARIS and the initial temperature, from accuracy and diversity over a grid of temperatures.
 
-The rule. The best temperature is the one of highest accuracy. A hotter or cooler one *loses* the mean over prompts of the
-difference to it; a loss counts only if its bootstrap interval (95 % for all temperatures together, Bonferroni) lies above 0, for
-a loss that the probe cannot tell from noise is none. Then, as shares of the best accuracy,
+The rule. A temperature *keeps* the accuracy with the probability that it loses at most `tolerance` of the best one (`decline`). Then
 
-- robust generation: around the best temperature, up to the first one on each side that loses more than `tolerance`;
-- controlled exploration: from there up to the last temperature before collapse;
-- performance collapse: from the first temperature hotter than the best that loses more than `COLLAPSE_LOSS`.
+- robust generation: where that is more probable than not;
+- controlled exploration: hotter, up to the last temperature before collapse;
+- performance collapse: from the first temperature that more probably than not loses more than `COLLAPSE_LOSS`.
 
-The initial temperature is the one of highest diversity in robust generation: accuracy has not begun to decline.
+The initial temperature is the one of highest diversity among those that keep the accuracy with probability `SURE`: it has not begun
+to decline. Where the probe is sure of none, it is the one that most probably keeps it. Robust generation always holds it.
+
+Too few prompts therefore make the choice careful, never bold; `prompts_to_tell` says how many would settle the rest.
 
 The authors drew their zones by eye. Their figures, read from plots to about one point, put the first collapsed temperature at
 0.67 of the best accuracy (Qwen3-4B at 1.6) and the last one before collapse at 0.76 (R1-Distill-Qwen-7B at 1.0): hence `COLLAPSE_LOSS`.
@@ -18,15 +19,19 @@ Qwen3-4B leaves robust generation with a loss of 0.013 of the best: hence the de
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from polaris.algorithm.intervals import bootstrap_interval
+from polaris.algorithm.decline import chance_of_at_most
 from polaris.errors import Refused
 
 COLLAPSE_LOSS = 0.3
+SURE = 0.97
+"""What a simulation needs to choose within 3 % of the best accuracy in 95 of 100 probes (tests/algorithm/test_probe_power.py)."""
+MOST_TIMES = 64
+"""So many times as many prompts are as good as never."""
 
 Zone = Literal["too cool", "robust generation", "controlled exploration", "performance collapse"]
 
@@ -47,6 +52,10 @@ class Zones:
     exploration_to: float
     collapse_from: float | None
     initial: float
+    kept: list[float] = field(default_factory=list)
+    """Probability of each temperature of the grid to keep the accuracy; empty in results of older versions."""
+    prompts_to_tell: int | None = 0
+    """Prompts that would settle every temperature which these leave open; 0 where none is open, None where not even 64 times as many."""
 
     def of(self, temperature: float) -> Zone:
         """The zone of a temperature of the grid; the hottest of robust generation belongs to that."""
@@ -57,52 +66,59 @@ class Zones:
         return "controlled exploration" if temperature <= self.exploration_to else "performance collapse"
 
 
-def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.ndarray, *, tolerance: float, seed: int) -> Zones:
+def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.ndarray, *, tolerance: float) -> Zones:
     """Zones over K rising `temperatures` [K], from `accuracy` [K, P] (avg@n of each of P prompts, the same at all) and `diversity` [K].
 
     Raises:
         NoAccuracy: even the best accuracy cannot be told from 0.
     """
     best = int(accuracy.mean(axis=1).argmax())
-    if not above_zero(accuracy[best], seed):
+    if not above_zero(accuracy[best]):
         raise NoAccuracy(
             f"the accuracy of the temperature probe is {accuracy[best].mean():.3f} at most, which cannot be told from 0 with "
             f"{accuracy.shape[1]} prompts; give easier prompts (eval.path), more of them (probe.prompts, probe.samples_per_prompt), "
             "longer responses, or a number as stage.temperature"
         )
-    lost = losses(accuracy, seed)
-    after = _first(k for k in range(best + 1, len(lost)) if lost[k] > tolerance)
-    before = _first(k for k in range(best - 1, -1, -1) if lost[k] > tolerance)
-    collapsed = first_collapsed(accuracy, seed)
-    first = 0 if before is None else before + 1
-    last = len(lost) - 1 if after is None else after - 1
+    kept = chance_of_at_most(tolerance, accuracy)
+    sure = np.flatnonzero(kept >= min(SURE, kept.max()))
+    initial = int(sure[diversity[sure].argmax()])
+    robust = np.append(np.flatnonzero(kept > 0.5), initial)
+    collapsed = _first(k for k in _collapsed(accuracy) if k > robust.max())
     return Zones(
-        robust_from=float(temperatures[first]),
-        robust_to=float(temperatures[last]),
+        robust_from=float(temperatures[robust.min()]),
+        robust_to=float(temperatures[robust.max()]),
         exploration_to=float(temperatures[-1 if collapsed is None else collapsed - 1]),
         collapse_from=None if collapsed is None else float(temperatures[collapsed]),
-        initial=float(temperatures[first + int(diversity[first : last + 1].argmax())]),
+        initial=float(temperatures[initial]),
+        kept=kept.round(4).tolist(),
+        prompts_to_tell=_prompts_to_tell(tolerance, accuracy),
     )
 
 
-def above_zero(accuracy: np.ndarray, seed: int) -> bool:
-    """Whether the mean of `accuracy` [P] can be told from 0."""
-    return bootstrap_interval(accuracy, seed)[0] > 0
+def above_zero(accuracy: np.ndarray) -> bool:
+    """Whether the mean of `accuracy` [P] can be told from 0: prompts drawn anew rarely (2.5 %) hold none that was ever solved."""
+    return float((1 - np.mean(accuracy > 0)) ** len(accuracy)) < 0.025
 
 
-def first_collapsed(accuracy: np.ndarray, seed: int) -> int | None:
+def first_collapsed(accuracy: np.ndarray) -> int | None:
     """The first row of `accuracy` [K, P], at rising temperatures, that is hotter than the best one and lost `COLLAPSE_LOSS` of it."""
-    lost = losses(accuracy, seed)
-    return _first(k for k in range(int(accuracy.mean(axis=1).argmax()) + 1, len(lost)) if lost[k] > COLLAPSE_LOSS)
+    return _first(_collapsed(accuracy))
 
 
-def losses(accuracy: np.ndarray, seed: int) -> np.ndarray:
-    """Share [K] of the best row's mean that each row of `accuracy` [K, P] loses; 0 where the loss may be noise."""
-    means = accuracy.mean(axis=1)
-    best = int(means.argmax())
-    level = 1 - 0.05 / max(1, len(accuracy) - 1)
-    certain = [bootstrap_interval(accuracy[best] - row, seed, level)[0] > 0 for row in accuracy]
-    return np.where(certain, 1 - means / means[best], 0.0)
+def _collapsed(accuracy: np.ndarray) -> Iterable[int]:
+    lost = chance_of_at_most(COLLAPSE_LOSS, accuracy) < 0.5
+    return (k for k in range(int(accuracy.mean(axis=1).argmax()) + 1, len(lost)) if lost[k])
+
+
+def _prompts_to_tell(tolerance: float, accuracy: np.ndarray) -> int | None:
+    """How many prompts would make every temperature sure or unlikely, if their accuracies were the ones measured."""
+    times = 1
+    while times <= MOST_TIMES:
+        kept = chance_of_at_most(tolerance, accuracy, times_prompts=times)
+        if np.all((kept >= SURE) | (kept <= 1 - SURE)):
+            return times * accuracy.shape[1] if times > 1 else 0
+        times *= 2
+    return None
 
 
 def _first(indices: Iterable[int]) -> int | None:

@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
 def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """The whole probe of the first stage, with the model of the configuration."""
     from polaris.recipe.plan import plan_stages, stage_config
-    from polaris.recipe.temperature import Probe, probe_temperature, table
+    from polaris.recipe.temperature import Probe, probe_temperature
+    from polaris.recipe.temperature_table import table
     from polaris.trainer.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared

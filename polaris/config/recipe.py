@@ -87,8 +87,9 @@ class ProbeConfig:
     """Responses to each prompt at each temperature."""
     prompts: int = 60
     """Prompts of the held-out set (of the training set where there is none), in their order; 0 means all."""
-    diversity: Literal["words", "tokens"] = "words"
-    """4-grams of words between white space, as published, or of tokens, for responses that have few words."""
+    diversity: Literal["auto", "words", "tokens"] = "auto"
+    """4-grams of words between white space, as published, or of tokens. "auto" takes tokens where the coolest responses have few
+    words: short answers, or a script without spaces."""
     tolerance: float = 0.01
     """Share of the best accuracy that may be lost where it counts as kept (`polaris.algorithm.zones`)."""
 

@@ -37,7 +37,7 @@ def announcement(result: dict[str, Any], folder: Path) -> str:
 def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
     yield "# Evaluation"
     yield ""
-    yield "Mean over problems with 95% bootstrap interval over problems; recipe: the same responses under the recipe's published grader."
+    yield "Mean over problems with 95% Wilson interval; recipe: the same responses under the recipe's published grader."
     yield ""
     cells = ("set", "YaRN", "problems", "n", "avg@n", "avg@n (recipe)", "pass@n", "maj@n", "no answer", "clipped", "mean tokens")
     yield from _table(

@@ -1,4 +1,4 @@
-"""All samples of one set -> its numbers, each with a bootstrap interval over problems."""
+"""All samples of one set -> its numbers, each mean with an interval over problems."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from polaris.algorithm.intervals import bootstrap_interval
+from polaris.algorithm.intervals import wilson_interval
 from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, pass_at_k, quartiles
 from polaris.evaluation.scoring import Scored
 from polaris.evaluation.suites import Suite
@@ -17,7 +17,6 @@ from polaris.evaluation.votes import votes_of
 from polaris.observe.progress import progress
 from polaris.reward.pool import GraderPool
 
-_BOOTSTRAP_SEED = 0
 _THREADS = 16
 
 
@@ -62,7 +61,7 @@ def _votes(name: str, groups: Sequence[Sequence[Scored]], pool: GraderPool) -> l
 
 
 def _mean(values: Sequence[float]) -> dict[str, float]:
-    low, high = bootstrap_interval(np.asarray(values, dtype=np.float64), _BOOTSTRAP_SEED)
+    low, high = wilson_interval(np.asarray(values, dtype=np.float64))
     return {"mean": float(np.mean(values)), "low": low, "high": high}
 
 

@@ -10,7 +10,8 @@ from polaris.config.bounds import require
 from polaris.data.prompt import Prompt
 from polaris.recipe.plan import Stage, plan_stages, stage_config
 from polaris.recipe.results import changed, read_result
-from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune, table
+from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune
+from polaris.recipe.temperature_table import table
 from polaris.trainer.rooms import Rooms
 
 
@@ -39,9 +40,9 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     prompts = rooms.held_out or rooms.prompts
     before = _to_restore(rooms, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
-    # Longer responses repeat more, so diversity is compared at one length.
-    max_tokens = before["settings"]["max_response_tokens"] if before else own
-    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=begun)
+    # Longer responses repeat more, so diversity is compared at one length; and in one kind.
+    max_tokens, kind = (before["settings"][key] for key in ("max_response_tokens", "diversity")) if before else (own, None)
+    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=begun, kind=kind)
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:
@@ -60,10 +61,11 @@ def _to_restore(rooms: Rooms, before: Stage, prompts: Sequence[Prompt], stages: 
     result = read_result(before.temperature_result(stages), "settings", "temperature", "diversity")
     probe = rooms.config.probe
     now: dict[str, Any] = {
-        "diversity": probe.diversity,
         "samples_per_prompt": probe.samples_per_prompt,
         "prompts": len(prompts_of(rooms, prompts)),
     }
+    if probe.diversity != "auto":
+        now["diversity"] = probe.diversity
     if before.settings.temperature != "probe":  # it may have been measured before the stage was given a number
         now["temperature"] = before.settings.temperature or rooms.config.rollout.temperature
     if result is not None and not (changes := changed(result["settings"] | {"temperature": result["temperature"]}, now)):

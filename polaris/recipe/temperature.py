@@ -13,15 +13,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from polaris.algorithm.diversity import distinct_tokens, distinct_words
-from polaris.algorithm.intervals import bootstrap_interval
-from polaris.algorithm.zones import Zones, above_zero, find_zones, first_collapsed
+from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
+from polaris.algorithm.intervals import wilson_interval
+from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
+from polaris.config.bounds import require
 from polaris.data.prompt import Prompt
-from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 from polaris.observe.zones_plot import png
 from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
@@ -33,6 +33,10 @@ from polaris.trainer.rooms import EngineRooms
 
 STEP = 0.05
 """Grid of `retune`."""
+FEWEST_WORD_GRAMS = 0.2
+"""Per 4-gram of tokens; with fewer, words say little: short answers, or a script without spaces."""
+
+Kind = Literal["words", "tokens"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,17 +53,31 @@ class Reading:
     clip_ratio: float
     per_prompt: list[float]
     """avg@n of each prompt."""
+    word_grams: float | None = None
+    """4-grams of words per 4-gram of tokens; None in results of older versions."""
 
 
 class Probe:
     """Readings over `prompts_of` the prompts, responses of at most `max_tokens`; `path` is where the result will be.
 
-    Where training with the result has `begun`, a finished result stays as it was decided.
+    Where training with the result has `begun`, a finished result stays as it was decided. `kind` is the diversity that is to be
+    restored; None takes the one that `probe.diversity` names or, where it is "auto", that the responses themselves ask for.
     """
 
-    def __init__(self, rooms: EngineRooms, prompts: Sequence[Prompt], max_tokens: int, path: Path, *, begun: bool = True) -> None:
+    def __init__(
+        self,
+        rooms: EngineRooms,
+        prompts: Sequence[Prompt],
+        max_tokens: int,
+        path: Path,
+        *,
+        begun: bool = True,
+        kind: Kind | None = None,
+    ) -> None:
         config = rooms.config
         self.rooms = rooms
+        self._kind = kind or config.probe.diversity
+        self._recorded: Kind = "words"
         self.max_tokens = max_tokens
         self.prompts = prompts_of(rooms, prompts)
         self._measurement = {
@@ -73,7 +91,7 @@ class Probe:
         }
         self.settings = self._measurement | {
             "temperatures": list(config.probe.temperatures),
-            "diversity": config.probe.diversity,
+            "diversity": self._kind,
             "tolerance": config.probe.tolerance,
         }
         self._path = path
@@ -94,10 +112,13 @@ class Probe:
         if result is None:
             return None
         way = {"source": source, **wanted}
-        decided = not changed(result["settings"], self.settings) and not changed(result, way)
+        found = result["settings"]
+        self._recorded = found["diversity"]
+        settings = self.settings | {"diversity": self.kind([_reading(values) for values in result["readings"]])}
+        decided = not changed(found, settings) and not changed(result, way)
         if not decided and not self._begun and self._take(result):
             return None
-        check_settings(self._path, result["settings"], self.settings)
+        check_settings(self._path, found, settings)
         check_settings(self._path, result, way)
         return result
 
@@ -106,35 +127,35 @@ class Probe:
         if temperature in self._readings:
             return self._readings[temperature]
         reading = measure(self.rooms, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
+        diversity(reading, self.kind([reading]))  # refuses before more is drawn
         self._readings[temperature] = reading
         if self.rooms.world.is_main:
             write_result(self._unfinished, self._record(self._readings.values()))
-        self.rooms.console.note(
-            f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, diversity {self.diversity(reading):.3f}"
-        )
+        shares = f"distinct words {reading.words:.3f}, tokens {reading.tokens:.3f}"
+        self.rooms.console.note(f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, {shares}")
         return reading
 
-    def diversity(self, reading: Reading) -> float:
-        """The kind of diversity that `probe.diversity` names.
+    def kind(self, readings: Sequence[Reading]) -> Kind:
+        """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text.
 
-        Raises:
-            ValueError: no response has four words.
+        Readings of an older version do not say how many words they had: then the kind stays the recorded one.
         """
-        if self.rooms.config.probe.diversity == "tokens":
-            return reading.tokens
-        if not reading.words:
-            raise Refused('no response of the temperature probe has four words; set probe.diversity = "tokens"')
-        return reading.words
+        if self._kind != "auto":
+            return self._kind
+        grams = min(readings, key=lambda reading: reading.temperature).word_grams
+        return self._recorded if grams is None else "words" if grams >= FEWEST_WORD_GRAMS else "tokens"
 
     def finish(self, source: str, chosen: Reading, readings: Sequence[Reading], **more: Any) -> dict[str, Any]:
         """Write and return the result."""
+        kind = self.kind(readings)
         result = {
             "temperature": chosen.temperature,
             "source": source,
-            "diversity": self.diversity(chosen),
+            "diversity": diversity(chosen, kind),
             **more,
             **self._record(readings),
         }
+        result["settings"] = self.settings | {"diversity": kind}
         if self.rooms.world.is_main:
             if len(readings) > 1:
                 write_atomically(self._path.with_suffix(".png"), png(result))
@@ -148,11 +169,18 @@ class Probe:
         """Keep the readings of a record of the same weights, measured in the same way; whether it is one."""
         if record is None or record.get("version") != self.rooms.engine.version or changed(record["settings"], self._measurement):
             return False
-        self._readings |= {values["temperature"]: Reading(**values) for values in record["readings"]}
+        self._readings |= {values["temperature"]: _reading(values) for values in record["readings"]}
         return True
 
     def _record(self, readings: Iterable[Reading]) -> dict[str, Any]:
         return {"settings": self.settings, "version": self.rooms.engine.version, "readings": [asdict(reading) for reading in readings]}
+
+
+def diversity(reading: Reading, kind: Kind) -> float:
+    """The share of distinct 4-grams of that kind. Raises `Refused` where no response has four words."""
+    share = reading.words if kind == "words" else reading.tokens
+    require(share > 0 or kind == "tokens", 'no response of the temperature probe has four words; set probe.diversity = "tokens"')
+    return share
 
 
 def prompts_of(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
@@ -169,12 +197,12 @@ def probe_temperature(probe: Probe) -> dict[str, Any]:
     """
     if (done := probe.result("probe")) is not None:
         return done
-    config = probe.rooms.config
-    readings = [probe.at(temperature) for temperature in config.probe.temperatures]
-    diversity = np.array([probe.diversity(reading) for reading in readings])
-    zones = find_zones(
-        np.array(config.probe.temperatures), _accuracy(readings), diversity, tolerance=config.probe.tolerance, seed=config.seed
-    )
+    config = probe.rooms.config.probe
+    require(len(probe.prompts) > 1, "the temperature probe has one prompt, which says nothing of others; set probe.prompts to 60 or more")
+    readings = [probe.at(temperature) for temperature in config.temperatures]
+    kind = probe.kind(readings)
+    shares = np.array([diversity(reading, kind) for reading in readings])
+    zones = find_zones(np.array(config.temperatures), _accuracy(readings), shares, tolerance=config.tolerance)
     chosen = next(reading for reading in readings if reading.temperature == zones.initial)
     return probe.finish("probe", chosen, readings, zones=asdict(zones))
 
@@ -191,15 +219,15 @@ def retune(probe: Probe, current: float, target: float) -> dict[str, Any]:
     config = probe.rooms.config
     chosen = probe.at(current)
     readings, stopped = [chosen], "diversity restored"
-    if not above_zero(np.array(chosen.per_prompt), config.seed):
+    if not above_zero(np.array(chosen.per_prompt)):
         return probe.finish("retune", chosen, readings, target=target, stopped="accuracy cannot be told from 0")
-    while probe.diversity(chosen) < target:
+    while diversity(chosen, probe.kind(readings)) < target:
         hotter = next_temperature(chosen.temperature)
         if hotter > max(config.probe.temperatures):
             stopped = "probe.temperatures end"
             break
         readings.append(probe.at(hotter))
-        collapsed = first_collapsed(_accuracy(readings), config.seed)
+        collapsed = first_collapsed(_accuracy(readings))
         if collapsed is not None:
             chosen, stopped = readings[collapsed - 1], "accuracy collapses"
             break
@@ -227,44 +255,32 @@ def measure(rooms: EngineRooms, prompts: Sequence[Prompt], sampling: Sampling) -
         groups = draw_groups(rooms, draw)
         stop_if_grading_fails(groups, prompts, Path(rooms.config.root) / rooms.config.name)
         # Counting takes memory: one rank does it.
-        return rooms.world.gather([count(groups, sampling.temperature, rooms.config.seed)] if rooms.world.is_main else [])[0]
+        return rooms.world.gather([count(groups, sampling.temperature)] if rooms.world.is_main else [])[0]
 
 
-def count(groups: Sequence[Sequence[Graded]], temperature: float, seed: int) -> Reading:
+def count(groups: Sequence[Sequence[Graded]], temperature: float) -> Reading:
     """The reading of graded samples, one group per prompt."""
     per_prompt = np.array([np.mean([graded.verdict.reward for graded in group]) for group in groups])
     everything = [graded for group in groups for graded in group]
     facts = response_facts(everything, "response")
-    low, high = bootstrap_interval(per_prompt, seed)
+    texts, tokens = [graded.text for graded in everything], [graded.rollout.tokens for graded in everything]
+    low, high = wilson_interval(per_prompt)
     return Reading(
         temperature=temperature,
         accuracy=float(per_prompt.mean()),
         accuracy_low=low,
         accuracy_high=high,
-        words=distinct_words(graded.text for graded in everything),
-        tokens=distinct_tokens([graded.rollout.tokens for graded in everything]),
+        words=distinct_words(texts),
+        tokens=distinct_tokens(tokens),
         length_mean=facts["response/length_mean"],
         clip_ratio=facts["response/clip_ratio"],
         per_prompt=per_prompt.tolist(),
+        word_grams=word_grams_per_token_gram(texts, tokens),
     )
 
 
-def table(result: Mapping[str, Any]) -> list[str]:
-    """The readings of a result as lines, with their zones where it has them."""
-    zones = Zones(**result["zones"]) if "zones" in result else None
-    lines = ["temperature  accuracy  95% interval  distinct words  tokens  length  cut off  zone"]
-    for values in result["readings"]:
-        zone = zones.of(values["temperature"]) if zones else ""
-        chosen = "  <- chosen" if values["temperature"] == result["temperature"] else ""
-        lines.append(f"{_line(values)}  {zone}{chosen}".rstrip())
-    return lines
-
-
-def _line(values: Mapping[str, Any]) -> str:
-    accuracy, low, high = (100 * values[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
-    shares = f"{values['words']:>14.3f}  {values['tokens']:>6.3f}"
-    lengths = f"{values['length_mean']:>6.0f}  {100 * values['clip_ratio']:>6.1f}%"
-    return f"{values['temperature']:>11g}  {accuracy:>7.1f}%  {f'{low:.1f}-{high:.1f}':>12}  {shares}  {lengths}"
+def _reading(values: Mapping[str, Any]) -> Reading:
+    return Reading(**values)
 
 
 def _accuracy(readings: Sequence[Reading]) -> np.ndarray:

@@ -11,7 +11,7 @@ GRID, TOLERANCE = np.array(ProbeConfig().temperatures), ProbeConfig().tolerance
 
 def zones(temperatures, accuracy, diversity):
     """From means without noise: one prompt stands for the whole set."""
-    return find_zones(np.array(temperatures), np.array(accuracy)[:, None], np.array(diversity), tolerance=TOLERANCE, seed=0)
+    return find_zones(np.array(temperatures), np.array(accuracy)[:, None], np.array(diversity), tolerance=TOLERANCE)
 
 
 def rollouts(curve, seed, prompts=60, samples=8):
@@ -61,26 +61,41 @@ def test_accuracy_that_comes_back_after_a_collapse_does_not_extend_exploration()
     assert zones([0.6, 0.8, 1.0, 1.2], [0.5, 0.1, 0.5, 0.1], [0.4, 0.5, 0.6, 0.7]).collapse_from == 0.8
 
 
-def test_noise_on_a_flat_curve_is_rarely_taken_for_a_decline():
-    found = [find_zones(GRID, rollouts([1.0] * 9, seed), GRID, tolerance=TOLERANCE, seed=0) for seed in range(40)]
-    assert sum(zone.initial == 1.8 for zone in found) >= 34
-    assert all(zone.collapse_from is None for zone in found)
-
-
-def test_a_collapse_is_found_under_noise():
+def test_the_zones_of_a_collapse_are_found_under_noise():
     curve = [0.9, 0.97, 1, 1, 1, 0.98, 0.9, 0.5, 0.1]
-    found = [find_zones(GRID, rollouts(curve, seed), GRID, tolerance=TOLERANCE, seed=0) for seed in range(40)]
+    found = [find_zones(GRID, rollouts(curve, seed), GRID, tolerance=TOLERANCE) for seed in range(40)]
     assert all(zone.collapse_from == 1.6 for zone in found)
-    assert all(1.0 <= zone.initial <= 1.4 for zone in found)
+    assert all(zone.robust_from <= zone.initial <= zone.robust_to <= 1.4 for zone in found)
+
+
+def test_what_the_probe_cannot_tell_it_says_with_the_prompts_that_would():
+    """16 prompts x 4 samples at 20, 11 and 6 %: the hottest once won, as if it were robust."""
+    three = np.array([0.6, 1.0, 1.4])
+    found = [find_zones(three, rollouts([0.4, 0.22, 0.12], seed, 16, 4), three, tolerance=TOLERANCE) for seed in range(40)]
+    assert sum(zone.initial == 0.6 for zone in found) >= 38
+    assert sum(zone.of(1.4) != "robust generation" for zone in found) >= 34, "they were all robust before"
+    unsure = [zone for zone in found if any(0.03 < kept < 0.97 for kept in zone.kept)]
+    assert len(unsure) > 20
+    assert all(zone.prompts_to_tell is None or zone.prompts_to_tell in (32, 64, 128, 256, 512, 1024) for zone in unsure)
+    assert all(zone.prompts_to_tell == 0 for zone in found if zone not in unsure)
+
+
+def test_as_many_prompts_as_it_says_settle_the_choice():
+    few = rollouts([1, 0.9, 0.8], 3, 30, 8)
+    needed = find_zones(GRID[:3], few, GRID[:3], tolerance=TOLERANCE).prompts_to_tell
+    assert needed is not None
+    assert needed > 30
+    many = find_zones(GRID[:3], np.tile(few, needed // 30), GRID[:3], tolerance=TOLERANCE)
+    assert many.prompts_to_tell == 0
 
 
 @pytest.mark.parametrize("accuracy", [np.zeros((3, 60)), np.eye(3, 60) / 8])
 def test_an_accuracy_that_may_be_zero_is_an_error_with_a_remedy(accuracy):
     with pytest.raises(NoAccuracy, match=r"probe\.prompts"):
-        find_zones(np.array([0.6, 0.8, 1.0]), accuracy, np.ones(3), tolerance=TOLERANCE, seed=0)
+        find_zones(np.array([0.6, 0.8, 1.0]), accuracy, np.ones(3), tolerance=TOLERANCE)
 
 
 def test_collapse_is_counted_from_the_best_temperature():
     accuracy = np.array([0.2, 0.6, 0.5, 0.41])[:, None]
-    assert first_collapsed(accuracy, seed=0) == 3
-    assert first_collapsed(accuracy[:3], seed=0) is None
+    assert first_collapsed(accuracy) == 3
+    assert first_collapsed(accuracy[:3]) is None

@@ -112,7 +112,7 @@ def _temperature(path, index):
     level = np.array([0.58, 0.6, 0.61, 0.61, 0.6, 0.57, 0.52, 0.2])
     accuracy = np.clip(level[:, None] + random.normal(0, 0.25, 60) + random.normal(0, 0.01, (8, 60)), 0, 1)
     diversity = np.linspace(0.3, 0.82, 8)
-    zones = find_zones(np.array(GRID), accuracy, diversity, tolerance=0.01, seed=0)
+    zones = find_zones(np.array(GRID), accuracy, diversity, tolerance=0.01)
     readings = [
         asdict(
             Reading(

@@ -1,6 +1,7 @@
 """What a temperature probe has read stays where only the choice changes; scripted engines, whose hotter responses are more diverse."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from scripted import for_training, on_ranks, prompts_named
@@ -9,9 +10,10 @@ from polaris.config.recipe import ProbeConfig, RopeConfig, StageConfig
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.recipe import temperature
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import read_result
+from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune
+from polaris.recipe.temperature_table import table
 from polaris.rollout.types import GenerationInterrupted
 
 HELD_OUT = prompts_named(f"p{index}" for index in range(30))
@@ -44,10 +46,13 @@ def measure(monkeypatch):
     return recording
 
 
-def on_one_rank(config, version, work):
+WITHOUT_SPACES = SimpleNamespace(batch_decode=lambda tokens, **_: ["".join(chr(0x4E00 + token) for token in one) for one in tokens])
+
+
+def on_one_rank(config, version, work, tokenizer=None):
     def served(rooms):
         rooms.engine.version = version
-        return work(rooms)
+        return work(replace(rooms, tokenizer=tokenizer or rooms.tokenizer))
 
     (result,), _ = on_ranks(config, served)
     if isinstance(result, Exception):
@@ -59,9 +64,13 @@ def on_one_rank(config, version, work):
 def probe(tmp_path):
     """The probe of a stage; with weights of a version."""
 
-    def once(settings=GRID, name="result", *, choose=probe_temperature, begun=False, version=0, **config):
+    def once(settings=GRID, name="result", *, choose=probe_temperature, begun=False, version=0, tokenizer=None, **config):
         held_in = RunConfig(root=str(tmp_path), probe=settings, **config)
-        return on_one_rank(held_in, version, lambda rooms: choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json", begun=begun)))
+
+        def work(rooms):
+            return choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json", begun=begun))
+
+        return on_one_rank(held_in, version, work, tokenizer)
 
     return once
 
@@ -148,6 +157,52 @@ def test_a_finished_probe_is_not_decided_again_later_nor_for_other_weights_or_me
     assert read_result(tmp_path / "result.json") == before
 
 
+AUTO = replace(GRID, diversity="auto")
+
+
+@pytest.mark.parametrize(("tokenizer", "kind"), [(None, "words"), (WITHOUT_SPACES, "tokens")])
+def test_the_responses_decide_whether_words_or_tokens_are_counted(probe, tokenizer, kind):
+    result = probe(AUTO, tokenizer=tokenizer)
+    assert result["settings"]["diversity"] == kind
+    chosen = next(reading for reading in result["readings"] if reading["temperature"] == result["temperature"])
+    assert result["diversity"] == chosen[kind]
+    assert probe(AUTO, tokenizer=tokenizer, begun=True, version=7) == result
+
+
+def test_words_that_are_asked_for_and_not_there_stop_the_probe_at_its_first_temperature(probe, measure):
+    with pytest.raises(ValueError, match=r'set probe\.diversity = "tokens"'):
+        probe(GRID, tokenizer=WITHOUT_SPACES)
+    assert measure.drawn() == [0.4]
+
+
+@pytest.mark.parametrize("kind", ["words", "tokens"])
+def test_results_of_the_version_before_go_on(probe, measure, tmp_path, kind):
+    """Their readings have no `word_grams`, their zones no `kept` and no `prompts_to_tell`; the kind stays the one it was."""
+    old = probe(replace(GRID, diversity=kind))
+    for reading in old["readings"]:
+        del reading["word_grams"]
+    del old["zones"]["kept"], old["zones"]["prompts_to_tell"]
+    write_result(tmp_path / "result.json", old)
+    measure.drawn()
+    assert probe(AUTO) == probe(AUTO, begun=True, version=7) == old
+    assert len(table(old)) == 1 + len(GRID.temperatures)
+    again = probe(replace(AUTO, tolerance=0.2))
+    assert measure.drawn() == []
+    assert (len(again["zones"]["kept"]), again["settings"]["diversity"]) == (3, kind)
+
+
+def test_one_prompt_says_nothing_and_is_refused_before_anything_is_drawn(probe, measure):
+    with pytest.raises(ValueError, match=r"one prompt.*probe\.prompts"):
+        probe(replace(GRID, prompts=1))
+    assert measure.drawn() == []
+
+
+def test_what_the_prompts_cannot_tell_is_said(probe):
+    said = table(probe())[-1]
+    assert said.startswith("24 prompts cannot tell whether")
+    assert "probe.prompts" in said
+
+
 def test_another_way_to_a_temperature_takes_the_readings_too(probe, measure, tmp_path):
     probe()
     measure.drawn()
@@ -217,6 +272,14 @@ def test_a_measurement_at_a_temperature_that_the_stage_did_not_take_is_not_resto
     open_stage(1, (replace(first, temperature=probed + 0.1), second), version=9)
     assert f"(temperature: {probed!r}, now {probed + 0.1!r})" in capsys.readouterr().out
     assert read_result(tmp_path / "temperature-2.json")["source"] == "probe"
+
+
+def test_the_kind_of_diversity_that_the_stage_before_counted_is_restored(open_stage, tmp_path):
+    stages = (StageConfig(temperature=0.4), StageConfig(temperature="probe"))
+    open_stage(0, stages, replace(GRID, diversity="tokens"))
+    open_stage(1, stages, AUTO, version=9)
+    result = read_result(tmp_path / "temperature-2.json")
+    assert (result["source"], result["settings"]["diversity"]) == ("retune", "tokens")
 
 
 def test_diversities_that_can_be_compared_are_restored(open_stage, tmp_path, capsys):

@@ -20,7 +20,7 @@ def evaluation(run: RunFiles) -> str:
     return section(
         "Final evaluation",
         table(_SCORES, [_scores(*row) for row in rows]),
-        note(f"Means over problems with 95% bootstrap intervals over problems; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
+        note(f"Means over problems with 95% intervals; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
         *_held_out(run),
         folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
     )

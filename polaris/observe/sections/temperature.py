@@ -7,7 +7,7 @@ from polaris.observe.markup import figure, note, percent, safe, section, table
 from polaris.observe.run_files import Result, RunFiles
 from polaris.observe.zones_chart import ZONES, zones_chart
 
-_HEAD = ("temperature", "accuracy", "95% interval", "distinct words", "distinct tokens", "mean length", "cut off", "zone")
+_HEAD = ("temperature", "accuracy", "95% interval", "kept", "distinct words", "distinct tokens", "mean length", "cut off", "zone")
 _REASONS = {"probe": "highest diversity before accuracy declines", "fixed": "as configured"}
 
 
@@ -49,12 +49,15 @@ def _end_of_search(result: Result) -> str:
 def _table(result: Result) -> str:
     zones = Zones(**result["zones"]) if "zones" in result else None
     rows = []
-    for reading in sorted(result["readings"], key=lambda reading: reading["temperature"]):
+    readings = sorted(result["readings"], key=lambda reading: reading["temperature"])
+    kept = zones.kept if zones and zones.kept else (None,) * len(readings)
+    for reading, chance in zip(readings, kept, strict=True):
         at = reading["temperature"]
         cells = (
             f"{at:g}",
             percent(reading["accuracy"]),
             f"{percent(reading['accuracy_low'])} to {percent(reading['accuracy_high'])}",
+            "-" if chance is None else f"{chance:.0%}",
             f"{reading['words']:.3f}",
             f"{reading['tokens']:.3f}",
             f"{reading['length_mean']:,.0f}",
