@@ -64,6 +64,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     engine.add_argument("--gpu-memory", type=float, default=0.9, metavar="SHARE", help="of vLLM (default: 0.9)")
     engine.add_argument("--kv-cache-mib", type=int, default=1024, help="of vLLM on CPU (default: 1024)")
     engine.add_argument("--server", metavar="URL", help="OpenAI-compatible server that generates instead, such as http://host:8000/v1")
+    engine.add_argument(
+        "--server-patience", type=float, default=600.0, metavar="SECONDS", help="without any answer until it is given up (default: 600)"
+    )
 
 
 def settings_of(options: argparse.Namespace) -> EvalSettings:
@@ -95,8 +98,12 @@ def settings_of(options: argparse.Namespace) -> EvalSettings:
             kv_cache_mib=options.kv_cache_mib,
         ),
         reward=RewardConfig(workers=options.workers, timeout_s=options.timeout, require_thinking=options.require_thinking),
-        server=ServerSettings(url=options.server, model=options.model, concurrency=options.concurrent) if options.server else None,
+        server=_server(options) if options.server else None,
     )
+
+
+def _server(options: argparse.Namespace) -> ServerSettings:
+    return ServerSettings(url=options.server, model=options.model, concurrency=options.concurrent, patience_s=options.server_patience)
 
 
 def run(options: argparse.Namespace) -> int:

@@ -129,8 +129,9 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
             watch.mark(f"samples, {finished} of {len(wanted)} ended")
             done(finished, f"{count(tokens)} tokens; {job.scoring.running()}")
 
+        hooks = Hooks(on_sample=keep, on_progress=show, should_stop=job.stop.requested, on_trouble=Console(job.world.is_main, 0).warning)
         try:
-            job.source.draw(factor, wanted, Hooks(on_sample=keep, on_progress=show, should_stop=job.stop.requested))
+            job.source.draw(factor, wanted, hooks)
         finally:
             if file is not None:
                 file.close()

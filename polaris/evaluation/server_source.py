@@ -8,8 +8,10 @@ import json
 import os
 import socket
 import threading
+import time
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +24,10 @@ from polaris.rollout.types import GenerationInterrupted
 
 CONNECT_LIMIT_S = 30.0
 LONGEST_PAUSE_S = 60.0
+NAMED_AFTER_S = 10.0
+"""A server that has been silent for so long is named."""
+_HELD_S = 5.0
+"""A connection that is held for so long is at work on its response."""
 _POLL_S = 0.1
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -33,7 +39,7 @@ _KEEP_ALIVE = (
 
 
 class ServerFailed(RunFailed):
-    """The server refused a request, or could not be reached often enough."""
+    """The server refused a request, or could not be reached for too long."""
 
 
 class ServerSource:
@@ -55,7 +61,7 @@ class ServerSource:
 
     def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
         """See `Source.draw`. The rope is the server's. Raises `ServerFailed` too; what had ended was handed over before."""
-        client = _Client(self._server)
+        client, outage = _Client(self._server), _Outage(self._server, hooks)
         finished = tokens = 0
         with ThreadPoolExecutor(self._server.concurrency, thread_name_prefix="server") as threads:
             pending: set[Future[Sample]] = {threads.submit(self._sample, client, one) for one in wanted}
@@ -67,6 +73,7 @@ class ServerSource:
                         hooks.on_sample(sample)
                     finished, tokens = finished + len(samples), tokens + sum(sample.tokens for sample in samples)
                     hooks.on_progress(finished, tokens)
+                    outage.name(client.silence())
                     for future in done:
                         future.result()
                     if hooks.should_stop():
@@ -110,33 +117,96 @@ def _text(message: dict[str, Any]) -> str:
     return f"<think>{thinking}" if content is None else f"<think>{thinking}</think>{content}"
 
 
+class _Outage:
+    """Says once that the server does not answer, and once that it answers again."""
+
+    def __init__(self, server: ServerSettings, hooks: Hooks) -> None:
+        self._server, self._hooks, self._named = server, hooks, False
+
+    def name(self, silence: _Silence | None) -> None:
+        if silence is None and self._named:
+            self._hooks.on_trouble(f"{self._server.url} answers again")
+            self._named = False
+        elif silence is not None and not self._named and silence.seconds >= NAMED_AFTER_S:
+            left = max(0.0, self._server.patience_s - silence.seconds)
+            self._hooks.on_trouble(
+                f"{self._server.url} has not answered for {silence.seconds:.0f} s ({silence.reason}); it is tried for {left:.0f} s more"
+            )
+            self._named = True
+
+
+@dataclass(frozen=True, slots=True)
+class _Silence:
+    """How long the server has answered nobody, and the last reason."""
+
+    seconds: float
+    reason: str
+
+
 class _Client:
     """POSTs JSON from any thread; `close` ends requests in progress."""
 
     def __init__(self, server: ServerSettings) -> None:
-        self._url, self._attempts = urlsplit(server.url.rstrip("/")), server.attempts
+        self._url, self._attempts, self._patience_s = urlsplit(server.url.rstrip("/")), server.attempts, server.patience_s
         self._closed = threading.Event()
         self._lock = threading.Lock()
-        self._open: set[socket.socket] = set()
+        self._silent_since: float | None = None
+        self._reason = ""
+        self._open: dict[socket.socket, float] = {}
         key = os.environ.get("OPENAI_API_KEY")
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def post(self, path: str, body: dict[str, Any], about: str) -> dict[str, Any]:
-        """The reply; network errors, 408, 429 and 5xx are tried again. Raises `ServerFailed`, which names what the request is `about`."""
-        reason = ""
-        for attempt in range(self._attempts):
-            if attempt and self._closed.wait(min(LONGEST_PAUSE_S, 2.0 ** (attempt - 1))):
-                break
+        """The reply. What the server answers with 408, 429 or 5xx, or drops while it answers others, is sent `attempts` times; what does
+        not reach it is repeated while `patience_s` lasts.
+
+        Raises:
+            ServerFailed: it names what the request is `about`.
+        """
+        url, failures, pause = f"{self._url.geturl()}{path}", 0, 1.0
+        while not self._closed.is_set():
             try:
                 status, text = self._post_once(path, json.dumps(body).encode())
-                if status == 200:
-                    return json.loads(text)
-            except (OSError, http.client.HTTPException, ValueError) as error:
-                status, text = 0, f"{type(error).__name__}: {error}".encode()
-            reason = f"{f'status {status}, ' if status else ''}{text[:500].decode(errors='replace')}"
-            if status and status not in (408, 429) and status < 500:
-                raise ServerFailed(f"{self._url.geturl()}{path} refuses the request for {about}: {reason}")
-        raise ServerFailed(f"{self._url.geturl()}{path} failed {self._attempts} times for {about}; last: {reason}")
+            except (OSError, http.client.HTTPException) as error:
+                reason = f"{type(error).__name__}: {error}"
+                failures += self._unanswered(reason)
+            else:
+                self._answered()
+                reason = f"status {status}, {text[:500].decode(errors='replace')}"
+                with contextlib.suppress(ValueError):
+                    if status == 200:
+                        return dict(json.loads(text))
+                if status not in (200, 408, 429) and status < 500:
+                    raise ServerFailed(f"{url} refuses the request for {about}: {reason}")
+                failures += 1
+            if failures == self._attempts:
+                raise ServerFailed(f"{url} failed {failures} times for {about}; last: {reason}")
+            self._closed.wait(min(pause, self._patience_s / 4))
+            pause = min(LONGEST_PAUSE_S, 2 * pause)
+        raise ServerFailed(f"{url}: the request for {about} was given up, as others had been")
+
+    def silence(self) -> _Silence | None:
+        """None while the server answers, or is at work."""
+        with self._lock:
+            if any(time.monotonic() - since >= _HELD_S for since in self._open.values()):
+                self._silent_since = None
+            return None if self._silent_since is None else _Silence(time.monotonic() - self._silent_since, self._reason)
+
+    def _answered(self) -> None:
+        with self._lock:
+            self._silent_since = None
+
+    def _unanswered(self, reason: str) -> bool:
+        """Whether the server was not silent before. Raises `ServerFailed` where it has been for too long."""
+        before = self.silence()
+        with self._lock:
+            self._silent_since, self._reason = self._silent_since or time.monotonic(), reason
+        if before is not None and before.seconds > self._patience_s:
+            raise ServerFailed(
+                f"{self._url.geturl()} has not answered for {before.seconds:.0f} s ({reason}); every response so far is kept: start the "
+                "server, and the same command goes on (--server-patience is how long it waits)"
+            )
+        return before is None
 
     def close(self) -> None:
         self._closed.set()
@@ -157,11 +227,11 @@ class _Client:
             with self._lock:
                 if self._closed.is_set():
                     raise ConnectionAbortedError("stopped")
-                self._open.add(opened)
+                self._open[opened] = time.monotonic()
             try:
                 connection.request("POST", self._url.path + path, data, self._headers)
                 reply = connection.getresponse()
                 return reply.status, reply.read()
             finally:
                 with self._lock:
-                    self._open.discard(opened)
+                    self._open.pop(opened, None)

@@ -30,7 +30,10 @@ class ServerSettings:
     concurrency: int = 64
     """Requests of one rank that are open together."""
     attempts: int = 8
-    """Tries per sample; the pause before the next one doubles from a second to a minute."""
+    """Tries per sample that the server may answer with an error of its own (408, 429, 5xx); the pause before the next one doubles from a
+    second to a minute."""
+    patience_s: float = 600.0
+    """Seconds without any answer to anybody after which the server is given up; until then requests that do not reach it are repeated."""
 
     def __post_init__(self) -> None:
         require(self.url.startswith(("http://", "https://")), f"--server {self.url} must begin with http:// or https://")
@@ -40,6 +43,7 @@ class ServerSettings:
         )
         require(bool(self.model), "--server needs --model, the name under which it serves the model")
         at_least("server", 1, concurrency=self.concurrency, attempts=self.attempts)
+        require(self.patience_s > 0, f"--server-patience {self.patience_s:g} must be above 0: seconds without an answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,13 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What a source tells while it draws: each finished sample at once; now and then how many are finished, and their tokens."""
+    """What a source tells while it draws: each finished sample at once; now and then how many are finished, and their tokens; and what
+    somebody should look after."""
 
     on_sample: Callable[[Sample], None]
     on_progress: Callable[[int, int], None]
     should_stop: Callable[[], bool]
+    on_trouble: Callable[[str], None]
 
 
 class Source(Protocol):

@@ -16,6 +16,7 @@ import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
 
 from polaris.embedded import resolve
+from polaris.evaluation import server_source
 from polaris.evaluation.samples import Key
 from polaris.evaluation.server_source import ServerFailed, ServerSource
 from polaris.evaluation.settings import EvalSettings, ServerSettings
@@ -67,6 +68,9 @@ def test_vllms_server_is_waited_for_killed_from_and_resumed(vllm_server, problem
     assert "nobody" in refusal
 
 
+HANGS_UP = -1
+
+
 class Unreliable(BaseHTTPRequestHandler):
     """Answers what `replies` of its server says next, or never where there is none left."""
 
@@ -77,6 +81,9 @@ class Unreliable(BaseHTTPRequestHandler):
             status, reply = self.server.replies.pop(0) if self.server.replies else (0, {})
         if not status:
             self.server.ended.wait(60)
+            return
+        if status == HANGS_UP:
+            self.close_connection = True
             return
         data = json.dumps(reply).encode()
         self.send_response(status)
@@ -92,12 +99,14 @@ class Unreliable(BaseHTTPRequestHandler):
 def unreliable():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Unreliable)
     server.daemon_threads = True
+    server.dead = False
     server.lock, server.ended, server.bodies, server.replies = threading.Lock(), threading.Event(), [], []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.ended.set()
-    server.shutdown()
-    server.server_close()
+    if not server.dead:
+        server.shutdown()
+        server.server_close()
 
 
 def answer(finish="stop", **message):
@@ -113,15 +122,16 @@ def draw(unreliable, tmp_path):
         suite=(str(tmp_path / "set.jsonl"),),
         samples_per_prompt=8,
         chat_template_options={"enable_thinking": True},
-        server=ServerSettings(url=url, model="m", concurrency=1, attempts=3),
+        server=ServerSettings(url=url, model="m", concurrency=1, attempts=3, patience_s=2.0),
     )
     source = ServerSource(settings, load_suites(settings))
 
-    def do(count, should_stop=lambda: False):
+    def do(count, should_stop=lambda: False, on_trouble=lambda text: None):
         heard = []
         wanted = [Wanted(key=Key("set", "p", number), seed=100 + number) for number in range(count)]
+        hooks = Hooks(on_sample=heard.append, on_progress=lambda done, tokens: None, should_stop=should_stop, on_trouble=on_trouble)
         try:
-            source.draw(1.0, wanted, Hooks(on_sample=heard.append, on_progress=lambda done, tokens: None, should_stop=should_stop))
+            source.draw(1.0, wanted, hooks)
         except (ServerFailed, GenerationInterrupted) as error:
             return heard, error
         return heard, None
@@ -174,3 +184,44 @@ def test_a_stop_does_not_wait_for_an_open_request(unreliable, draw):
     assert isinstance(error, GenerationInterrupted)
     assert heard == []
     assert time.monotonic() - begun < 20
+
+
+def test_a_dead_server_is_named_and_given_up_and_what_had_ended_is_kept(unreliable, draw, monkeypatch):
+    """The process ends after its first answer; nothing listens any more."""
+    monkeypatch.setattr(server_source, "NAMED_AFTER_S", 0.5)
+    said, begun = [], time.monotonic()
+    unreliable.replies += [answer(content="a"), *[(HANGS_UP, {})] * 9]
+
+    def kill(text=None):
+        if unreliable.bodies and not unreliable.dead:
+            unreliable.dead = True
+            threading.Thread(target=lambda: (unreliable.shutdown(), unreliable.server_close())).start()
+        return False
+
+    heard, error = draw(3, should_stop=kill, on_trouble=said.append)
+    assert [one.response for one in heard] == ["a"]
+    assert isinstance(error, ServerFailed)
+    assert re.search(r"has not answered for [23] s", str(error))
+    assert "every response so far is kept" in str(error)
+    assert "--server-patience" in str(error)
+    assert len(said) == 1
+    assert "Connection refused" in said[0]
+    assert "is tried for" in said[0]
+    assert 2 <= time.monotonic() - begun < 20
+
+
+def test_a_server_that_comes_back_is_said_to_and_loses_nothing(unreliable, draw, monkeypatch):
+    monkeypatch.setattr(server_source, "NAMED_AFTER_S", 0.5)
+    said = []
+    unreliable.replies += [(HANGS_UP, {}), (HANGS_UP, {}), answer(content="a"), answer(content="b")]
+    heard, error = draw(2, on_trouble=said.append)
+    assert error is None
+    assert [one.response for one in heard] == ["a", "b"]
+    assert [text.split("/v1/ ")[1].split(" (")[0] for text in said] in (
+        [f"has not answered for {seconds} s", "answers again"] for seconds in (0, 1)
+    )
+
+
+def test_one_request_that_the_server_drops_while_it_answers_others_fails(unreliable, draw):
+    unreliable.replies += [(HANGS_UP, {}), (500, {}), (HANGS_UP, {}), (500, {})]
+    assert "failed 3 times for set/p" in str(draw(1)[1])
