@@ -7,7 +7,7 @@ import pytest
 
 from polaris.reward import extract, screen
 from polaris.reward.extract import final_answer
-from polaris.reward.grade import grade
+from polaris.reward.grade import accepted, grade, ungradable_reason
 from polaris.reward.verdict import Verdict
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "grader.md"
@@ -48,6 +48,17 @@ def test_screen(limit, largest, refused):
 @pytest.mark.parametrize(("answer", "gold", "strict", "deepscaler"), rows("answer", "gold", "strict", "deepscaler"))
 def test_modes(answer, gold, strict, deepscaler):
     assert (verdict(answer, gold), verdict(answer, gold, mode="deepscaler")) == (strict, deepscaler)
+
+
+@pytest.mark.parametrize(("text", "golds"), rows("in the file", "accepted answers"))
+def test_golds(text, golds):
+    assert accepted(re.match("`?([^`]+)", text)[1]) == golds.replace("`", "").split(" or ")
+
+
+@pytest.mark.parametrize(("text", "reason"), rows("no gold answer", "reason"))
+def test_what_is_no_gold(text, reason):
+    damaged = text.startswith("a form feed")
+    assert ungradable_reason("\x0crac{1}{2}" if damaged else text or ()) == reason
 
 
 def test_python_prints_what_its_comments_say(capsys):
