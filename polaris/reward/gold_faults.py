@@ -23,9 +23,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
 _STARTS_WITH_WORD = re.compile(r"[A-Za-z]{2}|[AI] ")
 _WORD = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*")
 _VERB = re.compile(
-    r"\b(?:is|are|was|were|be|been|has|have|had|cannot|can|must|will|does|do|exists?|holds?|follows?|prove[sdn]?|shows?|shown|gives?"
-    r"|satisf(?:y|ies)|contains?|equals?|becomes?|implies|means|needs?|lies?|intersects?|converges?|diverges?)\b",
-    re.IGNORECASE,
+    r"\b(?:is|are|was|were|be|been|has|have|had|cannot|can|must|will|would|should|could|might|does|do|exists?|holds?|follows?|prove[sdn]?"
+    r"|shows?|shown|gives?|satisf(?:y|ies)|contains?|equals?|becomes?|implies|means|needs?|takes?|lies?|intersects?|(?:con|di)verges?)\b"
 )
 _OPENING = re.compile(
     r"(?:The|This|That|These|There|It|We|Since|Because|By|If|Let|Thus|Hence|So|Therefore|Both|Each|Every|Such|Yes|No|For|When)\b"
@@ -35,7 +34,7 @@ _ANSWER_IN_WORDS = re.compile(
     r"|\b(?:cannot|can't|can not) be determined\b|\binfinitely many\b|\bnot enough information\b|\bimpossible\b|\bundefined\b",
     re.IGNORECASE,
 )
-_SHORT, _LONG, _LONGEST_ANSWER = 4, 6, 10
+_SHORT, _LONG, _PROSE = 4, 6, 10
 
 
 def text_fault(text: str) -> str | None:
@@ -52,20 +51,23 @@ def text_fault(text: str) -> str | None:
 def is_sentence(text: str) -> bool:
     """Whether the text, or a part of it that ends like a sentence, states something in words, which no response repeats word for word.
 
-    Words outside of formulas count: six with a verb among them, or four that begin as sentences do ("The", "There", "We", ...)
-    or end with a full stop. A part that begins with a formula (`x = 2k, where k is ...`) is an answer with a condition, and
-    short answers in words ("The limit does not exist") stay answers.
+    Words outside of formulas count: six with a verb among them; four that begin as sentences do ("The", "There", "We", ...) or from
+    a capital to a full stop; ten of those without a verb that is known. A part that begins with a formula (`x = 2k, where k is ...`)
+    is an answer with a condition, and short answers in words ("The limit does not exist") stay answers.
     """
     return any(_states(part.strip()) for part in _SENTENCE_END.split(_WRAPPED.sub(r" \1 ", text)))
 
 
 def _states(part: str) -> bool:
-    words = _WORD.findall(_MATHEMATICS.sub(" 1 ", part))
-    if len(words) < _SHORT or not _STARTS_WITH_WORD.match(part) or not _VERB.search(part):
+    words = len(_WORD.findall(_MATHEMATICS.sub(" 1 ", part)))
+    if words < _SHORT or not _STARTS_WITH_WORD.match(part):
         return False
-    if _ANSWER_IN_WORDS.search(part) and len(words) <= _LONGEST_ANSWER:
+    whole = part[0].isupper() and part.endswith((".", "!"))
+    if not _VERB.search(part):
+        return whole and words >= _PROSE
+    if _ANSWER_IN_WORDS.search(part) and words <= _PROSE:
         return False
-    return len(words) >= _LONG or bool(_OPENING.match(part)) or (part[0].isupper() and part.endswith((".", "!")))
+    return words >= _LONG or whole or bool(_OPENING.match(part))
 
 
 def _bare(text: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from polaris.config.recipe import DifficultyConfig
 from polaris.data.evaluation_sets import read_evaluation_sets
 from polaris.data.gold import Rejected
 from polaris.data.prompts import BREAK, load_prompts, ungradable_rows
@@ -182,6 +183,15 @@ def test_ungradable_rows_are_named_and_a_set_of_nothing_else_is_refused(load, an
     )
     with pytest.raises(ValueError, match=alone):
         load([bad])
+
+
+def test_rows_of_the_same_id_and_content_are_dropped_and_counted(load):
+    rows = [{**GOOD, "rate": "5/8"}, {**GOOD, "rate": "5/8"}, {**GOOD, "rate": "3/8"}, {"id": "b", "problem": "q", "answer": ""}]
+    loaded = load([*rows, rows[-1]])
+    assert [prompt.id for prompt in loaded.prompts] == ["a"]
+    assert (loaded.total, loaded.repeated, loaded.ungradable) == (5, 3, 1)
+    with pytest.raises(ValueError, match=r"set\.json:3 has other content but the id 'a' of .*set\.json:1"):
+        load(rows, difficulty=DifficultyConfig(samples_per_prompt=8, column="rate"))
 
 
 def test_one_gradable_alternative_is_enough(load):

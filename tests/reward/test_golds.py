@@ -118,6 +118,7 @@ def test_damaged_latex_is_named(text, what):
         ("\\text{The triangle } ABC \\text{ is equilateral}", "a sentence"),
         ("$x=3$. We verify that this is indeed a solution by substitution.", "a sentence"),
         ("yes, because it is continuous on the whole interval", "a sentence"),
+        ("The object with the longer period weighs four times as much as the other.", "a sentence"),
     ],
 )
 def test_texts_that_no_response_equals_are_named(text, what):
@@ -134,6 +135,7 @@ def test_texts_that_no_response_equals_are_named(text, what):
         *("The answer is 3.", "\\text{Softball, Kickball, Picnic}", "Alice is taller than Bob", "x is a multiple of 6", "July 4"),
         "$f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer",
         *("1\\text{ if } n \\text{ is even and } 0 \\text{ otherwise}", "one hundred and twenty-three thousand", "all reals except 2"),
+        *("Will, Ann, Bob, Carl, Dan and Eve", "The first Monday of May", "concave up when $x<0$, concave down when $x>0$"),
         *("5\tcm", "x=1\ny=2", "9.6\n", "\n\\begin{pmatrix} 0 \\\\ -5 \\end{pmatrix}\n", "\\begin{pmatrix}1\\\\\\frac{1}{2}\\end{pmatrix}"),
         *("\\dfrac{1}{2}", "5\x0c", "\\text{text}", "a<b>c", "\\mathrm{ent}", "x'"),
     ],
