@@ -96,9 +96,11 @@ class Tests:
 
     def of(self, mutant: Mutant, package: str) -> dict[str, float]:
         """Tests for a mutant, with their seconds."""
-        names = self.calls.get(f"{mutant.file}:{mutant.function}", set())
-        if not mutant.function:  # constants, defaults, dataclasses: whatever the folder tests
-            names = {test for test in self.seconds if test.startswith(f"tests/{package}/")}
+        mirroring = {test for test in self.seconds if test.startswith(f"tests/{package}/")}
+        names = mirroring  # of constants, defaults and dataclasses
+        if mutant.function:
+            calling = self.calls.get(f"{mutant.file}:{mutant.function}", set())
+            names = calling if self.slow else calling & mirroring
         found, total = {}, 0.0
         for test in sorted(names, key=lambda name: self.seconds[name]):
             total += self.seconds[test]
