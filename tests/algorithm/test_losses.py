@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from objectives import objective
 
-from polaris.algorithm.objective import denominator, fused_objective
+from polaris.algorithm.objective import denominator, fused_objective, gradient_scale
 from polaris.config.schema import AlgorithmConfig
 from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.policy_loss.registry import LOSSES, LossInput
@@ -226,3 +226,13 @@ def test_every_loss_of_the_configuration_is_registered():
     assert {config.loss for config in CONFIGS} == set(LOSSES)
     for name in LOSSES:
         AlgorithmConfig(loss=name)
+
+
+def test_gradient_scale_makes_the_average_token_weigh_about_one():
+    """Of 8 sequences of 90,000 tokens each, a token weighs 1 / 90,000; 2 ** 16 is the nearest power of two to what makes it 1."""
+    counts = {"response_tokens": 720_000, "sequences": 8}
+    assert gradient_scale("grpo", **counts) == gradient_scale("gspo", **counts) == 2.0**16
+    assert gradient_scale("grpo", response_tokens=8, sequences=8) == 1.0
+    assert gradient_scale("grpo", response_tokens=11, sequences=8) == 1.0
+    assert gradient_scale("grpo", response_tokens=12, sequences=8) == 2.0
+    assert gradient_scale("dapo", **counts) == gradient_scale("dr_grpo", **counts) == 1.0

@@ -12,6 +12,7 @@ import torch
 from polaris.checkpoint import layout, load, save
 from polaris.checkpoint.state import TrainState
 from polaris.config.schema import OptimizerConfig
+from polaris.data.ledger import Ledger
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.distributed.seeds import seed_everything
@@ -65,12 +66,15 @@ def main(model, folder):
     else:
         save.random_state = late(save.random_state)  # and it is not committed before everybody has written
     state = TrainState(step=7, version=6, sampler={"cursor": 3}, nonfinite_streak=1)
-    final = save.save(checkpoints, state, policy, optimizer, world, keep=2)
+    ledger, again = Ledger(), Ledger()
+    ledger.add("prompt", 2, 5)
+    final = save.save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
     facts = {"complete": layout.is_complete(final), "files": sorted(path.name for path in final.glob("*"))}
     before, drawn = held(policy, optimizer), draws()
     fill(policy, optimizer, -1.0)
     seed_everything(99, deterministic=False)
-    facts["state"] = load.load(final, policy, optimizer, world) == state
+    facts["state"] = load.load(final, policy, optimizer, world, kept=[again]) == state
+    facts["kept"] = again.counts == {"prompt": (2, 5)}
     facts["tensors"] = all(torch.equal(a, b) for a, b in zip(before, held(policy, optimizer), strict=True))
     facts["draws"] = drawn == draws()
     (Path(folder) / f"rank-{world.rank}.json").write_text(json.dumps(facts))

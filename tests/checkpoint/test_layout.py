@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -41,6 +43,24 @@ def test_a_repeated_step_replaces_the_old_one(tmp_path):
     make(tmp_path, 1, "newer")
     assert (layout.step_folder(tmp_path, 1) / "data.bin").read_text() == "newer"
     assert json.loads((layout.step_folder(tmp_path, 1) / layout.COMMIT).read_text())["files"] == {"data.bin": 5}
+
+
+def test_everything_is_on_the_disk_before_the_name_that_makes_it_a_checkpoint(tmp_path, monkeypatch):
+    """Names that `fsync` was asked for, in order; the folder gets its final name after all but its parent's."""
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def name_of(descriptor):
+        return Path(os.readlink(f"/proc/self/fd/{descriptor}")).name
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: events.append(name_of(descriptor)) or fsync(descriptor))
+    monkeypatch.setattr(Path, "rename", lambda path, target: events.append(f"rename to {target.name}") or rename(path, target))
+    temporary = layout.temporary_folder(tmp_path, 3)
+    (temporary / "part").mkdir(parents=True)
+    for name in ("a.bin", "part/b.bin"):
+        (temporary / name).write_text(name)
+    layout.commit(temporary, layout.step_folder(tmp_path, 3))
+    assert events == ["a.bin", "b.bin", layout.COMMIT, "step-000003.writing", "rename to step-000003", tmp_path.name]
+    assert layout.is_complete(layout.step_folder(tmp_path, 3))
 
 
 def test_clean_keeps_the_newest_and_removes_leftovers(tmp_path):

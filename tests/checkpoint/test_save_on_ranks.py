@@ -31,7 +31,7 @@ def test_a_checkpoint_of_two_ranks_is_committed_after_both_have_written(tiny_qwe
         files = facts.pop("files")
         assert {"rank-0.pt", "rank-1.pt", layout.STATE, layout.COMMIT, ".metadata"} <= set(files)
         assert sum(name.endswith(".distcp") for name in files) == 2, "one of each rank"
-        assert facts == dict.fromkeys(("complete", "state", "tensors", "draws"), True)
+        assert facts == dict.fromkeys(("complete", "state", "kept", "tensors", "draws"), True)
     (final,) = (tmp_path / "checkpoints").iterdir()
     committed = json.loads((final / layout.COMMIT).read_text())["files"]
     assert {"rank-0.pt", "rank-1.pt", layout.STATE} <= committed.keys()

@@ -1,0 +1,74 @@
+"""What transformers loads from an export is what the checkpoint holds; and what cannot be exported is named."""
+
+import dataclasses
+
+import pytest
+import torch
+import torch.distributed.checkpoint as dcp
+from transformers import AutoModelForCausalLM
+
+from polaris.checkpoint import layout
+from polaris.checkpoint.export import export
+from polaris.config.load import dump_config
+from polaris.config.schema import ModelConfig, RunConfig
+from polaris.errors import Refused
+
+
+@pytest.fixture
+def run(tiny_qwen3, tmp_path):
+    """A run's folder with checkpoints of steps 2 and 10, whose weights differ; and the weights by step."""
+    (tiny_qwen3 / "tokenizer_config.json").write_text("{}")
+    folder, weights = tmp_path / "run", {}
+    for step in (2, 10):
+        model = AutoModelForCausalLM.from_pretrained(tiny_qwen3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.01 * step * torch.randn_like(parameter)
+        temporary = layout.temporary_folder(folder / "checkpoints", step)
+        temporary.mkdir(parents=True)
+        weights[step] = {name: value.detach() for name, value in model.named_parameters()}
+        dcp.save({"model": {f"model.{name}": value for name, value in weights[step].items()}}, checkpoint_id=temporary, no_dist=True)
+        layout.commit(temporary, layout.step_folder(folder / "checkpoints", step))
+    config = dataclasses.replace(RunConfig(), model=ModelConfig(path=str(tiny_qwen3), dtype="bfloat16"))
+    (folder / "config.json").write_text(dump_config(config))
+    return folder, weights
+
+
+@pytest.mark.parametrize(("asked", "step"), [(None, 10), (2, 2), (10, 10)])
+def test_weights_of_the_newest_or_the_given_step_in_the_compute_dtype(run, asked, step):
+    folder, weights = run
+    output = export(folder, None, asked)
+    assert output == folder / "export" / f"step-{step:06d}"
+    assert (output / "tokenizer_config.json").is_file()
+    exported = AutoModelForCausalLM.from_pretrained(output, dtype="auto")
+    assert exported.dtype == torch.bfloat16
+    for name, value in exported.named_parameters():
+        assert torch.equal(value, weights[step][name].bfloat16())
+    assert exported.config.max_position_embeddings == 32768, "no rope was asked for"
+    assert sorted(path.name for path in output.parent.iterdir()) == [output.name], "nothing half written is left"
+
+
+def test_a_folder_of_the_users(run, tmp_path):
+    folder, _ = run
+    (tmp_path / "empty").mkdir()
+    for name in ("empty", "new/folder"):
+        assert export(folder, tmp_path / name, None) == tmp_path / name
+        assert (tmp_path / name / "config.json").is_file()
+
+
+def test_what_cannot_be_exported_is_named(run, tmp_path):
+    folder, _ = run
+    with pytest.raises(Refused, match=r"checkpoints of steps \[2, 10\] only"):
+        export(folder, None, 3)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(Refused, match="is not empty"):
+        export(folder, tmp_path / "full", None)
+    with pytest.raises(Refused, match="is no folder"):
+        export(folder, tmp_path / "full" / "file", None)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(Refused, match="is no run folder"):
+        export(tmp_path / "other", None, None)
+    (tmp_path / "other" / "config.json").write_text("{}")
+    with pytest.raises(Refused, match="no complete checkpoint; train it first"):
+        export(tmp_path / "other", None, None)
