@@ -26,8 +26,8 @@ from sites import Mutant, mutants_of
 HERE = Path(__file__).resolve().parent
 PACKAGES = ("algorithm", "checkpoint", "config", "data", "distributed", "kernels", "model", "recipe", "reward", "sync", "trainer")
 FAST, SLOW = "not slow and not vllm and not gpu", "not vllm and not gpu"
-SLOW_LIMIT_S = 240.0
-"""Most seconds of tests for one mutant with --slow; the quickest are taken."""
+FAST_LIMIT_S, SLOW_LIMIT_S = 60.0, 240.0
+"""Most seconds of tests for one mutant; the quickest are taken."""
 
 
 def files_of(root: Path, package: str) -> list[str]:
@@ -104,7 +104,7 @@ class Tests:
         found, total = {}, 0.0
         for test in sorted(names, key=lambda name: self.seconds[name]):
             total += self.seconds[test]
-            if self.slow and total > SLOW_LIMIT_S:
+            if total > (SLOW_LIMIT_S if self.slow else FAST_LIMIT_S):
                 break
             found[test] = self.seconds[test]
         return found

@@ -66,6 +66,13 @@ def test_a_file_that_shows_late_is_seen(tmp_path, monkeypatch):
     assert check([tmp_path] * 2) == {}
 
 
+def test_a_missing_file_is_asked_for_now_and_then_not_all_the_time(tmp_path, monkeypatch):
+    asked, exists = [], Path.exists
+    monkeypatch.setattr(Path, "exists", lambda path: asked.append(path) or exists(path))
+    check([tmp_path / "a", tmp_path / "b"])
+    assert len([path for path in asked if path.parent == tmp_path / "b"]) <= 6, "0.2 s, every 0.05 s"
+
+
 def test_ranks_that_read_other_prompts_are_refused_by_their_name():
     assert both(lambda rank, world: check_same({"config": "x", "train.jsonl": "same"}, world)) == {}
     raised = both(lambda rank, world: check_same({"config": "x", "train.jsonl": f"digest {rank}"}, world))
