@@ -67,18 +67,18 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
         rooms.console.banner(banner(checked, rooms, folder, state))
         recorder = open_recorder(checked.config, folder, world, state.step)
         if world.is_main:
-            record_config(folder, checked.config)
+            record_config(folder, rooms.config)
         state = run(rooms, folder, state, recorder)
         recorder.close()
-    console = rooms.console
+    console, config = rooms.console, rooms.config
     del rooms  # the policy's memory belongs to the final evaluation's engine now
     stopped = world.any(stop.requested())
-    if state.step == checked.config.steps and not stopped:
+    if state.step == config.steps and not stopped:
         if state.version == 0:
             if world.is_main:
                 write_report(folder.path)
-            raise NothingTrained(why_untrained(read_records(folder.metrics), checked.config))
-        stopped = not finish(checked.config, folder, world, stop)
+            raise NothingTrained(why_untrained(read_records(folder.metrics), config))
+        stopped = not finish(config, folder, world, stop)
     if world.is_main:
         console.finish(summary(folder.path), write_report(folder.path), stopped)
 

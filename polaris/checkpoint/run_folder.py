@@ -97,6 +97,7 @@ def _check_same(config: RunConfig, recorded: Path) -> None:
     if config.stage and not stages:
         raise Refused(f"{folder.path} was started without [[stage]] tables; extend it with trainer.steps, or give another --name")
     free = _FREE + _ahead(config, folder, stages)
+    free += ("reward.require_thinking:",) if config.reward.require_thinking == "auto" else ()  # it stays as the run began
     changes = [change for change in changed_fields(config, text) if not change.startswith(free)]
     if changes:
         raise Refused(

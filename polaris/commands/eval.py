@@ -50,7 +50,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--attention-factor", type=float, default=0.0, metavar="A", help="YaRN's factor on cosines and sines (default: 0.1 ln(factor) + 1)"
     )
     grading = parser.add_argument_group("grading")
-    grading.add_argument("--require-thinking", action=argparse.BooleanOptionalAction, default=False, help="no answer without </think>")
+    grading.add_argument(
+        "--require-thinking",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="no answer without </think> (default: where the chat template or most responses open thinking)",
+    )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     grading.add_argument("--workers", type=int, default=0, help="processes of each grader (default: one per two cores)")
     edges = ",".join(map(str, PAPER_BUCKETS))

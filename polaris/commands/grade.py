@@ -26,7 +26,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--reference", metavar="COLUMN", help="another grader's verdict per response; '' for none")
     parser.add_argument("--id", metavar="COLUMN", help="rows of the same id are samples of one problem")
     parser.add_argument("--mode", choices=("strict", "deepscaler"), default="strict", help="our rules, or the recipe's published ones")
-    parser.add_argument("--require-thinking", action=argparse.BooleanOptionalAction, default=False, help="no answer without </think>")
+    parser.add_argument(
+        "--require-thinking",
+        action=argparse.BooleanOptionalAction,
+        default="auto",
+        help="no answer without </think> (default: where most responses open thinking)",
+    )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
     parser.add_argument(
@@ -42,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
     from polaris.reward.grade_report import report
     from polaris.reward.pool import GraderPool
     from polaris.reward.response_rows import Columns, read_responses
+    from polaris.reward.thinking import by_responses, opens_thinking
 
     if options.output and options.output.resolve() == options.file.resolve():
         raise Refused(f"--output {options.output} is the file itself; give another")
@@ -51,12 +57,15 @@ def run(options: argparse.Namespace) -> None:
         raise Refused(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
     columns = Columns(response=options.response, ground_truth=options.ground_truth, reference=options.reference, id=options.id)
     rows = read_responses(options.file, columns)
+    thinking = options.require_thinking
+    if thinking == "auto":
+        thinking = by_responses(opens_thinking(response) for row in rows for response in row.responses).required
     with (
-        GraderPool(options.workers, options.timeout, options.require_thinking, options.mode) as pool,
+        GraderPool(options.workers, options.timeout, thinking, options.mode) as pool,
         progress("responses", sum(len(row.responses) for row in rows)) as done,
     ):
         graded = grade_rows(rows, pool, done)
-    print("\n".join(report(summarise(graded, by_id=options.id is not None), str(options.file), options.mode)))
+    print("\n".join(report(summarise(graded, by_id=options.id is not None), str(options.file), options.mode, thinking)))
     if options.output:
         write_graded(graded, options.output, options.mode)
         print(f"wrote {options.output}")

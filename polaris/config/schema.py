@@ -115,8 +115,9 @@ class RewardConfig:
     """Grading processes per rank; 0 means one per two of the CPU cores that a rank of the machine has, at most 16."""
     timeout_s: float = 5.0
     """Longest time for one answer; then its worker is killed and replaced."""
-    require_thinking: bool = True
-    """Only what follows the last `</think>` counts; a response without it has no answer."""
+    require_thinking: bool | Literal["auto"] = "auto"
+    """A response without `</think>` has no answer; `auto`: where the chat template opens thinking, or else most of the model's own
+    responses do. What stands in front of `</think>` counts in no case."""
 
     def __post_init__(self) -> None:
         at_least("reward", 0, workers=self.workers)

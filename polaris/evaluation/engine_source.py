@@ -17,6 +17,7 @@ from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
+from polaris.reward.thinking import Thinking, by_template
 from polaris.rollout.engine import check_engine, create_engine
 from polaris.rollout.types import Progress, Request, Rollout, Sampling
 
@@ -38,15 +39,21 @@ class EngineSource:
         if not self._tokenizer.chat_template:
             raise Refused(f"{settings.model.path} has no chat template; use an instruction-tuned model, or add chat_template.jinja")
         self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}
+        texts = []
         for suite in suites:
             encoded = encode_texts(suite.problems, self._tokenizer, "", settings.chat_template_options)
             self._prompts |= {(suite.name, p.id): tokens for p, (_, tokens) in zip(suite.problems, encoded, strict=True)}
+            texts += [text for text, _ in encoded]
+        self._thinking = by_template(texts)
         if not all(self._prompts.values()):
             raise Refused(f"{settings.model.path}: the tokenizer gives no tokens; does its folder hold tokenizer.json?")
         self._max_model_len = max(map(len, self._prompts.values())) + settings.max_response_tokens
 
     def identity(self) -> dict[str, Any]:
         return {"engine": self._engine, "dtype": self._settings.model.dtype, "model": model_identity(self._model.folder)}
+
+    def thinking(self) -> Thinking | None:
+        return self._thinking
 
     def describe(self) -> dict[str, str]:
         facts = {"model": f"{self._settings.model.path} ({self._settings.model.dtype})", "engine": self._engine}

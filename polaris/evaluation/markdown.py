@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.observe.phrases import clean, count, duration
+from polaris.reward import no_answer
 
 _LISTED_DISAGREEMENTS = 50
 
@@ -23,7 +24,7 @@ def score_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"{name}{f' YaRN {factor}' if len(result['results']) > 1 or factor != '1' else ''}: avg@{n['samples']} {_interval(n['avg'])}, "
         f"pass@{n['samples']} {n['pass'][str(n['samples'])]['mean']:.1%}, maj@{n['samples']} {n['maj'][str(n['samples'])]['mean']:.1%}, "
-        f"no answer {n['no_answer']:.1%}, clipped {n['clipped']:.1%}"
+        f"no answer {n['no_answer']:.1%}{_why(n)}, clipped {n['clipped']:.1%}"
         for factor, sets in result["results"].items()
         for name, n in sets.items()
     ]
@@ -31,7 +32,20 @@ def score_lines(result: dict[str, Any]) -> list[str]:
 
 def announcement(result: dict[str, Any], folder: Path) -> str:
     """What a terminal is told at the end."""
-    return "\n".join([*score_lines(result), f"wrote {folder / 'result.md'}"])
+    lines = [f"an answer needs {'' if result['thinking']['required'] else 'no '}</think>: {result['thinking']['why']}"]
+    if all(n["no_answer"] == 1 for sets in result["results"].values() for n in sets.values()):
+        lines.append(_NO_ANSWERS)
+    return "\n".join([*score_lines(result), *lines, f"wrote {folder / 'result.md'}"])
+
+
+_NO_ANSWERS = (
+    "warning: no response has an answer, so every score is 0 for a formal reason: have the prompt suffix ask for a \\boxed{}, allow longer "
+    "responses, or do not require thinking of a model that does not think"
+)
+
+
+def _why(numbers: dict[str, Any]) -> str:
+    return f" ({no_answer.in_words(numbers['no_answer_reasons'])})" if numbers["no_answer_reasons"] else ""
 
 
 def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
@@ -110,6 +124,12 @@ def _provenance(result: dict[str, Any]) -> Iterator[str]:
         "hardware": result["hardware"],
         "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "grader": result["grader"],
+        "an answer needs </think>": f"{'yes' if result['thinking']['required'] else 'no'}: {result['thinking']['why']}",
+        **{
+            f"without an answer, {name}{f', YaRN {factor}' if factor != '1' else ''}": no_answer.in_words(n["no_answer_reasons"]) or "none"
+            for factor, sets in result["results"].items()
+            for name, n in sets.items()
+        },
         "last call": f"{last['samples']} samples drawn in {duration(last['seconds'])}",
         "response tokens": count(sum(n["tokens"] for sets in result["results"].values() for n in sets.values())),
     }

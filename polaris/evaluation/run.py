@@ -21,7 +21,7 @@ from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
 from polaris.evaluation.provenance import hardware, versions
 from polaris.evaluation.samples import Key, Sample, SampleFile, mend, read_samples
-from polaris.evaluation.scoring import Scored, Scoring
+from polaris.evaluation.scoring import Scored, Scoring, judged, settle_thinking
 from polaris.evaluation.server_source import ServerFailed, ServerSource
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Source, Wanted
@@ -76,7 +76,9 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
         results: list[dict[str, Any]] = []
         if world.is_main:
             last_call = {"seconds": time.monotonic() - started, "samples": drawn}
-            results = [_facts(job, identity) | {"last_call": last_call, "results": _results(job, scored)}]
+            thinking = settle_thinking(scored, settings.reward.require_thinking, source.thinking())
+            facts = _facts(job, identity) | {"thinking": asdict(thinking), "last_call": last_call}
+            results = [facts | {"results": _results(job, judged(scored, thinking))}]
             write_atomically(folder / "result.json", (json.dumps(results[0], indent=2, ensure_ascii=False) + "\n").encode())
             write_atomically(folder / "result.md", markdown(results[0]).encode())
         return world.gather(results)[0]

@@ -7,14 +7,17 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
+from typing import Literal
 
 from polaris.config.schema import RewardConfig
 from polaris.data.prompt import GroundTruth
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
+from polaris.reward.extract import END_OF_THINKING, NO_END
 from polaris.reward.pool import GraderPool
+from polaris.reward.thinking import Thinking, by_responses, opens_thinking
 from polaris.reward.verdict import Verdict
 from polaris.rollout.types import FinishReason
 
@@ -33,15 +36,36 @@ class Scored:
     finish_reason: FinishReason
     strict: Verdict
     recipe: Verdict
+    opened: bool = False
+    """It opens thinking by itself."""
+    ended: bool = False
+    """It ends its thinking."""
+
+
+def settle_thinking(scored: Sequence[Scored], setting: bool | Literal["auto"], template: Thinking | None) -> Thinking:
+    """Whether an answer needs `</think>`: as set, else as the chat template says, else as most of the responses do that came to an end."""
+    if setting != "auto":
+        return Thinking(required=setting, why="it is set so")
+    ended = [one for one in scored if one.finish_reason == "stop"]
+    return template or by_responses(one.opened for one in ended or scored)
+
+
+def judged(scored: Sequence[Scored], thinking: Thinking) -> list[Scored]:
+    """The same with the verdicts that grading by `thinking` would have given."""
+    unended = Verdict("no_answer", NO_END)
+    return [replace(one, strict=unended) if thinking.required and not one.ended else one for one in scored]
 
 
 class Scoring:
-    """Grades in the background; `drain` and `collect` wait. A context manager, which owns the grading processes."""
+    """Grades in the background; `drain` and `collect` wait. A context manager, which owns the grading processes.
+
+    "auto" asks for no `</think>` here: whether that is right is known when all samples are there (`judged`).
+    """
 
     def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
         self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
         self._resources = ExitStack()
-        self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking, "strict"))
+        self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking is True, "strict"))
         # The recipe's evaluation, unlike its training, does not look for </think>.
         self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
         self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
@@ -92,4 +116,6 @@ class Scoring:
             finish_reason=sample.finish_reason,
             strict=strict,
             recipe=recipe,
+            opened=opens_thinking(sample.response),
+            ended=END_OF_THINKING in sample.response,
         )

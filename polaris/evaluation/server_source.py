@@ -20,6 +20,7 @@ from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings, ServerSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
+from polaris.reward.thinking import Thinking
 from polaris.rollout.types import GenerationInterrupted
 
 CONNECT_LIMIT_S = 30.0
@@ -55,6 +56,9 @@ class ServerSource:
 
     def identity(self) -> dict[str, Any]:
         return {"server_model": self._server.model}
+
+    def thinking(self) -> Thinking | None:
+        return None
 
     def describe(self) -> dict[str, str]:
         return {"model": self._server.model, "server": self._server.url}

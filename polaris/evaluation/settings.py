@@ -75,7 +75,7 @@ class EvalSettings:
     seed: int = 0
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
-    reward: RewardConfig = field(default_factory=lambda: RewardConfig(require_thinking=False))
+    reward: RewardConfig = field(default_factory=RewardConfig)
     server: ServerSettings | None = None
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from polaris.evaluation.samples import Key, Sample
+from polaris.reward.thinking import Thinking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,10 @@ class Source(Protocol):
 
     def identity(self) -> dict[str, Any]:
         """What decides its samples, besides the settings."""
+        ...
+
+    def thinking(self) -> Thinking | None:
+        """Whether its chat template has an answer need `</think>`; None where it leaves that to the model, or is not known."""
         ...
 
     def describe(self) -> dict[str, str]:

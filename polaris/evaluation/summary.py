@@ -15,6 +15,7 @@ from polaris.evaluation.scoring import Scored
 from polaris.evaluation.suites import Suite
 from polaris.evaluation.votes import votes_of
 from polaris.observe.progress import progress
+from polaris.reward import no_answer
 from polaris.reward.pool import GraderPool
 
 _THREADS = 16
@@ -42,6 +43,7 @@ def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool
         "pass": {str(k): _mean([pass_at_k(n, count, k) for count in correct]) for k in counts_of_samples(n)},
         "maj": {str(k): _mean([maj_at_k(vote, k) for vote in votes]) for k in counts_of_samples(n)},
         "no_answer": _share([one.strict.kind == "no_answer" for one in scored]),
+        "no_answer_reasons": no_answer.count(no_answer.reason(one.strict, one.finish_reason == "length") for one in scored),
         "ungradable": _share([one.strict.kind == "ungradable" for one in scored]),
         "grader_killed": sum(one.strict.lost for one in scored),
         **_lengths(scored),

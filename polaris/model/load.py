@@ -17,6 +17,7 @@ from polaris.config.schema import ModelConfig
 from polaris.errors import Refused
 from polaris.model.attention import NAME
 from polaris.model.rope import OWN, resolve_rope
+from polaris.model.thinking_tokens import keep_thinking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     try:
-        return AutoTokenizer.from_pretrained(folder)
+        return keep_thinking(AutoTokenizer.from_pretrained(folder))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise Refused(f"{folder}: transformers cannot load its tokenizer ({str(error).splitlines()[0]}); download it again") from error
 

@@ -17,10 +17,12 @@ from polaris.embedded import resolve
 from polaris.evaluation.provenance import model_identity
 from polaris.model.load import locate_model
 from polaris.observe.phrases import count, duration
-from polaris.recipe.measured import Journal, Measured, numbers, read_passes, save_measured
+from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
 from polaris.recipe.results import check_settings, digest, fingerprint, model_settings, read_result, write_result
+from polaris.reward import no_answer
 from polaris.reward.verdict import Verdict
 from polaris.rollout.types import GenerationInterrupted, Rollout, Sampling
+from polaris.trainer.answers import no_answers
 from polaris.trainer.breaker import MOST_KILLED, GradingFailed
 from polaris.trainer.collect import Draw, draw_rollouts, judge
 from polaris.trainer.rooms import EngineRooms
@@ -40,6 +42,7 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
     Raises:
         GenerationInterrupted: a stop was requested; what is measured is on disk.
         GradingFailed: more than 1 % of a chunk's responses killed their grading process.
+        NoAnswers: no response of the first chunk has an answer.
         ValueError: `folder` holds a pass with other settings.
     """
     settings, path = pass_settings(rooms.config, prompts), folder / "difficulty.json"
@@ -84,18 +87,19 @@ def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any]
     journal = Journal(path.with_suffix(".partial.jsonl"), settings, write=rooms.world.is_main)
     rows = journal.rows
     for chunk in _chunks(rooms, prompts):
-        missing = [prompt for prompt in chunk if prompt.id not in rows]
-        if not missing:
+        wanted = [prompt for prompt in chunk if prompt.id not in rows]
+        if not wanted:
             continue
         start = time.monotonic()
         with rooms.console.phase("difficulty", in_step=False):
-            measured = _measure(rooms, missing)
+            measured = _measure(rooms, wanted)
         _stop_if_grading_fails(measured, len(chunk) * rooms.config.difficulty.samples_per_prompt)
+        _stop_without_answers(rooms, prompts, [*rows.values(), *measured], path.with_suffix(".partial.jsonl"))
         if measured:
             journal.append(measured, time.monotonic() - start)
             rows |= {row.id: row for row in measured}
             rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
-        if len(measured) < len(missing):
+        if len(measured) < len(wanted):
             raise GenerationInterrupted
     _finish(rooms, path, settings, [rows[prompt.id] for prompt in prompts], journal.seconds)
 
@@ -151,6 +155,7 @@ def _count(prompts: Sequence[Prompt], group: Sequence[tuple[Rollout, Verdict]]) 
         lost=lost,
         tokens=sum(len(rollout.tokens) for rollout, _ in group),
         clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
+        no_answer=no_answer.count(no_answer.reason(verdict, rollout.finish_reason == "length") for rollout, verdict in group),
     )
 
 
@@ -164,6 +169,17 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
         )
 
 
+def _stop_without_answers(rooms: EngineRooms, prompts: Sequence[Prompt], rows: Sequence[Measured], partial: Path) -> None:
+    """Raise `NoAnswers` if no response so far has an answer; nothing of such a pass is worth keeping."""
+    lacking, responses = missing(rows), len(rows) * rooms.config.difficulty.samples_per_prompt
+    if not responses or sum(lacking.values()) < responses:
+        return
+    rooms.world.barrier()
+    if rooms.world.is_main:
+        partial.unlink(missing_ok=True)
+    raise no_answers("difficulty pass", lacking, prompts, rooms.config, _sampling(rooms.config).max_tokens)
+
+
 def _sampling(config: RunConfig) -> Sampling:
     first = config.stages[0].max_response_tokens or config.rollout.max_response_tokens
     return Sampling(temperature=config.difficulty.temperature, max_tokens=config.difficulty.max_response_tokens or first)
@@ -173,7 +189,9 @@ def _progress(rows: Sequence[Measured], total: int, seconds: float) -> str:
     share = informative((row.passed, row.count) for row in rows) / len(rows)
     tokens = sum(row.tokens for row in rows)
     left = seconds * (total - len(rows)) / len(rows)
+    lacking = missing(rows)
     return (
         f"difficulty: {len(rows)}/{total} prompts, {share:.0%} solved sometimes, {count(tokens)} tokens, "
         f"{count(tokens / seconds)} tokens/s, ~{duration(left)} left"
+        + (f"; responses without an answer: {no_answer.in_words(lacking)}" if lacking else "")
     )

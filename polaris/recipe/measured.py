@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 from polaris.observe.metrics import read_records
 from polaris.recipe.results import check_settings
+from polaris.reward import no_answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +31,8 @@ class Measured:
     lost: int
     tokens: int
     clipped: int
+    no_answer: dict[str, int] = field(default_factory=dict)
+    """Responses without an answer, by the reason."""
 
 
 class Journal:
@@ -82,9 +85,15 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
         "prompts_without_verdict": len(rows) - sum(counts),
     }
     if seconds is not None:
+        found |= no_answer.metrics(missing(rows), responses, "no_answer")
         found |= {"response_length_mean": tokens / responses, "clip_share": sum(row.clipped for row in rows) / responses}
         found |= {"tokens": tokens, "seconds": seconds}
     return found
+
+
+def missing(rows: Sequence[Measured]) -> dict[str, int]:
+    """Responses without an answer, by the reason."""
+    return no_answer.count(reason for row in rows for reason, number in row.no_answer.items() for _ in range(number))
 
 
 def save_measured(path: Path, rows: Sequence[Measured], samples: int, *, drawn: bool) -> None:

@@ -26,6 +26,7 @@ from polaris.observe.files import write_atomically
 from polaris.observe.zones_plot import png
 from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
 from polaris.rollout.types import Sampling
+from polaris.trainer.answers import stop_without_answers
 from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.collect import Draw, Graded, draw_groups
 from polaris.trainer.record import response_facts
@@ -249,11 +250,13 @@ def next_temperature(temperature: float) -> float:
 
 
 def measure(rooms: EngineRooms, prompts: Sequence[Prompt], sampling: Sampling) -> Reading:
-    """Draw, grade and count; the same reading on every rank. Raises `GenerationInterrupted` and `GradingFailed`."""
+    """Draw, grade and count; the same reading on every rank. Raises `GenerationInterrupted`, `GradingFailed` and `NoAnswers`."""
     draw = Draw(prompts=prompts, samples=rooms.config.probe.samples_per_prompt, sampling=sampling, stream="probe", step=0)
     with rooms.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
         groups = draw_groups(rooms, draw)
         stop_if_grading_fails(groups, prompts, Path(rooms.config.root) / rooms.config.name)
+        if rooms.engine.version == 0 and sampling.temperature <= 1:  # hotter text may lose its form
+            stop_without_answers(rooms, groups, prompts, f"temperature {sampling.temperature:g}", sampling.max_tokens)
         # Counting takes memory: one rank does it.
         return rooms.world.gather([count(groups, sampling.temperature)] if rooms.world.is_main else [])[0]
 

@@ -17,6 +17,8 @@ from polaris.reward.verdict import Verdict
 
 SEARCHED_CHARS = 50_000
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
+NO_END, UNFINISHED, NO_BOX, EMPTY_BOX = "no </think>", "unfinished thinking", "no \\boxed{}", "empty \\boxed{}"
+"""Why a response has no answer."""
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+|(?=\d))([^\s{}$]+)")
 _GAP = r"(?:[\s$~]|\\[()\[\],;: ]|\\q?quad(?![a-z]))*"
@@ -30,7 +32,7 @@ def final_answer(response: str, require_thinking: bool, *, joined: bool = True) 
     """The text of the final answer, or a verdict "no_answer" that says why there is none. `joined` False: the last box alone."""
     _, thought, final = response.rpartition(END_OF_THINKING)
     if require_thinking and not thought:
-        return Verdict("no_answer", "no </think>")
+        return Verdict("no_answer", NO_END)
     final, unfinished, _ = final.partition(START_OF_THINKING)
     final = final[-SEARCHED_CHARS:]
     spans = boxes(final)
@@ -40,7 +42,7 @@ def final_answer(response: str, require_thinking: bool, *, joined: bool = True) 
     bare = _BARE_BOX.findall(final)
     if bare and not spans:
         return bare[-1]
-    return Verdict("no_answer", "unfinished thinking" if unfinished else "empty \\boxed{}" if spans else "no \\boxed{}")
+    return Verdict("no_answer", UNFINISHED if unfinished else EMPTY_BOX if spans else NO_BOX)
 
 
 def boxes(text: str) -> list[tuple[int, int]]:

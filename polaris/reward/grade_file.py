@@ -10,6 +10,7 @@ from pathlib import Path
 from polaris.data.gold import Rejected, rejected_answer
 from polaris.evaluation.metrics import pass_at_k
 from polaris.observe.files import write_atomically
+from polaris.reward import no_answer
 from polaris.reward.batches import grade_in_batches
 from polaris.reward.grade import GRADER_VERSION, Mode
 from polaris.reward.pool import GraderPool
@@ -39,7 +40,7 @@ class Summary:
     """`avg` is the mean over problems of the share of correct responses, `passed` the share of problems with a correct one.
 
     `least` and `most` are the responses per problem; counts are of responses, but for `bad_golds`, rows whose gold answer no
-    response could equal; `compared` are those with a reference verdict.
+    response could equal; `missing` are those without an answer by the reason; `compared` are those with a reference verdict.
     """
 
     problems: int
@@ -49,6 +50,7 @@ class Summary:
     avg: float
     passed: float
     no_answer: int
+    missing: dict[str, int]
     ungradable: int
     killed: int
     bad_golds: tuple[Rejected, ...]
@@ -77,6 +79,7 @@ def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
         avg=_mean(_mean(rewards) for rewards in problems.values()),
         passed=_mean(pass_at_k(len(rewards), int(sum(rewards)), len(rewards)) for rewards in problems.values()),
         no_answer=sum(verdict.kind == "no_answer" for verdict in verdicts),
+        missing=no_answer.count(no_answer.reason(verdict, cut=False) for verdict in verdicts),
         ungradable=sum(verdict.kind == "ungradable" for verdict in verdicts),
         killed=sum(verdict.lost for verdict in verdicts),
         bad_golds=tuple(bad for one in graded if (bad := rejected_answer(one.row.id, one.row.source, one.row.ground_truth))),

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from polaris.data.gold import at, by_reason
 from polaris.observe.phrases import clean
+from polaris.reward import no_answer
 from polaris.reward.grade import GRADER_VERSION, Mode
 from polaris.reward.grade_file import Disagreement, Summary
 
@@ -13,17 +14,19 @@ _SHOWN_CHARS = 80
 _SHOWN_GOLDS = 10
 
 
-def report(summary: Summary, name: str, mode: Mode) -> list[str]:
-    """Lines for a terminal; every disagreement is listed."""
-    return [clean(line) for line in _lines(summary, name, mode)]
+def report(summary: Summary, name: str, mode: Mode, thinking: bool = False) -> list[str]:
+    """Lines for a terminal; every disagreement is listed. `thinking`: an answer needed `</think>`."""
+    return [clean(line) for line in _lines(summary, name, mode, thinking)]
 
 
-def _lines(summary: Summary, name: str, mode: Mode) -> Iterator[str]:
+def _lines(summary: Summary, name: str, mode: Mode, thinking: bool) -> Iterator[str]:
     n = str(summary.most) if summary.least == summary.most else f"{summary.least}-{summary.most}"
-    yield f"{name}: {summary.responses} responses to {summary.problems} problems, grader {GRADER_VERSION} ({mode})"
+    graded_by = f"grader {GRADER_VERSION} ({mode}{', answers behind </think>' if thinking else ''})"
+    yield f"{name}: {summary.responses} responses to {summary.problems} problems, {graded_by}"
     yield f"avg@{n}      {summary.avg:.2%}"
     yield f"pass@{n}     {summary.passed:.2%}"
-    yield f"no answer  {summary.no_answer / summary.responses:.2%} ({summary.no_answer})"
+    why = f": {no_answer.in_words(summary.missing)}" if 2 * summary.no_answer > summary.responses else ""
+    yield f"no answer  {summary.no_answer / summary.responses:.2%} ({summary.no_answer}){why}"
     yield f"ungradable {summary.ungradable}, of which killed {summary.killed}"
     if summary.bad_golds:
         yield f"rows with an ungradable gold answer: {len(summary.bad_golds)}; no response to them can be correct"

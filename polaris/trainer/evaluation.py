@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from polaris.reward import no_answer
 from polaris.rollout.types import Sampling
+from polaris.trainer.answers import answers_missing
 from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Draw, draw_groups
@@ -43,6 +45,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
         "eval/killed": float(np.mean([graded.verdict.lost for graded in everything])),
+        **no_answer.metrics(answers_missing(everything), len(everything), "eval/no_answer"),
         **response_facts(everything, "eval/response"),
         **length_facts(everything, "eval/response", config.rollout.max_response_tokens),
         "seconds/eval": clock.seconds["eval"],

@@ -7,6 +7,7 @@ from pathlib import Path
 from polaris.config.schema import RunConfig
 from polaris.data.prompt import Prompt
 from polaris.rollout.types import Sampling
+from polaris.trainer.answers import stop_without_answers
 from polaris.trainer.breaker import stop_if_grading_fails
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Draw, Graded, draw_rollouts, grade
@@ -23,6 +24,7 @@ def generate(rooms: Rooms, step: int, clock: Clock) -> Curated:
     Raises:
         GenerationInterrupted: a stop was requested.
         GradingFailed: more than 1 % of the responses killed their grading process.
+        NoAnswers: no response of the first step has an answer.
     """
     config = rooms.config
     prompts: list[Prompt] = []
@@ -36,6 +38,8 @@ def generate(rooms: Rooms, step: int, clock: Clock) -> Curated:
             groups += grade(rooms, rollouts, draw.prompts)
             prompts += draw.prompts
             stop_if_grading_fails(groups, prompts, Path(config.root) / config.name)
+            if step == 1:
+                stop_without_answers(rooms, groups, prompts, "step 1", draw.sampling.max_tokens)
             curated = curate(prompts, groups, config, rooms.successes, step)
         draws += 1
         again = curated.scarce and _may_draw_again(rooms, draws)

@@ -13,6 +13,7 @@ from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder, RolloutSample
 from polaris.observe.trackers import Tracker
 from polaris.rollout.types import GenerationInterrupted
+from polaris.trainer.alarms import Alarms
 from polaris.trainer.evaluation import evaluate
 from polaris.trainer.rooms import Rooms
 from polaris.trainer.step import train_step
@@ -41,7 +42,7 @@ class Recorder:
 
 def train_to(last: int, rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
     """Train to step `last`, or until a stop is requested; either way the returned state is on disk."""
-    config = rooms.config
+    config, alarms = rooms.config, Alarms(rooms.console)
     saved = state.step or None
     # One rank reads, since it also truncates and appends: ranks that disagree about an evaluation wait for each other for ever.
     records = read_records(folder.metrics) if rooms.world.is_main else []
@@ -53,11 +54,13 @@ def train_to(last: int, rooms: Rooms, folder: RunFolder, state: TrainState, reco
                 evaluated.add(state.step)
                 recorder.write(record, [])
                 rooms.console.step(record)
+                alarms.look(record, config.rollout.max_response_tokens)
             if state.step >= last:
                 break
             state, record, samples = train_step(rooms, state)
             recorder.write(record, samples)
             rooms.console.step(record)
+            alarms.look(record, config.rollout.max_response_tokens)
             if _due(state.step, config.checkpoint.every, last):
                 saved = _save(rooms, folder, state)
     except GenerationInterrupted:

@@ -39,7 +39,7 @@ def check_memory(parameters: int, ranks: int, fraction: float, total: int, activ
         f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
         "trainer.tokens_per_pack and the longest max_response_tokens, or turn model.gradient_checkpointing on",
     )
-    needed = math.ceil(16 * parameters / max(1, total - _RESERVE - activations))
+    needed = 16 * parameters // max(1, total - _RESERVE - activations) + 1
     require(
         trained < total,
         f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks and the activations of one pack need "
@@ -47,8 +47,9 @@ def check_memory(parameters: int, ranks: int, fraction: float, total: int, activ
         "trainer.tokens_per_pack and the longest max_response_tokens",
     )
     largest = math.floor(20 * (1 - kept / total)) / 20
+    share = f"set it to {largest:g} or less, or start" if largest > 0 else "start"
     require(
         fraction * total + kept <= total,
         f"rollout.gpu_memory_fraction = {fraction:g} leaves too little beside the {kept / _GIB:.0f} GiB that the trainer keeps of each "
-        f"GPU's {total / _GIB:.0f}; set it to {largest:g} or less, or start more ranks",
+        f"GPU's {total / _GIB:.0f}; {share} more ranks",
     )

@@ -12,6 +12,8 @@ from polaris.algorithm.lengths import length_buckets
 from polaris.checkpoint.state import TrainState
 from polaris.observe.pieces import token_chars
 from polaris.observe.samples import RolloutSample, choose
+from polaris.reward import no_answer
+from polaris.trainer.answers import answers_missing
 from polaris.trainer.clock import Clock
 from polaris.trainer.collect import Graded
 from polaris.trainer.curate import Curated
@@ -62,12 +64,12 @@ def step_record(
 
 
 def reward_facts(graded: Sequence[Graded]) -> dict[str, float]:
-    """Rewards and verdict shares of the policy's own responses."""
+    """Rewards and verdict shares of the policy's own responses, and the reasons of those without an answer."""
     kinds = [g.verdict.kind for g in graded]
     return {
         "reward/mean": sum(g.verdict.reward for g in graded) / len(graded),
         "reward/accuracy": kinds.count("correct") / len(kinds),
-        "reward/no_answer": kinds.count("no_answer") / len(kinds),
+        **no_answer.metrics(answers_missing(graded), len(graded), "reward/no_answer"),
         "reward/ungradable": kinds.count("ungradable") / len(kinds),
         "reward/killed": sum(g.verdict.lost for g in graded) / len(graded),
     }

@@ -24,7 +24,7 @@ from polaris.trainer.successes import Successes
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineRooms:
-    """For phases that only sample and grade."""
+    """For phases that only sample and grade. `config.reward.require_thinking` is decided: never "auto"."""
 
     config: RunConfig
     world: World

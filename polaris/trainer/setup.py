@@ -52,6 +52,7 @@ from polaris.trainer.rooms import EngineRooms, Rooms
 from polaris.trainer.serve import measure_gap
 from polaris.trainer.signals import StopRequest
 from polaris.trainer.successes import Successes
+from polaris.trainer.thinking import settle_thinking
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,14 +177,17 @@ def open_engine_rooms(checked: Checked, world: World, stop: StopRequest) -> Iter
         config.rollout, checked.model.folder, config.model, max_model_len=max_model_len(config), seed=config.seed, rope=config.rope
     )
     try:
-        with GraderPool(config.reward.workers, config.reward.timeout_s, config.reward.require_thinking) as grader:
+        thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
+        console = Console(world.is_main, config.steps)
+        console.note(str(thinking))
+        with GraderPool(config.reward.workers, config.reward.timeout_s, thinking.required) as grader:
             yield EngineRooms(
-                config=config,
+                config=replace(config, reward=replace(config.reward, require_thinking=thinking.required)),
                 world=world,
                 tokenizer=checked.tokenizer,
                 engine=engine,
                 grader=grader,
-                console=Console(world.is_main, config.steps),
+                console=console,
                 stop=stop,
             )
     finally:

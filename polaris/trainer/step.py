@@ -35,6 +35,7 @@ def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, A
     Raises:
         GenerationInterrupted: a stop was requested during the rollouts; weights, state, ledger and successes are those of before.
         GradingFailed: more than 1 % of the responses killed their grading process.
+        NoAnswers: no response of the first step has an answer.
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
     clock, memory, step = Clock(rooms.console), PeakMemory(rooms.engine), state.step + 1

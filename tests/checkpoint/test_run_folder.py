@@ -2,13 +2,14 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
 from polaris.config.recipe import StageConfig
-from polaris.config.schema import DistributedConfig, RunConfig, SyncConfig
+from polaris.config.schema import DistributedConfig, RewardConfig, RunConfig, SyncConfig
 from polaris.observe.metrics import MetricsFile
 from polaris.recipe.results import write_result
 
@@ -109,3 +110,18 @@ def test_what_an_error_names_as_its_remedy_may_change_at_a_resume(recorded):
     config = recorded((FIRST, SECOND), 1, step=4)
     limits = DistributedConfig(update_timeout_minutes=90.0)
     open_run(replace(config, sync=SyncConfig(gap_factor=6.0, base_tolerance=0.4), distributed=limits), fresh=False, main=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "refused"), [(True, "auto", False), (False, "auto", False), (True, False, True), (False, True, True)]
+)
+def test_auto_goes_on_as_the_run_was_graded(recorded, before, now, refused):
+    """A run records what "auto" came to, or the bool that it was started with before there was "auto"."""
+    config = recorded((FIRST,), 0)
+    record_config(RunFolder(Path(config.root) / config.name), replace(config, reward=RewardConfig(require_thinking=before)))
+    config = replace(config, reward=RewardConfig(require_thinking=now))
+    if refused:
+        with pytest.raises(ValueError, match=f"reward.require_thinking: {before} -> {now}"):
+            open_run(config, fresh=False, main=True)
+    else:
+        open_run(config, fresh=False, main=True)

@@ -26,7 +26,9 @@ def test_defaults_are_the_papers():
     assert found.prompt_suffix == "Let's think step by step and output the final answer within \\boxed{}."
     assert found.rope_factors == (1.0,)
     assert found.buckets == (16_384, 32_768)
-    assert not found.reward.require_thinking
+    assert found.reward.require_thinking == "auto"
+    assert settings("--require-thinking").reward.require_thinking is True
+    assert settings("--no-require-thinking").reward.require_thinking is False
 
 
 def test_options_reach_the_settings():

@@ -96,7 +96,7 @@ def test_other_settings_are_refused_by_name(options, reference):
         "sets.first.sha256",
         "prompt_suffix: '' -> 'Think.'",
         "dtype: 'float32' -> 'bfloat16'",
-        "require_thinking: False -> True",
+        "require_thinking: 'auto' -> True",
     ):
         assert named in refusal
     assert "top_k" not in refusal

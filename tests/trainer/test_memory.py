@@ -33,9 +33,43 @@ def test_training_that_fits_nowhere_is_told_how_many_ranks_it_needs(billions, ra
     with pytest.raises(ValueError, match=r"start \d+ ranks or more") as refused:
         check_memory(parameters, ranks, 0.3, H100)
     needed = int(re.search(r"start (\d+) ranks", str(refused.value))[1])
-    check_memory(parameters, needed + 1, 0.01, H100)
+    check_memory(parameters, needed, 0.01, H100)
     with pytest.raises(ValueError, match="ranks or more"):
         check_memory(parameters, needed - 1, 0.01, H100)
+
+
+GIB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("total", "activations", "fraction", "refused"),
+    [
+        (8 * GIB, 5 * GIB, 0.0, "activations of one pack need 5 GiB of each GPU, which has 8"),
+        (8 * GIB + 1, 5 * GIB, 0.0, "weights, gradients and optimizer"),
+        (24 * GIB, 5 * GIB, 0.0, "need 24 GiB of each GPU, which has 24; start 3 ranks"),
+        (24 * GIB + 1, 5 * GIB, 0.0, None),
+        (30 * GIB, 0, 0.5, None),
+        (30 * GIB - 2, 0, 0.5, "gpu_memory_fraction = 0.5 leaves too little beside the 15 GiB"),
+        (20 * GIB, 0, 0.3, "start more ranks"),
+    ],
+)
+def test_limits_are_exact(total, activations, fraction, refused):
+    """2 GiB of parameters on two ranks: 12 GiB are kept and 16 trained with on each, and 3 are reserved."""
+    if refused is None:
+        check_memory(2 * GIB, 2, fraction, total, activations)
+        return
+    with pytest.raises(ValueError, match=re.escape(refused)):
+        check_memory(2 * GIB, 2, fraction, total, activations)
+
+
+def test_what_a_pack_keeps_is_exact():
+    """A token and layer: input 3 x 8, queries and keys and values and output (2 x 4 + 2 x 2) x 6, MLP 3 x 10; and the head twice."""
+    config = Qwen3Config(
+        vocab_size=100, hidden_size=8, intermediate_size=10, num_hidden_layers=5, num_attention_heads=4, num_key_value_heads=2, head_dim=6
+    )
+    layer, head = 7 * (3 * 8 + 12 * 6 + 3 * 10), 2 * 100 * 8
+    assert activation_bytes(config, 7, 4, recompute=False) == 4 * (5 * layer + head)
+    assert activation_bytes(config, 7, 4, recompute=True) == 4 * (5 * 7 * 8 + layer + head)
 
 
 SHAPES = {"0.6B": (1024, 3072, 16), "4B": (2560, 9728, 32), "8B": (4096, 12288, 32), "32B": (5120, 25600, 64)}

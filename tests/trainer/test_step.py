@@ -119,6 +119,7 @@ def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, t
 def train(world, problems, root, lasts):
     """Train to each of `lasts` in rooms of their own; the records, and what the last checkpoint keeps."""
     overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
+    overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4"]
     folder = RunFolder(root)
     for last in lasts:
         with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as rooms:
@@ -137,6 +138,7 @@ def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_p
     records, (ledger, successes) = train(world, problems, tmp_path / "straight", [8])
     assert sum(record["rescue/groups"] for record in records) > 0
     assert sum(record["groups/substituted"] for record in records) > 0
+    assert [record["optimizer/lr"] for record in records] == pytest.approx([3e-4 * min(step, 4) / 4 for step in range(1, 9)])
     assert ledger.column("graded").to_pylist() == [4 * 4] * 8
     assert successes.num_rows > 8
     again, (resumed_ledger, resumed_successes) = train(world, problems, tmp_path / "resumed", [0, 3, 6, 8])

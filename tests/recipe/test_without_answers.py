@@ -1,0 +1,95 @@
+"""Phases before training whose responses have no answer: they stop at once, and keep nothing that stands in the way of the remedy."""
+
+from dataclasses import replace
+
+import pytest
+from scripted import on_ranks, prompts_named
+
+from polaris.config.recipe import DifficultyConfig
+from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
+from polaris.recipe.difficulty import measure_difficulty
+from polaris.recipe.results import read_result
+from polaris.recipe.temperature import measure
+from polaris.reward.verdict import Verdict
+from polaris.rollout.types import GenerationInterrupted, Sampling
+from polaris.trainer.answers import NoAnswers
+
+PROMPTS = prompts_named(f"p{index}" for index in range(21))
+
+
+class Unanswered:
+    """No response has an answer, but for the first `answered`."""
+
+    def __init__(self, answered=0):
+        self._answered = answered
+
+    def grade(self, items):
+        answered, self._answered = min(self._answered, len(items)), max(0, self._answered - len(items))
+        return [Verdict("wrong", "", "2")] * answered + [Verdict("no_answer", "no \\boxed{}")] * (len(items) - answered)
+
+
+@pytest.fixture
+def config(tmp_path):
+    """One engine's chunk is 8 prompts."""
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"max_position_embeddings": 64, "vocab_size": 97}')
+    (folder / "model.safetensors").write_bytes(bytes(1000))
+    return RunConfig(
+        root=str(tmp_path),
+        name="run",
+        model=ModelConfig(path=str(folder)),
+        rollout=RolloutConfig(max_concurrent=8),
+        reward=RewardConfig(require_thinking=False),
+        difficulty=DifficultyConfig(samples_per_prompt=4),
+    )
+
+
+def difficulty(config, folder, stops_after, answered=0):
+    """Each rank's ledger or error, and how many samples were drawn."""
+    results, engines = on_ranks(
+        config, lambda rooms: measure_difficulty(replace(rooms, grader=Unanswered(answered)), PROMPTS, folder), stops_after=stops_after
+    )
+    return results, sum(len(engine.asked) for engine in engines)
+
+
+def test_the_difficulty_pass_stops_after_its_first_chunk_and_goes_on_with_the_remedy(config, tmp_path):
+    failed, drawn = difficulty(config, tmp_path / "stages", (None, None))
+    assert [type(error) for error in failed] == [NoAnswers, NoAnswers]
+    assert str(failed[0]).startswith("difficulty pass: none of the 64 responses has an answer (")
+    assert "no \\boxed{}" in str(failed[0])
+    assert "cut off at the token limit" in str(failed[0])
+    assert "data.prompt_suffix" in str(failed[0])
+    assert drawn == 64
+    assert not list((tmp_path / "stages").iterdir())
+    mended = replace(config, reward=RewardConfig(require_thinking=True))
+    ledgers, _ = difficulty(mended, tmp_path / "stages", (None, None), answered=1)
+    assert len(ledgers[0].counts) == len(PROMPTS)
+
+
+def test_the_same_after_a_stop_within_the_chunk(config, tmp_path):
+    stopped, _ = difficulty(config, tmp_path / "stages", (25,))
+    assert isinstance(stopped[0], GenerationInterrupted | NoAnswers)
+    failed, _ = difficulty(config, tmp_path / "stages", (None,))
+    assert isinstance(failed[0], NoAnswers)
+    assert not list((tmp_path / "stages").iterdir())
+
+
+def test_one_answer_is_enough_and_the_rest_is_counted(config, tmp_path, capsys):
+    difficulty(config, tmp_path / "stages", (None,), answered=1)
+    found = read_result(tmp_path / "stages" / "difficulty.json")
+    assert found["no_answer"] == pytest.approx(83 / 84)
+    assert found["no_answer/no_box"] + found["no_answer/cut_off"] == pytest.approx(83 / 84)
+    assert found["no_answer/cut_off"] > 0
+    assert "responses without an answer: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("temperature", "version", "stops"), [(0.4, 0, True), (1.0, 0, True), (1.4, 0, False), (0.4, 3, False)])
+def test_the_probe_stops_where_neither_heat_nor_training_explains_it(config, temperature, version, stops):
+    def read(rooms):
+        rooms.engine.version = version
+        return measure(replace(rooms, grader=Unanswered()), PROMPTS, Sampling(temperature=temperature, max_tokens=10))
+
+    ((found,), _) = on_ranks(config, read)
+    assert isinstance(found, NoAnswers) == stops
+    assert stops or found.accuracy == 0
