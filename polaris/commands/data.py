@@ -49,6 +49,7 @@ def run(options: argparse.Namespace) -> None:
     from polaris.observe.progress import progress
     from polaris.reward.grade import accepted
     from polaris.reward.pool import GraderPool
+    from polaris.reward.thinking import by_template
 
     path = resolve(options.path)
     if options.output and options.output.suffix != ".jsonl":
@@ -60,13 +61,16 @@ def run(options: argparse.Namespace) -> None:
     rows = survey(path, options.split)
     problems = rows.problems
     sets = read_evaluation_sets(options.against, options.against_split)
-    lengths = _lengths(problems, options.model) if options.model else None
+    prompts = _encoded(problems, options.model) if options.model else None
+    lengths = None if prompts is None else [len(tokens) for _, tokens in prompts]
     with (
         GraderPool(options.workers, 5.0, require_thinking=False) as pool,
         progress("answers", sum(len(accepted(problem.ground_truth)) for problem in problems)) as done,
     ):
         found = check(problems, sets, pool, lengths=lengths, max_prompt_tokens=options.max_prompt_tokens, done=done)
     print("\n".join(report(found, rows, options.path, options.show, measured=lengths is not None)))
+    if prompts:
+        print(by_template(text for text, _ in prompts) or "the chat template leaves it to the model whether an answer needs </think>")
     if options.output:
         write_clean(found, options.output)
         print(f"wrote {options.output}")
@@ -78,8 +82,8 @@ def run(options: argparse.Namespace) -> None:
         raise Refused(f"{len(rows.clashes)} rows of {options.path} have the id of another row; make ids unique, or {remedy}")
 
 
-def _lengths(problems: Sequence[Problem], model: str) -> list[int]:
-    """Tokens of each prompt in the tokenizer's chat template."""
+def _encoded(problems: Sequence[Problem], model: str) -> list[tuple[str, tuple[int, ...]]]:
+    """Text and tokens of each prompt in the tokenizer's chat template."""
     from transformers import AutoTokenizer
 
     from polaris.data.prompts import encode_texts
@@ -95,4 +99,4 @@ def _lengths(problems: Sequence[Problem], model: str) -> list[int]:
         ) from error
     if not tokenizer.chat_template:
         raise Refused(f"--model {model} has no chat template; use an instruction-tuned model")
-    return [len(tokens) for _, tokens in encode_texts(problems, tokenizer, "", {})]
+    return encode_texts(problems, tokenizer, "", {})

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from polaris.data import answer_format
 from polaris.data.check import Check
 from polaris.data.evaluation_sets import EvaluationSet
 from polaris.data.gold import Rejected, at, by_reason
@@ -20,7 +21,7 @@ def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -
     Every reason and every unequal gold is listed, `show` of everything else.
     """
     total = f"{len(survey.problems)} problems" + (f" in {survey.rows} rows" if survey.rows > len(survey.problems) else "")
-    lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}"]
+    lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}", *answer_format.findings(map(_words, found.problems))]
     lines += _reasons("rows that are no problem with an answer", survey.broken, show)
     lines += _reasons("rows with the id of another", survey.clashes, show)
     lines += _repeated(survey, show)
@@ -39,6 +40,10 @@ def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -
     others = {"repeated": repeated(survey.problems), "same id": len(survey.clashes), "no problem": len(survey.broken)}
     dropped = _counts(Counter(found.dropped.values()) + Counter(others))
     return [clean(line) for line in [*lines, f"left: {left} of {survey.rows}" + (f" (dropped: {dropped})" if dropped else "")]]
+
+
+def _words(problem: Problem) -> str:
+    return "\n".join(message["content"] for message in problem.messages)
 
 
 def _reasons(title: str, rows: Sequence[Rejected], show: int) -> Iterator[str]:

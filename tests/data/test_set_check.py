@@ -244,3 +244,21 @@ def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris)
     assert f"  {path}:2 (id a): other content than {path}:1, which has the same id" in out.splitlines()
     assert error.splitlines()[-1].startswith(f"polaris: 1 rows of {path} have the id of another row; make ids unique, or use")
     assert polaris("data", "check", tmp_path / "clean.jsonl")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        ("", "the chat template leaves it to the model whether an answer needs </think>"),
+        ("<think>", "a response without </think> has no answer: the chat template opens <think>"),
+        ("<think></think>", "a response needs no </think>: the chat template closes thinking"),
+    ],
+)
+def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(files, polaris, ending, said):
+    template = files / "model" / "chat_template.jinja"
+    template.write_text(template.read_text() + ending)
+    out = polaris("data", "check", files / "set.jsonl", "--model", files / "model")[1]
+    assert "answers asked for in: no form 8" in out
+    assert "warning: 8 of 8 prompts do not ask for a box" in out
+    assert 'data.prompt_suffix = "' in out
+    assert said in out.splitlines()

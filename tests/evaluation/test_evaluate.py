@@ -30,6 +30,7 @@ def test_numbers_are_those_of_polaris_grade_and_hold_what_repeats_them(reference
             assert numbers["maj"]["1"]["mean"] == pytest.approx(numbers["avg"]["mean"])
             assert numbers["avg"]["low"] <= numbers["avg"]["mean"] <= numbers["avg"]["high"]
             assert sum(bucket["responses"] for bucket in numbers["buckets"]) == numbers["problems"] * 8
+    assert found["thinking"]["required"], "the embedded model opens thinking by itself"
     assert found["identity"]["model"]["weights"]
     assert found["identity"]["sets"].keys() == {"first", "second"}
     assert found["versions"]["torch"]

@@ -133,6 +133,17 @@ def test_thinking_counts_only_where_it_is_required(write, polaris):
     assert "no answer  50.00% (1)" in out
 
 
+def test_thinking_is_required_where_most_responses_open_it(write, polaris):
+    thought = {"response": "<think>\\boxed{2}</think>\\boxed{1}", "answer": "1"}
+    rows = [thought, thought, {"response": "\\boxed{1}", "answer": "1"}]
+    out = polaris(write(rows))[1]
+    assert "avg@1      66.67%" in out
+    assert "(strict, answers behind </think>)" in out.splitlines()[0]
+    assert "avg@1      100.00%" in polaris(write(rows), "--no-require-thinking")[1]
+    out = polaris(write([thought, {"response": "<think>\\boxed{1}", "answer": "1"}, {"response": "1", "answer": "1"}]))[1]
+    assert "no answer  66.67% (2): 2 no </think>" in out
+
+
 def test_killed_responses_are_counted_and_the_rest_is_graded(write):
     path = write([{"response": ["\\boxed{y+x}", HANG], "answer": "x+y"}])
     with GraderPool(1, 1.0, require_thinking=False) as pool:
