@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polaris.errors import Refused
 
 if TYPE_CHECKING:
-    from polaris.data.problems import Problem
+    from polaris.data.problems import Survey
 
 DESCRIPTION = """\
 Look at every row of a prompt set: rows that are no problem with an answer, or repeat an earlier one, types of answers, answers that
@@ -59,34 +58,38 @@ def run(options: argparse.Namespace) -> None:
     if options.workers < 0 or options.show < 0:
         raise Refused(f"--workers {options.workers} and --show {options.show} must not be below 0")
     rows = survey(path, options.split)
-    problems = rows.problems
     sets = read_evaluation_sets(options.against, options.against_split)
-    prompts = _encoded(problems, options.model) if options.model else None
+    rows, prompts = _encoded(rows, options.model) if options.model else (rows, None)
     lengths = None if prompts is None else [len(tokens) for _, tokens in prompts]
     with (
         GraderPool(options.workers, 5.0, require_thinking=False) as pool,
-        progress("answers", sum(len(accepted(problem.ground_truth)) for problem in problems)) as done,
+        progress("answers", sum(len(accepted(problem.ground_truth)) for problem in rows.problems)) as done,
     ):
-        found = check(problems, sets, pool, lengths=lengths, max_prompt_tokens=options.max_prompt_tokens, done=done)
+        found = check(rows.problems, sets, pool, lengths=lengths, max_prompt_tokens=options.max_prompt_tokens, done=done)
     print("\n".join(report(found, rows, options.path, options.show, measured=lengths is not None)))
     if prompts:
         print(by_template(text for text, _ in prompts) or "the chat template leaves it to the model whether an answer needs </think>")
     if options.output:
         write_clean(found, options.output)
         print(f"wrote {options.output}")
+    _refuse(options, len(found.ungradable), rows)
+
+
+def _refuse(options: argparse.Namespace, ungradable: int, rows: Survey) -> None:
+    """What `--strict` makes an error, and two contents of one id, which always are."""
     remedy = f"use {options.output}" if options.output else "write a set without them with --output CLEAN.jsonl"
-    if options.strict and (found.ungradable or rows.broken):
+    if options.strict and (ungradable or rows.broken):
         broken = f" and {len(rows.broken)} rows that are no problem" if rows.broken else ""
-        raise Refused(f"{len(found.ungradable)} ungradable answers{broken} in {options.path}; {remedy}")
+        raise Refused(f"{ungradable} ungradable answers{broken} in {options.path}; {remedy}")
     if rows.clashes:
         raise Refused(f"{len(rows.clashes)} rows of {options.path} have the id of another row; make ids unique, or {remedy}")
 
 
-def _encoded(problems: Sequence[Problem], model: str) -> list[tuple[str, tuple[int, ...]]]:
-    """Text and tokens of each prompt in the tokenizer's chat template."""
+def _encoded(rows: Survey, model: str) -> tuple[Survey, list[tuple[str, tuple[int, ...]]]]:
+    """The rows, those among the broken ones that the model's chat template refuses, and text and tokens of each problem in it."""
     from transformers import AutoTokenizer
 
-    from polaris.data.prompts import encode_texts
+    from polaris.data.prompts import encode_texts, without_refused
     from polaris.embedded import resolve
 
     if Path(model).is_file():
@@ -99,4 +102,5 @@ def _encoded(problems: Sequence[Problem], model: str) -> list[tuple[str, tuple[i
         ) from error
     if not tokenizer.chat_template:
         raise Refused(f"--model {model} has no chat template; use an instruction-tuned model")
-    return encode_texts(problems, tokenizer, "", {})
+    rows = without_refused(rows, tokenizer)
+    return rows, encode_texts(rows.problems, tokenizer, "", {})

@@ -40,18 +40,15 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """Every row of a set: `problems`, whose answers may be ungradable; `clashes`, with the id of an earlier row and other content;
+    """All `rows` of a set: `problems`, whose answers may be ungradable; `clashes`, with the id of an earlier row and other content;
     and `broken` ones, which are no problem with an answer. `errors` are the messages of the last two.
     """
 
+    rows: int
     problems: list[Problem]
     clashes: list[Rejected]
     broken: list[Rejected]
     errors: list[str]
-
-    @property
-    def rows(self) -> int:
-        return len(self.problems) + repeated(self.problems) + len(self.errors)
 
 
 def survey(path: str, split: str, pass_rates: str = "") -> Survey:
@@ -85,7 +82,7 @@ def survey(path: str, split: str, pass_rates: str = "") -> Survey:
     if not answered:
         columns = ", ".join(map(str, problems[0].row))
         raise Refused(f"{problems[0].source} has no answer among the columns {columns}; expected {EXPECTED}")
-    return Survey(problems, clashes, broken, errors)
+    return Survey(len(problems) + repeated(problems) + len(errors), problems, clashes, broken, errors)
 
 
 def read_problems(path: str, split: str, pass_rates: str = "") -> list[Problem]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import jinja2
@@ -15,7 +15,7 @@ from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
 from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.pass_rates import read_pass_rate
-from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
+from polaris.data.problems import Problem, Survey, instructed, read_problems, rejected, repeated
 from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 
@@ -120,6 +120,22 @@ def encode_texts(
     return [(text.replace(BREAK, ""), tokens) for text, tokens in zip(texts, _tokenize(texts, tokenizer), strict=True)]
 
 
+def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase) -> Survey:
+    """The survey with those problems among its broken rows whose roles the chat template refuses."""
+    kept, broken, errors = list[Problem](), list[Rejected](), list[str]()
+    spelled = _added_token_pattern(tokenizer)
+    for problem in rows.problems:
+        try:
+            _chat_text(problem, tokenizer, spelled, "", {})
+            kept.append(problem)
+        except Refused as error:
+            broken.append(Rejected(id=problem.id, source=problem.source, reason="a chat that the model's template refuses"))
+            errors.append(str(error))
+    if not kept:
+        raise Refused(errors[0])
+    return replace(rows, problems=kept, broken=rows.broken + broken, errors=rows.errors + errors)
+
+
 def _prompts(
     problems: Sequence[Problem], encoded: Sequence[tuple[str, tuple[int, ...]]], max_tokens: int, difficulty: DifficultyConfig | None
 ) -> tuple[Prompt, ...]:
@@ -150,18 +166,18 @@ def _without_overlap(problems: Sequence[Problem], sets: Sequence[EvaluationSet])
 def _render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any]) -> list[str]:
     """Chat-template texts in which every added token that a prompt spells is broken by `BREAK` after its first character."""
     spelled = _added_token_pattern(tokenizer)
-    texts = []
-    for problem in problems:
-        messages = [{**message, "content": spelled.sub(rf"\g<0>{BREAK}", message["content"])} for message in problem.messages]
-        messages = instructed(messages, suffix)
-        try:
-            text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options)
-        except jinja2.TemplateError as error:
-            raise Refused(
-                f"{problem.source}: the chat template refuses it ({error}); check its roles and data.chat_template_options"
-            ) from error
-        texts.append(str(text))
-    return texts
+    return [_chat_text(problem, tokenizer, spelled, suffix, options) for problem in problems]
+
+
+def _chat_text(problem: Problem, tokenizer: PreTrainedTokenizerBase, spelled: re.Pattern[str], suffix: str, options: dict[str, Any]) -> str:
+    messages = [{**message, "content": spelled.sub(rf"\g<0>{BREAK}", message["content"])} for message in problem.messages]
+    messages = instructed(messages, suffix)
+    try:
+        return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
+    except jinja2.TemplateError as error:
+        raise Refused(
+            f"{problem.source}: the chat template refuses it ({error}); check its roles and data.chat_template_options"
+        ) from error
 
 
 def _added_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:

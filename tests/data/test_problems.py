@@ -27,7 +27,9 @@ def write(tmp_path):
     return write
 
 
-@pytest.mark.parametrize("spell", [json.dumps, repr, lambda value: json.dumps(value, indent=1), lambda value: value], ids=str)
+@pytest.mark.parametrize(
+    "spell", [json.dumps, repr, lambda value: json.dumps(value, indent=1), lambda value: value], ids=["json", "python", "lines", "object"]
+)
 @pytest.mark.parametrize("name", ["set.jsonl", "set.parquet"])
 def test_objects_and_messages_may_be_text(write, spell, name):
     row = {

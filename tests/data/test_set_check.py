@@ -235,6 +235,19 @@ def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, po
     assert polaris("data", "check", tmp_path / "clean.jsonl", "--strict")[0] == 0
 
 
+def test_a_chat_that_the_template_refuses_is_listed(files, polaris):
+    strict = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }} {% endfor %}"
+    (files / "model" / "chat_template.jinja").write_text(strict, encoding="utf-8")
+    rows = [
+        {"prompt": [{"role": role, "content": "c"}, {"role": "user", "content": f"p {role}"}], "answer": "1"} for role in ("system", "tool")
+    ]
+    (files / "chats.json").write_text(json.dumps(rows), encoding="utf-8")
+    status, out, _ = polaris("data", "check", files / "chats.json", "--model", files / "model")
+    assert status == 0
+    assert f"  {files / 'chats.json'}:2 (id row-2): a chat that the model's template refuses" in out.splitlines()
+    assert out.splitlines()[-1] == "left: 1 of 2 (dropped: no problem 1)"
+
+
 def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris):
     rows = [{"id": "a", "problem": "one", "answer": "1"}, {"id": "a", "problem": "two", "answer": "2"}]
     path = tmp_path / "set.jsonl"
