@@ -1,9 +1,9 @@
 """Break the source on purpose and count how often the tests notice: `make mutants`, or python scripts/mutants --help.
 
-Every mutant is one small change (sites.py) in a copy of the tree (sandbox.py). It is killed if a test fails, or hangs past its time. Only
-tests that call the changed function run: the first run notes which do. Without --slow these are the tests of the mirroring folder that
-are not marked slow or vllm; with it, tests of all folders, the slow ones too, for the mutants that have survived so far. Mutants that no
-test can tell from the original stand in equivalents.toml, each with its reason. Results are kept, and the same command goes on from them.
+Every mutant is one small change (sites.py) in a copy of the tree (sandbox.py). It is killed if a test of the mirroring folder fails, or
+hangs past its time. Only tests that call the changed function run, the quickest first: a run before the first mutant notes which do. Tests
+marked slow are for --slow, which tries those mutants again that have survived. Mutants that no test can tell from the original stand in
+equivalents.toml, each with its reason. Results are kept, and the same command goes on from them.
 """
 
 from __future__ import annotations
@@ -96,11 +96,9 @@ class Tests:
 
     def of(self, mutant: Mutant, package: str) -> dict[str, float]:
         """Tests for a mutant, with their seconds."""
-        mirroring = {test for test in self.seconds if test.startswith(f"tests/{package}/")}
-        names = mirroring  # of constants, defaults and dataclasses
-        if mutant.function:
-            calling = self.calls.get(f"{mutant.file}:{mutant.function}", set())
-            names = calling if self.slow else calling & mirroring
+        names = {test for test in self.seconds if test.startswith(f"tests/{package}/")}
+        if mutant.function:  # else a constant, a default or a dataclass
+            names &= self.calls.get(f"{mutant.file}:{mutant.function}", set())
         found, total = {}, 0.0
         for test in sorted(names, key=lambda name: self.seconds[name]):
             total += self.seconds[test]
@@ -211,7 +209,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--package", action="append", choices=PACKAGES, help="one package (may be repeated); default: all")
     parser.add_argument("--count", type=int, default=14, help="mutants of each package (14)")
     parser.add_argument("--seed", type=int, default=15, help="which ones (15)")
-    parser.add_argument("--slow", action="store_true", help="try what has survived on slow tests and those of other folders")
+    parser.add_argument("--slow", action="store_true", help="try what has survived on slow tests, too")
     parser.add_argument("--jobs", type=int, default=1, help="mutants at a time (1)")
     parser.add_argument("--root", type=Path, default=HERE.parent.parent, help="the tree to break a copy of; default: this one")
     parser.add_argument("--journal", type=Path, default=HERE.parent.parent / "runs" / "mutants", help="folder of results (runs/mutants)")
@@ -227,9 +225,10 @@ def main() -> None:
         sys.path.remove(str(HERE))  # its names are common ones
         preload()
         tests = Tests(root, journal, options.slow)
-        for name in sorted(path.name for path in (root / "tests").iterdir() if path.is_dir()) if options.slow else packages:
+        pending = list(undecided(chosen, journal_of(journal), options.slow))
+        for name in sorted({package for package, _ in pending}):
             tests.record(name)
-        run_all(root, list(undecided(chosen, journal_of(journal), options.slow)), tests, journal, options.jobs)
+        run_all(root, pending, tests, journal, options.jobs)
     report(chosen, journal_of(journal))
 
 
