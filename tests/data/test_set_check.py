@@ -245,7 +245,7 @@ def test_a_chat_that_the_template_refuses_is_listed(files, polaris):
     status, out, _ = polaris("data", "check", files / "chats.json", "--model", files / "model")
     assert status == 0
     assert f"  {files / 'chats.json'}:2 (id row-2): a chat that the model's template refuses" in out.splitlines()
-    assert out.splitlines()[-1] == "left: 1 of 2 (dropped: no problem 1)"
+    assert "left: 1 of 2 (dropped: no problem 1)" in out.splitlines()
 
 
 def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris):
