@@ -15,7 +15,8 @@ from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
-QUICKSTART = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+QUICKSTART = CONFIGS / "quickstart.toml"
 
 
 class _Text(str):
@@ -29,7 +30,7 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
         ValueError: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
     if not path.is_file():
-        raise Refused(f"config file {path} does not exist; see configs/ for the ones that ship with Polaris")
+        raise Refused(f"config file {path} does not exist; {CONFIGS} has the ones that ship with Polaris")
     try:
         values = tomllib.loads(path.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
