@@ -1,7 +1,12 @@
-"""Train a model: `torchrun -m polaris.train [CONFIG] [--room.field=value ...] [--fresh]`.
+"""Train a model: `torchrun -m polaris.train [CONFIG] [--room.field=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
 
 The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs
-configs/quickstart.toml. Starting the same command again resumes the run; `--fresh` sets an existing run aside and starts anew.
+configs/quickstart.toml. Starting the same command again resumes the run.
+
+  --fresh           set an existing run aside and start anew
+  --change          resume with values that alter the results of later steps, such as another optimizer.lr
+  --from RUN        start a new run with the weights of another, such as runs/x (its newest checkpoint) or runs/x@step-40
+  --with-optimizer  and with its optimizer's moments
 """
 
 from __future__ import annotations
@@ -9,8 +14,9 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from polaris.errors import Refused
 from polaris.session import run_session
 from polaris.trainer.signals import StopRequest
 
@@ -34,14 +40,32 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration, checks and run folder; whatever is wrong is a ValueError before any weight is read."""
     from polaris.config.load import QUICKSTART, load_config
 
-    fresh = "--fresh" in arguments and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"  # torchrun's own restarts resume
-    rest = [argument for argument in arguments if argument != "--fresh"]
+    flags, rest = _flags(arguments)
     path = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else QUICKSTART
     config = load_config(path, rest)
 
+    from polaris.checkpoint.branch import Start
     from polaris.trainer import setup
 
-    return setup.prepare(config, fresh)
+    return setup.prepare(config, Start(**flags))
+
+
+def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """The options that are no fields of the configuration, as those of `Start`, and the other arguments."""
+    first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"  # torchrun's own restarts resume
+    flags: dict[str, Any] = {"fresh": False, "change": False, "with_optimizer": False, "source": ""}
+    words, rest = list(arguments), []
+    while words:
+        name, equals, value = words.pop(0).partition("=")
+        if name == "--from":
+            flags["source"] = value if equals or not words else words.pop(0)
+            if not flags["source"] or flags["source"].startswith("-"):
+                raise Refused("--from has no value; write --from RUN or --from RUN@step-40")
+        elif name in ("--fresh", "--change", "--with-optimizer") and not equals:
+            flags[name[2:].replace("-", "_")] = first or name != "--fresh"
+        else:
+            rest.append(name + equals + value)
+    return flags, rest
 
 
 def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
@@ -62,12 +86,12 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     checked, folder = prepared
     check_ranks(checked, folder, world)
     with open_rooms(checked, world, stop) as rooms:
-        state = resume(rooms, folder)
+        state = resume(rooms, folder, checked.origin)
         rooms.console.resumed(state.step)
         rooms.console.banner(banner(checked, rooms, folder, state))
         recorder = open_recorder(checked.config, folder, world, state.step)
         if world.is_main:
-            record_config(folder, rooms.config)
+            record_config(folder, rooms.config, checked.content, checked.origin, state.step)
         state = run(rooms, folder, state, recorder)
         recorder.close()
     console, config = rooms.console, rooms.config

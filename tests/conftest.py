@@ -1,5 +1,7 @@
 """What tests of several folders share."""
 
+import sys
+
 import pytest
 import torch
 from hypothesis import settings
@@ -21,3 +23,37 @@ def tiny_qwen3(tmp_path_factory):
     )
     Qwen3ForCausalLM(config).save_pretrained(path)
     return path
+
+
+def leave():
+    """End the process group, and vLLM's groups before it."""
+    from polaris.distributed import mesh
+
+    if "vllm.distributed.parallel_state" in sys.modules:
+        from vllm.distributed.parallel_state import destroy_distributed_environment, destroy_model_parallel
+
+        destroy_model_parallel()
+        destroy_distributed_environment()
+    mesh.stop()
+
+
+@pytest.fixture(scope="module")
+def world():
+    """One rank in this process, whatever engine an earlier test has left behind."""
+    from polaris.distributed import mesh
+
+    leave()
+    yield mesh.start()
+    leave()
+
+
+@pytest.fixture(scope="module")
+def trainer(tiny_qwen3, world):
+    """A tiny Qwen3 as a float32 policy, and the world."""
+    from polaris.distributed.fsdp import shard
+    from polaris.model.load import build_model, load_weights
+    from polaris.model.policy import Policy
+
+    policy = shard(Policy(build_model(tiny_qwen3)), world.mesh, torch.float32)
+    load_weights(policy.model, tiny_qwen3, world.device)
+    return policy, world

@@ -4,30 +4,69 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
 from polaris.checkpoint import layout
-from polaris.config.load import changed_fields, dump_config
+from polaris.checkpoint.changes import Changes, Progress, compare
+from polaris.config.load import dump_config, read_dumped
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 
-# Fields that a resumed run may change: they extend, watch or store the run but do not alter what a step computes.
-_FREE = ("trainer.steps", "checkpoint.", "observe.", "eval.every", "final.", "sync.", "distributed.")
+Part = Literal["export", "weights", "weights and optimizer"]
 
 # A lock lives as long as its object.
 _HELD: list[FileLock] = []
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The run, and its step, that another run began with, and which part of it: its export, its weights, or its weights and optimizer."""
+
+    run: str
+    step: int
+    part: Part
+
+    def __str__(self) -> str:
+        return f"{self.run}, step {self.step} ({self.part})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """`config.json`: the configuration, what its names stood for, where the run came from, and what was changed when it was resumed."""
+
+    config: RunConfig
+    content: dict[str, Any] = field(default_factory=dict)
+    origin: Origin | None = None
+    history: tuple[dict[str, Any], ...] = ()
+
+    def to_json(self) -> str:
+        facts = {"content": self.content, "origin": asdict(self.origin) if self.origin else None, "history": list(self.history)}
+        return json.dumps(json.loads(dump_config(self.config)) | facts, indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> Record:
+        """Raises ValueError, KeyError or TypeError for anything but what `to_json` gave."""
+        values = dict(json.loads(text))
+        content, origin, history = values.pop("content", {}), values.pop("origin", None), values.pop("history", ())
+        values["stage"]  # every record has it
+        return Record(
+            config=read_dumped(values, "config.json"), content=content, origin=Origin(**origin) if origin else None, history=tuple(history)
+        )
+
+
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths of a run."""
+    """Paths of a run; `changes` is how this start differs from the one before, for rank 0."""
 
     path: Path
+    changes: Changes = field(default=Changes(), compare=False)
 
     @property
     def checkpoints(self) -> Path:
@@ -42,29 +81,41 @@ class RunFolder:
         """Results of the recipe's phases."""
         return self.path / "stages"
 
+    @property
+    def begun(self) -> bool:
+        """Whether there is something that a step, or the evaluation before the first one, has left."""
+        return self.newest_checkpoint() is not None or (self.metrics.is_file() and self.metrics.stat().st_size > 0)
+
     def newest_checkpoint(self) -> Path | None:
         """The newest complete checkpoint's folder."""
         steps = layout.complete_steps(self.checkpoints)
         return layout.step_folder(self.checkpoints, steps[-1]) if steps else None
 
+    def record(self) -> Record | None:
+        """What `config.json` says; None where there is none. Raises `Refused` if it is damaged."""
+        path = self.path / "config.json"
+        try:
+            return Record.from_json(path.read_text()) if path.is_file() else None
+        except (ValueError, KeyError, TypeError) as error:
+            raise Refused(f"{path} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
 
-def open_run(config: RunConfig, fresh: bool, main: bool) -> RunFolder:
+
+def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False, content: Mapping[str, Any] | None = None) -> RunFolder:
     """The run's folder, new or to be resumed; `main` (rank 0) checks and locks it for as long as the process lives.
 
-    `fresh` moves an existing run aside; nothing is ever deleted.
+    `fresh` moves an existing run aside; nothing is ever deleted. `change` goes on although later steps will compute something else.
+    `content` is what the names in the configuration stand for now.
 
     Raises:
-        ValueError: the folder holds a run of another configuration, or another trainer works in it.
+        ValueError: the folder holds a run that cannot go on with this configuration, or another trainer works in it.
     """
     folder = RunFolder(Path(config.root) / config.name)
-    if main:
-        _lock(folder)
-        recorded = folder.path / "config.json"
-        if fresh and any(folder.path.iterdir()):
-            _set_aside(folder)
-        if recorded.is_file():
-            _check_same(config, recorded)
-    return folder
+    if not main:
+        return folder
+    _lock(folder)
+    if fresh and any(folder.path.iterdir()):
+        _set_aside(folder)
+    return RunFolder(folder.path, _check_changes(config, folder, change, content or {}))
 
 
 def _lock(folder: RunFolder) -> None:
@@ -85,40 +136,38 @@ def _set_aside(folder: RunFolder) -> None:
     print(f"--fresh: the run that was in {folder.path} is now {aside}", flush=True)
 
 
-def _check_same(config: RunConfig, recorded: Path) -> None:
-    folder = RunFolder(recorded.parent)
-    if folder.newest_checkpoint() is None and not (folder.metrics.is_file() and folder.metrics.stat().st_size):
-        return  # nothing is trained; each phase's result has settings of its own, which are compared
-    text = recorded.read_text()
-    try:
-        stages = json.loads(text)["stage"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise Refused(f"{recorded} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
-    if config.stage and not stages:
-        raise Refused(f"{folder.path} was started without [[stage]] tables; extend it with trainer.steps, or give another --name")
-    free = _FREE + _ahead(config, folder, stages)
-    free += ("reward.require_thinking:",) if config.reward.require_thinking == "auto" else ()  # it stays as the run began
-    changes = [change for change in changed_fields(config, text) if not change.startswith(free)]
-    if changes:
+def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
+    """Raise `Refused` for changes that can never be made, and without `change` for those that alter results."""
+    if not folder.begun:
+        return Changes()  # nothing is trained; each phase's result has settings of its own, which are compared
+    record = folder.record()
+    if record is None:
+        return Changes()
+    progress = Progress(
+        step=max(layout.complete_steps(folder.checkpoints), default=0), closed=len(list(folder.stages.glob("stage-*.json")))
+    )
+    changes = compare(record.config, config, progress, record.content, content)
+    if changes.never:
         raise Refused(
-            f"{recorded.parent} was started with another configuration ({'; '.join(changes)}); "
-            "give another --name, or set it aside with `polaris train --fresh`"
+            f"{folder.path} cannot go on with this configuration: {'; '.join(changes.never)}. Go back to the old values, start a new run "
+            "from its weights (--from RUN with another --name), or set it aside with `polaris train --fresh`"
         )
+    if changes.altering and not change:
+        raise Refused(
+            f"{folder.path} was started with another configuration ({'; '.join(changes.altering)}), which alters the results of later "
+            "steps; add --change to go on with the new values, or go back to the old ones, or give another --name"
+        )
+    return changes
 
 
-def _ahead(config: RunConfig, folder: RunFolder, recorded: list[dict[str, Any]]) -> tuple[str, ...]:
-    """Names of the fields of stages that have not begun, appended ones included; and the probe's between two stages.
-
-    `recorded` are the stages that the run was started with.
-    """
-    closed = len(list(folder.stages.glob("stage-*.json")))
-    newest = max(layout.complete_steps(folder.checkpoints), default=0)
-    between = newest <= sum(stage["steps"] for stage in recorded[:closed]) and closed > 0
-    first = closed if between else min(closed + 1, len(recorded))
-    stages = tuple(f"stage.{index}." for index in range(first, max(len(recorded), len(config.stage))))
-    return (*stages, "probe.") if between else stages
-
-
-def record_config(folder: RunFolder, config: RunConfig) -> None:
-    """Write the resolved configuration beside the run."""
-    write_atomically(folder.path / "config.json", dump_config(config).encode())
+def record_config(
+    folder: RunFolder, config: RunConfig, content: Mapping[str, Any] | None = None, origin: Origin | None = None, step: int = 0
+) -> None:
+    """Write the resolved configuration beside the run, with what its names stand for and a line for what has changed at `step`."""
+    old, changes = folder.record() if folder.begun else None, folder.changes
+    history = old.history if old is not None else ()
+    if changes.altering or changes.free:
+        entry = {"step": step, "date": datetime.now(UTC).isoformat(timespec="seconds")}
+        history = (*history, {**entry, "changes": list(changes.altering), "free": list(changes.free)})
+    record = Record(config=config, content=dict(content or {}), origin=origin, history=history)
+    write_atomically(folder.path / "config.json", record.to_json().encode())

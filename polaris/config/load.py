@@ -71,6 +71,11 @@ def dump_config(config: RunConfig) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
 
 
+def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
+    """Inverse of `dump_config`, after JSON; a field that is newer than the record has its default. Raises `Refused`, naming `path`."""
+    return _build(RunConfig, values, path)
+
+
 def changed_fields(config: RunConfig, recorded: str) -> list[str]:
     """Fields, as `room.field: old -> new`, in which a config differs from one recorded by `dump_config`."""
     return differences(json.loads(recorded), json.loads(dump_config(config)))
@@ -98,8 +103,8 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
             raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
-        if name == "--fresh":
-            raise Refused("--fresh belongs to `polaris train`, which sets the whole run aside")
+        if name in ("--fresh", "--change", "--from", "--with-optimizer"):
+            raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
         if not equals and not rest:
             raise Refused(f"{name} has no value; write {name}=value")
         *rooms, field = name[2:].split(".")

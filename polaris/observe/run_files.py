@@ -34,6 +34,11 @@ class RunFiles:
 
     name: str
     config: Result | None
+    """The settings alone."""
+    origin: Result | None
+    """The run, step and part that this run began with."""
+    history: Sequence[Mapping[str, Any]]
+    """What was changed when the run was resumed, oldest first."""
     records: Sequence[dict[str, Any]]
     rollouts: Sequence[Mapping[str, Any]]
     difficulty: Result | None
@@ -71,9 +76,12 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / "config.json").is_file() and not (folder / "metrics.jsonl").is_file():
         raise Refused(f"{folder} is not the folder of a training run; give the one that holds config.json and metrics.jsonl")
     stages, config = folder / "stages", _object(folder / "config.json")
+    beside = {name: config.pop(name, None) for name in ("content", "origin", "history")} if config else {}
     return RunFiles(
         name=str((config or {}).get("name", folder.resolve().name)),
         config=config,
+        origin=beside.get("origin"),
+        history=beside.get("history") or (),
         records=read_records(folder / "metrics.jsonl"),
         rollouts=_rollouts(folder / "rollouts"),
         difficulty=_object(stages / "difficulty.json"),

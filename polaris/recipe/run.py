@@ -10,7 +10,7 @@ from polaris.config.bounds import require
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import digest, fingerprint, read_result, write_result
+from polaris.recipe.results import read_result
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.rollout.types import GenerationInterrupted
 from polaris.trainer.loop import Recorder, train_to
@@ -24,7 +24,6 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
         CurationError: too few prompts teach anything; nothing was trained.
     """
     try:
-        check_prompts(rooms, folder, state)
         rooms = prepare_prompts(rooms, folder, state)
         for stage in plan_stages(rooms.config):
             dropped = dropped_by(stage, folder.stages)
@@ -44,30 +43,15 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
     return state
 
 
-def check_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> None:
-    """Raise `Refused` if `data.path` holds other prompts, or pass rates, than when training began: an epoch would be another."""
-    path, found = folder.stages / "prompts.json", {"prompts": len(rooms.prompts), "digest": digest(rooms.prompts)}
-    if rooms.config.difficulty.column:
-        found["passes"] = fingerprint(prompt.passes for prompt in rooms.prompts)
-    begun = read_result(path, "prompts", "digest") if state.step else None
-    rooms.world.barrier()
-    if begun is None:
-        if rooms.world.is_main:
-            write_result(path, found)
-        return
-    same = all(begun[key] == found[key] for key in ("prompts", "digest"))
-    require(
-        same,
-        f"the {found['prompts']} prompts of data.path are not the {begun['prompts']} that this run began with; restore it, "
-        "or give another --name",
-    )
-    require(begun == found, "the pass rates of data.path are not those that this run began with; restore them, or give another --name")
-
-
 def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms:
-    """The rooms with the prompts that curation leaves; the ledger begins with the offline pass rates."""
+    """The rooms with the prompts that curation leaves; the ledger begins with the offline pass rates.
+
+    Once something is trained the prompts are those that were chosen, whatever has changed since: another choice would be another epoch.
+    """
     if not rooms.config.difficulty.samples_per_prompt:
         return rooms
+    if state.step and (chosen := read_result(folder.stages / "curation.json", "dropped")) is not None:
+        return replace(rooms, prompts=without(rooms.prompts, chosen["dropped"]))
     result = folder.stages / "difficulty.json"
     require(
         state.step == 0 or result.is_file() or bool(rooms.config.difficulty.column),

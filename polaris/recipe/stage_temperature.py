@@ -32,17 +32,16 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     plan = plan_stages(rooms.config)
     given = stage.settings.temperature
     temperature = rooms.config.rollout.temperature if given == "probe" else given or rooms.config.rollout.temperature
+    if begun:
+        return _decided(stage.temperature_result(stages)) if given == "probe" else temperature
     if given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2]):
         return temperature
-    if begun and not (path := stage.temperature_result(stages)).is_file():
-        require(given != "probe", f"{path} is gone, and these weights cannot measure it again; restore it")
-        return temperature  # the next stage became "probe" only now: it probes the whole grid
     prompts = rooms.held_out or rooms.prompts
     before = _to_restore(rooms, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length; and in one kind.
     max_tokens, kind = (before["settings"][key] for key in ("max_response_tokens", "diversity")) if before else (own, None)
-    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=begun, kind=kind)
+    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=False, kind=kind)
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:
@@ -53,6 +52,14 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
         result = retune(probe, before["temperature"], before["diversity"])
     for text in [f"stage {stage.index + 1}: temperature {result['temperature']:g} ({result['source']})", *table(result)]:
         rooms.console.note(text)
+    return float(result["temperature"])
+
+
+def _decided(path: Path) -> float:
+    """What the probe of a stage that has begun found, whatever has changed since."""
+    result = read_result(path, "temperature")
+    require(result is not None, f"{path} is gone, and these weights cannot measure it again; restore it, or give the stage a number")
+    assert result is not None
     return float(result["temperature"])
 
 

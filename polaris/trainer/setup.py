@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
+from typing import Any
 
 import torch
 from transformers import PreTrainedTokenizerBase
 
-from polaris.checkpoint.run_folder import RunFolder, open_run
+from polaris.checkpoint.branch import DEFAULT_START, Start, begin
+from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
 from polaris.checkpoint.state import TrainState
 from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.load import dump_config
@@ -19,6 +21,7 @@ from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
 from polaris.data.ledger import Ledger
+from polaris.data.prompt import Prompt
 from polaris.data.prompts import PromptSet, load_prompts, ungradable_rows
 from polaris.data.sampler import Sampler
 from polaris.distributed.fsdp import shard
@@ -27,6 +30,7 @@ from polaris.distributed.seeds import seed_everything
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
 from polaris.evaluation.engine_source import EngineSource
+from polaris.evaluation.provenance import model_identity
 from polaris.evaluation.settings import final_settings
 from polaris.evaluation.suites import load_suites
 from polaris.model.check import check_checkpoint
@@ -38,7 +42,7 @@ from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers import check_trackers, open_trackers
-from polaris.recipe.results import digest
+from polaris.recipe.results import digest, fingerprint
 from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
@@ -65,6 +69,10 @@ class Checked:
     tokenizer: PreTrainedTokenizerBase
     prompts: PromptSet
     held_out: PromptSet | None
+    origin: Origin | None = None
+    """The other run that this one begins with."""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """What names and paths of the configuration stand for, by which a resumed run is known to be the same; rank 0 has it."""
 
 
 def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
@@ -78,9 +86,27 @@ def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
     check_same(facts, world)
 
 
-def prepare(config: RunConfig, fresh: bool = False) -> tuple[Checked, RunFolder]:
+def prepare(config: RunConfig, start: Start = DEFAULT_START) -> tuple[Checked, RunFolder]:
     """Check everything and open the run's folder. Raises `ValueError` with the remedy."""
-    return check(config), open_run(config, fresh, main=is_main())
+    config, origin = begin(config, start)
+    checked, main = check(config), is_main()
+    checked = replace(checked, origin=origin, content=_content(checked) if main else {})
+    return checked, open_run(config, start.fresh, main, change=start.change, content=checked.content)
+
+
+def _content(checked: Checked) -> dict[str, Any]:
+    prompts, held_out = checked.prompts.prompts, checked.held_out
+    passes = {"passes": fingerprint(prompt.passes for prompt in prompts)} if checked.config.difficulty.column else {}
+    return {
+        "engine": checked.engine,
+        "model": model_identity(checked.model.folder),
+        "prompts": _identity(prompts) | passes,
+        "held_out": _identity(held_out.prompts) if held_out else None,
+    }
+
+
+def _identity(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    return {"prompts": len(prompts), "digest": digest(prompts)}
 
 
 def check(config: RunConfig) -> Checked:
@@ -156,7 +182,7 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
         # Engine and trainer have each read the base model; nothing was published yet.
         gap = measure_gap(rooms.engine, policy, probe, world)
         yield Rooms(
-            **{field.name: getattr(rooms, field.name) for field in fields(rooms)},
+            **{one.name: getattr(rooms, one.name) for one in fields(rooms)},
             prompts=checked.prompts.prompts,
             held_out=checked.held_out.prompts if checked.held_out else (),
             sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
@@ -223,9 +249,12 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
         "device": f"{device}, {rooms.world.size} rank{'s' if rooms.world.size > 1 else ''}",
         "run": str(folder.path),
     }
+    facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= _data_errors(checked.config.data.path, checked.prompts)
     facts |= _data_errors(checked.config.eval.path, checked.held_out) if checked.held_out else {}
-    return facts | ({"resumed": f"from step {state.step}"} if state.step else {})
+    facts |= {"resumed": f"from step {state.step}"} if state.step else {}
+    changes = {"changed, not for results": folder.changes.free, "changed": folder.changes.altering}
+    return facts | {name: f"from step {state.step + 1} on: {'; '.join(found)}" for name, found in changes.items() if found}
 
 
 def _describe(path: str, prompts: PromptSet) -> str:

@@ -70,11 +70,11 @@ class Successes:
         pq.write_table(pa.table({"id": [prompt_id for prompt_id, _ in rows], **fields}, schema=_SCHEMA), folder / FILE)
 
     def load(self, folder: Path) -> None:
-        """Hold what `save` wrote."""
+        """Hold what `save` wrote, of every prompt no more than `most`."""
         table = pq.read_table(folder / FILE, schema=_SCHEMA)
         plain = table.drop_columns(list(_ARRAYS)).to_pylist()
         arrays = zip(*([np.array(row.values) for row in table[name]] for name in _ARRAYS), strict=True)
         stored: dict[str, list[Success]] = {}
         for fields, (tokens, logprobs) in zip(plain, arrays, strict=True):
             stored.setdefault(fields.pop("id"), []).append(Success(tokens=tokens, logprobs=logprobs, **fields))
-        self._stored = {prompt_id: tuple(successes) for prompt_id, successes in stored.items()}
+        self._stored = {prompt_id: tuple(successes[-self.most :]) for prompt_id, successes in stored.items() if self.most}

@@ -186,5 +186,7 @@ def test_pass_rates_of_the_set_are_read_again_at_any_step(config, tmp_path):
     result = tmp_path / "run" / "stages" / "difficulty.json"
     before = result.read_bytes()
     result.unlink()
+    assert prepared(config, tmp_path / "run", prompts, step=7) == left, "the choice is made"
+    result.with_name("curation.json").unlink()
     assert prepared(config, tmp_path / "run", prompts, step=7) == left
     assert result.read_bytes() == before

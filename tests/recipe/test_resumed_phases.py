@@ -14,7 +14,8 @@ from polaris.data.prompt import Prompt
 from polaris.distributed.mesh import World
 from polaris.recipe.final import last_temperature
 from polaris.recipe.results import write_result
-from polaris.recipe.run import check_prompts, run
+from polaris.recipe.run import prepare_prompts, run
+from polaris.trainer.rooms import Rooms
 
 PROMPTS = tuple(Prompt(id=name, text=name, tokens=(1, 2), ground_truth="2", source="x:1") for name in "abc")
 
@@ -28,24 +29,12 @@ def at(step):
     return TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
 
 
-def test_prompts_may_change_until_something_is_trained(tmp_path):
-    folder = RunFolder(tmp_path)
-    check_prompts(rooms_of(PROMPTS), folder, at(0))
-    check_prompts(rooms_of(PROMPTS[:2]), folder, at(0))
-    check_prompts(rooms_of(PROMPTS[:2]), folder, at(4))
-    for other in (PROMPTS, PROMPTS[1::-1], (replace(PROMPTS[0], ground_truth="3"), PROMPTS[1])):
-        with pytest.raises(ValueError, match=r"prompts of data\.path are not the 2"):
-            check_prompts(rooms_of(other), folder, at(4))
-
-
-def test_pass_rates_of_the_set_may_change_until_something_is_trained(tmp_path):
-    folder, difficulty = RunFolder(tmp_path), DifficultyConfig(samples_per_prompt=4, column="rate")
-    rated, other = (tuple(replace(prompt, passes=(passed, 4)) for prompt in PROMPTS) for passed in (1, 2))
-    for prompts in (rated, other, rated):
-        check_prompts(rooms_of(prompts, difficulty=difficulty), folder, at(0))
-    check_prompts(rooms_of(rated, difficulty=difficulty), folder, at(4))
-    with pytest.raises(ValueError, match=r"pass rates of data\.path are not those"):
-        check_prompts(rooms_of(other, difficulty=difficulty), folder, at(4))
+def test_the_prompts_that_were_chosen_stay_once_something_is_trained(tmp_path):
+    """Whatever is changed with `--change`: chosen by another seed, an epoch would be another."""
+    write_result(tmp_path / "stages" / "curation.json", {"dropped": {"b": "always solved"}})
+    config = RunConfig(difficulty=DifficultyConfig(samples_per_prompt=4), seed=5)
+    rooms = Rooms(**dict.fromkeys(Rooms.__dataclass_fields__) | {"config": config, "prompts": PROMPTS})
+    assert [prompt.id for prompt in prepare_prompts(rooms, RunFolder(tmp_path), at(4)).prompts] == ["a", "c"]
 
 
 def test_a_closing_that_is_gone_is_not_made_again_later(tmp_path):

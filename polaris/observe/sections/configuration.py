@@ -1,4 +1,4 @@
-"""Every setting of the run."""
+"""Where the run came from, what was changed on its way, and every setting."""
 
 from __future__ import annotations
 
@@ -10,7 +10,25 @@ def configuration(run: RunFiles) -> str:
     if run.config is None:
         return ""
     rows = [(safe(name), safe(value)) for name, value in flat(run.config)]
-    return section("Configuration", folded("Every setting", f'<div class="settings">{table(("setting", "value"), rows)}</div>'))
+    settings = folded("Every setting", f'<div class="settings">{table(("setting", "value"), rows)}</div>')
+    return section("Configuration", _origin(run) + _changes(run) + settings)
+
+
+def _origin(run: RunFiles) -> str:
+    if run.origin is None:
+        return ""
+    return f"<p>Began with {safe(run.origin['run'])}, step {safe(run.origin['step'])} ({safe(run.origin['part'])}).</p>"
+
+
+def _changes(run: RunFiles) -> str:
+    """One row per start of the run that changed something; what alters results stands apart."""
+    if not run.history:
+        return ""
+    rows = [
+        (safe(f"after step {entry['step']}"), safe(entry["date"]), safe("; ".join(entry["changes"])), safe("; ".join(entry["free"])))
+        for entry in run.history
+    ]
+    return table(("changed", "date", "alters results", "does not"), rows)
 
 
 def flat(config: Result, prefix: str = "") -> list[tuple[str, object]]:

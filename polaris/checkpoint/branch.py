@@ -1,0 +1,113 @@
+"""Beginning a run with what another run has trained: its export as `model.path`, or its checkpoint by `--from`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from filelock import FileLock
+
+from polaris.checkpoint import layout
+from polaris.checkpoint.export import export
+from polaris.checkpoint.run_folder import Origin, Part, RunFolder
+from polaris.config.schema import RunConfig
+from polaris.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """How `polaris train` was told to begin: `--fresh`, `--change`, `--from SOURCE`, `--with-optimizer`."""
+
+    fresh: bool = False
+    change: bool = False
+    source: str = ""
+    with_optimizer: bool = False
+
+
+DEFAULT_START = Start()
+
+
+def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
+    """The configuration with `model.path` as a folder of weights, if it is or comes from another run, and which run that is.
+
+    A run that goes on keeps the step that it began with, though its source has been trained further.
+
+    Raises:
+        ValueError: no such run or step, or the run that is to go on began with something else.
+    """
+    if start.with_optimizer and not start.source:
+        raise Refused("--with-optimizer says what of another run is taken; name it with --from RUN")
+    own = RunFolder(Path(config.root) / config.name)
+    begun, record = (False, None) if start.fresh else (own.begun, own.record())
+    known = record.origin if record else None
+    if record and known and known.part != "export" and not start.source:
+        folder = Path(record.config.model.path)
+        if not folder.is_dir():
+            raise Refused(f"{own.path} began with {known}, whose export {folder} is gone; say with --from RUN@step-N where it is now")
+        return replace(config, model=replace(config.model, path=str(folder))), known
+    given = start.source or config.model.path
+    run, step = parse(given)
+    if start.source and not is_run(run):
+        raise Refused(f"--from {given}: {run} is no folder of a run; give one such as runs/my-run, or runs/my-run@step-40")
+    if not is_run(run):
+        return config, None
+    if run.resolve() == own.path.resolve():
+        raise Refused(f"{given} is this run itself, which the same command without it resumes; for a new run give another --name")
+    if known and step is None and (begun or known.run == str(run)):
+        step = known.step
+    part: Part = "weights and optimizer" if start.with_optimizer else "weights" if start.source else "export"
+    if begun and start.source and (known is None or (known.part, known.step) != (part, step)):
+        began = known or "model.path"
+        raise Refused(f"{own.path} is there and began with {began}, not with {given} ({part}); give another --name, or --fresh")
+    if start.source and not begun:
+        step = _checkpointed(run, step)
+    folder, step = exported(run, step)
+    return replace(config, model=replace(config.model, path=str(folder))), Origin(run=str(run), step=step, part=part)
+
+
+def _checkpointed(run: Path, step: int | None) -> int:
+    """The step, by default the newest, of a complete checkpoint of `run`."""
+    steps = layout.complete_steps(run / "checkpoints")
+    step = max(steps, default=0) if step is None else step
+    if step not in steps:
+        raise Refused(
+            f"--from {run}@step-{step}: its complete checkpoints are those of steps {steps or 'none'} (see checkpoint.keep); "
+            f"an export is taken with --model.path={run}@step-N"
+        )
+    return step
+
+
+def parse(source: str) -> tuple[Path, int | None]:
+    """`runs/x@step-40` as folder and step; without a step, None."""
+    match = re.fullmatch(r"(.+)@step-(\d+)", source)
+    return (Path(match[1]).expanduser(), int(match[2])) if match else (Path(source).expanduser(), None)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run."""
+    return (folder / "config.json").is_file() and any((folder / name).is_dir() for name in ("checkpoints", "export"))
+
+
+def exported(run: Path, step: int | None) -> tuple[Path, int]:
+    """The run's export of a step, by default the newest that it has an export or a complete checkpoint of; written if it is not there.
+
+    Ranks that ask at the same time wait for the one that writes. Raises `Refused` for a step of which there is neither.
+    """
+    folders = {int(path.name.removeprefix("step-")): path for path in run.glob("export/step-*") if (path / "config.json").is_file()}
+    steps = sorted(folders.keys() | set(layout.complete_steps(run / "checkpoints")))
+    if not steps or (step is not None and step not in steps):
+        have = f"exports and complete checkpoints of steps {steps} only" if steps else "neither an export nor a complete checkpoint"
+        raise Refused(f"{run} has {have}; train it first, or name another step, such as {run}@step-{steps[-1] if steps else 40}")
+    step = steps[-1] if step is None else step
+    if step in folders:
+        return folders[step], step
+    folder = run / "export" / f"step-{step:06d}"
+    try:
+        folder.parent.mkdir(exist_ok=True)
+        with FileLock(folder.with_name(f".{folder.name}.lock")):
+            if not (folder / "config.json").is_file():
+                export(run, folder, step)
+    except OSError as error:
+        raise Refused(f"the export of {run} cannot be written ({error}); write it elsewhere with `polaris export --output`") from None
+    return folder, step

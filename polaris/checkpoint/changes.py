@@ -1,0 +1,133 @@
+"""What a resumed run may change: freely, with `--change`, or never."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from polaris.config.load import changed_fields, dump_config
+from polaris.config.schema import RunConfig
+
+_FREE = (
+    # Where things lie. What `data.*`, `eval.path` and `model.path` hold is compared by content.
+    *("name", "root", "data.", "eval.path", "eval.split", "model.path", "model.revision", "rollout.engine"),
+    # How fast, and with how much memory; numbers change by no more than the order of float sums.
+    *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
+    *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel", "reward.workers"),
+    # How long, and what is watched, kept, and stopped for.
+    *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "final.", "sync.", "distributed."),
+)
+_OVER = ("difficulty.", "curation.")
+"""The prompts were chosen before the first step."""
+_AT_END = ("steps", "drop_above")
+"""What a stage reads at its end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a run on disk has come: its newest checkpoint's step, and how many of its stages are closed."""
+
+    step: int
+    closed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """Differences between a run on disk and the configuration that is to go on with it, as `section.field: old -> new`.
+
+    `never`: reasons why this run cannot go on so. `altering`: later steps compute something else. `free`: they do not, but for rounding.
+    """
+
+    never: tuple[str, ...] = ()
+    altering: tuple[str, ...] = ()
+    free: tuple[str, ...] = ()
+
+
+def compare(
+    before: RunConfig, after: RunConfig, progress: Progress, content_before: Mapping[str, Any], content_after: Mapping[str, Any]
+) -> Changes:
+    """Every difference between the run that was recorded and what is asked for now. A fact that only one of the contents has is none."""
+    if after.reward.require_thinking == "auto":  # it stays what it came to when the run began
+        after = replace(after, reward=replace(after.reward, require_thinking=before.reward.require_thinking))
+    never, altering = _compare_content(content_before, content_after)
+    never += _impossible(before, after, progress)
+    if before.optimizer.schedule == after.optimizer.schedule == "cosine" and before.steps != after.steps:
+        altering.append(f"length of the cosine schedule: {before.steps} -> {after.steps} steps")
+    kinds: dict[str, list[str]] = {"never": never, "altering": altering, "free": []}
+    for change in changed_fields(after, dump_config(before)) if bool(before.stage) == bool(after.stage) else ():
+        kind = _kind(change, before, after, progress)
+        reason = "its prompts were chosen before the first step" if change.startswith(_OVER) else "that stage is trained"
+        kinds[kind].append(f"{change} ({reason})" if kind == "never" else change)
+    return Changes(**{kind: tuple(changes) for kind, changes in kinds.items()})
+
+
+def _impossible(before: RunConfig, after: RunConfig, progress: Progress) -> list[str]:
+    """Why the steps that are trained are not the first ones of what is asked for."""
+    if after.stage and not before.stage:
+        return ["it was started without [[stage]] tables; extend it with trainer.steps"]
+    if before.stage and not after.stage:
+        return ["its [[stage]] tables are gone"]
+    begun = _begun(before, progress)
+    end = sum(stage.steps for stage in after.stages[:begun])
+    if len(after.stages) >= begun and end < progress.step:
+        return [
+            f"{f'stage.{begun - 1}' if after.stage else 'trainer'}.steps makes {end} the last step, but step {progress.step} is trained"
+        ]
+    return []
+
+
+def _kind(change: str, before: RunConfig, after: RunConfig, progress: Progress) -> Literal["never", "altering", "free"]:
+    name, begun = change.partition(": ")[0], _begun(before, progress)
+    if name.startswith("stage."):
+        number, field = int(name.split(".")[1]), name.rpartition(".")[2]
+        if number < progress.closed or (number < begun and number >= len(after.stage)):
+            return "never"
+        return "free" if number >= begun or field in _AT_END else "altering"
+    if name.startswith(_OVER):
+        return "never"
+    between = progress.closed > 0 and begun == progress.closed
+    return "free" if _is_free(name) or (between and name.startswith("probe.")) else "altering"
+
+
+def _begun(before: RunConfig, progress: Progress) -> int:
+    """How many stages have begun; between two stages, those that are closed. Before the first step, the first has: it was evaluated."""
+    between = progress.closed > 0 and progress.step <= sum(stage.steps for stage in before.stages[: progress.closed])
+    return progress.closed if between else min(progress.closed + 1, len(before.stages))
+
+
+def _is_free(name: str) -> bool:
+    """Whether `section.field` may change at any time, since it alters no result."""
+    return any(name.startswith(field) if field.endswith(".") else name == field for field in _FREE)
+
+
+def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """What can never change and what alters results, among the things that paths and names of a configuration stand for."""
+    never, altering = [], []
+    both = before.keys() & after.keys()
+    if "model" in both:
+        parts = {part for part in before["model"] if before["model"][part] != after["model"].get(part)}
+        if parts & {"config", "weights"}:
+            never.append(f"model.path holds another model than the run began with ({' and '.join(sorted(parts))} differ)")
+        elif parts:
+            altering.append("model.path: other tokenizer files")
+    if "prompts" in both and before["prompts"] != after["prompts"]:
+        never.append(_other_prompts(before["prompts"], after["prompts"]))
+    if "held_out" in both and before["held_out"] != after["held_out"]:
+        altering.append(f"eval.path: {_count(before['held_out'])} -> {_count(after['held_out'])} held-out prompts, which are others")
+    if "engine" in both and before["engine"] != after["engine"]:
+        altering.append(f"rollout.engine: {before['engine']!r} -> {after['engine']!r}")
+    return never, altering
+
+
+def _other_prompts(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if all(before[key] == after[key] for key in ("prompts", "digest")):
+        return "the pass rates of data.path are not those that this run began with; restore them"
+    return (
+        f"the {_count(after)} prompts of data.path, as [data] reads them now, are not the {_count(before)} that this run began with; "
+        "restore them"
+    )
+
+
+def _count(prompts: Mapping[str, Any] | None) -> int:
+    return prompts["prompts"] if prompts else 0
