@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.commands.eval import DESCRIPTION, add_options, settings_of
+from polaris.commands.eval import DESCRIPTION, add_options, named_as_options, settings_of
 from polaris.commands.parser import Parser
 from polaris.session import run_session
 from polaris.trainer.signals import StopRequest
@@ -36,7 +36,8 @@ def evaluate(options: argparse.Namespace) -> int:
         from polaris.evaluation.markdown import announcement
         from polaris.evaluation.run import evaluate_suites
 
-        result = evaluate_suites(settings, folder, world, stop)
+        with named_as_options():
+            result = evaluate_suites(settings, folder, world, stop)
         if world.is_main:
             print(announcement(result, folder))
 

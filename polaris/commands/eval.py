@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig
-from polaris.errors import Refused
+from polaris.errors import Refused, RunFailed
 from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings
 
 if TYPE_CHECKING:
@@ -20,6 +23,48 @@ result.md: avg@n, pass@k and maj@k with intervals, accuracy and clip ratio by re
 Every finished sample is on disk at once; the same command goes on where it was stopped. On several GPUs:
 torchrun --nproc-per-node N -m polaris.evaluate with the same options. Defaults are the paper's. Named sets, with the paper's samples
 per problem: aime24 and aime25 (32), amc23 (8), minerva and olympiad (4)."""
+
+
+_FIELDS = {
+    "final.suite": "--suite",
+    "final.samples_per_prompt": "--samples",
+    "final.temperature": "--temperature",
+    "final.top_k": "--top-k",
+    "final.max_response_tokens": "--max-tokens",
+    "final.rope_factors": "--yarn",
+    "final.original_positions": "--original-positions",
+    "final.attention_factor": "--attention-factor",
+    "final.max_positions": "--max-positions",
+    "final.seed": "--seed",
+    "rope.factor": "--yarn",
+    "rope.original_positions": "--original-positions",
+    "rope.attention_factor": "--attention-factor",
+    "rope.max_positions": "--max-positions",
+    "model.path": "--model",
+    "model.revision": "--revision",
+    "model.dtype": "--dtype",
+    "data.chat_template_options": "--chat-option",
+    "rollout.engine": "--engine",
+    "rollout.tensor_parallel": "--tensor-parallel",
+    "rollout.max_concurrent": "--concurrent",
+    "rollout.gpu_memory_fraction": "--gpu-memory",
+    "rollout.kv_cache_mib": "--kv-cache-mib",
+    "reward.workers": "--workers",
+    "reward.timeout_s": "--timeout",
+    "reward.require_thinking": "--require-thinking",
+    "server.concurrency": "--concurrent",
+}
+"""What messages name, and the option that sets it here."""
+
+
+@contextmanager
+def named_as_options() -> Iterator[None]:
+    """Refusals and failures that leave the block name options where they named fields of a configuration."""
+    try:
+        yield
+    except (Refused, RunFailed) as error:
+        named = re.sub(r"\b[a-z]+\.[a-z_]+", lambda field: _FIELDS.get(field[0], field[0]), str(error))
+        raise type(error)(named) from error
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -46,6 +91,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--seed", type=int, default=0, help="of every sample (default: 0)")
     sampling.add_argument("--yarn", type=_numbers(float), default=(1.0,), metavar="FACTORS", help="such as 1,1.5: without and with YaRN")
     sampling.add_argument("--original-positions", type=int, default=0, help="positions that YaRN extends (default: the checkpoint's)")
+    sampling.add_argument(
+        "--max-positions", type=int, default=0, metavar="TOKENS", help="let sequences of so many extrapolate (default: the checkpoint's)"
+    )
     sampling.add_argument(
         "--attention-factor", type=float, default=0.0, metavar="A", help="YaRN's factor on cosines and sines (default: 0.1 ln(factor) + 1)"
     )
@@ -76,6 +124,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def settings_of(options: argparse.Namespace) -> EvalSettings:
     """The options as settings; `ValueError` for a value out of bounds or without effect."""
+    with named_as_options():
+        return _settings(options)
+
+
+def _settings(options: argparse.Namespace) -> EvalSettings:
     yarn = any(factor > 1 for factor in options.yarn)
     require(yarn or not options.original_positions, "--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
     require(yarn or not options.attention_factor, "--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
@@ -91,6 +144,7 @@ def settings_of(options: argparse.Namespace) -> EvalSettings:
         rope_factors=options.yarn,
         original_positions=options.original_positions,
         attention_factor=options.attention_factor,
+        max_positions=options.max_positions,
         chat_template_options=dict(map(_option, options.chat_option)),
         buckets=options.buckets,
         seed=options.seed,

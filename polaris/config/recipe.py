@@ -149,6 +149,8 @@ class FinalConfig:
     """As rope.original_positions; 0 means that."""
     attention_factor: float = 0.0
     """As rope.attention_factor."""
+    max_positions: int = 0
+    """As rope.max_positions; 0 means that."""
     prompt_suffix: str = "Let's think step by step and output the final answer within \\boxed{}."
     """Text appended to each problem after one space, unless it ends with it already."""
 
@@ -160,6 +162,7 @@ class FinalConfig:
             temperature=self.temperature,
             original_positions=self.original_positions,
             attention_factor=self.attention_factor,
+            max_positions=self.max_positions,
         )
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
@@ -15,9 +17,11 @@ from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
+from polaris.model.check import check_checkpoint
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template
+from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
 from polaris.rollout.types import Progress, Request, Rollout, Sampling
 
@@ -25,16 +29,16 @@ from polaris.rollout.types import Progress, Request, Rollout, Sampling
 class EngineSource:
     """A checkpoint with its tokenizer; an engine exists only while `draw` runs.
 
-    The longest sequence is always allowed: the paper's evaluation itself goes beyond what its YaRN reaches.
-
     Raises:
-        ValueError: no such model, no chat template, or an engine that is not installed.
+        ValueError: no such model, weights that are missing, no chat template, too few positions, or an engine that is not installed.
     """
 
     def __init__(self, settings: EvalSettings, suites: Sequence[Suite]) -> None:
         self._settings = settings
         self._engine = check_engine(settings.rollout)
         self._model = locate_model(replace(settings.model, path=resolve(settings.model.path)))
+        check_checkpoint(self._model.folder)
+        stop_tokens(self._model.folder)
         self._tokenizer = load_tokenizer(self._model.folder)
         if not self._tokenizer.chat_template:
             raise Refused(f"{settings.model.path} has no chat template; use an instruction-tuned model, or add chat_template.jinja")
@@ -47,7 +51,10 @@ class EngineSource:
         self._thinking = by_template(texts)
         if not all(self._prompts.values()):
             raise Refused(f"{settings.model.path}: the tokenizer gives no tokens; does its folder hold tokenizer.json?")
-        self._max_model_len = max(map(len, self._prompts.values())) + settings.max_response_tokens
+        self._longest_prompt = max(map(len, self._prompts.values()))
+        self._max_model_len = self._longest_prompt + settings.max_response_tokens
+        for factor in settings.rope_factors:
+            self._check_positions(factor)
 
     def identity(self) -> dict[str, Any]:
         return {"engine": self._engine, "dtype": self._settings.model.dtype, "model": model_identity(self._model.folder)}
@@ -58,7 +65,7 @@ class EngineSource:
     def describe(self) -> dict[str, str]:
         facts = {"model": f"{self._settings.model.path} ({self._settings.model.dtype})", "engine": self._engine}
         for factor in self._settings.rope_factors:
-            reach = resolve_rope(self._model.folder, self._rope(factor, 0)).max_positions
+            reach = self._positions(factor, 0)
             if self._max_model_len > reach:
                 name = f"positions, YaRN {factor:g}" if factor > 1 else "positions"
                 facts[name] = f"beyond {reach} of up to {self._max_model_len} tokens the model extrapolates without scaling"
@@ -99,6 +106,26 @@ class EngineSource:
             engine.generate(requests, sampling, on_progress=progress, should_stop=hooks.should_stop, on_finished=finished)
         finally:
             engine.close()
+
+    def _positions(self, factor: float, allowed: int) -> int:
+        try:
+            return resolve_rope(self._model.folder, self._rope(factor, allowed)).max_positions
+        except Refused as error:  # these are the evaluation's own
+            named = re.sub(r"\brope\.(factor)?(?=[a-z_ ,:])", lambda field: "final.rope_factors" if field[1] else "final.", str(error))
+            raise Refused(named) from None
+
+    def _check_positions(self, factor: float) -> None:
+        """As training: no more tokens than the model has positions, unless somebody allows it to extrapolate."""
+        settings, needed = self._settings, self._max_model_len
+        reach = self._positions(factor, settings.max_positions)
+        with_yarn = f" with YaRN {factor:g}" if factor > 1 else ""
+        require(
+            needed <= reach,
+            f"the longest prompt and final.max_response_tokens = {self._longest_prompt} + {settings.max_response_tokens} tokens exceed the "
+            f"{reach} positions of {settings.model.path}{with_yarn}; set final.max_response_tokens to "
+            f"{max(0, reach - self._longest_prompt)} or less, final.rope_factors to {needed / reach * factor:.2g} or more for YaRN, or "
+            f"final.max_positions to {needed} to go beyond",
+        )
 
     def _rope(self, factor: float, max_positions: int) -> RopeConfig:
         if factor == 1:

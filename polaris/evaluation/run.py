@@ -141,7 +141,9 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
 
 def _check_ranks(settings: EvalSettings, world: World) -> None:
     parallel = settings.rollout.tensor_parallel
-    require(world.size % parallel == 0, f"--tensor-parallel {parallel} does not divide the {world.size} ranks; start a multiple of it")
+    require(
+        world.size % parallel == 0, f"rollout.tensor_parallel {parallel} does not divide the {world.size} ranks; start a multiple of it"
+    )
 
 
 def _keys(suites: Sequence[Suite]) -> Iterator[Key]:

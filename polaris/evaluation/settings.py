@@ -48,7 +48,10 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalSettings:
-    """One evaluation. `server` takes the place of `model` and `rollout`, of which only the engine's own fields are used."""
+    """One evaluation. `server` takes the place of `model` and `rollout`, of which only the engine's own fields are used.
+
+    Messages name the fields of a training run's `[final]`; `polaris eval` translates them into its options.
+    """
 
     suite: tuple[str, ...]
     """Named sets (`polaris.evaluation.suites`), files, folders of files, or Hugging Face datasets."""
@@ -69,6 +72,8 @@ class EvalSettings:
     """Positions that YaRN extends; 0 means the checkpoint's."""
     attention_factor: float = 0.0
     """YaRN's factor on cosines and sines; 0 means its 0.1 ln(factor) + 1, and 1 turns it off."""
+    max_positions: int = 0
+    """Longest sequence in tokens; 0 means the checkpoint's, or what YaRN makes of it. Beyond, the model extrapolates."""
     chat_template_options: dict[str, bool | str] = field(default_factory=dict)
     buckets: tuple[int, ...] = PAPER_BUCKETS
     """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
@@ -81,22 +86,23 @@ class EvalSettings:
     def __post_init__(self) -> None:
         there = not self.data_folder or Path(self.data_folder).expanduser().is_dir()
         require(there, f"--data-folder {self.data_folder} is no folder; correct it, or leave it out to read the hub")
-        require(len(self.suite) > 0, "no evaluation set is named; give --suite, such as --suite aime24,amc23")
-        require(isfinite(self.temperature), f"temperature {self.temperature} must be finite")
-        require(self.temperature > 0, f"temperature {self.temperature} must be above 0: avg@k is a mean over samples")
-        at_least("eval", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
-        at_least("eval", 0, attention_factor=self.attention_factor)
-        at_least("eval", 1, max_response_tokens=self.max_response_tokens)
-        require(self.top_k == -1 or self.top_k >= 1, f"top-k {self.top_k} must be at least 1, or -1 for all tokens")
-        require(all(map(isfinite, self.rope_factors)), f"YaRN factors {self.rope_factors} must be finite")
-        at_least("eval", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
+        require(len(self.suite) > 0, "no evaluation set is named; give final.suite, such as aime24,amc23")
+        require(isfinite(self.temperature), f"final.temperature {self.temperature} must be finite")
+        require(self.temperature > 0, f"final.temperature {self.temperature} must be above 0: avg@k is a mean over samples")
+        at_least("final", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
+        at_least("final", 0, attention_factor=self.attention_factor, max_positions=self.max_positions)
+        at_least("final", 1, max_response_tokens=self.max_response_tokens)
+        require(self.top_k == -1 or self.top_k >= 1, f"final.top_k {self.top_k} must be at least 1, or -1 for all tokens")
+        require(all(map(isfinite, self.rope_factors)), f"final.rope_factors {self.rope_factors} must be finite")
+        at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
         require(
             len(set(self.rope_factors)) == len(self.rope_factors) > 0,
-            f"YaRN factors {self.rope_factors} must be named once each",
+            f"final.rope_factors {self.rope_factors} must be named once each",
         )
         edges = self.buckets
         require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"length buckets {edges} must rise from above 0")
         require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")
+        require(self.server is None or not self.max_positions, "--max-positions needs an engine; a --server has its own limit")
 
     def identity(self) -> dict[str, Any]:
         """Settings that decide what a sample is and how it is judged; not how many there are, how fast, from where, or in which buckets."""
@@ -130,6 +136,7 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         rope_factors=final.rope_factors,
         original_positions=final.original_positions or config.rope.original_positions,
         attention_factor=final.attention_factor,
+        max_positions=final.max_positions or config.rope.max_positions,
         chat_template_options=config.data.chat_template_options,
         buckets=PAPER_BUCKETS if final.max_response_tokens > PAPER_BUCKETS[-1] else (),
         seed=config.seed,

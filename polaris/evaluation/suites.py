@@ -48,7 +48,7 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
 
 
 def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:
-    """Name, path and split of every set that a word of `--suite` means."""
+    """Name, path and split of every set that a word of `suite` means."""
     if given in NAMED_SETS:
         local = [Path(settings.data_folder).expanduser() / (given + suffix) for suffix in FILE_FORMATS] if settings.data_folder else []
         found = next((str(path) for path in local if path.is_file()), None)
@@ -67,7 +67,7 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     read = read_problems(path, split)
     samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
-    require(samples > 0, f"the paper names no number of samples for {name}; give --samples (final.samples_per_prompt)")
+    require(samples > 0, f"the paper names no number of samples for {name}; give final.samples_per_prompt")
     errors = [rejected(problem) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
     problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)

@@ -1,16 +1,19 @@
 """Options, defaults and refusals of the command, without a model."""
 
 import argparse
+import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 from evaluations import run
 
-from polaris.commands.eval import add_options, settings_of
+from polaris.commands.eval import _FIELDS, add_options, settings_of
 from polaris.config.recipe import FinalConfig
 from polaris.config.schema import RunConfig
 from polaris.evaluation.settings import final_settings
+from polaris.evaluation.suites import load_suites
 
 
 def settings(*options):
@@ -42,7 +45,15 @@ def test_options_reach_the_settings():
     ("options", "named"),
     [
         (("--temperature", "0"), "temperature 0.0 must be above 0"),
-        (("--yarn", "1,0.5"), "rope_factors[1] = 0.5 is below 1"),
+        (("--yarn", "1,0.5"), "--yarn[1] = 0.5 is below 1"),
+        (("--samples", "-1"), "--samples = -1 is below 0"),
+        (("--max-tokens", "0"), "--max-tokens = 0 is below 1"),
+        (("--max-positions", "-1"), "--max-positions = -1 is below 0"),
+        (("--concurrent", "0"), "--concurrent = 0 is below 1"),
+        (("--timeout", "0"), "--timeout"),
+        (("--gpu-memory", "2"), "--gpu-memory"),
+        (("--server", "http://host/v1", "--server-patience", "0"), "--server-patience 0 must be above 0"),
+        (("--server", "http://host/v1", "--max-positions", "9"), "--max-positions needs an engine"),
         (("--yarn", "1,1"), "(1.0, 1.0) must be named once each"),
         (("--yarn", "1,inf"), "must be finite"),
         (("--original-positions", "4096"), "--original-positions is YaRN's"),
@@ -58,6 +69,35 @@ def test_bad_options_are_named(options, named):
     with pytest.raises(ValueError) as error:
         settings(*options)
     assert named in str(error.value)
+    assert not re.search(r"\b(final|rollout|reward|rope|model)\.", str(error.value)), "a field of a configuration, which this has not"
+
+
+def test_every_field_that_is_named_as_an_option_has_that_option():
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    options = {option for action in parser._actions for option in action.option_strings}
+    assert set(_FIELDS.values()) <= options
+    sections = RunConfig()
+    for field in _FIELDS:
+        section, name = field.split(".")
+        assert field in ("final.seed", "server.concurrency") or hasattr(getattr(sections, section), name)
+
+
+def test_messages_of_a_final_evaluation_name_its_fields(tmp_path):
+    def final(**fields):
+        return final_settings(RunConfig(final=replace(FinalConfig(suite=("aime24",)), **fields)), tmp_path, 1.0)
+
+    for fields, named in (
+        ({"top_k": 0}, "final.top_k 0 must be at least 1"),
+        ({"rope_factors": (1.0, 1.0)}, "final.rope_factors (1.0, 1.0) must be named once each"),
+    ):
+        with pytest.raises(ValueError) as error:
+            final(**fields)
+        assert named in str(error.value)
+        assert "--" not in str(error.value)
+    (tmp_path / "own.jsonl").write_text('{"problem": "One?", "answer": "1"}\n', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"give final\.samples_per_prompt"):
+        load_suites(final(suite=(str(tmp_path / "own.jsonl"),)))
 
 
 def test_bad_input_is_one_line_and_status_2(tmp_path):
