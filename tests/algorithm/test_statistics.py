@@ -63,8 +63,11 @@ def reduce_on_rank(rank: int, folder: str) -> None:
     assert statistics.compute() == filled().compute()
     more = filled()
     more.add_mean("policy/clip_low", float(rank), 1)
+    more.add_mean("policy/entropy", 9.0 * rank, rank)
+    more.add_max("policy/ratio_max", 1.0 + rank)
     more.all_reduce(torch.device("cpu"))
-    assert more.compute() == {"policy/clip_low": 0.5, **filled().compute()}
+    # 7 of 4 on both ranks and 9 of 1 on the second; the largest of 1.5, 1, 1.5 and 2.
+    assert more.compute() == {"policy/clip_low": 0.5, "policy/entropy": 23 / 9, "policy/ratio_max": 2.0}
     dist.destroy_process_group()
 
 

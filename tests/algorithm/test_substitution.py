@@ -39,5 +39,13 @@ def test_the_seed_decides_who_is_copied():
     assert copied == set(range(8))
 
 
+def test_the_choice_of_a_seed_is_pinned():
+    """A run that is resumed under another version must train on the same copies."""
+    kinds = np.array([True, False, True, True, False, False, True, False])
+    assert substitute(kinds, 8, seed=0) == [0, 0, 2, 3, 3, 2, 6, 6]
+    assert substitute(kinds, 8, seed=17) == [0, 6, 2, 3, 3, 0, 6, 2]
+    assert substitute(kinds, 8, seed=2**63) == [0, 2, 2, 3, 3, 6, 6, 0]
+
+
 def test_nothing_to_copy():
     assert substitute(np.zeros(4, bool), 4, seed=0) == []

@@ -40,7 +40,7 @@ reward = { workers = 1 }
 optimizer = { lr = 3e-4 }
 trainer = { prompts_per_step = 8, cpu_threads = 1 }
 eval = { path = "embedded:test" }
-probe = { diversity = "tokens", prompts = 40, samples_per_prompt = 4 }
+probe = { prompts = 40, samples_per_prompt = 4 }
 """
 
 

@@ -1,5 +1,7 @@
 """A scripted batch through rescue and substitution: what stands where, with which fields."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from groups import batch, group, same
@@ -79,6 +81,18 @@ def test_the_choice_of_failure_and_success_follows_the_step(successes):
         seen.add((rescued.rollout.key, rescued.text))
     assert len({key for key, _ in seen}) == 4
     assert len({text for _, text in seen}) == 2
+
+
+@pytest.mark.parametrize(
+    ("seed", "step", "trained", "place", "success"),
+    [(0, 1, [0, 0, 2, 5, 2, 5], 3, "c/2/2"), (0, 2, [0, 5, 2, 0, 2, 5], 0, "c/0/2"), (1, 2, [0, 0, 2, 5, 2, 5], 2, "c/0/2")],
+)
+def test_the_choice_at_a_seed_and_a_step_is_pinned(successes, seed, step, trained, place, success):
+    """Which groups are copied, which failure goes and which success comes; a run resumed under another version goes on with the same."""
+    prompts, drawn = batch(**LETTERS)
+    curated = curate(prompts, drawn, replace(settings(substitution=True), seed=seed), successes, step)
+    assert curated.trained == trained
+    assert [(rescued.rollout.key[1], rescued.text) for rescued in curated.rescued] == [(place, success)]
 
 
 def test_a_lost_verdict_is_no_failure_to_replace(successes):
