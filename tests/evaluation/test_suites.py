@@ -38,7 +38,7 @@ def test_names_folders_and_files(tmp_path):
     assert (suite.name, suite.samples, len(suite.problems), len(suite.rejected)) == ("aime24", 32, 1, 1)
     folder = load_suites(EvalSettings(suite=(str(tmp_path),), samples_per_prompt=2))
     assert [(suite.name, suite.samples) for suite in folder] == [("aime24", 2), ("zebra", 2)]
-    with pytest.raises(ValueError, match="--samples"):
+    with pytest.raises(ValueError, match=r"final\.samples_per_prompt"):
         load_suites(EvalSettings(suite=(str(tmp_path / "zebra.jsonl"),)))
     with pytest.raises(ValueError, match="two evaluation sets have the name aime24"):
         load_suites(EvalSettings(suite=("aime24", str(tmp_path)), data_folder=str(tmp_path), samples_per_prompt=1))
