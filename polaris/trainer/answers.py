@@ -56,7 +56,7 @@ def no_answers(
     remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (max_response_tokens)"}
     found = [remedies[reason] for reason in missing if reason in remedies]
     if not asked[answer_format.BOX]:
-        found = [_ASK, *(remedy for remedy in found if remedy != _PROMPTED)]
+        found = [*(remedy for remedy in found if remedy != _PROMPTED), _ASK]
     return NoAnswers(
         f"{where}: none of the {sum(missing.values())} responses has an answer ({no_answer.in_words(missing)}), so every reward is 0; "
         f"nothing was trained. Boxes are graded, and the prompts ask for: {answer_format.in_words(asked)}.{evidence} "

@@ -19,6 +19,7 @@ from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.load import dump_config
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
+from polaris.data import answer_format
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
 from polaris.data.ledger import Ledger
 from polaris.data.prompt import Prompt
@@ -250,6 +251,9 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
         "run": str(folder.path),
     }
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
+    asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
+    if asked.keys() - {answer_format.BOX, answer_format.NOTHING}:
+        facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
     facts |= _data_errors(checked.config.data.path, checked.prompts)
     facts |= _data_errors(checked.config.eval.path, checked.held_out) if checked.held_out else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}

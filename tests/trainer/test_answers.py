@@ -72,9 +72,10 @@ def test_each_reason_has_its_remedy(tmp_path, reason, cut, remedy):
 
 @pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
 def test_a_run_stops_in_step_1_with_nothing_trained(tmp_path):
-    """The real command: prompts of the embedded model's task, responses of two tokens."""
+    """The real command: prompts of the embedded model's task that ask for another form, and responses of two tokens."""
     problems = tmp_path / "set.jsonl"
-    problems.write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:8]))
+    rows = [json.loads(line) for line in Path(resolve("embedded:train")).read_text().splitlines()[:8]]
+    problems.write_text("".join(json.dumps(row | {"problem": f"{row['problem']} Answer:"}) + "\n" for row in rows))
     command = [
         sys.executable,
         "-m",
@@ -89,6 +90,8 @@ def test_a_run_stops_in_step_1_with_nothing_trained(tmp_path):
     assert process.returncode == 1, process.stderr
     assert "step 1: none of the 64 responses has an answer (64 cut off at the token limit)" in process.stderr
     assert "Traceback" not in process.stderr
+    assert 'To mend it: allow more than 2 tokens (max_response_tokens); set data.prompt_suffix = "' in process.stderr
+    assert 'asked for in "Answer:" 8; only boxes are graded: set data.prompt_suffix = "' in process.stdout
     assert "warning: step 0: held out: 100.0% of the responses have no answer" in process.stdout
     run = tmp_path / "run"
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()] == [0]
