@@ -1,0 +1,134 @@
+"""Where a stage begins and ends: its steps, its settings, its cursor, and the prompts that it leaves behind."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scripted import for_training, on_ranks, prompts_named
+
+from polaris.checkpoint.state import TrainState
+from polaris.config.recipe import StageConfig
+from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
+from polaris.data.ledger import Ledger
+from polaris.recipe.final import last_temperature
+from polaris.recipe.plan import plan_stages, stage_config
+from polaris.recipe.results import read_result, write_result
+from polaris.recipe.stage import close_stage, dropped_by, easiest, open_stage, without
+from polaris.recipe.stage_temperature import stage_temperature
+from polaris.trainer.successes import Success, Successes
+
+STAGES = (StageConfig(steps=3, drop_above=0.6), StageConfig(steps=5, max_response_tokens=64, temperature=0.9, eval_temperature=0.4))
+CONFIG = RunConfig(
+    rollout=RolloutConfig(temperature=0.7, max_response_tokens=32), trainer=TrainerConfig(prompts_per_step=2), stage=STAGES, seed=4
+)
+RATES = {"a": (1, 8), "b": (8, 8), "c": (5, 8), "d": (7, 8), "e": (0, 8), "f": (8, 8)}
+
+
+def state(step, epoch=0, cursor=0):
+    return TrainState(step=step, version=step, sampler={"epoch": epoch, "cursor": cursor}, nonfinite_streak=0)
+
+
+def on_one_rank(work, config=CONFIG, names="abcdef", **fields):
+    ledger = Ledger()
+    for name, counts in RATES.items():
+        ledger.add(name, *counts)
+    parts = {"prompts": prompts_named(names), "held_out": (), "ledger": ledger, "successes": Successes(0), **fields}
+    (result,), _ = on_ranks(config, lambda rooms: work(for_training(rooms, **parts)))
+    if isinstance(result, Exception):
+        raise result
+    return result
+
+
+def test_stages_follow_each_other():
+    first, second = plan_stages(CONFIG)
+    assert [(s.index, s.start, s.end) for s in (first, second)] == [(0, 0, 3), (1, 3, 8)]
+    assert CONFIG.steps == 8
+    own, later = stage_config(CONFIG, first, 0.7), stage_config(CONFIG, second, 0.9)
+    assert (own.rollout.max_response_tokens, own.rollout.temperature, own.eval.temperature) == (32, 0.7, 0.0)
+    assert (later.rollout.max_response_tokens, later.rollout.temperature, later.eval.temperature) == (64, 0.9, 0.4)
+
+
+@pytest.mark.parametrize(("stage", "temperature"), [(0, 0.7), (1, 0.9)])
+def test_a_number_is_the_stages_temperature_and_nothing_is_drawn(tmp_path, stage, temperature):
+    def work(rooms):
+        assert stage_temperature(rooms, plan_stages(CONFIG)[stage], tmp_path, begun=False) == temperature
+        assert rooms.engine.asked == []
+        return True
+
+    assert on_one_rank(work)
+    assert last_temperature(CONFIG, tmp_path) == 0.9
+
+
+def test_the_last_temperature_may_have_been_measured(tmp_path):
+    probed = replace(CONFIG, stage=(STAGES[0], replace(STAGES[1], temperature="probe")))
+    with pytest.raises(ValueError, match=r"set final\.temperature"):
+        last_temperature(probed, tmp_path)
+    write_result(plan_stages(probed)[1].temperature_result(tmp_path), {"temperature": 1.3})
+    assert last_temperature(probed, tmp_path) == 1.3
+    assert last_temperature(replace(CONFIG, stage=STAGES[:1]), tmp_path) == 0.7, "that of the rollouts, where the stage has none"
+
+
+@pytest.mark.parametrize(
+    ("stage", "before", "cursor"),
+    [
+        (0, state(0), {"epoch": 0, "cursor": 0}),
+        (0, state(2, 1, 2), {"epoch": 1, "cursor": 2}),
+        (1, state(3, 1, 4), {"epoch": 2, "cursor": 0}),
+        (1, state(4, 2, 2), {"epoch": 2, "cursor": 2}),
+    ],
+    ids=["first", "first resumed", "second", "second resumed"],
+)
+def test_a_stage_begins_with_an_epoch_of_its_own_and_a_resumed_one_where_it_stood(tmp_path, stage, before, cursor):
+    success = Success(
+        tokens=np.array([1], np.int32),
+        logprobs=np.zeros(1, np.float32),
+        finish_reason="stop",
+        version=0,
+        temperature=1.0,
+        seed=0,
+        text="",
+        answer="",
+    )
+    successes = Successes(2)
+    for name in "ax":
+        successes.add(name, [success])
+
+    def work(rooms):
+        opened = open_stage(rooms, plan_stages(CONFIG)[stage], before, tmp_path)
+        return opened, opened.sampler.state()
+
+    opened, where = on_one_rank(work, successes=successes)
+    assert where == cursor
+    assert opened.stage == stage
+    assert opened.config.rollout.temperature == (0.7, 0.9)[stage]
+    assert successes.of("a")
+    assert not successes.of("x"), "its prompt is no longer trained on"
+
+
+@pytest.mark.parametrize(
+    ("drop_above", "names", "dropped"),
+    [
+        (0.6, "abcdef", ["b", "f", "d", "c"]),
+        (0.625, "abcdef", ["b", "f", "d"]),
+        (1.0, "abcdef", []),
+        (0.6, "bcdf", ["b", "f"]),
+        (0.6, "bc", []),
+        (0.0, "aexy", ["a"]),
+    ],
+    ids=["above", "not equal", "none", "as many as leave one step", "no step to spare", "unseen ones stay"],
+)
+def test_the_easiest_go_first_and_one_step_is_left(drop_above, names, dropped):
+    assert on_one_rank(lambda rooms: easiest(rooms, drop_above), names=names) == dropped
+
+
+def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
+    stage = plan_stages(CONFIG)[0]
+    assert dropped_by(stage, tmp_path) is None
+    assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path)) == ["b", "f", "d", "c"]
+    assert "stage 1 ends: 4 prompts above 0.6 dropped, 2 left, one step, the least that is kept" in capsys.readouterr().out
+    assert read_result(tmp_path / "stage-1.json") == {"step": 3, "drop_above": 0.6, "dropped": ["b", "f", "d", "c"], "left": 2}
+    assert dropped_by(stage, tmp_path) == ["b", "f", "d", "c"]
+    assert dropped_by(replace(stage, end=4), tmp_path) is None, "it was closed at an earlier step than it has now"
+    assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"
+    assert capsys.readouterr().out == ""
+    assert [prompt.id for prompt in without(prompts_named("abcdef"), ["b", "f", "d", "c"])] == ["a", "e"]
