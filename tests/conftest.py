@@ -1,6 +1,9 @@
 """What tests of several folders share."""
 
+import os
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -57,3 +60,16 @@ def trainer(tiny_qwen3, world):
     policy = shard(Policy(build_model(tiny_qwen3)), world.mesh, torch.float32)
     load_weights(policy.model, tiny_qwen3, world.device)
     return policy, world
+
+
+@pytest.fixture
+def as_declared(tmp_path_factory, monkeypatch):
+    """Programs that the test starts find our entry points as pyproject.toml declares them, however old the installed package is."""
+    declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["entry-points"]
+    folder = tmp_path_factory.mktemp("installed")
+    package = folder / "polaris_rl-0.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Name: polaris-rl\nVersion: 0\n")
+    groups = (f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in points.items()) for group, points in declared.items())
+    (package / "entry_points.txt").write_text("".join(groups))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))

@@ -22,7 +22,7 @@ from polaris.evaluation.markdown import markdown
 from polaris.evaluation.provenance import hardware, versions
 from polaris.evaluation.samples import Key, Sample, SampleFile, mend, read_samples
 from polaris.evaluation.scoring import Scored, Scoring, judged, settle_thinking
-from polaris.evaluation.server_source import ServerFailed, ServerSource
+from polaris.evaluation.server_source import ServerSource
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Source, Wanted
 from polaris.evaluation.suites import Suite, load_suites
@@ -108,10 +108,6 @@ def _draw(job: _Job, factor: float) -> int:
         _draw_share(job, factor, share, SampleFile(place, world.rank) if leads else None)
     except GenerationInterrupted:
         interrupted = True
-    except ServerFailed as error:
-        if not world.is_main:  # else the session says it
-            print(f"polaris: rank {world.rank}: {error}", file=sys.stderr, flush=True)
-        raise
     if world.any(interrupted):
         raise GenerationInterrupted
     return len(share) if leads else 0

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import tomllib
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from polaris.distributed.torchrun import is_ours, status_of
 
+pytestmark = pytest.mark.usefixtures("as_declared")
 WORK = """
 import os, signal, sys, time
 from polaris.errors import RunFailed
@@ -37,16 +36,8 @@ def launch(tmp_path, work="pass", prepare="None", ranks=1):
     script = tmp_path / "polaris.train.py"
     script.write_text(WORK.format(work=work, prepare=prepare))
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    # torchrun finds our entry point as an installed package declares it, whatever is installed here.
-    declared = tomllib.loads((Path(__file__).resolve().parents[2] / "pyproject.toml").read_text())["project"]["entry-points"]
-    installed = tmp_path / "polaris_rl-0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Name: polaris-rl\nVersion: 0\n")
-    lines = [f"{name} = {target}\n" for name, target in declared["torchrun.handlers"].items()]
-    (installed / "entry_points.txt").write_text("[torchrun.handlers]\n" + "".join(lines))
-    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
     command = [sys.executable, *torchrun, str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": path}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 

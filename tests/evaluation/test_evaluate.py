@@ -126,8 +126,9 @@ def test_two_ranks_draw_the_samples_of_one_and_one_rank_resumes_two(options, ref
 
 
 @pytest.mark.distributed
+@pytest.mark.usefixtures("as_declared")
 def test_a_refusal_ends_every_rank(options, reference):
-    assert "seed: 0 -> 3" in run(reference, *options, "--seed", "3", program=TORCHRUN, status=1)
+    assert "seed: 0 -> 3" in run(reference, *options, "--seed", "3", program=TORCHRUN, status=2)
 
 
 @pytest.mark.vllm
