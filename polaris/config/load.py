@@ -18,6 +18,9 @@ from polaris.errors import Refused
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.toml"
 
+FLAGS = ("fresh", "change", "from", "with-optimizer")
+"""Options of `polaris train` that are no fields."""
+
 
 class _Text(str):
     """A value from the command line: text as it stands, or TOML where the field is not text."""
@@ -103,8 +106,10 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
             raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
-        if name in ("--fresh", "--change", "--from", "--with-optimizer"):
+        if name[2:] in FLAGS:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
+        if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
+            raise Refused(f"{name} is unknown; did you mean '--{flag}'?")
         if not equals and not rest:
             raise Refused(f"{name} has no value; write {name}=value")
         *rooms, field = name[2:].split(".")

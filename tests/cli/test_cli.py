@@ -123,6 +123,8 @@ def test_a_wrong_command_line_is_two_lines_at_most_with_the_nearest_name(argumen
         ("--rolout.temperature=1", "--rolout is unknown; did you mean 'rollout'?"),
         ("--rollout.temprature=1", "--rollout.temprature is unknown; did you mean 'temperature'?"),
         ("--lr=1e-6", "--lr is unknown; did you mean 'optimizer.lr'?"),
+        ("--fress", "--fress is unknown; did you mean '--fresh'?"),
+        ("--with_optimizer", "--with_optimizer is unknown; did you mean '--with-optimizer'?"),
         ("--rollout.learning_rate=1", "--rollout.learning_rate is unknown; `polaris train --help` lists what there is"),
         ("--stage.0.learning_rate=1", "--stage.0.learning_rate is unknown; there is steps, max_response_tokens, temperature"),
         (f"--rollout.temperature={'hot' * 300}", " ... must be of type float"),
@@ -138,6 +140,12 @@ def test_a_wrong_field_or_value_is_two_lines_at_most_with_the_nearest_name(overr
     assert message in error
     assert "\n" not in error
     assert len(error) <= 2 * COLUMNS
+
+
+def test_fields_that_resemble_an_option_of_train_are_fields(tmp_path):
+    (tmp_path / "c.toml").write_text("")
+    config = load_config(tmp_path / "c.toml", ["--optimizer.lr=2", "--root=from"])
+    assert (config.optimizer.lr, config.root) == (2.0, "from")
 
 
 def test_doctor_names_what_is_missing_and_how_to_get_it(monkeypatch):
