@@ -7,11 +7,11 @@ import re
 from polaris.reward.alternatives import unpacked
 from polaris.reward.backslashes import backslash_fault
 
-# Words that may be an answer (none, undefined, unknown, empty, impossible, no solution) are no placeholders.
+# Words that may be an answer (none, undefined, unknown, empty, impossible, no solution) are no placeholders, nor are names of points (NAN).
 _PLACEHOLDER = re.compile(
     r"(?:the )?(?:proof|solution|answer|result)(?: (?:is )?(?:omitted|below|above|follows|not (?:found|given|available|provided)))?"
     r"|proved|proven|q\.? ?e\.? ?d|\\qed|\\blacksquare|omitted|missing|(?:not|none)[ _-]?(?:found|given|available|provided|applicable)"
-    r"|no answer(?: (?:found|given|available|provided))?|n/a|nan|null|tbd|tba|todo|error|answers? (?:may |will )?var(?:y|ies)"
+    r"|no answer(?: (?:found|given|available|provided))?|n/a|(?-i:nan|NaN)|null|todo|error|answers? (?:may |will )?var(?:y|ies)"
     r"|(?:see|refer to) (?:the )?(?:proof|solution|answer|explanation|above|below|figure|diagram|graph|image|picture|text|notes?)"
     r"(?: (?:above|below))?",
     re.IGNORECASE,

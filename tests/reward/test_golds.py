@@ -130,7 +130,20 @@ def test_texts_that_no_response_equals_are_named(text, what):
 @pytest.mark.parametrize(
     "text",
     [
-        *("None", "undefined", "unknown", "no solution", "yes", "empty", "impossible", "NA", "DNE", "none of the above", "\\text{odd}"),
+        *(
+            "None",
+            "undefined",
+            "unknown",
+            "no solution",
+            "yes",
+            "empty",
+            "impossible",
+            "NA",
+            "NAN",
+            "DNE",
+            "none of the above",
+            "\\text{odd}",
+        ),
         *("The limit does not exist", "There are infinitely many solutions.", "It cannot be determined from the information given"),
         *("The answer is 3.", "\\text{Softball, Kickball, Picnic}", "Alice is taller than Bob", "x is a multiple of 6", "July 4"),
         "$f(x)=a x+b$, where $b$ is an arbitrary integer, and $a$ is an arbitrary positive integer",
