@@ -1,20 +1,24 @@
 """Where a stage begins and ends: its steps, its settings, its cursor, and the prompts that it leaves behind."""
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from scripted import for_training, on_ranks, prompts_named
 
+from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
-from polaris.config.recipe import StageConfig
+from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
 from polaris.data.ledger import Ledger
+from polaris.recipe import final
 from polaris.recipe.final import last_temperature
 from polaris.recipe.plan import plan_stages, stage_config
 from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage import close_stage, dropped_by, easiest, open_stage, without
 from polaris.recipe.stage_temperature import stage_temperature
+from polaris.rollout.types import GenerationInterrupted
 from polaris.trainer.successes import Success, Successes
 
 STAGES = (StageConfig(steps=3, drop_above=0.6), StageConfig(steps=5, max_response_tokens=64, temperature=0.9, eval_temperature=0.4))
@@ -66,6 +70,26 @@ def test_the_last_temperature_may_have_been_measured(tmp_path):
     write_result(plan_stages(probed)[1].temperature_result(tmp_path), {"temperature": 1.3})
     assert last_temperature(probed, tmp_path) == 1.3
     assert last_temperature(replace(CONFIG, stage=STAGES[:1]), tmp_path) == 0.7, "that of the rollouts, where the stage has none"
+
+
+def test_no_rank_reads_the_export_before_it_is_there(tmp_path, monkeypatch):
+    seen = []
+
+    def late_export(run, output, step):
+        time.sleep(0.3)
+        output.mkdir(parents=True)
+
+    def settings_of(config, checkpoint, temperature):
+        seen.append((checkpoint.is_dir(), checkpoint.name, temperature))
+        raise GenerationInterrupted
+
+    monkeypatch.setattr(final, "export", late_export)
+    monkeypatch.setattr(final, "final_settings", settings_of)
+    config = replace(CONFIG, final=FinalConfig(suite=("x",)))
+    results, _ = on_ranks(
+        config, lambda rooms: final.finish(config, RunFolder(tmp_path), rooms.world, rooms.stop), stops_after=(None, None)
+    )
+    assert seen == [(True, "step-000008", 0.9)] * 2, results
 
 
 @pytest.mark.parametrize(
