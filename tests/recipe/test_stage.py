@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from scripted import for_training, on_ranks, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
@@ -86,9 +87,12 @@ def test_no_rank_reads_the_export_before_it_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(final, "export", late_export)
     monkeypatch.setattr(final, "final_settings", settings_of)
     config = replace(CONFIG, final=FinalConfig(suite=("x",)))
-    results, _ = on_ranks(
-        config, lambda rooms: final.finish(config, RunFolder(tmp_path), rooms.world, rooms.stop), stops_after=(None, None)
-    )
+
+    def work(rooms):
+        rooms.world.device = torch.device("cpu")
+        return final.finish(config, RunFolder(tmp_path), rooms.world, rooms.stop)
+
+    results, _ = on_ranks(config, work, stops_after=(None, None))
     assert seen == [(True, "step-000008", 0.9)] * 2, results
 
 
