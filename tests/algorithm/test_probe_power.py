@@ -20,6 +20,18 @@ CURVES = {
     "low": (1, 0.55, 0.3),
     "flat": FLAT,
 }
+SIMULATIONS = [
+    *((name, 0.5, 60, 8, 1.2) for name in CURVES),
+    ("three", 0.5, 60, 8, 4.0),
+    ("three", 0.25, 60, 8, 1.2),
+    ("three", 0.2, 60, 8, 1000.0),
+    ("three", 0.5, 30, 4, 1.2),
+    ("low", 0.2, 16, 4, 10.0),
+    ("low", 0.2, 16, 4, 1000.0),
+    ("falling by a tenth", 0.3, 30, 8, 1.2),
+    ("falling by a tenth", 0.2, 60, 8, 1000.0),
+    ("flat, then falling", 0.6, 30, 16, 1.2),
+]
 
 
 def probes(curve, accuracy, prompts, samples, alike, times=PROBES):
@@ -36,21 +48,7 @@ def chosen(curve, *probe):
     return [int(np.searchsorted(grid, find_zones(grid, row, grid, tolerance=TOLERANCE).initial)) for row in probes(curve, *probe)]
 
 
-@pytest.mark.parametrize(
-    ("name", "accuracy", "prompts", "samples", "alike"),
-    [
-        *((name, 0.5, 60, 8, 1.2) for name in CURVES),
-        ("three", 0.5, 60, 8, 4.0),
-        ("three", 0.25, 60, 8, 1.2),
-        ("three", 0.2, 60, 8, 1000.0),
-        ("three", 0.5, 30, 4, 1.2),
-        ("low", 0.2, 16, 4, 10.0),
-        ("low", 0.2, 16, 4, 1000.0),
-        ("falling by a tenth", 0.3, 30, 8, 1.2),
-        ("falling by a tenth", 0.2, 60, 8, 1000.0),
-        ("flat, then falling", 0.6, 30, 16, 1.2),
-    ],
-)
+@pytest.mark.parametrize(("name", "accuracy", "prompts", "samples", "alike"), SIMULATIONS)
 def test_the_chosen_accuracy_is_within_three_percent_of_the_best_in_95_of_100_probes(name, accuracy, prompts, samples, alike):
     curve = CURVES[name]
     found = chosen(curve, accuracy, prompts, samples, alike)
