@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from transformers import AutoConfig, PreTrainedConfig
+
 from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.data.prompts import encode_texts
@@ -37,7 +39,8 @@ class EngineSource:
         self._settings = settings
         self._engine = check_engine(settings.rollout)
         self._model = locate_model(replace(settings.model, path=resolve(settings.model.path)))
-        check_checkpoint(self._model.folder)
+        if self._engine != "vllm" or _is_trainable(AutoConfig.from_pretrained(self._model.folder)):
+            check_checkpoint(self._model.folder)
         stop_tokens(self._model.folder)
         self._tokenizer = load_tokenizer(self._model.folder)
         if not self._tokenizer.chat_template:
@@ -137,3 +140,11 @@ class EngineSource:
             attention_factor=settings.attention_factor,
             max_positions=max_positions,
         )
+
+
+def _is_trainable(config: PreTrainedConfig) -> bool:
+    """Whether `check_checkpoint` is for such a model: vLLM samples from others too, whose weights it alone can judge."""
+    dense = not any("expert" in name for name in config.to_dict())
+    full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
+    text = config.get_text_config(decoder=True) is config
+    return dense and full and text and getattr(config, "quantization_config", None) is None

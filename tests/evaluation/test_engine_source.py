@@ -1,5 +1,6 @@
 """What is wrong with a model is said before an engine starts; here none ever does."""
 
+import importlib.util
 import json
 import shutil
 from pathlib import Path
@@ -35,14 +36,14 @@ def source(model, tmp_path):
     """The source of one short problem, by the settings; the weights' file is `model.safetensors`."""
     (tmp_path / "set.jsonl").write_text('{"id": "p", "problem": "1+1=", "answer": "2"}\n', encoding="utf-8")
 
-    def of(tokens=100, **settings):
+    def of(tokens=100, engine="transformers", **settings):
         found = EvalSettings(
             suite=(str(tmp_path / "set.jsonl"),),
             samples_per_prompt=1,
             max_response_tokens=tokens,
             prompt_suffix="",
             model=ModelConfig(path=str(model), dtype="float32"),
-            rollout=RolloutConfig(engine="transformers"),
+            rollout=RolloutConfig(engine=engine),
             **settings,
         )
         return EngineSource(found, load_suites(found))
@@ -105,3 +106,13 @@ def test_a_rope_that_yarn_cannot_extend_is_said_of_the_evaluations_factors(sourc
     rewrite(model / "config.json", rope_parameters=own | scaled | {"original_max_position_embeddings": 64})
     with pytest.raises(ValueError, match=r"final\.rope_factors: .* already scales its rope by llama3"):
         source(rope_factors=(1.5,))
+
+
+@pytest.mark.vllm
+@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
+def test_a_model_that_only_training_refuses_is_left_to_vllm(source, model):
+    layers = json.loads((model / "config.json").read_text())["num_hidden_layers"]
+    rewrite(model / "config.json", layer_types=["linear_attention"] * layers)
+    assert source(engine="vllm").describe()["engine"] == "vllm"
+    with pytest.raises(ValueError, match="linear_attention"):
+        source()
