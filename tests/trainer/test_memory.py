@@ -122,3 +122,4 @@ def test_long_sequences_do_not_fit_beside_the_state():
 
 def test_an_engine_without_a_share_of_its_own_is_not_refused_one():
     check_memory(int(1.7e9), 1, 0.0, H100)
+    check_memory(2 * GIB, 2, 0.0, 19 * GIB + 1)  # no activations are counted where none are told

@@ -13,6 +13,7 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.load import load_config
 from polaris.observe.metrics import read_records
+from polaris.rollout.seeds import request_seed
 from polaris.trainer.loop import train_to
 from polaris.trainer.setup import banner, check, open_recorder, open_rooms
 from polaris.trainer.signals import StopRequest
@@ -53,6 +54,7 @@ class Run:
     output: str
     banner: dict
     ledger: dict
+    held_out: list
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +82,9 @@ def run(world, tmp_path_factory):
         capture.setattr(rooms.console, "step", watch)
         state = train_to(3, rooms, folder, TrainState(step=0, version=0, sampler={}, nonfinite_streak=0), recorder)
         recorder.close()
-        counts = dict(rooms.ledger.counts)
+        counts, names = dict(rooms.ledger.counts), [prompt.id for prompt in rooms.held_out]
         capture.undo()
-    return Run(state, read_records(folder.metrics), engine.draws, folder, changed, "\n".join(lines), told, counts)
+    return Run(state, read_records(folder.metrics), engine.draws, folder, changed, "\n".join(lines), told, counts, names)
 
 
 def is_evaluation(record):
@@ -100,7 +102,8 @@ def test_evaluations_come_at_the_start_every_second_step_and_at_the_end(run):
     for requests, sampling, _ in held_out:
         assert (sampling.temperature, sampling.max_tokens) == (0.7, 24)
         assert [request.key for request in requests] == [(p, s) for p in range(3) for s in range(2)]
-        assert [request.seed for request in requests] == [request.seed for request in held_out[0][0]], "the weights alone differ"
+        seeds = [request_seed(0, "eval", 0, run.held_out[p], s) for p in range(3) for s in range(2)]
+        assert [request.seed for request in requests] == seeds, "the weights alone differ"
     assert [r["eval/temperature"] for r in run.records if is_evaluation(r)] == [0.7] * 3
 
 

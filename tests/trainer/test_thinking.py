@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from polaris.checkpoint.run_folder import open_run, record_config
+from polaris.checkpoint import layout
+from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
 from polaris.checkpoint.state import TrainState
 from polaris.config.load import load_config
 from polaris.embedded import resolve
@@ -14,6 +15,7 @@ from polaris.embedded.tokenizer import CHAT_TEMPLATE
 from polaris.trainer.loop import train_to
 from polaris.trainer.setup import check, open_engine_rooms, open_recorder, open_rooms
 from polaris.trainer.signals import StopRequest
+from polaris.trainer.thinking import _known
 
 # The first run on a new machine builds the embedded model.
 pytestmark = pytest.mark.timeout(600)
@@ -89,3 +91,16 @@ def test_a_run_from_before_goes_on_as_it_was_graded(configured, world):
         train_to(1, rooms, folder, START, recorder)
         recorder.close()
     assert decided(now, world) == (False, None)
+
+
+def test_only_a_run_that_was_trained_decides_for_later_ones(tmp_path):
+    folder = RunFolder(tmp_path)
+    record = folder.path / "config.json"
+    record.write_text('{"reward": {"require_thinking": false}}')
+    assert _known(folder, {}) is None, "nothing was trained"
+    temporary = layout.temporary_folder(folder.checkpoints, 1)
+    temporary.mkdir(parents=True)
+    layout.commit(temporary, layout.step_folder(folder.checkpoints, 1))
+    assert _known(folder, {}).required is False
+    record.unlink()
+    assert _known(folder, {}) is None
