@@ -13,9 +13,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from polaris.reward.number import read_number, same_number
-from polaris.reward.structure import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered, numbers_agree, read
-from polaris.reward.units import units_differ
+from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
+from polaris.reward.number import is_cut_or_rounded, read_number, same_number
+from polaris.reward.phrases import renamed
+from polaris.reward.structure import SYMBOL, numbers_agree, read
+from polaris.reward.units import units_differ, value_of
 
 Algebra = Callable[[Node, Node], bool | None]
 """(gold leaf or relation, answer's) -> whether they are equal; None: this function cannot tell."""
@@ -24,15 +26,19 @@ Algebra = Callable[[Node, Node], bool | None]
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
 _PRODUCT = re.compile(r"[a-z]{3,4}")
 _CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
-_BASE = re.compile(r"\(?([0-9A-F]+)\)?_(?:\{(\d+|[a-z]+)\}|(\d))")
+_BASE = re.compile(r"\(?([0-9]+|[0-9A-F]+(?=\)?_\{(?:1\d|[a-z]+)\}))\)?_(?:\{(\d+|[a-z]+)\}|(\d))")
 _LETTER = r"[A-Za-z](?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?"
 _QUANTITY = re.compile(
     rf"{_LETTER}(?:(?:[+\-/]|\\cdot )?{_LETTER})+|\\frac\{{{_LETTER}\}}\{{{_LETTER}\}}|\|{_LETTER}+\|"
     rf"|\\(?:sin|cos|tan) ?(?:{_LETTER}|\\[a-z]+ ?)"
 )
 _UNKNOWN = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
+_UNKNOWN_VALUE = re.compile(rf"{SYMBOL.pattern}(?:\([A-Za-z]\))?")
 _FUNCTION_VALUE = re.compile(r"\\?[A-Za-z]+'*\(")
 _UNDONE = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|limsup|frac\{d\})(?![A-Za-z])")
+_LETTERS = re.compile(r"(?:\\text\{)?([A-H]{2,6})\}?")
+_NUMBERED = re.compile(r"([xyzt]|\\lambda ?)_\d")
+_COUNTED = re.compile(r"(?<![A-Za-z\\])[klmn](?![A-Za-z])|(?<=[\da-z }])[klmn](?=\\)")
 _EVERY = ("()", "[]", "")
 
 
@@ -40,6 +46,13 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     """True, False, or None where only algebra could tell and `algebra` did not."""
     if gold == answer:
         return True
+    if isinstance(gold, Quantified) or isinstance(answer, Quantified):
+        return _quantified(gold, answer, algebra)
+    if isinstance(gold, Choice) or isinstance(answer, Choice):
+        return _choice(gold, answer, algebra)
+    if isinstance(gold, Approximated) or isinstance(answer, Approximated):
+        return _approximated(gold, answer, algebra)
+    gold, answer = _numbered(gold, answer), _numbered(answer, gold)
     if (found := _assigned(gold, answer)) is not None:
         return _all(equal(g, a, algebra) for g, a in found)
     if isinstance(gold, Named) or isinstance(answer, Named):
@@ -54,11 +67,106 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         return _ordered(gold, answer, algebra)
     if isinstance(gold, Unordered) and isinstance(answer, Unordered) and _same_kind(gold, answer):
         return _unordered(gold, answer, algebra)
-    return False
+    return _as_list(gold, answer, algebra)
 
 
 def undecided(gold: Node, answer: Node) -> None:
     """No algebra: every question stays open."""
+
+
+def _quantified(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
+    """The formulas for the same domain, whatever the names of its symbols; a kind that only one side names is left out."""
+    if isinstance(gold, Unordered) or isinstance(answer, Unordered):
+        gold, answer = (
+            Unordered((side.value, side.domain)) if isinstance(side, Quantified) and not isinstance(side.domain, str) else side
+            for side in (gold, answer)
+        )
+        if not isinstance(gold, Quantified) and not isinstance(answer, Quantified):
+            return equal(gold, answer, algebra)
+    if isinstance(gold, Quantified) and isinstance(answer, Quantified):
+        text = renamed(answer.text, answer.symbols, gold.symbols) if len(answer.symbols) == len(gold.symbols) else None
+        same = _same_domain(gold, answer, algebra)
+        return False if text is None or same is False else _all([same, equal(gold.value, read(text), algebra)])
+    if isinstance(gold, Quantified):
+        return _optional(gold) and equal(gold.value, _with_symbols_of(gold, answer), algebra)
+    assert isinstance(answer, Quantified)
+    return _optional(answer) and equal(gold, answer.value, algebra)
+
+
+def _with_symbols_of(gold: Quantified, answer: Node) -> Node:
+    """An answer without a clause may count with another letter: `\\pi + 2 n \\pi` for all integers k."""
+    text = answer.text if isinstance(answer, Leaf | Named) else ""
+    letters = tuple(set(_COUNTED.findall(text))) if gold.domain == "integer" else ()
+    other = renamed(text, letters, gold.symbols) if len(letters) == len(gold.symbols) else None
+    return answer if other is None else read(other)
+
+
+def _optional(node: Quantified) -> bool:
+    """Kinds go without saying, conditions do not; nor do the integers that satisfy an inequality."""
+    return isinstance(node.domain, str) and not (isinstance(node.value, Relation) and node.domain in ("integer", "natural", "counting"))
+
+
+def _same_domain(gold: Quantified, answer: Quantified, algebra: Algebra) -> bool | None:
+    if isinstance(gold.domain, str) and isinstance(answer.domain, str):
+        return gold.domain == answer.domain or "" in (gold.domain, answer.domain) or {gold.domain, answer.domain} == {"natural", "counting"}
+    if isinstance(gold.domain, str) or isinstance(answer.domain, str):
+        return False
+    # A condition has been read with the names of its own side.
+    return equal(gold.domain, answer.domain, algebra) if gold.symbols == answer.symbols else False
+
+
+def _choice(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
+    """Letters where both sides have one, values where both have one; a bare letter is a letter."""
+    letters, values = zip(*(_letter_and_value(side) for side in (gold, answer)), strict=True)
+    found: list[bool | None] = [letters[0] == letters[1]] if all(letters) else []
+    found += [equal(values[0], values[1], algebra)] if values[0] and values[1] else []
+    return _all(found) if found else False
+
+
+def _letter_and_value(node: Node) -> tuple[str, Node | None]:
+    if isinstance(node, Choice):
+        return node.letter, node.value
+    letter = _CHOICE.fullmatch(node.text) if isinstance(node, Leaf) else None
+    return (letter[1], None) if letter else ("", node)
+
+
+def _approximated(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
+    """The exact values, where the decimal is a rounding of the answer's; or one side's decimal where the other has no exact value."""
+    if isinstance(gold, Approximated) and isinstance(answer, Approximated):
+        return _all([equal(gold.exact, answer.exact, algebra), _is_rounding(answer, algebra)])
+    if isinstance(gold, Approximated):
+        return _any([equal(gold.exact, answer, algebra), _same_decimal(answer, gold.decimal)])
+    assert isinstance(answer, Approximated)
+    stated = _any([equal(gold, answer.exact, algebra), _same_decimal(gold, answer.decimal)])
+    return False if stated is False else _all([stated, _is_rounding(answer, algebra)])
+
+
+def _same_decimal(node: Node, decimal: Leaf) -> bool:
+    given = node.value if isinstance(node, Named) else node
+    numbers = [read_number(leaf.text) if isinstance(leaf, Leaf) else None for leaf in (given, decimal)]
+    return all(number and number.form == "decimal" for number in numbers) and equal(given, decimal, undecided) is True
+
+
+def _is_rounding(answer: Approximated, algebra: Algebra) -> bool | None:
+    exact, decimal = answer.exact, answer.decimal
+    if not isinstance(exact, Leaf) or ("%" not in (exact.unit, decimal.unit) and units_differ(exact.unit, decimal.unit)):
+        return False
+    exact, decimal = (Leaf(f"{leaf.text}\\cdot 10^{{-2}}") if leaf.unit == "%" else leaf for leaf in (exact, decimal))
+    true, given = read_number(exact.text), read_number(decimal.text)
+    if given is None:
+        return False
+    return is_cut_or_rounded(true.value, given) if true else algebra(exact, Approximated(exact, decimal))
+
+
+def _numbered(node: Node, other: Node) -> Node:
+    """`x_1 = 1, x_2 = 2` are the solutions of one unknown, in any order, but beside a tuple."""
+    if not isinstance(node, Unordered) or isinstance(other, Ordered) or not all(isinstance(item, Named) for item in node.items):
+        return node
+    names = [item.name for item in node.items if isinstance(item, Named)]
+    letters = {found[1] if (found := _NUMBERED.fullmatch(name)) else "" for name in names}
+    if len(letters) != 1 or "" in letters or len(set(names)) < len(names):
+        return node
+    return Unordered(tuple(item.value for item in node.items if isinstance(item, Named)), "solutions")
 
 
 def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
@@ -75,8 +183,12 @@ def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
     named, other = (sides[0], answer) if sides[0] else (sides[1], gold)
     assert named
     if not isinstance(other, Ordered):
-        # Bare values for named ones may be in any order, named values for bare ones say more than was asked.
-        return [(Leaf("0"), Leaf("1"))] if sides[0] else None
+        # Named values for bare ones say more than was asked; bare values for named ones want their order.
+        if sides[0] is None:
+            return None
+        if isinstance(other, Unordered) and other.kind == "values" and len(other.items) == len(named):
+            return list(zip(named.values(), other.items, strict=True))
+        return [(Leaf("0"), Leaf("1"))]
     values = Ordered("()", tuple(named[name] for name in sorted(named)))
     return [(values, other) if sides[0] else (other, values)]
 
@@ -84,7 +196,7 @@ def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
 def _assignments(node: Node) -> dict[str, Node] | None:
     """Symbol -> value of `x = 1, y = 2` or `(x, y) = (1, 2)`; None for anything else."""
     if isinstance(node, Named) and isinstance(node.value, Ordered):
-        names = node.name.strip("()").split(",")
+        names = node.name.strip("(){}\\").split(",")
         return dict(zip(names, node.value.items, strict=True)) if 1 < len(names) == len(node.value.items) else None
     if not isinstance(node, Unordered) or len(node.items) < 2 or not all(isinstance(item, Named) for item in node.items):
         return None
@@ -115,7 +227,8 @@ def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
         return stated
     if any(_UNKNOWN.search(side) for side in answer.sides):
         return False
-    return _all([stated, *(algebra(Leaf(answer.sides[-1]), Leaf(side)) for side in answer.sides[:-1])])
+    last = answer.sides[-1]
+    return _all([stated, *(_any([algebra(Leaf(last), Leaf(side)), equal(read(last), read(side), algebra)]) for side in answer.sides[:-1])])
 
 
 def _equation(node: Named) -> Relation:
@@ -131,6 +244,7 @@ def _same_kind(gold: Unordered, answer: Unordered) -> bool:
 
 def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
     gold, answer = _radians(gold, answer), _radians(answer, gold)
+    gold, answer = _symbols_as_unit(gold, answer), _symbols_as_unit(answer, gold)
     if units_differ(gold.unit, answer.unit):
         return _percent(gold, answer)
     if gold.text == answer.text:
@@ -154,6 +268,12 @@ def _radians(angle: Leaf, other: Leaf) -> Leaf:
     """Degrees as radians where the other side speaks of pi."""
     spoken = "\\pi" in other.text and other.unit in ("", "rad") and "\\pi" not in angle.text
     return Leaf(f"({angle.text})\\cdot \\pi /180") if angle.unit == "deg" and spoken else angle
+
+
+def _symbols_as_unit(leaf: Leaf, other: Leaf) -> Leaf:
+    """`12 m^2` beside 12 square metres is no multiple of an m."""
+    value = value_of(leaf.text, other.unit) if other.unit and not leaf.unit else None
+    return Leaf(value, other.unit) if value else leaf
 
 
 def _percent(gold: Leaf, answer: Leaf) -> bool:
@@ -194,6 +314,19 @@ def _unordered(gold: Unordered, answer: Unordered, algebra: Algebra) -> bool | N
     return _all([*rows, *columns])
 
 
+def _as_list(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
+    """`1/2 or 0.5` is one value, and `AC` the list of the choices A and C."""
+    if isinstance(gold, Unordered) and isinstance(answer, Unordered):
+        return False
+    several, single = (gold, answer) if isinstance(gold, Unordered) else (answer, gold)
+    if not isinstance(several, Unordered) or not several.is_list or not several.items:
+        return False
+    if isinstance(single, Leaf) and (letters := _LETTERS.fullmatch(single.text)):
+        chosen = [_letter_and_value(item)[0] for item in several.items]
+        return list(letters[1]) == sorted(set(letters[1])) == sorted(chosen)
+    return _all(equal(item, single, algebra) if several is gold else equal(single, item, algebra) for item in several.items)
+
+
 def _interval(gold: Relation, answer: Ordered, algebra: Algebra) -> bool | None:
     """A gold inequality of one variable is also the interval of its solutions; not the other way round, which restates the problem."""
     signs, sides = gold.signs, gold.sides
@@ -201,11 +334,11 @@ def _interval(gold: Relation, answer: Ordered, algebra: Algebra) -> bool | None:
         signs, sides = tuple(sign.replace(">", "<") for sign in reversed(signs)), tuple(reversed(sides))
     if not set(signs) <= {"<", "<="}:
         return False
-    if len(signs) == 1 and SYMBOL.fullmatch(sides[0]):
+    if len(signs) == 1 and _UNKNOWN_VALUE.fullmatch(sides[0]):
         signs, sides = ("<", *signs), ("-\\infty", *sides)
     elif len(signs) == 1:
         signs, sides = (*signs, "<"), (*sides, "\\infty")
-    if len(signs) != 2 or not SYMBOL.fullmatch(sides[1]):
+    if len(signs) != 2 or not _UNKNOWN_VALUE.fullmatch(sides[1]):
         return False
     brackets = ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")")
     return equal(Ordered(brackets, (Leaf(sides[0]), Leaf(sides[2]))), answer, algebra)

@@ -11,10 +11,10 @@ from __future__ import annotations
 import re
 
 from polaris.reward.compare import Algebra
+from polaris.reward.nodes import Leaf
 from polaris.reward.number import read_number
 from polaris.reward.screen import refusal
 from polaris.reward.spelling import respell
-from polaris.reward.structure import Leaf
 
 _WHOLE_TEXT = re.compile(r"\\text\{(.+?)\}")
 _UNITS = re.compile(

@@ -23,7 +23,7 @@ from polaris.reward.spelling import respell
 from polaris.reward.structure import Node, read
 from polaris.reward.verdict import Verdict
 
-GRADER_VERSION = "6"
+GRADER_VERSION = "7"
 """Written into every result; a higher number may give other verdicts."""
 
 _VERB = re.compile(r"\b(?:is|are|equals)\b")

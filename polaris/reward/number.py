@@ -101,6 +101,10 @@ def same_number(gold: Number, answer: Number) -> bool:
 
 def rounds_to(exact: Fraction, decimal: Number) -> bool:
     """Whether `decimal` has enough digits and is `exact`, rounded or cut at its last place; never where `exact` ends there itself."""
+    return decimal.digits >= ROUNDED_DIGITS and is_cut_or_rounded(exact, decimal)
+
+
+def is_cut_or_rounded(exact: Fraction, decimal: Number) -> bool:
+    """Whether `decimal` is `exact`, rounded or cut at the decimal's own last place."""
     beyond = abs(exact) - abs(decimal.value)
-    near = -decimal.last_place / 2 <= beyond < decimal.last_place
-    return decimal.digits >= ROUNDED_DIGITS and near and (exact > 0) == (decimal.value > 0)
+    return -decimal.last_place / 2 <= beyond < decimal.last_place and (exact > 0) == (decimal.value > 0)

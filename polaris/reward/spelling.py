@@ -18,6 +18,8 @@ _CHARACTERS = str.maketrans(
     | dict.fromkeys("\u201c\u201d", '"')
     | {"\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ", "\u2236": ":", "\u00b0": "^\\circ ", "\u2026": "\\ldots "}
     | {"\u222a": "\\cup ", "\u2229": "\\cap ", "\u2208": "\\in ", "√": "\\sqrt ", "∞": "\\infty ", "∅": "\\emptyset ", "±": "\\pm "}
+    | {"\u2228": "\\vee ", "\u2227": "\\wedge ", "\u2200": "\\forall ", "\u2234": "\\therefore ", "≃": "\\approx ", "≒": "\\approx "}
+    | {chr(0x245F + number): f"{number}," for number in range(1, 21)}  # in circles, often several without a comma
     | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "π": "\\pi ", "θ": "\\theta ", "\u03b1": "\\alpha ", "β": "\\beta "}
 )
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
@@ -28,23 +30,49 @@ _MACROS = {
     "lbrace": "\\{", "rbrace": "\\}", "lbrack": "[", "rbrack": "]", "langle": "(", "rangle": ")", "lvert": "|", "rvert": "|",
     "vert": "|", "mid": "|", "dots": "\\ldots ", "cdots": "\\ldots ", "degree": "^\\circ ", "colon": ":", "ratio": ":",
     "varnothing": "\\emptyset ", "lg": "\\log_{10}",
+    "nicefrac": "\\frac", "sfrac": "\\frac", "flatfrac": "\\frac", "approxeq": "\\approx ", "simeq": "\\approx ", "doteq": "\\approx ",
+    "tg": "\\tan ", "ctg": "\\cot ", "cotg": "\\cot ", "arctg": "\\arctan ", "arcctg": "\\arccot ", "prime": "'", "R": "(-\\infty,\\infty)",
     "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ", "infinity": "\\infty ",
 }  # fmt: skip
 _SILENT = frozenset({
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "middle",
     "displaystyle", "textstyle", "scriptstyle", "limits", "nolimits", "displaylimits", "quad", "qquad", "boldsymbol", "mathbf", "mathbb",
     "mathcal", "mathsf", "bf", "rm", "it", "sf", "ensuremath", "mathop", "mathord", "hfill", "newline", "noindent", "thinspace", "enspace",
-    "kern", "underline",
+    "kern", "underline", "bm", "pmb", "scriptscriptstyle", "tiny", "scriptsize", "footnotesize", "small", "normalsize", "large", "Large",
+    "LARGE", "huge", "Huge", "bigm", "Bigm", "biggm", "Biggm", "mathrel", "mathbin", "mathopen", "mathclose", "mathinner", "mathpunct",
+    "strut", "mathstrut", "smash", "nonumber", "notag", "allowbreak", "nobreak", "null", "par",
 })  # fmt: skip
 _TEXT_MACROS = frozenset({
     "text", "mbox", "textbf", "textit", "textrm", "textsf", "texttt", "mathrm", "mathit", "operatorname", "hbox", "textnormal", "emph",
 })  # fmt: skip
 _SPACE_MACRO = re.compile(r"(?<!\\)\\(?=\s|$)")
 _UNSEEN = re.compile(r"\\(?:[hv]space|[hv]?phantom|color|textcolor|label|tag)\*?\s*\{[^{}]*\}")
+_BODY = r"[^()\[\],;]*(?:\([^()]*\)[^()\[\],;]*)*"
+_INTERVAL = re.compile(
+    rf"(?:(?:^|(?<=[=,;({{ ])|(?<=\\in)|(?<=\\cup)|(?<=\\cap)|(?<=or\}})|(?<=and\}}))\]|(?<!sqrt)[\[(])({_BODY})[,;]({_BODY})[\[\])]"
+)
+_OPENING, _CLOSING = {"[": "["}, {"]": "]"}
+_FOREIGN_PAIR = re.compile(r"([\[\](])(-?\d+(?:,\d+)?);(-?\d+(?:,\d+)?)([)\[\]])")
+_SEMICOLONS = re.compile(r"(?<=[\[\](])([^()\[\],]*;[^()\[\],]*)(?=[)\[\]])")
+_NOTHING_AT_ALL = re.compile(r"\\(?:left|right)\s*\.")
+_FOREIGN_CURRENCY = re.compile("([€£¥]) ?(\\d[\\d,.]*)|(?<=\\d) ?([€£¥])")
+_CURRENCIES = {"€": "euro", "£": "gbp", "¥": "yen"}
+_OVER = re.compile(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}")
+_PRIMES = re.compile(r"\^\s*(?:\{\s*('+)\s*\}|('+))")
+_SYSTEM_NAMES = "cases|dcases|rcases|aligned|align|alignedat|gathered|gather|split"
+_SYSTEM = re.compile(
+    rf"(?:\\\{{\s*)?\\begin\s*\{{({_SYSTEM_NAMES})\*?\}}(.*?)\\end\s*\{{\1\*?\}}(?:\s*\\\}})?"
+    r"|\\\{\s*\\begin\s*\{(array|matrix)\}(.*?)\\end\s*\{\3\}(?:\s*\\\})?",
+    re.DOTALL,
+)
+_COLUMNS = re.compile(r"\A\s*(?:\[[a-z]\]|\{[lcr|@\d\s]*\})")
+_BETWEEN_SYSTEMS = re.compile(r"(\\end\{cases\}\})\s*(?=\{\\begin)")
+_STARS = re.compile(r"(?<=[\w)}\]])\s*\*\*\s*(-?\d+|[A-Za-z]|\([^()]*\))")
+_GLUED_QUAD = re.compile(r"q?quad([a-zA-Z]+)")
 _REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R(?![A-Za-z]))")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
-_SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": "&", "_": "_", "\\": "\\\\", "#": "#"}
-_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|arcsec|ln|log|lg|exp|gcd"
+_SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": " and ", "_": "_", "\\": "\\\\", "#": "#"}
+_FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|arcsec|ln|log|lg|exp|gcd|(?:arc)?c?tg"
 _FUNCTION = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\()|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])\\?sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
 _PLAIN_CONSTANT = re.compile(r"(?<![A-Za-z\\])(pi|infty)(?![A-Za-z])")
@@ -66,33 +94,66 @@ _FRAC = re.compile(
     rf"|\\frac\s*(\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}})\s*({_BARE})"
 )
 _ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
-_NOT_EQUAL = re.compile(r"\\not\s*=")
+_NOT_EQUAL = re.compile(r"\\not\s*=|(?<=\s)!=")
 _DIFFERENTIAL = re.compile(r"\{d(\^\{?\d\}?)? ([A-Za-z])")
 _WORD = r"\\text\s*\{\s*([A-Za-z0-9]+)\s*\}"
 _WORD_INDEX = re.compile(rf"_\s*(?:\{{\s*{_WORD}\s*\}}|{_WORD}|\{{\s*\\(max|min)\s*\}}|\\(max|min)(?![A-Za-z]))")
 _INDEX = re.compile(r"_\{([0-9A-Za-z])\}(?![0-9A-Za-z])")
+_SPLIT_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\s*\d{3})*,\s+000(?:,\s*\d{3})*(?![\d,])")
+_DOTTED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.])")
+_DECIMAL_COMMA = re.compile(r"(?<![\d.,])0\{,\}(?=\d)|(?<=\d)\{,\}(?=\d{1,2}(?!\d)|\d{4})")
 _THIN = re.compile(r"(?<=[0-9])\s*\{?,\}?\s*\\!\s*(?=[0-9]{3})|(?<=[0-9])\{,\}(?=[0-9]{3})")
 # A space behind a comma and before three digits says that they are a number of their own.
 _SPACES = re.compile(r"(?<![0-9A-Za-z])\s+(?![0-9]{3}(?![0-9]))|(?<![0-9A-Za-z,])\s+|\s+(?![0-9A-Za-z])")
-_WRAPPINGS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_WRAPPINGS = (("**", "**"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _WHOLE_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
 
 
 def respell(text: str) -> str:
     """The text in one spelling: `\\dfrac12` as `\\frac{1}{2}`, `\\mbox{ cm}` as `\\text{ cm}`, `½` as `\\frac{1}{2}`, no spacing macros."""
+    text = _FOREIGN_CURRENCY.sub(
+        lambda found: f"{found[2] or ''}\\text{{ {_CURRENCIES[found[1] or found[3]]}}}", text.strip().removeprefix("####")
+    )
+    text = _STARS.sub(r"^{\1}", text)
     text = _RAISED.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = _LOWERED.sub(lambda run: f"_{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
     if len(_DOLLAR.findall(text)) % 2 == 0:  # else one of them means money
         text = _DOLLAR.sub(" ", text)
-    text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _SPACE_MACRO.sub(" ", _NOT_EQUAL.sub(r"\\ne ", text))))
-    text = _THIN.sub(",", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", text)))
+    text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", _SPACE_MACRO.sub(" ", _NOT_EQUAL.sub(r"\\ne ", text)))))
+    text = _numerals(_REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", _NOTHING_AT_ALL.sub(" ", text))))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
-    text = _brace_fractions(text)
+    text = _systems(_brace_fractions(_PRIMES.sub(lambda found: found[1] or found[2], text)))
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
     text = _WORD_INDEX.sub(lambda found: f"_{{{''.join(part or '' for part in found.groups())}}}", text)
-    return _DIFFERENTIAL.sub(r"{d\1\2", tighten(unwrap(_INDEX.sub(r"_\1", text))))
+    return _intervals(_DIFFERENTIAL.sub(r"{d\1\2", tighten(unwrap(_INDEX.sub(r"_\1", text)))))
+
+
+def _numerals(text: str) -> str:
+    """Separators of thousands as commas, a decimal comma that cannot be one of them as a point."""
+    text = _SPLIT_THOUSANDS.sub(lambda found: re.sub(r"\s", "", found[0]), text)
+    text = _DOTTED_THOUSANDS.sub(lambda found: found[0].replace(".", ","), text)
+    return _THIN.sub(",", _DECIMAL_COMMA.sub(lambda found: f"{found[0][:-3]}.", text))
+
+
+def _intervals(text: str) -> str:
+    """`]a; b[` as `(a,b)`; a comma in a number is a decimal one where a semicolon stands between the two."""
+    text = _SEMICOLONS.sub(lambda found: found[1].replace(";", ","), _FOREIGN_PAIR.sub(_foreign_pair, text))
+    return _INTERVAL.sub(lambda found: _OPENING.get(found[0][0], "(") + found[0][1:-1] + _CLOSING.get(found[0][-1], ")"), text)
+
+
+def _foreign_pair(found: re.Match[str]) -> str:
+    opening, left, right, closing = found.groups()
+    # `[1,2; 3,4]` could be a matrix.
+    decimal = ("," in left) != ("," in right) or left.startswith(("0,", "-0,"))
+    return f"{opening}{left.replace(',', '.')},{right.replace(',', '.')}{closing}" if decimal else found[0]
+
+
+def _systems(text: str) -> str:
+    """Equations under one brace, or aligned, as `{\\begin{cases} ... \\end{cases}}`: the braces keep lists of systems apart."""
+    text = _SYSTEM.sub(lambda found: f"{{\\begin{{cases}}{_COLUMNS.sub('', found[2] if found[1] else found[4])}\\end{{cases}}}}", text)
+    return _BETWEEN_SYSTEMS.sub(r"\1;", text)
 
 
 def tighten(text: str) -> str:
@@ -134,6 +195,8 @@ def _spell_macro(found: re.Match[str]) -> str:
         return _SYMBOLS.get(symbol, " " if symbol in ",;: \t\n" else "" if symbol in "!()[]" else found[0])
     if name in _SILENT:
         return " "
+    if quad := _GLUED_QUAD.fullmatch(name):
+        return f" {quad[1]}"
     if name in _TEXT_MACROS:
         return "\\text"
     return _MACROS.get(name, f"\\{name} ")
@@ -141,11 +204,16 @@ def _spell_macro(found: re.Match[str]) -> str:
 
 def _spell_functions(text: str) -> str:
     """Names and symbols of functions: `sqrt(2)`, `\\operatorname{arctan} x`, `C_n^k`, `(mod 7)`, `\\mathrm e`."""
-    text = _FUNCTION.sub(lambda found: f"\\{found[1] or found[2]} ", _UPRIGHT_LETTER.sub(r"\1", text))
+    text = _FUNCTION.sub(_spell_function, _UPRIGHT_LETTER.sub(r"\1", text))
     text = _PLAIN_CONSTANT.sub(r"\\\1 ", _PLAIN_ROOT.sub(r"\\sqrt{\1}", text))
     text = _NATURAL.sub(r"\\ln ", text)
     text = _COMBINATIONS.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
     return _MODULO.sub(lambda found: f"\\pmod{{{''.join(part or '' for part in found.groups())}}}", text)
+
+
+def _spell_function(found: re.Match[str]) -> str:
+    name = found[1] or found[2]
+    return _MACROS.get(name, f"\\{name} ")
 
 
 def _brace_fractions(text: str) -> str:

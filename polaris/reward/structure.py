@@ -7,70 +7,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
+from polaris.reward import phrases
+from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import read_number
 from polaris.reward.spelling import tighten
-from polaris.reward.units import split_unit
-
-
-@dataclass(frozen=True, slots=True)
-class Leaf:
-    """An expression, with the unit that stood behind it ("" for none)."""
-
-    text: str
-    unit: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ordered:
-    """A tuple, point, vector, interval, ratio or row of a matrix; `brackets` are its two delimiters, such as "[)"."""
-
-    brackets: str
-    items: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Unordered:
-    """Several values, as a set in braces or a list of all answers; `kind` "union" is one of intervals."""
-
-    items: tuple[Node, ...]
-    kind: Literal["values", "set", "union"] = "values"
-
-
-@dataclass(frozen=True, slots=True)
-class Relation:
-    """An equation, inequality or chain of them; `sides` has one more item than `signs`, which are among = < <= > >= !=."""
-
-    signs: tuple[str, ...]
-    sides: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """`name = value`, where the name is a symbol, a function of symbols, a tuple of them, or words; `text` is the value's."""
-
-    name: str
-    text: str
-    value: Node
-
-
-Node = Leaf | Ordered | Unordered | Relation | Named
+from polaris.reward.units import several_units, split_unit
 
 _BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
 _MATRIX = re.compile(rf"[(\[]?{_BEGIN}(?:\{{[lcr|]*\}})?(.*?){_END}[)\]]?")
-_SYSTEM = re.compile(
-    r"(?:\\\{)?\\begin\{cases\}(.*?)\\end\{cases\}(?:\\\})?|\\\{\\begin\{(?:array|aligned)\}(?:\{[lcr|]*\})?(.*?)\\end\{(?:array|aligned)\}"
-)
+_SYSTEM = re.compile(r"\{?\\begin\{cases\}((?:(?!\\end\{cases\}).)*)\\end\{cases\}\}?")
+_COLUMN = re.compile(r"\\begin\{(array|matrix)\}(?:\{[lcr|]*\})?([^&]*)\\end\{\1\}")
+_ROW_GAP = re.compile(r"\\\\\[\d*[a-z]*\]")
 _THOUSANDS = re.compile(r"(?<![\d.])[+-]?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)")
-_CONJUNCTION = re.compile(r"\\text\{,?(?:and|or)\}|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|;|\\text\{,\}", re.IGNORECASE)
-_SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "="}
+_EITHER = re.compile(r"\\text\{either ?\}|(?<![A-Za-z])either ", re.IGNORECASE)
+_OR = re.compile(r"\\text\{,?or\}|(?<![A-Za-z\\])or(?![A-Za-z])|;", re.IGNORECASE)
+_AND = re.compile(r"\\text\{,?and\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\text\{,\}", re.IGNORECASE)
+_SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "~"}
 _SIGN = re.compile(r"\\(?:le|ge|ne|equiv|approx)(?![A-Za-z])|<=|>=|[=<>]")
 _SYMBOL = r"(?:[A-Za-z]'*(?:_(?:[A-Za-z0-9]|\\[a-z]+ ?|\{[^{}=<>]{1,24}\}))?|\\[a-zA-Z]+ ?)"
 SYMBOL = re.compile(_SYMBOL)
 _NAME = re.compile(
     rf"{_SYMBOL}(?:(?:\^\{{-1\}})?\([A-Za-z0-9, ]+\))?|\({_SYMBOL}(?:,{_SYMBOL})+\)|{_SYMBOL}(?:,{_SYMBOL})+|\\text\{{[^{{}}]*\}}"
+    rf"|\\\{{\({_SYMBOL}(?:,{_SYMBOL})+\)\\\}}"
+    r"|\\(?:vec|overrightarrow|hat|bar) ?\{[A-Za-z]{1,2}\}|\{[A-Za-z]\}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}|\|[A-Z]{2}\|"
     r"|m?\\(?:angle|triangle) ?[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|\\frac\{d[A-Za-z]\}\{d[A-Za-z]\}"
     r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
 )
@@ -78,7 +39,7 @@ _DENIED = re.compile(
     r"\\(?:l?not|neg|n?sim)(?![A-Za-z])|^\W*(?:text\W+)?(?:not|never|wrong|incorrect|anything|everything)\b|\b(?:not|never|but|except)\W*$",
     re.IGNORECASE,
 )
-_MEMBER = re.compile(rf"{_SYMBOL}\\in(?![A-Za-z]) ?(.*)")
+_MEMBER = re.compile(rf"(?:{_SYMBOL}|\({_SYMBOL}(?:,{_SYMBOL})+\))\\in(?![A-Za-z]) ?(.*)")
 _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
 _RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
 _CLOCK = re.compile(r"(\d{1,2}:\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
@@ -86,53 +47,133 @@ _LISTED = re.compile(r"\\text\{([^{}]*(?:\d|,| and | or )[^{}]*)\}")
 _UPRIGHT = re.compile(r"\\text\{(.*\\.*)\}")
 _LEADING_SIGN = re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))")
 _LETTER_CUP = re.compile(r"(?<=[)\]}])U(?=[(\[\\])")
+_ALL_REALS = re.compile(r"\\text\{(?:the )?(?:set of )?(?:all |any )?real(?:s| numbers?)\}|(?:all |any )real(?:s| numbers?)", re.IGNORECASE)
+_IF = re.compile(r"^,?(?:\\text\{(?:if|for|when|as) ?\}|(?:if|for|when) )|,$")
+_GOES_ON = re.compile(r"(?:\\ldots|\.\.\.) ?$")
+_TURNED = str.maketrans("<>", "><")
+_CONSTANTS = ("\\pi", "e", "i")
+_SHIFTED = re.compile(rf"({_SYMBOL})([+-])([\d.]+|\\frac\{{\d+\}}\{{\d+\}})")
+_ABSOLUTE = re.compile(r"\|([^|]*[A-Za-z][^|]*)\|")
+_POSITIVE = re.compile(r"(?:\d|\\(?:frac|sqrt|pi)(?![a-z]))[^A-Za-z+-]*(?:\\(?:frac|sqrt|pi|cdot)[^A-Za-z+-]*)*")
+_NUMBERED = re.compile(r"(.+)_(\d)")
 _SIGNED = re.compile(r"\\(?:pm|mp)(?![A-Za-z]) ?")
 
 
 def read(text: str) -> Node:
     """The tree of a `respell`ed text."""
-    text = _LETTER_CUP.sub(r"\\cup ", tighten(_LEADING_SIGN.sub("", text)))
+    text = _LETTER_CUP.sub(r"\\cup ", tighten(_LEADING_SIGN.sub("", phrases.approximated(text))))
+    if chosen := phrases.choice(text):
+        return Choice(chosen[0], read(chosen[1]))
+    if said := phrases.statement(text):
+        return read(said)
+    if clause := phrases.clause(text):
+        domain = read(clause.condition) if clause.kind is None else clause.kind
+        return Quantified(clause.rest, read(clause.rest), clause.symbols, domain)
     for whole in (_MEMBER, _BUILDER, _LISTED, _UPRIGHT):
         if (found := whole.fullmatch(text)) and found[1] and _encloses(f"{{{found[1]}}}", "{", "}"):
             return read(found[1])
     if system := _SYSTEM.fullmatch(text):
-        return _system(system[1] or system[2])
-    parts = _parts(text)
-    if len(parts) > 1:
-        return _values(_unnamed([read(part) for part in parts]))
-    text = parts[0]
+        return _system(system[1])
+    if (column := _COLUMN.fullmatch(text)) and all(_signs(row)[0] for row in _rows(column[2])):
+        return _system(column[2])
+    chunks = [[text]] if _THOUSANDS.fullmatch(text) else _chunks(text)
+    if sum(map(len, chunks)) > 1:
+        return _several(chunks, ";" not in text)
+    return _item(chunks[0][0] if chunks else text)
+
+
+def _item(text: str) -> Node:
+    """What is no list."""
     if clock := _CLOCK.fullmatch(text):
         return Leaf(clock[1], f"{clock[2].lower()}m")
     if ratio := _RATIO.fullmatch(text):
         return Ordered("::", tuple(Leaf(item) for item in ratio[1].split(":")))
+    if measures := several_units(text):
+        return Ordered("+", tuple(Leaf(*measure) for measure in measures))
     pieces = _split(text, "\\cup")
     if len(pieces) > 1:
         return _union([read(piece) for piece in pieces])
     if text in ("\\emptyset", "\\text{empty set}"):
         return Unordered(())
+    if _ALL_REALS.fullmatch(text):
+        return Ordered("()", (Leaf("-\\infty"), Leaf("\\infty")))
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
+
+
+def _rows(rows: str) -> list[str]:
+    """Rows without what stands between them; one that begins with a sign goes on with the row before."""
+    found: list[str] = []
+    for row in _ROW_GAP.sub(r"\\\\", rows).split("\\\\"):
+        row = re.sub(r"&(?=[=<>]|\\(?:le|ge|ne|approx)(?![A-Za-z]))", "", row.strip(" ,;").removesuffix(".")).strip()
+        if found and _SIGN.match(row):
+            found[-1] += row
+        elif row:
+            found.append(row)
+    return found
 
 
 def _system(rows: str) -> Node:
     """Equations under one brace are a list; a function by cases is a set of (value, condition)."""
-    cells = [[read(cell) for cell in row.strip(" ,;").split("&")] for row in rows.replace("&=", "=").split("\\\\") if row.strip()]
-    return _values(_unnamed([row[0] if len(row) == 1 else Ordered("", tuple(row)) for row in cells]))
+    cells = [[read(_IF.sub("", cell)) for cell in row.removeprefix("&").split("&")] for row in _rows(rows)]
+    return _unnamed([row[0] if len(row) == 1 else Ordered("", tuple(row)) for row in cells])
 
 
-def _parts(text: str) -> list[str]:
-    """The items of a list that no brackets hold."""
-    if _THOUSANDS.fullmatch(text):
-        return [text]
-    parts = [part for chunk in _split_all(text, _CONJUNCTION) for part in _split(chunk, ",")]
-    parts = [part.strip() for part in parts if part.strip()]
-    return parts or [text]
+def _chunks(text: str) -> list[list[str]]:
+    """The items of a list that no brackets hold, as a list for each side of "or" and semicolons."""
+    chunks = [
+        [part for piece in _split_all(chunk, _AND) for part in _split(piece, ",")] for chunk in _split_all(_EITHER.sub("", text), _OR)
+    ]
+    return [found for chunk in chunks if (found := [stripped for part in chunk if (stripped := part.strip())])]
 
 
-def _values(items: list[Node], kind: Literal["values", "set"] = "values") -> Node:
+def _several(chunks: list[list[str]], or_: bool) -> Node:
+    """A list; groups of unknowns, as in `x=1, y=2 or x=2, y=1`, are items; `x=1 or y=2` (`or_`) gives none its value."""
+    groups = [[read(part) for part in chunk] for chunk in chunks]
+    items = [item for group in groups for item in group]
+    systems = all(isinstance(item, Unordered) and _solution([item]) for item in items)
+    groups = [[item] for item in items] if systems else groups if len(groups) > 1 else _repeated(items)
+    solutions = _solutions(groups)
+    if or_ and not solutions and len(groups) == len(items) and _solution(items):
+        return Unordered(tuple(Relation(("=",), (item.name, item.text)) for item in items if isinstance(item, Named)))
+    return _unnamed(solutions or items)
+
+
+def _solutions(groups: list[list[Node]]) -> list[Node]:
+    """Each group as `(x, y) = (1, 2)`, where every one gives the same two or more unknowns their values; else empty."""
+    found = [_solution(group) for group in groups]
+    names = {solution.name for solution in found if solution}
+    return [solution for solution in found if solution] if len(names) == 1 < len(found) and None not in found else []
+
+
+def _solution(group: Sequence[Node]) -> Named | None:
+    if len(group) == 1 and isinstance(group[0], Unordered) and group[0].is_list:
+        group = group[0].items
+    named = {item.name: item.value for item in group if isinstance(item, Named) and SYMBOL.fullmatch(item.name)}
+    if not 1 < len(named) == len(group):
+        return None
+    numbered = [_NUMBERED.fullmatch(name) for name in named]
+    indices = {found[2] if found else "" for found in numbered}
+    names = {name: found[1] if found and len(indices) == 1 else name for name, found in zip(named, numbered, strict=True)}
+    order = sorted(named, key=names.__getitem__)
+    return Named(f"({','.join(names[name] for name in order)})", "", Ordered("()", tuple(named[name] for name in order)))
+
+
+def _repeated(items: list[Node]) -> list[list[Node]]:
+    """The groups of `x=1, y=2, x=2, y=1` and of `x_1=1, y_1=2, x_2=2, y_2=1`, in whichever order; else one group."""
+    names = [item.name if isinstance(item, Named) else "" for item in items]
+    numbered = [_NUMBERED.fullmatch(name) for name in names]
+    if all(numbered) and len({found[1] for found in numbered if found}) > 1:
+        indices = dict.fromkeys(found[2] for found in numbered if found)
+        return [[item for item, found in zip(items, numbered, strict=True) if found and found[2] == index] for index in indices]
+    size = len(set(names))
+    return [items[start : start + size] for start in range(0, len(items), size)] if len(items) % size == 0 else [items]
+
+
+def _values(items: list[Node], kind: Literal["values", "solutions", "set"] = "values") -> Node:
     """Values without repetition, lists in the list spread out; a single value is itself."""
     flat: list[Node] = []
     for item in items:
-        flat += item.items if isinstance(item, Unordered) and item.kind == "values" else [item]
+        flat += item.items if isinstance(item, Unordered) and item.is_list else [item]
     unique = tuple(dict.fromkeys(flat))
     return unique[0] if len(unique) == 1 else Unordered(unique, kind)
 
@@ -148,12 +189,67 @@ def _relation(text: str) -> Node | None:
     signs, sides = _signs(text)
     if not signs or not all(sides):
         return None
+    if "mod" not in text:
+        signs = tuple("=" if sign == "==" else sign for sign in signs)
+    if "~" in signs:
+        return _approximated(signs, sides)
+    if found := _absolute(signs, sides):
+        return found
+    if set(signs) == {"="} and len(sides) > 2 and all(map(SYMBOL.fullmatch, sides[:-1])) and not SYMBOL.fullmatch(sides[-1]):
+        return Unordered(tuple(Named(side, sides[-1], read(sides[-1])) for side in dict.fromkeys(sides[:-1])))
     named = set(signs) == {"="} and _NAME.fullmatch(sides[0]) and not _DENIED.search(sides[0])
     if named and numbers_agree(sides):
         return Named(sides[0], sides[-1], read(sides[-1]))
     if signs == ("=",) and SYMBOL.fullmatch(sides[1]) and read_number(sides[0]):
         return Named(sides[1], sides[0], read(sides[0]))
     return Relation(signs, sides)
+
+
+def _approximated(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node:
+    """`name \\approx 3.14` is the name's value; else a decimal behind, or before, what it is the rounding of."""
+    if (
+        _NAME.fullmatch(sides[0])
+        and sides[0] not in _CONSTANTS
+        and set(signs) == {"~"}
+        and len(sides) == 2
+        and not _DENIED.search(sides[0])
+        and read_number(sides[1])
+    ):
+        return Named(sides[0], sides[1], read(sides[1]))
+    if "~" in signs[:-1] or set(signs[:-1]) - {"="}:
+        return Relation(signs, sides)
+    exact, decimal = read("=".join(sides[:-1])), read(_GOES_ON.sub("", sides[-1]))
+    if not _is_number(decimal):
+        exact, decimal = decimal, exact
+    if not isinstance(decimal, Leaf) or not _is_number(decimal):
+        return Relation(signs, sides)
+    if isinstance(exact, Named):
+        return Named(exact.name, exact.text, Approximated(exact.value, decimal))
+    return Approximated(exact, decimal)
+
+
+def _is_number(node: Node) -> bool:
+    number = read_number(node.text) if isinstance(node, Leaf) else None
+    return number is not None and number.form != "quotient"
+
+
+def _absolute(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node | None:
+    """`|x| < 1` as `-1 < x < 1`, `|x| > 1` as `x < -1 or x > 1`, `1 < |x| < 2` as both of its halves; for bounds that are positive."""
+    if _ABSOLUTE.fullmatch(sides[-1]):
+        signs, sides = tuple(sign.translate(_TURNED) for sign in signs), sides[::-1]
+    if len(signs) == 2 and set(signs) <= {"<", "<="} and _POSITIVE.fullmatch(sides[0]) and (inner := _ABSOLUTE.fullmatch(sides[1])):
+        far, near = sides[2], sides[0]
+        return Unordered((Relation(signs[::-1], (f"-{far}", inner[1], f"-{near}")), Relation(signs, (near, inner[1], far))))
+    inner = _ABSOLUTE.fullmatch(sides[0])
+    if not inner or len(signs) > 1 or signs[0][0] not in "<>" or not _POSITIVE.fullmatch(sides[1]):
+        return None
+    middle, low, high = inner[1], f"-{sides[1]}", sides[1]
+    if shifted := _SHIFTED.fullmatch(middle):
+        center = shifted[3] if shifted[2] == "-" else f"-{shifted[3]}"
+        middle, low, high = shifted[1], f"{center}{low}", f"{center}+{high}"
+    if signs[0].startswith("<"):
+        return Relation((signs[0],) * 2, (low, middle, high))
+    return Unordered((Relation((signs[0].replace(">", "<"),), (middle, low)), Relation(signs, (middle, high))))
 
 
 def numbers_agree(sides: Sequence[str]) -> bool:
@@ -163,10 +259,12 @@ def numbers_agree(sides: Sequence[str]) -> bool:
     return last is None or all(abs(number.value - last.value) <= last.last_place / 2 for number in numbers)
 
 
-def _unnamed(items: list[Node]) -> list[Node]:
-    """`x = 2, x = 3` and `x = 2, 3` are values of one name, which is left out; `x = 2, y = 3` stays."""
-    names = {item.name for item in items if isinstance(item, Named)}
-    return [item.value if isinstance(item, Named) else item for item in items] if len(names) == 1 else items
+def _unnamed(items: list[Node]) -> Node:
+    """`x = 2, x = 3` and `x = 2, 3` are solutions for one name, which is left out; `x = 2, y = 3` stays."""
+    names = {re.sub(r"_\d(?=[,)])", "", item.name) for item in items if isinstance(item, Named)}
+    if len(names) != 1:
+        return _values(items)
+    return _values([item.value if isinstance(item, Named) else item for item in items], "solutions")
 
 
 def _signs(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -190,6 +288,8 @@ def _bracketed(text: str) -> Node | None:
     items = _split(inner, ",")
     # `[-36,104]` holds two numbers; `-36,104` alone would be one.
     items = inner.split(",") if len(items) == 1 and _THOUSANDS.fullmatch(inner) else items
+    if len(_SIGNED.findall(inner)) == 1 < len(items):
+        return Unordered(tuple(dict.fromkeys(read(tighten(_SIGNED.sub(sign, text))) for sign in "+-")))
     if opening == "\\{":
         return _values([read(item) for item in items], "set") if inner else Unordered(())
     if len(items) == 1:

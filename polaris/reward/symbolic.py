@@ -18,8 +18,8 @@ from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy.core.function import AppliedUndef
 
-from polaris.reward.number import Number, read_number, rounds_to
-from polaris.reward.structure import Leaf, Node, Relation
+from polaris.reward.nodes import Approximated, Leaf, Node, Relation
+from polaris.reward.number import Number, is_cut_or_rounded, read_number, rounds_to
 
 DIGITS = 40
 TOLERANCE = sympy.Float("1e-25", DIGITS)
@@ -44,11 +44,16 @@ Link = tuple[str, sympy.Expr]
 
 
 def algebra(gold: Node, answer: Node) -> bool:
-    """Whether two leaves or two relations are equal; what cannot be read or computed is not. Raises `MemoryError` at the limit."""
+    """Whether two leaves or two relations are equal, or the decimal of `answer` is a rounding of the leaf `gold`.
+
+    What cannot be read or computed is not. Raises `MemoryError` at the limit.
+    """
     try:
         if isinstance(gold, Relation) and isinstance(answer, Relation):
             return _same_relation(gold, answer)
         assert isinstance(gold, Leaf)
+        if isinstance(answer, Approximated):
+            return _is_rounding(gold.text, answer.decimal.text)
         assert isinstance(answer, Leaf)
         return _same_expression(gold.text, answer.text)
     except MemoryError:
@@ -158,6 +163,12 @@ def _rounded(exact: sympy.Expr, decimal: Number | None) -> bool:
         return False
     value = _value(exact, {})
     return value is not None and bool(value.is_real) and rounds_to(Fraction(str(value)), decimal)
+
+
+def _is_rounding(exact: str, decimal: str) -> bool:
+    side, number = expression(exact), read_number(decimal)
+    value = _value(side, {}) if side is not None and not side.free_symbols else None
+    return value is not None and number is not None and bool(value.is_real) and is_cut_or_rounded(Fraction(str(value)), number)
 
 
 def _points(symbols: set[sympy.Symbol]) -> Iterator[Point]:

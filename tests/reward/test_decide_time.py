@@ -55,6 +55,21 @@ PIECES = [
         "km/h ",
     ),
 ]
+WORDS = [
+    "so ",
+    "x is ",
+    "for all x ",
+    "where ",
+    "either ",
+    "C. ",
+    ";",
+    "x_1=",
+    "\\approx ",
+    "\\begin{cases}",
+    "\\end{cases}",
+    "n\\in Z,",
+    "1 h ",
+]
 LIMIT_S = 2.0
 """A hundred times what the slowest takes on an idle machine."""
 
@@ -86,6 +101,13 @@ def test_repeated_pieces_up_to_the_length_that_is_read(in_time, mode, gold):
     for pair in itertools.product(PIECES, PIECES):
         text = ("".join(pair) * MAX_CHARS)[: MAX_CHARS - 1] + "1"
         in_time(f"{pair[0] + pair[1]!r} repeated", f"\\boxed{{{text}}}", gold, require_thinking=False, mode=mode)
+
+
+def test_words_around_an_answer_repeated(in_time):
+    gold = "x=1, y=2 \\text{ or } x=2, y=1"
+    for word, other in itertools.product(WORDS, [*WORDS, *PIECES]):
+        for pair in (word + other, other + word):
+            in_time(f"{pair!r} repeated", f"\\boxed{{{(pair * MAX_CHARS)[: MAX_CHARS - 1]}1}}", gold, require_thinking=False)
 
 
 @pytest.mark.parametrize("end", ["", "\\boxed{5}", "</think> \\boxed{5}"])

@@ -110,6 +110,99 @@ def test_surds_are_equal_where_sympy_says_so(under, inside, bottom, step):
     assert not correct(f"\\frac{{\\sqrt{{{inside}}} + \\sqrt{{{under + step}}}}}{{{bottom}}}", gold)
 
 
+PIECES = [
+    *(
+        "5",
+        "7",
+        "-",
+        "0.5",
+        "\\frac{1}{2}",
+        "x",
+        "n",
+        "=",
+        " ",
+        ",",
+        ";",
+        "(",
+        ")",
+        "[",
+        "]",
+        "\\{",
+        "\\}",
+        "<",
+        "|x|",
+        "^2",
+        "\\pm ",
+        "%",
+        "$",
+        "'",
+    ),
+    *(
+        "\\text{ or }",
+        "\\text{ and }",
+        "either ",
+        "\\text{is }",
+        "The answer is ",
+        "x is ",
+        "not ",
+        "half of ",
+        "so ",
+        "option ",
+        "answer: ",
+    ),
+    *(
+        "\\approx ",
+        "approximately ",
+        "\\text{ (approximately }",
+        "for all n",
+        "where n is an integer",
+        ", n\\in Z",
+        "\\forall n",
+        "\\ldots ",
+    ),
+    *(
+        "\\text{ cm}",
+        "\\text{ m}^2",
+        " h ",
+        "min",
+        "^\\circ ",
+        "\\begin{cases}",
+        "\\end{cases}",
+        "\\begin{array}{l}",
+        "\\end{array}",
+        "\\\\",
+        "&",
+    ),
+    *(
+        "x_1=",
+        "x_2=",
+        "y=",
+        "f(x)=",
+        "\\cup ",
+        "\\in ",
+        "**",
+        "①",
+        "{,}",
+        "10, 000",
+        "th",
+        "all real numbers",
+        "\\mathbb{Z}",
+        "{",
+        "}",
+        "\\text{",
+    ),
+]
+
+
+@settings(max_examples=500)
+@given(st.lists(st.sampled_from(PIECES), min_size=1, max_size=9).map("".join), st.lists(st.sampled_from(PIECES), max_size=6).map("".join))
+def test_no_words_around_an_answer_make_it_two(text, gold):
+    """Whatever stands around it, one answer equals one of these numbers at most, and nothing that is written raises."""
+    found = [decide(f"\\boxed{{{text}}}", number, require_thinking=False) for number in ("5", "7", "-5", "12")]
+    assert sum(isinstance(one, Verdict) and one.kind == "correct" for one in found) <= 1
+    decide(f"\\boxed{{{text}}}", gold, require_thinking=False)
+
+
 @settings(max_examples=400)
 @given(st.text(alphabet="0123456789+-*/^=<>,.;:()[]{}\\| xinfty%$ortex", max_size=30), st.sampled_from(["strict", "deepscaler"]))
 def test_no_text_equals_two_numbers(text, mode):

@@ -1,5 +1,7 @@
 """Verdicts on pairs of answers, one table per family: `pairs/FAMILY.txt` holds lines `answer  ==  gold` and `answer  !=  gold`.
 
+`reported.txt` has them as users of graders reported them, written before the grader was changed and without a look at it.
+
 Each expected verdict follows from the rules of docs/grader.md and was written down before the grader had seen the pair.
 """
 
