@@ -1,6 +1,7 @@
 """Phases before training whose responses have no answer: they stop at once, and keep nothing that stands in the way of the remedy."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from scripted import on_ranks, prompts_named
@@ -13,6 +14,7 @@ from polaris.recipe.temperature import measure
 from polaris.reward.verdict import Verdict
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.trainer.answers import NoAnswers
+from polaris.trainer.thinking import settle_thinking
 
 PROMPTS = prompts_named(f"p{index}" for index in range(21))
 
@@ -93,3 +95,21 @@ def test_the_probe_stops_where_neither_heat_nor_training_explains_it(config, tem
     ((found,), _) = on_ranks(config, read)
     assert isinstance(found, NoAnswers) == stops
     assert stops or found.accuracy == 0
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_ranks_agree_whether_an_answer_needs_the_end_of_thinking(config, tmp_path, first):
+    """Engines that answer differently, as they may on other hardware: rank 0 decides for all."""
+    (tmp_path / "run").mkdir()
+    auto = replace(config, reward=RewardConfig())
+
+    def settle(rooms):
+        opens = (rooms.world.rank == 0) == first
+        tokenizer = SimpleNamespace(batch_decode=lambda tokens, **_: ["<think>" if opens else "hm"] * len(tokens))
+        return settle_thinking(auto, PROMPTS, tmp_path / "model", tokenizer, rooms.engine, rooms.world).required
+
+    for asked in (32, 0):
+        results, engines = on_ranks(auto, settle, stops_after=(None, None))
+        assert results == [first, first]
+        assert [len(engine.asked) for engine in engines] == [asked, asked]
+    assert read_result(tmp_path / "run" / "stages" / "thinking.json")["required"] is first
