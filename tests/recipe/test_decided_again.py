@@ -289,3 +289,10 @@ def test_diversities_that_can_be_compared_are_restored(open_stage, tmp_path, cap
     assert "probes the whole grid" not in capsys.readouterr().out
     result = read_result(tmp_path / "temperature-2.json")
     assert (result["source"], result["version"]) == ("retune", 9)
+
+
+def test_the_temperature_is_where_the_zones_say_and_its_diversity_is_told(probe):
+    result = probe()
+    assert result["temperature"] == result["zones"]["initial"]
+    assert {reading["temperature"]: reading for reading in result["readings"]}.keys() == set(GRID.temperatures)
+    assert result["source"] == "probe"
