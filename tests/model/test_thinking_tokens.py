@@ -1,10 +1,11 @@
 """Marks of thinking that a tokenizer has as special tokens stay in the text of a response."""
 
 import pytest
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, ByT5Tokenizer
 
 from polaris.embedded.tokenizer import build_tokenizer
 from polaris.model.load import load_tokenizer
+from polaris.model.thinking_tokens import keep_thinking
 
 TEXT = "<think>4</think>\\boxed{5}"
 
@@ -20,3 +21,9 @@ def test_thinking_is_in_the_text(tmp_path, special):
     assert plain.decode(tokens, skip_special_tokens=True) == ("4\\boxed{5}" if special else TEXT)
     assert ours.batch_decode([tokens], skip_special_tokens=True) == [TEXT]
     assert ours(f"{TEXT}<|end|>", add_special_tokens=False)["input_ids"] == tokens
+
+
+def test_a_tokenizer_in_python_is_left_as_it_is():
+    tokenizer = ByT5Tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<think>", "</think>"]})
+    assert keep_thinking(tokenizer) is tokenizer
