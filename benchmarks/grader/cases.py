@@ -6,7 +6,7 @@ import json
 import time
 from typing import Any
 
-from golds import CASES
+from golds import CASES, PAIRS
 from peer import Peer
 from report import Part, code, listing, table
 
@@ -14,23 +14,28 @@ from polaris.reward.pool import GraderPool
 
 LIMIT_S = 2.0
 PEER_LIMIT_S = 20.0
+_PEER = "Math-Verify 0.9.0, plainly"
 Case = dict[str, Any]
 
 
 def measure() -> Part:
-    cases: list[Case] = [json.loads(line) for line in CASES.read_text(encoding="utf-8").splitlines()]
-    ours = _timed(cases, _ours)
-    peers = _timed(cases, _peers)
+    rows: list[tuple[Any, ...]] = []
+    disputed: list[str] = []
+    for path in (PAIRS, CASES):
+        cases: list[Case] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        ours = _timed(cases, _ours)
+        rows += [(path.stem, *_row(name, cases, found)) for name, found in (("polaris, strict", ours), (_PEER, _timed(cases, _peers)))]
+        disputed += [
+            f"{_pair(case)}: expected {case['expected']}" for case, (found, _) in zip(cases, ours, strict=True) if found != case["expected"]
+        ]
     deepscaler = [correct for correct, _ in _timed(cases, lambda chosen: _ours(chosen, "deepscaler"))]
     recorded = [_recorded(case) for case in cases]
-    rows = [_row("polaris, strict", cases, ours), _row("Math-Verify 0.9.0, plainly", cases, peers)]
     same = sum(found == seen for found, seen in zip(deepscaler, recorded, strict=True))
-    disputed = [
-        f"{_pair(case)}: expected {case['expected']}" for case, (found, _) in zip(cases, ours, strict=True) if found != case["expected"]
-    ]
     differ = [f"{_pair(case)}: ours {found}" for case, found, seen in zip(cases, deepscaler, recorded, strict=True) if found != seen]
-    text = table(("grader", "agree", "of", "false positive", "false negative", "hung", "slowest s"), rows)
-    text += f"\n\nMode deepscaler gives the verdict recorded from the original POLARIS grader on {same} of {len(cases)} cases."
+    text = table(("file", "grader", "agree", "of", "false positive", "false negative", "hung", "slowest s"), rows)
+    text += (
+        f"\n\nMode deepscaler gives the verdict recorded from the original POLARIS grader on {same} of {len(cases)} of the {CASES.stem}."
+    )
     text += listing("Cases where strict does not agree", disputed) + listing("Cases where deepscaler differs from the original", differ)
     return Part(title="The collected cases", text=text, data={"rows": rows, "deepscaler": same, "disputed": disputed, "differ": differ})
 

@@ -10,7 +10,7 @@ import pyarrow.parquet as parquet
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT.parent / "shared" / "data"
-CASES = DATA / "grader_cases.jsonl"
+CASES, PAIRS = DATA / "grader_cases.jsonl", DATA / "grader_pairs_2.jsonl"
 EVALUATION = ("aime24", "aime25", "amc23", "minerva", "olympiad")
 TRAINING = ("deepscaler_aime", "deepscaler_math")
 Answer = str | int | float
