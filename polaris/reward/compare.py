@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import is_cut_or_rounded, read_number, same_number
 from polaris.reward.phrases import renamed
-from polaris.reward.structure import SYMBOL, numbers_agree, read
+from polaris.reward.structure import SYMBOL, but, numbers_agree, read
 from polaris.reward.units import units_differ, value_of
 
 Algebra = Callable[[Node, Node], bool | None]
@@ -58,7 +58,7 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     if isinstance(gold, Named) or isinstance(answer, Named):
         return _named(gold, answer, algebra)
     if isinstance(gold, Relation):
-        return _interval(gold, answer, algebra) if isinstance(answer, Ordered) else _algebraic(gold, answer, algebra)
+        return _interval(gold, answer, algebra) if isinstance(answer, Ordered | Unordered) else _algebraic(gold, answer, algebra)
     if isinstance(gold, Leaf) and isinstance(answer, Leaf):
         return _leaves(gold, answer, algebra)
     if isinstance(gold, Leaf) and isinstance(answer, Relation):
@@ -327,9 +327,11 @@ def _as_list(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     return _all(equal(item, single, algebra) if several is gold else equal(single, item, algebra) for item in several.items)
 
 
-def _interval(gold: Relation, answer: Ordered, algebra: Algebra) -> bool | None:
+def _interval(gold: Relation, answer: Ordered | Unordered, algebra: Algebra) -> bool | None:
     """A gold inequality of one variable is also the interval of its solutions; not the other way round, which restates the problem."""
     signs, sides = gold.signs, gold.sides
+    if signs == ("!=",) and SYMBOL.fullmatch(sides[0]) and read_number(sides[1]):
+        return equal(but([sides[1]]), answer, algebra)
     if set(signs) <= {">", ">="}:
         signs, sides = tuple(sign.replace(">", "<") for sign in reversed(signs)), tuple(reversed(sides))
     if not set(signs) <= {"<", "<="}:

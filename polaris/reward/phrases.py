@@ -38,7 +38,10 @@ _COPULA = re.compile(
 )
 _SUBJECT = re.compile(r"(?:[A-Za-z ,'()+]|\\(?:angle|triangle|theta|alpha|beta|gamma|lambda|omega|phi)(?![A-Za-z]))+(?:_[A-Za-z0-9])?")
 _VALUE_OF = re.compile(r"(?:(?:the )?(?:value|solution)s? (?:of|for) )?([A-Za-z](?:_[A-Za-z0-9])?|\\[a-z]+)", re.IGNORECASE)
-_EVERY = re.compile(r"\s*(?:all|any|every) +(?:reals? +|real numbers? +)?(?=[A-Za-z] *(?:[<>]|\\(?:le|ge|ne)(?![a-z])))", re.IGNORECASE)
+_EVERY = re.compile(
+    r"\s*(?:(?:for )?(?:all|any|every) +|\\forall *)(?:reals? +|real numbers? +)?(?=[A-Za-z] *(?:[<>]|\\(?:le|ge|ne)(?![a-z])))",
+    re.IGNORECASE,
+)
 _IS_ANSWER = re.compile(
     r"(?:the |our |my )?(?:only )?(?:final |correct |right )?(?:answer|value|solution|result|option|choice|one)\.?|correct\.?",
     re.IGNORECASE,

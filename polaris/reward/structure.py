@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Sequence
 from typing import Literal
@@ -12,7 +13,7 @@ from typing import Literal
 from polaris.reward import phrases
 from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import read_number
-from polaris.reward.spelling import tighten
+from polaris.reward.spelling import tighten, unwrap
 from polaris.reward.units import several_units, split_unit
 
 _BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
@@ -41,9 +42,11 @@ _DENIED = re.compile(
 )
 _MEMBER = re.compile(rf"(?:{_SYMBOL}|\({_SYMBOL}(?:,{_SYMBOL})+\))\\in(?![A-Za-z]) ?(.*)")
 _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
+_FAMILY = re.compile(rf"\\\{{([^|:]+)[|:]({_SYMBOL}\\in(?![A-Za-z]).*)\\\}}")
+_PUNCTURED = re.compile(r"\(-\\infty,\\infty\)\\setminus ?\\\{([^{}]*)\\\}")
 _RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
 _CLOCK = re.compile(r"(\d{1,2}:\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
-_LISTED = re.compile(r"\\text\{([^{}]*(?:\d|,| and | or )[^{}]*)\}")
+_LISTED = re.compile(r"\\text\{([^{}]*(?:\d|[,;]| and | or )[^{}]*)\}")
 _UPRIGHT = re.compile(r"\\text\{(.*\\.*)\}")
 _LEADING_SIGN = re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))")
 _LETTER_CUP = re.compile(r"(?<=[)\]}])U(?=[(\[\\])")
@@ -65,7 +68,9 @@ def read(text: str) -> Node:
     if chosen := phrases.choice(text):
         return Choice(chosen[0], read(chosen[1]))
     if said := phrases.statement(text):
-        return read(said)
+        return read(unwrap(said))
+    if (family := _FAMILY.fullmatch(text)) and not SYMBOL.fullmatch(family[1]):
+        text = f"{family[1]},{family[2]}"
     if clause := phrases.clause(text):
         domain = read(clause.condition) if clause.kind is None else clause.kind
         return Quantified(clause.rest, read(clause.rest), clause.symbols, domain)
@@ -95,9 +100,18 @@ def _item(text: str) -> Node:
         return _union([read(piece) for piece in pieces])
     if text in ("\\emptyset", "\\text{empty set}"):
         return Unordered(())
+    if (punctured := _PUNCTURED.fullmatch(text)) and all(map(read_number, punctured[1].split(","))):
+        return but(punctured[1].split(","))
     if _ALL_REALS.fullmatch(text):
         return Ordered("()", (Leaf("-\\infty"), Leaf("\\infty")))
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
+
+
+def but(points: Sequence[str]) -> Node:
+    """All real numbers but some."""
+    found = {number.value: point for point in points if (number := read_number(point))}
+    edges = ["-\\infty", *(found[value] for value in sorted(found)), "\\infty"]
+    return Unordered(tuple(Ordered("()", (Leaf(low), Leaf(high))) for low, high in itertools.pairwise(edges)), "union")
 
 
 def _rows(rows: str) -> list[str]:
@@ -135,7 +149,22 @@ def _several(chunks: list[list[str]], or_: bool) -> Node:
     solutions = _solutions(groups)
     if or_ and not solutions and len(groups) == len(items) and _solution(items):
         return Unordered(tuple(Relation(("=",), (item.name, item.text)) for item in items if isinstance(item, Named)))
-    return _unnamed(solutions or items)
+    return _unnamed(solutions or (_between(items) if len(chunks) == 1 else None) or items)
+
+
+def _between(items: list[Node]) -> list[Node] | None:
+    """`x > 1, x < 3` as `1 < x < 3`; not `x < 1, x > 3`, which is two parts."""
+    bounds: dict[str, tuple[str, str]] = {}
+    for item in items:
+        if isinstance(item, Relation) and len(item.signs) == 1 and SYMBOL.fullmatch(item.sides[0]) and read_number(item.sides[1]):
+            bounds[item.signs[0][0]] = (item.signs[0], item.sides[1])
+    names = {item.sides[0] for item in items if isinstance(item, Relation)}
+    if len(items) != 2 or bounds.keys() != {"<", ">"} or len(names) > 1:
+        return None
+    (above, high), (below, low) = bounds["<"], bounds[">"]
+    ends = read_number(low), read_number(high)
+    ordered = ends[0] is not None and ends[1] is not None and ends[0].value < ends[1].value
+    return [Relation((below.replace(">", "<"), above), (low, names.pop(), high))] if ordered else None
 
 
 def _solutions(groups: list[list[Node]]) -> list[Node]:
@@ -191,6 +220,8 @@ def _relation(text: str) -> Node | None:
         return None
     if "mod" not in text:
         signs = tuple("=" if sign == "==" else sign for sign in signs)
+    if signs[-1] == "=" and (cut := _GOES_ON.search(sides[-1])) and read_number(sides[-1][: cut.start()]):
+        signs = (*signs[:-1], "~")
     if "~" in signs:
         return _approximated(signs, sides)
     if found := _absolute(signs, sides):
@@ -199,7 +230,10 @@ def _relation(text: str) -> Node | None:
         return Unordered(tuple(Named(side, sides[-1], read(sides[-1])) for side in dict.fromkeys(sides[:-1])))
     named = set(signs) == {"="} and _NAME.fullmatch(sides[0]) and not _DENIED.search(sides[0])
     if named and numbers_agree(sides):
-        return Named(sides[0], sides[-1], read(sides[-1]))
+        value = read(sides[-1])
+        if isinstance(value, Quantified):
+            return Quantified(f"{sides[0]}={value.text}", Named(sides[0], value.text, value.value), value.symbols, value.domain)
+        return Named(sides[0], sides[-1], value)
     if signs == ("=",) and SYMBOL.fullmatch(sides[1]) and read_number(sides[0]):
         return Named(sides[1], sides[0], read(sides[0]))
     return Relation(signs, sides)
