@@ -82,6 +82,24 @@ def test_a_rank_that_waits_in_a_collective_is_named_after_those_that_do_not(rank
     assert [line.split(":")[0] for line in lines[:3]] == [f"rank {rank} waits for others" for rank in range(3)]
 
 
+def test_a_place_is_the_innermost_line_of_ours_and_the_line_that_runs(ranks, monkeypatch):
+    monkeypatch.setattr(watch, "_OURS", str(Path(__file__).parent))
+    (one,) = ranks(0)
+
+    def outer():
+        return inner()
+
+    def inner():
+        return one._standing()
+
+    place, waits = outer()
+    ours, running = place.split(", ")
+    assert ours.startswith("test_watch_thread.py:")
+    assert ours.endswith("(inner)")
+    assert running.endswith("(_standing)")
+    assert not waits
+
+
 def test_one_rank_speaks_and_all_leave(ranks, ended, capsys):
     ranks(0, 1, 2)
     wait_for(lambda: len(ended) == 3)

@@ -1,0 +1,56 @@
+"""Which status stands for torchrun's own failure, and when its traceback stays."""
+
+import signal
+
+import pytest
+from torch.distributed.elastic.multiprocessing.api import SignalException
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
+
+from polaris.distributed.torchrun import _end, is_ours, status_of
+
+
+def failed(*codes):
+    return ChildFailedError("polaris", {rank: ProcessFailure(rank, 100 + rank, code, "") for rank, code in enumerate(codes)})
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (failed(2), 2),
+        (failed(1, 1), 1),
+        (failed(-signal.SIGTERM, 2), 2),
+        (failed(143, -signal.SIGTERM), 143),
+        (failed(-signal.SIGTERM), None),
+        (failed(1, -signal.SIGKILL), None),
+        (failed(3), None),
+        (SignalException("stopped", signal.SIGINT), 130),
+        (SignalException("stopped", signal.SIGTERM), 143),
+        (OSError("another"), None),
+    ],
+    ids=str,
+)
+def test_the_status_is_that_of_the_first_rank_that_said_why(error, status):
+    said = []
+    assert status_of(error) == status
+    if status is None:
+        _end(lambda *facts: said.append(facts), type(error), error, None)
+        assert said == [(type(error), error, None)], "torchrun's own words stay"
+        return
+    with pytest.raises(SystemExit) as ended:
+        _end(lambda *facts: said.append(facts), type(error), error, None)
+    assert ended.value.code == status
+    assert said == []
+
+
+@pytest.mark.parametrize(
+    ("command", "ours"),
+    [
+        (["torchrun", "-m", "polaris.train", "x.toml"], True),
+        (["torchrun", "/somewhere/polaris.train.py"], True),
+        (["torchrun", "-m", "polaris.evaluate"], True),
+        (["torchrun", "train.py"], False),
+        (["torchrun", "polaris.other"], False),
+    ],
+)
+def test_other_programs_are_left_alone(command, ours):
+    assert is_ours(command) == ours
