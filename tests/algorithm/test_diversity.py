@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polaris.algorithm.diversity import distinct_tokens, distinct_words
+from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
 
 
 def by_sets(sequences):
@@ -36,3 +36,8 @@ def test_many_tokens_give_no_false_equals():
 def test_the_share_is_pooled_over_rollouts():
     """Copies of one rollout are no diversity, which a mean of per-rollout shares would not see."""
     assert distinct_words(["a b c d e f g"] * 4) == 0.25
+
+
+def test_grams_of_words_per_gram_of_tokens():
+    assert word_grams_per_token_gram(["a b c d e", "a b c", ""], [np.arange(6), np.arange(3), np.arange(4)]) == 2 / 4
+    assert word_grams_per_token_gram(["a b c d"], [np.arange(3)]) == 0.0

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -10,6 +11,7 @@ from transformers import PreTrainedTokenizerFast
 from polaris import cli
 from polaris.data.answer_types import answer_type
 from polaris.data.check import check
+from polaris.data.check_report import _answer
 from polaris.data.problems import read_problems
 from polaris.reward.pool import GraderPool
 from polaris.reward.verdict import Verdict
@@ -275,3 +277,8 @@ def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(fi
     assert "warning: 8 of 8 prompts do not ask for a box" in out
     assert 'data.prompt_suffix = "' in out
     assert said in out.splitlines()
+
+
+def test_long_answers_are_cut_to_sixty_characters():
+    assert _answer(SimpleNamespace(ground_truth="x" * 58)) == repr("x" * 58)
+    assert _answer(SimpleNamespace(ground_truth="x" * 59)) == "'" + "x" * 56 + "..."
