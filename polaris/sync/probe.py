@@ -89,7 +89,7 @@ def check_gap(gap: float, yardstick: Yardstick, version: int) -> None:
     if gap == float("inf"):
         raise WeightSyncError(
             f"after the sync of version {version}, log-probs of the probe's responses are not finite: the weights hold NaN or inf. "
-            "Lower optimizer.lr and resume from the last checkpoint, or check model.path"
+            "Lower optimizer.lr and resume with --change from the last checkpoint, or check model.path"
         )
     if not gap <= yardstick.tolerance:
         raise WeightSyncError(

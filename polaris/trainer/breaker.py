@@ -32,6 +32,7 @@ def stop_if_grading_fails(groups: Sequence[Sequence[Graded]], prompts: Sequence[
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     raise GradingFailed(
         f"{len(killed)} of {sum(map(len, groups))} responses killed their grading process, as {killed[0][1].answer!r} did "
-        f"({path} has all). If the answers are honest, raise reward.timeout_s; if not, the policy has found a hole in the grader: "
+        f"({path} has all). If the answers are honest, raise reward.timeout_s and resume with --change; if not, the policy has found a "
+        "hole in the grader: "
         "please report them"
     )

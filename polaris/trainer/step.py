@@ -81,6 +81,7 @@ def _streak(rooms: Rooms, streak: int, results: list[UpdateResult]) -> int:
         if streak >= rooms.config.trainer.max_nonfinite_steps:
             raise NonFiniteRun(
                 f"{streak} updates in a row had a non-finite loss ({result.loss}) or gradient norm ({result.grad_norm}); none was applied. "
-                f"Lower optimizer.lr, or look at the last rollouts{_HALF if rooms.config.model.dtype == 'float16' else ''}"
+                "Lower optimizer.lr and resume with --change, or look at the last "
+                f"rollouts{_HALF if rooms.config.model.dtype == 'float16' else ''}"
             )
     return streak
