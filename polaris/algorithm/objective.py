@@ -52,10 +52,13 @@ def fused_objective(
     denominator: float,
     proximal_logprob: Tensor | None = None,
     stored: Tensor | None = None,
+    bias: Tensor | None = None,
+    softcap: float | None = None,
 ) -> tuple[Tensor, Statistics]:
-    """`policy_objective` of hidden states [R, H] and the head [V, H]: in one operation, but for losses of whole sequences."""
+    """`policy_objective` of hidden states [R, H] and the head (weight [V, H], `bias` [V], `softcap`): in one operation, but for losses of
+    whole sequences."""
     if LOSSES[config.loss].of_sequences:
-        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature)
+        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature, bias=bias, softcap=softcap)
         assert entropy is not None
         terms = (entropy.detach(), sequence_lengths, config, denominator, proximal_logprob, stored)
         return policy_objective(logprob, behaviour_logprob, advantage, *terms)
@@ -68,6 +71,8 @@ def fused_objective(
         None,
         denominator,
         temperature=temperature,
+        bias=bias,
+        softcap=softcap,
         proximal_logprob=proximal_logprob,
         sequence_lengths=sequence_lengths,
         **_options(config),

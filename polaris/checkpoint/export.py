@@ -17,7 +17,7 @@ from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.embedded import resolve
 from polaris.errors import Refused
-from polaris.model.load import build_model, locate_model
+from polaris.model.load import build_model, locate_model, read_config
 from polaris.model.rope import resolve_rope
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "generation_config.json")
@@ -51,6 +51,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # it is asked to be, by no_dist
         dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
+    model.config = read_config(base, settings)  # the checkpoint's own dropout, which training leaves out
     rope = resolve_rope(base, settings)
     if rope.max_positions > rope.original_positions:  # or YaRN on the export would begin at max_positions
         model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions

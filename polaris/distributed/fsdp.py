@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
+from polaris.model.architecture import decoder_layers
 from polaris.model.policy import Policy
 
 
@@ -18,7 +18,7 @@ def shard(policy: Policy, mesh: DeviceMesh, compute_dtype: torch.dtype) -> Polic
     The sum (not FSDP's default mean) belongs to the loss, whose denominator already counts the tokens of every rank.
     """
     precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
-    for layer in _layers(policy):
+    for layer in decoder_layers(policy.model):
         fully_shard(layer, mesh=mesh, mp_policy=precision)
     fully_shard(policy, mesh=mesh, mp_policy=precision)
     for module in policy.modules():
@@ -54,7 +54,3 @@ def assert_sharded(policy: Policy) -> None:
     gathered = [name for name, parameter in policy.named_parameters() if not isinstance(parameter, DTensor)]
     if gathered:
         raise RuntimeError(f"{len(gathered)} parameters are not sharded while the engine samples, such as {gathered[0]}")
-
-
-def _layers(policy: Policy) -> list[nn.Module]:
-    return list(policy.model.get_decoder().layers)

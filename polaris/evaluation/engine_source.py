@@ -19,11 +19,11 @@ from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
-from polaris.model.check import check_checkpoint
+from polaris.model.check import check_weights
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template
-from polaris.rollout.checkpoint import stop_tokens
+from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
 from polaris.rollout.types import Progress, Request, Rollout, Sampling
 
@@ -40,7 +40,7 @@ class EngineSource:
         self._engine = check_engine(settings.rollout)
         self._model = locate_model(replace(settings.model, path=resolve(settings.model.path)))
         if self._engine != "vllm" or _is_trainable(AutoConfig.from_pretrained(self._model.folder)):
-            check_checkpoint(self._model.folder)
+            check_weights(self._model.folder)
         stop_tokens(self._model.folder)
         self._tokenizer = load_tokenizer(self._model.folder)
         if not self._tokenizer.chat_template:
@@ -54,6 +54,7 @@ class EngineSource:
         self._thinking = by_template(texts)
         if not all(self._prompts.values()):
             raise Refused(f"{settings.model.path}: the tokenizer gives no tokens; does its folder hold tokenizer.json?")
+        check_vocabulary(self._prompts.values(), self._model.vocab_size, self._tokenizer)
         self._longest_prompt = max(map(len, self._prompts.values()))
         self._max_model_len = self._longest_prompt + settings.max_response_tokens
         for factor in settings.rope_factors:
@@ -143,7 +144,7 @@ class EngineSource:
 
 
 def _is_trainable(config: PreTrainedConfig) -> bool:
-    """Whether `check_checkpoint` is for such a model: vLLM samples from others too, whose weights it alone can judge."""
+    """Whether `check_weights` is for such a model: vLLM samples from others too, whose weights it alone can judge."""
     dense = not any("expert" in name for name in config.to_dict())
     full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
     text = config.get_text_config(decoder=True) is config

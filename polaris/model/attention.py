@@ -21,6 +21,9 @@ from polaris.errors import Refused
 
 NAME = "polaris_packed"
 _MAX_PADDING = 0.25
+_WITHOUT_EFFECT = {"dropout", "sliding_window", "is_causal", "position_ids", "output_attentions", "output_hidden_states", "use_cache"}
+"""What models pass to their attention that changes nothing here."""
+_MEANINGS = {"softcap": "a soft cap on its scores", "s_aux": "attention sinks", "attention_mask": "a mask of its own"}
 
 
 @dataclass(frozen=True)
@@ -75,19 +78,37 @@ def packed_attention(
     *,
     layout: PackLayout,
     scaling: float | None = None,
-    sliding_window: int | None = None,
-    **kwargs: Any,
+    **asked: Any,
 ) -> tuple[Tensor, None]:
-    """Attention of query [1, H, T, D] over key, value [1, K, T, D] within each sequence -> [1, T, H, D].
+    """Attention of query [1, H, T, D] over key [1, K, T, D] and value [1, K, T, D] within each sequence -> [1, T, H, D].
 
-    The varlen kernels of CUDA take half precision only.
+    The varlen kernels of CUDA take half precision only. There is no dropout.
+
+    Raises:
+        Refused: the model asks for more than that.
     """
-    if sliding_window is not None:
-        raise Refused("packed attention has no sliding window; train a model whose layers all use full attention")
+    check_asked(attention_mask, layout.max_length, asked)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
     varlen = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
     out = _cuda_attention(q, k, v, layout, scaling) if varlen else _grouped_attention(q, k, v, layout, scaling)
     return out[None], None
+
+
+def check_asked(attention_mask: Tensor | None, longest: int, asked: dict[str, Any]) -> None:
+    """Raise `Refused` where a model asks its attention for more than causal attention within sequences of at most `longest` tokens."""
+    window = asked.get("sliding_window")
+    if window is not None and window < longest:
+        raise Refused(
+            f"the model attends to a sliding window of {window} tokens, and Polaris has none: sequences of {longest} tokens would be "
+            f"longer; keep data.max_prompt_tokens and the longest max_response_tokens together at {window} or less"
+        )
+    extra = {name: value for name, value in asked.items() if name not in _WITHOUT_EFFECT and value is not None}
+    if asked.get("is_causal") is False:
+        extra["is_causal"] = False
+    extra |= {} if attention_mask is None else {"attention_mask": attention_mask}
+    if extra:
+        named = ", ".join(_MEANINGS.get(name, name) for name in sorted(extra))
+        raise Refused(f"the model's attention is more than causal attention ({named}), which Polaris does not have; take another model")
 
 
 def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:

@@ -5,49 +5,67 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from polaris.config.recipe import RopeConfig
-from polaris.errors import Refused
-from polaris.model.load import build_model
-from polaris.model.rope import OWN, resolve_rope
+from polaris.errors import Refused, in_one_line
+from polaris.model.architecture import check_architecture, check_config
+from polaris.model.folder import CANNOT_BUILD, transformers_config
+from polaris.model.load import build_model, stored_shapes
+from polaris.model.names import checkpoint_names, names_in
+from polaris.model.rope import OWN
 
 
-def check_checkpoint(folder: Path, rope: RopeConfig = OWN) -> None:
+def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0) -> None:
     """Compare what the model's architecture needs with what the folder holds; no weight is read.
+
+    Args:
+        longest: tokens of the longest sequence of prompt and response.
 
     Raises:
         ValueError: an unknown or unsupported architecture, a damaged weight file, or weights that are missing or of another shape.
     """
-    resolve_rope(folder, rope)
+    check_config(transformers_config(folder), folder)
     try:
         model = build_model(folder, rope)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise Refused(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]})") from None
-    _check_attention(model, folder)
-    stored = _stored_shapes(folder)
-    needed = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-    missing = [name for name in needed if name not in stored]
+    except Refused:
+        raise
+    except CANNOT_BUILD as error:
+        raise Refused(f"{folder}: transformers cannot build this model ({in_one_line(error)})") from None
+    check_architecture(model, folder, longest)
+    _check_weights(model, folder)
+
+
+def check_weights(folder: Path) -> None:
+    """The same of a model that is only sampled from, which may be of any architecture; weights that transformers fuses are left out.
+
+    Raises:
+        ValueError: transformers does not know it, a weight file is damaged, or weights are missing or of another shape.
+    """
+    config = transformers_config(folder)
+    try:
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config)
+    except CANNOT_BUILD as error:
+        raise Refused(f"{folder}: transformers cannot build this model ({in_one_line(error)})") from None
+    model.tie_weights()
+    _check_weights(model, folder)
+
+
+def _check_weights(model: PreTrainedModel, folder: Path) -> None:
+    stored, usual = stored_shapes(folder), checkpoint_names(model)
+    needed = {name: tuple(parameter.shape) for name, parameter in model.named_parameters() if name in usual}
+    names = names_in(model, stored)
+    missing = [usual[name] for name in needed if name not in names]
     if missing:
-        raise Refused(f"{folder} lacks {len(missing)} of {len(needed)} weights, such as {missing[0]}; download or export it again")
+        others = sorted(set(stored) - set(names.values()))
+        held = f"; it holds {len(others)} that this model does not know, such as {others[0]}" if others else ""
+        raise Refused(
+            f"{folder} lacks {len(missing)} of {len(needed)} weights, such as {missing[0]}{held}; download or export it again, and see "
+            "that config.json is that of the weights"
+        )
     for name, shape in needed.items():
-        if stored[name] != shape:
-            raise Refused(f"{folder}: {name} has shape {stored[name]}, but config.json asks for {shape}; do the two belong together?")
-
-
-def _check_attention(model: PreTrainedModel, folder: Path) -> None:
-    kinds = set(getattr(model.config, "layer_types", None) or ["full_attention"])
-    if kinds != {"full_attention"}:
-        raise Refused(f"{folder} has layers of kind {', '.join(sorted(kinds))}; Polaris trains models with full attention in every layer")
-
-
-def _stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt") as file:
-                shapes |= {name: tuple(torch.Size(file.get_slice(name).get_shape())) for name in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise Refused(f"{path} is not a whole safetensors file ({error}); download or export it again") from None
-    return shapes
+        if stored[names[name]] != shape:
+            raise Refused(
+                f"{folder}: {names[name]} has shape {stored[names[name]]}, but config.json asks for {shape}; do the two belong together?"
+            )

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError, safe_open
 from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
-from polaris.errors import Refused
+from polaris.errors import Refused, in_one_line
 from polaris.model.attention import NAME
+from polaris.model.buffers import make_buffers
+from polaris.model.dropout import drop_nothing, silence_dropout
+from polaris.model.folder import check_folder, transformers_config
+from polaris.model.names import names_in
 from polaris.model.rope import OWN, resolve_rope
 from polaris.model.thinking_tokens import keep_thinking
+
+_FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
+"""What is downloaded of a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,28 +32,23 @@ class ModelFacts:
     """What the checks need to know before any weight is read."""
 
     folder: Path
-    max_positions: int
     vocab_size: int
 
 
 def locate_model(config: ModelConfig) -> ModelFacts:
-    """Local folder of a checkpoint (downloaded from the hub where `model.path` is no folder) and its limits.
+    """Local folder of a checkpoint (downloaded from the hub where `model.path` is no folder), and the size of its vocabulary.
 
     Raises:
-        ValueError: no such folder or model, or no config.json or safetensors in it.
+        ValueError: no such folder or model, or not a whole model in safetensors that transformers knows.
     """
     folder = Path(config.path)
-    if not folder.is_dir():
+    if not folder.exists():
         folder = _download(config)
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
-        raise Refused(f"model.path = {config.path} has no config.json or no *.safetensors; give a Hugging Face checkpoint folder")
-    try:
-        facts = json.loads((folder / "config.json").read_text())
-    except ValueError as error:
-        raise Refused(f"{folder}/config.json is not valid JSON ({error}); download or export the model again") from None
-    if not all(isinstance(facts, dict) and isinstance(facts.get(name), int) for name in ("max_position_embeddings", "vocab_size")):
-        raise Refused(f"{folder}/config.json names no max_position_embeddings or vocab_size; is it a causal language model?")
-    return ModelFacts(folder=folder, max_positions=facts["max_position_embeddings"], vocab_size=facts["vocab_size"])
+    check_folder(folder)
+    text = transformers_config(folder).get_text_config(decoder=True)
+    if not isinstance(getattr(text, "vocab_size", None), int):
+        raise Refused(f"{folder}/config.json names no vocab_size; is it a causal language model?")
+    return ModelFacts(folder=folder, vocab_size=text.vocab_size)
 
 
 def _download(config: ModelConfig) -> Path:
@@ -58,9 +60,7 @@ def _download(config: ModelConfig) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
-        return Path(
-            snapshot_download(config.path, revision=config.revision, allow_patterns=["*.json", "*.safetensors", "*.txt", "*.jinja"])
-        )
+        return Path(snapshot_download(config.path, revision=config.revision, allow_patterns=_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise Refused(f"{missing} ({type(error).__name__})") from None
 
@@ -72,38 +72,52 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return keep_thinking(AutoTokenizer.from_pretrained(folder))
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise Refused(f"{folder}: transformers cannot load its tokenizer ({str(error).splitlines()[0]}); download it again") from error
+        raise Refused(f"{folder}: transformers cannot load its tokenizer ({in_one_line(error)}); download it again") from error
+
+
+def read_config(folder: Path, rope: RopeConfig = OWN) -> PreTrainedConfig:
+    """The checkpoint's configuration, with the rope that is asked for."""
+    return transformers_config(folder, **resolve_rope(folder, rope).overrides)
 
 
 def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
-    """The model's modules without weights (meta device), with packed attention."""
-    config = AutoConfig.from_pretrained(folder, **resolve_rope(folder, rope).overrides)
+    """The model's modules without weights (meta device), with packed attention and without dropout."""
+    config = read_config(folder, rope)
+    drop_nothing(config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation=NAME)
+    silence_dropout(model)
+    make_buffers(model)
     model.tie_weights()
     return model
 
 
 def load_weights(model: PreTrainedModel, folder: Path, device: torch.device) -> None:
     """Materialise a (sharded) meta model on a device and read its weights as float32, each rank its own shards."""
+    buffers = dict(model.named_buffers())
     model.to_empty(device=device)
     model.tie_weights()
-    _restore_buffers(model)
-    state = {name: parameter.detach() for name, parameter in model.named_parameters()}
+    for name, buffer in model.named_buffers():
+        buffer.copy_(buffers[name])
+    names = names_in(model, stored_shapes(folder))
+    state = {names[name]: parameter.detach() for name, parameter in model.named_parameters()}
     dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
 
 
-def _restore_buffers(model: PreTrainedModel) -> None:
-    """Recompute the buffers that a checkpoint does not hold (rope frequencies), which `to_empty` left undefined."""
-    restored = set()
-    for name, module in model.named_modules():
-        if "RotaryEmbedding" in type(module).__name__:
-            with torch.no_grad():
-                model._init_weights(module)
-            restored |= {f"{name}.{buffer}" for buffer, _ in module.named_buffers(recurse=False)}
-    unknown = {name for name, _ in model.named_buffers()} - restored
-    if unknown:
-        raise Refused(f"{type(model).__name__} has buffers that are in no checkpoint and that Polaris cannot recompute: {sorted(unknown)}")
+def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every tensor in the folder's safetensors, from their headers.
+
+    Raises:
+        Refused: a file is not whole.
+    """
+    shapes: dict[str, tuple[int, ...]] = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt") as file:
+                shapes |= {name: tuple(torch.Size(file.get_slice(name).get_shape())) for name in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise Refused(f"{path} is not a whole safetensors file ({error}); download or export it again") from None
+    return shapes
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from polaris.model.attention import PackLayout
+from polaris.model.head import measure_form
 from polaris_kernels import linear_logprob
 
 
 class Policy(nn.Module):
     """A causal language model whose head is fused with the log-softmax, so that no [T, V] tensor exists.
+
+    Bias, scale and soft cap of the model's own logits are part of it. It never drops out, since engines sample without dropout.
 
     It is the root that FSDP2 wraps: embedding, final norm and head are gathered for this forward as a whole.
     """
@@ -25,6 +28,7 @@ class Policy(nn.Module):
     def __init__(self, model: PreTrainedModel) -> None:
         super().__init__()
         self.model = model
+        self._form = measure_form(model)
 
     def forward(
         self,
@@ -42,16 +46,18 @@ class Policy(nn.Module):
             tokens, position_ids: [T] int64, positions restarting at 0 in each sequence.
             rows: [R] index of the position that predicts each response token.
             targets, temperature: [R] the response tokens and the temperature that sampled them.
-            objective: called here with (hidden [R, H], head weight [V, H], targets, temperature), while the head is gathered.
+            objective: called here with (hidden [R, H], head weight [V, H], targets, temperature, bias=[V] or None, softcap=float or None),
+                while the head is gathered; scale is part of that temperature.
         """
         output = self.model.get_decoder()(
             input_ids=tokens[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, layout=layout
         )
         hidden = output.last_hidden_state[0].index_select(0, rows)
-        weight = self.model.get_output_embeddings().weight
+        head: Any = self.model.get_output_embeddings()
+        temperature, options = self._form.temperature(temperature), {"bias": head.bias, "softcap": self._form.kernel_softcap}
         if objective is not None:
-            return objective(hidden, weight, targets, temperature)
-        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature)
+            return objective(hidden, head.weight, targets, temperature, **options)
+        logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
         assert entropy is not None
         return logprob, entropy.detach()
 

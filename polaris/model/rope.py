@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
-from polaris.errors import Refused
+from polaris.model.folder import transformers_config
 
 OWN = RopeConfig()
 """The checkpoint's own rotary embedding and positions."""
@@ -33,9 +33,10 @@ class Rope:
     """A rotary embedding with nothing left to a default, since the defaults of transformers and vLLM differ by version."""
 
     parameters: dict[str, Any]
-    """`rope_parameters` of config.json."""
+    """`rope_parameters` of config.json; empty where the model has learned positions, or a rotary embedding per kind of layer (Gemma 3):
+    each stack then reads the checkpoint's own configuration."""
     dimensions: int
-    """Rotated dimensions of a head."""
+    """Rotated dimensions of a head; 0 without `parameters`."""
     original_positions: int
     """Positions that the checkpoint was made for."""
     max_positions: int
@@ -44,7 +45,10 @@ class Rope:
     @property
     def overrides(self) -> dict[str, Any]:
         """The entries of config.json that carry it."""
-        return {"rope_parameters": dict(self.parameters), "max_position_embeddings": self.max_positions}
+        positions = {"max_position_embeddings": self.max_positions}
+        if self.parameters:
+            return {"rope_parameters": dict(self.parameters)} | positions
+        return positions if self.max_positions != self.original_positions else {}
 
 
 def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
@@ -53,15 +57,10 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
     Raises:
         ValueError: transformers does not know the model, its rope is of a kind that Polaris cannot verify, or YaRN does not apply.
     """
-    try:
-        config = AutoConfig.from_pretrained(folder)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        raise Refused(f"{folder}: transformers cannot build this model ({str(error).splitlines()[0]})") from None
+    config = transformers_config(folder)
     own = dict(getattr(config, "rope_parameters", None) or {})
-    require(
-        own.get("rope_theta") is not None,
-        f"{folder}/config.json gives no single rope_theta; Polaris trains models with one rotary embedding",
-    )
+    if own.get("rope_theta") is None:
+        return _unscaled(config, own, settings, folder)
     parameters = _yarn(own, config.max_position_embeddings, settings, folder) if settings.factor > 1 else _explicit(own, folder)
     return Rope(
         parameters=parameters,
@@ -71,12 +70,37 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
     )
 
 
-def rotary_table(model: PreTrainedModel, positions: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """Cosines, then sines, that a transformers model with activations of `dtype` applies: [len(positions), rotated dimensions]."""
-    rotary = model.get_decoder().rotary_emb
+def _unscaled(config: PreTrainedConfig, own: dict[str, Any], settings: RopeConfig, folder: str | Path) -> Rope:
+    """For models without a rotary embedding that all layers share: positions stay as the checkpoint has them."""
+    positions = int(getattr(config, "max_position_embeddings", None) or 0)
+    require(positions > 0, f"{folder}/config.json does not say how many positions the model has (max_position_embeddings)")
+    kind = "a rotary embedding for each kind of layer" if own else "no rotary embedding"
+    require(settings.factor == 1, f"rope.factor = {settings.factor:g}: {folder} has {kind}, which YaRN cannot extend here; set it to 1")
+    require(
+        bool(own) or settings.max_positions <= positions,
+        f"rope.max_positions = {settings.max_positions}: {folder} has {kind} and {positions} positions; set it to 0",
+    )
+    return Rope(parameters={}, dimensions=0, original_positions=positions, max_positions=settings.max_positions or positions)
+
+
+def rotary_table(model: nn.Module, positions: Sequence[int], dtype: torch.dtype) -> Tensor | None:
+    """Cosines, then sines, that a transformers model with activations of `dtype` applies: [len(positions), rotated dimensions].
+
+    None where no single module computes them.
+    """
+    found = {id(module): module for module in model.modules() if hasattr(module, "inv_freq")}
+    if len(found) != 1:
+        return None
+    rotary: Any = next(iter(found.values()))
     device = rotary.inv_freq.device
     tables = rotary(torch.empty(0, dtype=dtype, device=device), torch.tensor([positions], device=device))
-    return torch.cat([table[0, :, : table.shape[-1] // 2] for table in tables], dim=-1).cpu()
+    return torch.cat([_distinct(table[0]) for table in tables], dim=-1).cpu()
+
+
+def _distinct(table: Tensor) -> Tensor:
+    """Each frequency once: models repeat the table [P, D] half by half, or column by column (Cohere)."""
+    half = table.shape[-1] // 2
+    return table[:, :half] if torch.equal(table[:, :half], table[:, half:]) else table[:, ::2]
 
 
 def yarn_attention_factor(factor: float) -> float:
@@ -131,7 +155,8 @@ def head_size(config: PreTrainedConfig) -> int:
 
 
 def _dimensions(config: PreTrainedConfig, own: dict[str, Any]) -> int:
-    return int(head_size(config) * own.get("partial_rotary_factor", 1.0))
+    rotated = getattr(config, "qk_rope_head_dim", None) or head_size(config)
+    return int(rotated * own.get("partial_rotary_factor", 1.0))
 
 
 def _positions(config: PreTrainedConfig, parameters: dict[str, Any]) -> int:

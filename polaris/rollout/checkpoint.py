@@ -6,28 +6,55 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig
+from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 
 from polaris.config.bounds import require
+from polaris.model.names import checkpoint_names
 from polaris.rollout.types import Request
 
 
 def stop_tokens(folder: str | Path) -> tuple[int, ...]:
-    """Every end-of-sequence token that config.json or generation_config.json names, sorted."""
-    named = [AutoConfig.from_pretrained(folder).eos_token_id]
+    """Every end-of-sequence token that config.json or generation_config.json names, sorted.
+
+    Raises:
+        ValueError: there is none, or one lies outside the vocabulary.
+    """
+    config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
+    named = [config.eos_token_id]
     if (Path(folder) / "generation_config.json").is_file():
         named.append(GenerationConfig.from_pretrained(folder).eos_token_id)
     flat = {token for entry in named if entry is not None for token in ([entry] if isinstance(entry, int) else entry)}
     require(bool(flat), f"{folder}: neither config.json nor generation_config.json names an eos_token_id; add one")
+    outside = sorted(token for token in flat if not 0 <= token < config.vocab_size)
+    require(
+        not outside,
+        f"{folder}: eos_token_id {', '.join(map(str, outside))} of config.json or generation_config.json lies outside the "
+        f"model's vocabulary of {config.vocab_size} tokens; set it to the tokenizer's",
+    )
     return tuple(sorted(flat))
 
 
-def parameter_shapes(folder: str | Path) -> dict[str, torch.Size]:
-    """Name and shape of every parameter of the checkpoint's model, a tied output head not counted."""
+def expected_weights(folder: str | Path) -> tuple[dict[str, torch.Size], dict[str, str]]:
+    """Of every parameter of the checkpoint's model, a tied output head not counted: its shape, and its name in a checkpoint."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     model.tie_weights()
-    return {name: parameter.shape for name, parameter in model.named_parameters()}
+    return {name: parameter.shape for name, parameter in model.named_parameters()}, checkpoint_names(model)
+
+
+def check_vocabulary(prompts: Iterable[Sequence[int]], vocab_size: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a tokenizer that gives prompts tokens for which the model has no embedding, such as those of a chat template added later.
+
+    Raises:
+        ValueError: with the first such token.
+    """
+    largest = max((max(tokens, default=0) for tokens in prompts), default=0)
+    require(
+        largest < vocab_size,
+        f"the tokenizer has {len(tokenizer)} tokens and the model's embedding {vocab_size}: prompts hold {largest} "
+        f"({tokenizer.convert_ids_to_tokens(largest)}), which the model does not know. Take the tokenizer that the model was "
+        "trained with, or enlarge the model with `resize_token_embeddings(len(tokenizer))` and train the new tokens first",
+    )
 
 
 def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: int) -> None:

@@ -35,6 +35,21 @@ def check_engine(rollout: RolloutConfig) -> str:
     return name
 
 
+def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, rope: RopeConfig) -> None:
+    """Ask the engine that `create_engine` will build whether it runs this model; no weight is read.
+
+    Raises:
+        EngineRefused: it does not, with its reason and the setting that helps.
+    """
+    if check_engine(rollout) != "vllm":
+        return
+    prepare_process(model.dtype)
+    from polaris.model.rope import resolve_rope
+    from polaris.rollout.vllm_engine import check_arguments, engine_arguments
+
+    check_arguments(engine_arguments(str(model_path), model, rollout, max_model_len, 0, resolve_rope(model_path, rope)))
+
+
 def create_engine(
     rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, seed: int, rope: RopeConfig | None = None
 ) -> Engine:
@@ -65,7 +80,7 @@ def create_engine(
         from polaris.rollout.transformers_engine import TransformersEngine
 
         engine = TransformersEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, rope=resolved)
-    try:
+    try:  # None where there is no table: the trainer then compares log-probs (`make_far_probe`)
         check_rope("rollout engine", resolved, engine.rotary_table)
     except BaseException:
         engine.close()

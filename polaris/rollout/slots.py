@@ -10,7 +10,7 @@ from transformers import AttentionInterface, Cache, DynamicCache, PretrainedConf
 from transformers.cache_utils import DynamicLayer
 from transformers.masking_utils import AttentionMaskInterface
 
-from polaris.model.rope import head_size
+from polaris.model.attention import check_asked
 
 ATTENTION = "polaris_slots"
 GROWTH = 64
@@ -19,13 +19,14 @@ GROWTH = 64
 class KVSlots(Cache):
     """Keys and values [2, layers, slots, KV heads, positions, head size]; a sequence's positions are 0, 1, ... in its slot.
 
+    KV heads and head size are those of the first keys that come.
+
     What a slot held before is not erased, only masked: entries beyond a sequence's length are finite but meaningless.
     """
 
     def __init__(self, config: PretrainedConfig, count: int, dtype: torch.dtype, device: torch.device) -> None:
         self.count = count
-        shape = (2, config.num_hidden_layers, count, config.num_key_value_heads, 0, head_size(config))
-        self._store = torch.zeros(*shape, dtype=dtype, device=device)
+        self._store = torch.zeros(2, config.num_hidden_layers, count, 0, 0, 0, dtype=dtype, device=device)
         self._rows = torch.arange(count, device=device)
         self._columns = self._rows[:0]
         self._width = 0
@@ -33,7 +34,6 @@ class KVSlots(Cache):
     def begin_step(self, lengths: torch.Tensor) -> torch.Tensor:
         """Prepare one decoding step of slots 0..n-1, which hold `lengths` [n] positions; returns the additive mask [n, 1, 1, width]."""
         self._columns, self._width = lengths, int(lengths.max()) + 1
-        self._reserve(self._width)
         hidden = torch.arange(self._width, device=lengths.device) > lengths[:, None]
         return self._store.new_zeros(hidden.shape).masked_fill_(hidden, -torch.inf)[:, None, None]
 
@@ -41,20 +41,25 @@ class KVSlots(Cache):
         self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Called by the model's attention: append [n, KV heads, 1, head size], return all [n, KV heads, width, head size]."""
+        self._reserve(self._width, key_states)
         count = len(self._columns)
         rows, (keys, values) = self._rows[:count], self._store[:, layer_idx]
         keys[rows, :, self._columns] = key_states[:, :, 0]
         values[rows, :, self._columns] = value_states[:, :, 0]
         return keys[:count, :, : self._width], values[:count, :, : self._width]
 
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        """Positions of the longest sequence before this step, for models that ask."""
+        return self._width - 1
+
     def fill(self, slots: torch.Tensor, prefix: DynamicCache, sources: torch.Tensor) -> None:
         """Copy the rows `sources` [m] of a prefilled cache into `slots` [m], from position 0."""
         length = prefix.get_seq_length()
-        self._reserve(length)
         for layer, entry in enumerate(prefix.layers):
             assert isinstance(entry, DynamicLayer)
             assert entry.keys is not None
             assert entry.values is not None
+            self._reserve(length, entry.keys)
             self._store[0, layer, slots, :, :length] = entry.keys[sources]
             self._store[1, layer, slots, :, :length] = entry.values[sources]
 
@@ -63,11 +68,12 @@ class KVSlots(Cache):
         used = self._store[:, :, :, :, : self._width]
         used[:, :, targets] = used[:, :, sources]
 
-    def _reserve(self, positions: int) -> None:
-        old = self._store
+    def _reserve(self, positions: int, keys: torch.Tensor) -> None:
+        """Room for `positions`, with the KV heads and head size of `keys` [n, KV heads, width, head size]."""
+        old, (_, heads, _, size) = self._store, keys.shape
         if positions > old.shape[4]:
-            self._store = old.new_zeros(*old.shape[:4], max(positions + GROWTH, 2 * old.shape[4]), old.shape[5])
-            self._store[:, :, :, :, : old.shape[4]] = old
+            self._store = old.new_zeros(*old.shape[:3], heads, max(positions + GROWTH, 2 * old.shape[4]), size)
+            self._store[:, :, :, : old.shape[3], : old.shape[4], : old.shape[5]] = old
 
 
 def _attend(
@@ -77,19 +83,20 @@ def _attend(
     value: torch.Tensor,
     attention_mask: torch.Tensor | None,
     scaling: float | None = None,
-    **kwargs: Any,
+    **asked: Any,
 ) -> tuple[torch.Tensor, None]:
     """Prefill: causal, right padding needs no mask. Decoding (mask given): one query per sequence over its slot.
 
     Queries that share a KV head pose as the query positions of that head, so that grouped heads copy no keys.
     """
+    check_asked(None, key.shape[2], asked)
     if attention_mask is None:
         out = F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling, enable_gqa=True)
         return out.transpose(1, 2), None
     rows, heads, _, size = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], size)
     out = F.scaled_dot_product_attention(grouped, key, value, attn_mask=attention_mask, scale=scaling)
-    return out.reshape(rows, 1, heads, size), None
+    return out.reshape(rows, 1, heads, -1), None
 
 
 AttentionInterface.register(ATTENTION, _attend)

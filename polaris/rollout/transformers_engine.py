@@ -12,7 +12,6 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RolloutConfig
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
@@ -35,11 +34,6 @@ class TransformersEngine:
             config=AutoConfig.from_pretrained(model_path, **rope.overrides),
             dtype=getattr(torch, model.dtype),
             attn_implementation=ATTENTION,
-        )
-        kinds = set(getattr(replica.config, "layer_types", None) or ["full_attention"])
-        require(
-            kinds == {"full_attention"},
-            f"{model_path} has layers of kind {sorted(kinds)}; the transformers engine runs full attention only; install vLLM",
         )
         self._model = replica.eval().requires_grad_(False).to(self._device)
         self._slots: KVSlots | None = None
@@ -101,8 +95,8 @@ class TransformersEngine:
         logprobs = self._ready()(input_ids=ids, use_cache=False).logits[0, :-1].float().log_softmax(-1)
         return logprobs.gather(-1, ids[0, 1:, None])[:, 0].cpu().numpy()
 
-    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor:
-        """Cosines, then sines, that the engine applies at these positions: [len(positions), rotated dimensions]."""
+    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
+        """Cosines, then sines, that the engine applies at these positions: [len(positions), rotated dimensions]; None without one table."""
         model = self._ready()
         return rotary_table(model, positions, model.dtype)
 

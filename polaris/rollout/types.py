@@ -102,6 +102,10 @@ class Engine(Protocol):
         """Log-probs [n - 1] float32 of tokens[1:] given their prefixes, at temperature 1."""
         ...
 
+    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
+        """Cosines, then sines, that the engine applies at these positions, [n, rotated dimensions]; None where it has no single table."""
+        ...
+
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """Replace all weights (Hugging Face names, full tensors) and drop every cache made with the old ones."""
         ...

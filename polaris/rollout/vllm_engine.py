@@ -21,18 +21,22 @@ from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicat
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
 from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
+from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RolloutConfig
-from polaris.model.rope import Rope
-from polaris.rollout.checkpoint import check_requests, complete, parameter_shapes, stop_tokens
+from polaris.errors import in_one_line
+from polaris.model.rope import Rope, rotary_table
+from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
 from polaris.rollout.vllm_versions import float32_head, sleep_options
 
 PROGRESS_INTERVAL_S = 0.1
+_UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)
+"""What vLLM raises while it builds a model that it does not know to the end."""
 
 
 class VLLMEngine:
@@ -51,21 +55,23 @@ class VLLMEngine:
         _patch_vllm()
         self._on_gpu = torch.cuda.is_available()
         self._stop_tokens = list(stop_tokens(model_path))
-        self._shapes = parameter_shapes(model_path)
+        self._shapes, self._names = expected_weights(model_path)
         self._max_model_len = max_model_len
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
         self._state: Literal["ready", "asleep", "empty"] = "ready"
         with preserved_process(), any_kernel(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            arguments = _engine_arguments(str(model_path), model, rollout, max_model_len, seed, rope, self._on_gpu)
+            arguments = engine_arguments(str(model_path), model, rollout, max_model_len, seed, rope)
+            check_arguments(arguments)
             try:
                 self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
             except ValueError as error:  # pydantic's are ValueErrors too, of many lines
-                reason = " ".join(str(error).split())
                 remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.tensor_parallel, rollout.max_concurrent "
                 remedy += "or the response length"
-                raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {reason}") from error
+                raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {in_one_line(error, 2000)}") from error
+            except _UNFIT as error:
+                raise _unfit(arguments.model, error) from error
         self._vocab_size = self._llm.model_config.get_vocab_size()
 
     @property
@@ -136,10 +142,18 @@ class VLLMEngine:
                 pass
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
 
-    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor:
-        """Cosines, then sines, that the engine applies: [n, rotated dimensions], of those positions that it has."""
-        model = self._ready().model_executor.driver_worker.worker.model_runner.model
-        (cache,) = (module.cos_sin_cache for module in model.modules() if hasattr(module, "cos_sin_cache"))
+    def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
+        """Cosines, then sines, that the engine applies: [n, rotated dimensions], of those positions that it has; None without one table.
+
+        Where vLLM runs transformers' own modules, the table is theirs.
+        """
+        runner = self._ready().model_executor.driver_worker.worker.model_runner
+        caches = {id(module): module.cos_sin_cache for module in runner.model.modules() if hasattr(module, "cos_sin_cache")}
+        if not caches:
+            return rotary_table(runner.model, positions, runner.dtype)
+        if len(caches) > 1:
+            return None
+        (cache,) = caches.values()
         return cache[[position for position in positions if position < len(cache)]].cpu()
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
@@ -153,7 +167,8 @@ class VLLMEngine:
             raise RuntimeError("the rollout engine is closed or asleep; wake it before new weights are loaded")
         try:
             worker = self._llm.model_executor.driver_worker.worker
-            worker.reload_weights(weights_iterator=complete(weights, self._shapes))
+            named = ((self._names[name], weight) for name, weight in complete(weights, self._shapes))
+            worker.reload_weights(weights_iterator=named)
             if not self._on_gpu:
                 _repack_tied_head(worker.model_runner.model)
             if self._state == "empty":
@@ -254,9 +269,25 @@ class VLLMEngine:
         )
 
 
-def _engine_arguments(
-    path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope, on_gpu: bool
-) -> EngineArgs:
+def _unfit(model: str, error: Exception) -> EngineRefused:
+    return EngineRefused(f'vLLM cannot run {model}; set rollout.engine = "transformers". It says: {in_one_line(error)}')
+
+
+def check_arguments(arguments: EngineArgs) -> None:
+    """Let vLLM read the model's configuration, before it reads any weight.
+
+    Raises:
+        EngineRefused: it does not run this model.
+    """
+    try:
+        arguments.create_model_config()
+    except (ValueError, *_UNFIT) as error:
+        raise _unfit(arguments.model, error) from error
+
+
+def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope) -> EngineArgs:
+    """What vLLM is started with."""
+    on_gpu = torch.cuda.is_available()
     device: dict[str, Any] = (
         {
             "gpu_memory_utilization": rollout.gpu_memory_fraction,
@@ -320,9 +351,11 @@ def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
 
 def _repack_tied_head(model: Any) -> None:
     """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.24 to 0.32)."""
-    head, embedding = getattr(model, "lm_head", None), model.model.embed_tokens
-    if head is not None and head is not embedding and head.weight is embedding.weight:
-        head.quant_method.process_weights_after_loading(head)
+    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
+    embeddings = [module for module in model.modules() if isinstance(module, VocabParallelEmbedding) and module not in heads]
+    for head in heads:
+        if any(head.weight is embedding.weight for embedding in embeddings):
+            head.quant_method.process_weights_after_loading(head)
 
 
 def _pool_bytes() -> int:

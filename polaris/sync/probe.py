@@ -59,6 +59,19 @@ def make_probe(prompts: Sequence[Prompt], seed: int, most_tokens: int) -> Probe:
     return Probe(requests=tuple(requests), sampling=Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, most_tokens)))
 
 
+def make_far_probe(prompts: Sequence[Prompt], seed: int, longest: int) -> Probe:
+    """One response of at most 32 tokens that ends at position `longest`, behind a prompt of all prompts one after the other.
+
+    It is drawn once, at start, where no rotary table shows by which angles engine and trainer rotate: log-probs far from the first
+    position then have to be the same.
+    """
+    most = min(MOST_TOKENS, max(1, longest // 2))
+    tokens = [token for prompt in prompts[: longest // 8 + 1] for token in prompt.tokens]
+    tokens = (tokens * (longest // max(1, len(tokens)) + 1))[: longest - most]
+    request = Request(key=(0, 0), prompt_tokens=tuple(tokens), seed=request_seed(seed, "far", 0, "", 0))
+    return Probe(requests=(request,), sampling=Sampling(temperature=1.0, max_tokens=most))
+
+
 def logprob_gap(rollouts: Sequence[Rollout], trainer_logprobs: np.ndarray) -> float:
     """Mean |engine - trainer| log-prob in nats over all response tokens [R], one response after the other; infinity if one is not finite.
 
@@ -82,6 +95,17 @@ def take_yardstick(gap: float, settings: SyncConfig, dtype: str) -> Yardstick:
             "says at start, or try the other rollout.engine; where the engine is meant to differ, raise the tolerance"
         )
     return Yardstick(gap=gap, tolerance=settings.gap_factor * max(gap, ROUNDING[dtype]))
+
+
+def check_far_gap(gap: float, settings: SyncConfig, dtype: str) -> None:
+    """Raise `WeightSyncError` where engine and trainer do not compute the same at the model's last positions."""
+    largest = settings.base_tolerance or BASE_TOLERANCE[dtype]
+    if not gap <= largest:
+        raise WeightSyncError(
+            f"engine and trainer differ by {gap:.3g} nats per token at the end of the longest sequences (sync.base_tolerance = "
+            f"{largest:.3g}), though not at the beginning: they place tokens by other angles or positions. Shorten max_response_tokens, or "
+            "try the other rollout.engine"
+        )
 
 
 def check_gap(gap: float, yardstick: Yardstick, version: int) -> None:

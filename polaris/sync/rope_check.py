@@ -24,18 +24,23 @@ class RopeMismatch(RunFailed):
     """A stack's rotary embedding is not that of the configuration."""
 
 
-def check_rope(stack: str, rope: Rope, table: Callable[[Sequence[int]], Tensor]) -> float:
+def check_rope(stack: str, rope: Rope, table: Callable[[Sequence[int]], Tensor | None]) -> float | None:
     """Compare a stack's rotary table with the formulas, at positions up to the last one; returns the largest difference.
+
+    None where there is no table to compare: then log-probs have to prove the positions (`polaris.sync.probe.make_far_probe`).
 
     Args:
         stack: its name in the error.
         table: cosines, then sines, at given positions, [P, D] in the dtype that the stack applies; positions it lacks are left out.
+            None for a stack without one.
 
     Raises:
         RopeMismatch: the table is too short, or attention factor or angles are not those of `rope`.
     """
     positions = sampled_positions(rope.max_positions)
-    rows = table(positions)
+    rows = table(positions) if rope.parameters else None
+    if rows is None:
+        return None
     if rows.shape != (len(positions), rope.dimensions):
         raise RopeMismatch(
             f"the {stack}'s rotary table has shape {tuple(rows.shape)} where {(len(positions), rope.dimensions)} was asked for: it does "

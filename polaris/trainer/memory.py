@@ -21,8 +21,9 @@ def activation_bytes(model: PreTrainedConfig, tokens: int, itemsize: int, recomp
     its gradient. What a layer keeps is counted for fused norms and MLPs (inputs, queries, keys, values, gate, up and their product);
     without fused modules it is up to twice as much. `itemsize` is that of the compute dtype in bytes.
     """
-    attention = (2 * model.num_attention_heads + 2 * model.num_key_value_heads) * head_size(model)
-    layer = tokens * (3 * model.hidden_size + attention + 3 * model.intermediate_size)
+    heads, inner = model.num_attention_heads, getattr(model, "intermediate_size", None) or 4 * model.hidden_size
+    attention = (2 * heads + 2 * getattr(model, "num_key_value_heads", heads)) * head_size(model)
+    layer = tokens * (3 * model.hidden_size + attention + 3 * inner)
     inputs = model.num_hidden_layers * tokens * model.hidden_size
     return itemsize * ((inputs + layer if recompute else model.num_hidden_layers * layer) + 2 * model.vocab_size * model.hidden_size)
 

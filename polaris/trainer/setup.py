@@ -45,10 +45,10 @@ from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers import check_trackers, open_trackers
 from polaris.recipe.results import digest, fingerprint
 from polaris.reward.pool import GraderPool
-from polaris.rollout.checkpoint import stop_tokens
-from polaris.rollout.engine import check_engine, create_engine
+from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
+from polaris.rollout.engine import check_engine, check_model, create_engine
 from polaris.session import is_main
-from polaris.sync.probe import make_probe, take_yardstick
+from polaris.sync.probe import check_far_gap, make_far_probe, make_probe, take_yardstick
 from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
 from polaris.trainer.memory import activation_bytes, check_memory
@@ -121,17 +121,20 @@ def check(config: RunConfig) -> Checked:
     if is_main():
         check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
+    check_checkpoint(model.folder, config.rope, max_model_len(config))
     check_model_limits(config, resolve_rope(model.folder, config.rope).max_positions)
-    check_checkpoint(model.folder, config.rope)
     stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
     unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen, config.difficulty)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
     held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
+    tokens = [prompt.tokens for prompt in (*prompts.prompts, *(held_out.prompts if held_out else ()))]
+    check_vocabulary(tokens, model.vocab_size, tokenizer)
     if config.final.suite:
         settings = final_settings(config, model.folder, config.rollout.temperature)
         EngineSource(settings, load_suites(settings)).describe()
+    check_model(config.rollout, model.folder, config.model, max_model_len=max_model_len(config), rope=config.rope)
     return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
 
 
@@ -172,7 +175,7 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
         fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" else 0.0
         check_memory(count_parameters(policy), world.size, fraction, total, activations)
     load_weights(policy.model, checked.model.folder, world.device)
-    check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
+    angles = check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     if config.model.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
@@ -182,6 +185,10 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
         probe = make_probe(checked.prompts.prompts, config.seed, config.longest_response)
         # Engine and trainer have each read the base model; nothing was published yet.
         gap = measure_gap(rooms.engine, policy, probe, world)
+        yardstick = take_yardstick(gap, config.sync, config.model.dtype)
+        if angles is None or rooms.engine.rotary_table([0]) is None:
+            far = make_far_probe(checked.prompts.prompts, config.seed, max_model_len(config))
+            check_far_gap(measure_gap(rooms.engine, policy, far, world), config.sync, config.model.dtype)
         yield Rooms(
             **{one.name: getattr(rooms, one.name) for one in fields(rooms)},
             prompts=checked.prompts.prompts,
@@ -192,7 +199,7 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
             ledger=Ledger(),
             successes=Successes(config.algorithm.rescue),
             probe=probe,
-            yardstick=take_yardstick(gap, config.sync, config.model.dtype),
+            yardstick=yardstick,
         )
 
 

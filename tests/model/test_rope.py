@@ -149,6 +149,14 @@ def test_export_carries_the_rope(tmp_path):
         assert (exported(tokens).logits - trained(tokens).logits).abs().max() > 1e-2
 
 
+def test_export_keeps_the_checkpoints_own_dropout(tmp_path):
+    """It is off in training, and whoever fine-tunes the export may want it."""
+    base = write(tmp_path / "base", attention_dropout=0.125)
+    assert build_model(base).config.attention_dropout == 0
+    folder = export(finished(tmp_path / "run", base, AutoModelForCausalLM.from_pretrained(base), RopeConfig()), None, None)
+    assert json.loads((folder / "config.json").read_text())["attention_dropout"] == 0.125
+
+
 def test_yarn_on_an_export_begins_where_the_checkpoint_ended(tmp_path):
     """Not at the positions that training without scaling reached: what comes of editing `max_position_embeddings` by hand."""
     base = write(tmp_path / "base")

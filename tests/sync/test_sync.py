@@ -3,10 +3,21 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from benchmarks.models.tiny import tiny_config, tiny_model
 from polaris.config.schema import ModelConfig, RolloutConfig, SyncConfig
 from polaris.data.prompt import Prompt
 from polaris.rollout.engine import create_engine
-from polaris.sync.probe import RESPONSES, WeightSyncError, Yardstick, check_gap, logprob_gap, make_probe, take_yardstick
+from polaris.sync.probe import (
+    RESPONSES,
+    WeightSyncError,
+    Yardstick,
+    check_far_gap,
+    check_gap,
+    logprob_gap,
+    make_far_probe,
+    make_probe,
+    take_yardstick,
+)
 from polaris.sync.publish import publish
 
 PROMPTS = [
@@ -87,10 +98,39 @@ def test_the_yardstick_scales_the_tolerance_within_what_rounding_and_the_base_al
             take_yardstick(gap, SyncConfig(), dtype)
 
 
-def test_the_probe_is_the_same_every_time_and_spread_over_the_prompts():
-    first, second = (make_probe(PROMPTS, seed=3, most_tokens=1000) for _ in range(2))
-    assert first == second
-    assert first.sampling.max_tokens == 32
-    assert first.sampling.temperature == 1.0
-    assert len({request.prompt_tokens for request in first.requests}) == RESPONSES
+def test_the_probe_is_spread_over_the_prompts_with_a_seed_for_each_response():
+    probe = make_probe(PROMPTS, seed=3, most_tokens=1000)
+    assert [request.prompt_tokens for request in probe.requests] == [PROMPTS[i].tokens for i in (0, 6, 12, 18, 25, 31, 37, 43)]
+    assert [request.key for request in probe.requests] == [(0, sample) for sample in range(RESPONSES)]
+    assert probe.requests[1].seed == 1630406232111680392, "a probe of another seed or stream draws other responses after a resume"
+    assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
+    assert make_probe(PROMPTS, seed=3, most_tokens=20).sampling.max_tokens == 20
     assert len({request.seed for request in make_probe(PROMPTS[:1], seed=3, most_tokens=8).requests}) == RESPONSES
+
+
+@pytest.mark.parametrize(
+    ("prompts", "longest", "tokens"), [(PROMPTS, 400, 368), (PROMPTS[:1], 400, 368), (PROMPTS, 20, 10), (PROMPTS, 2, 1)]
+)
+def test_the_far_probe_ends_at_the_longest_sequence(prompts, longest, tokens):
+    probe = make_far_probe(prompts, seed=0, longest=longest)
+    (request,) = probe.requests
+    assert len(request.prompt_tokens) == tokens
+    assert tokens + probe.sampling.max_tokens == longest
+
+
+def test_other_positions_far_from_the_first_are_caught_where_there_is_no_rotary_table(tmp_path):
+    """GPT-2's learned positions: the usual probe's short responses cannot see those behind them."""
+    model = tiny_model(tiny_config("gpt2", n_positions=256))
+    model.save_pretrained(tmp_path)
+    engine = create_engine(RolloutConfig(engine="transformers"), tmp_path, ModelConfig(dtype="float32"), max_model_len=256, seed=0)
+    assert engine.rotary_table([0]) is None
+    near, far = make_probe(PROMPTS, seed=0, most_tokens=32), make_far_probe(PROMPTS, seed=0, longest=256)
+    drawn = far.draw(engine)
+    check_far_gap(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
+    with torch.no_grad():
+        model.transformer.wpe.weight[200:] = model.transformer.wpe.weight[200:].flip(0)
+    drawn = near.draw(engine)
+    assert logprob_gap(drawn, logprobs(model, drawn)) < 1e-4
+    drawn = far.draw(engine)
+    with pytest.raises(WeightSyncError, match="at the end of the longest sequences"):
+        check_far_gap(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
