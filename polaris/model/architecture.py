@@ -134,7 +134,7 @@ def _check_attention(model: PreTrainedModel, folder: object, longest: int) -> No
 
 
 def _check_buffers(model: PreTrainedModel, folder: object) -> None:
-    """Those that `restore_buffers` has not filled, and those that a checkpoint holds."""
+    """Those that `make_buffers` has not filled, and those that a checkpoint holds."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     lost = {name for name, buffer in model.named_buffers() if buffer.is_meta} | (set(model.state_dict()) - parameters)
     if lost:

@@ -16,7 +16,7 @@ from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard
 from polaris.distributed.mesh import World
-from polaris.model.load import _restore_buffers, build_model
+from polaris.model.load import build_model
 from polaris.model.policy import Policy
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.packing import Sample
@@ -38,11 +38,13 @@ class Collectives(TorchDispatchMode):
 
 def open_policy(folder, mesh):
     policy = shard(Policy(build_model(folder)), mesh, torch.bfloat16)
+    buffers = dict(policy.model.named_buffers())
     policy.model.to_empty(device="cpu")
-    _restore_buffers(policy.model)
     with torch.no_grad():
         for parameter in policy.parameters():
             parameter.to_local().normal_(0, 0.02)
+        for name, buffer in policy.model.named_buffers():
+            buffer.copy_(buffers[name])
     policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     return policy
 
