@@ -104,6 +104,8 @@ class Run:
 
 def _child(sandbox: Sandbox, mark: str, report: Path, arguments: list[str], tests: dict[str, float] | None) -> None:
     os.setsid()
+    for name in [name for name in sys.modules if name.split(".")[0] in ("polaris", "polaris_kernels")]:
+        del sys.modules[name]  # torch has imported the installed one, for its entry point `torchrun.handlers`
     tree = sandbox.tree
     os.chdir(tree)
     sys.path[:0] = [str(tree), str(tree / "kernels")]
