@@ -133,8 +133,8 @@ def test_folders_hold_every_set_and_bad_sets_are_named(tmp_path):
     (tmp_path / "notes.txt").write_text("no set")
     sets = read_evaluation_sets([str(tmp_path)], "test")
     assert [(Path(one.name).name, one.ids, one.texts) for one in sets] == [
-        ("b.jsonl", ("7", "1"), ("q1", "q2")),
-        ("a.json", ("0",), ("q3",)),
+        ("b.jsonl", ("7", "2"), ("q1", "q2")),
+        ("a.json", ("1",), ("q3",)),
     ]
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"empty holds no \.parquet, \.json, \.jsonl file"):
