@@ -10,7 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from polaris.config.names import instead, nearest, shown
+from polaris.config.names import ELSEWHERE, instead, nearest, shown
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
@@ -108,7 +108,9 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
             raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
         if name[2:] in FLAGS:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
-        if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
+        if name in ("--resume", "--resume_from_checkpoint"):
+            raise Refused(f"{name} is unknown; starting the same command again resumes the run, and --change lets values differ")
+        if "." not in name and name[2:] not in ELSEWHERE and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
             raise Refused(f"{name} is unknown; did you mean '--{flag}'?")
         if not equals and not rest:
             raise Refused(f"{name} has no value; write {name}=value")
@@ -158,7 +160,9 @@ def _overridden(value: Any) -> bool:
 
 
 def _instead(key: str, here: Collection[str]) -> str:
-    """The nearest field of the section; else the field of that name in another section."""
+    """What TRL or verl mean by it; else the nearest field of the section; else the field of that name in another section."""
+    if key in ELSEWHERE and key not in here:
+        return f"here it is {ELSEWHERE[key]}"
     sections = {name: get_type_hints(kind) for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
     elsewhere = next((f"{section}.{key}" for section, fields in sections.items() if key in fields), None)
     if elsewhere is not None and nearest(key, here) is None:

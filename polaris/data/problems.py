@@ -14,7 +14,7 @@ from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
 
-EXPECTED = "`prompt` (chat messages) with `reward_model.ground_truth`, or `problem` or `question` with `answer`"
+EXPECTED = "`prompt`, `problem` or `question` (text or chat messages) with `answer` or `reward_model.ground_truth`"
 _UNIQUE = "make `id`, `extra_info.id` or `extra_info.index` unique, or remove it"
 _COLUMNS = ("prompt", "problem", "question")
 _CHAT_AS_TEXT = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content)[\"']")

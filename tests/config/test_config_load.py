@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import operator
 import re
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import pytest
 from polaris.config import schema
 from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
+from polaris.config.names import ELSEWHERE
 from polaris.config.schema import AlgorithmConfig, DataConfig, RolloutConfig, RunConfig, TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,7 @@ def test_items_of_a_list_are_converted_and_checked_one_by_one():
     [
         ("nme = 'x'", "nme is unknown; did you mean 'name'"),
         ("[rollout]\ntemperatur = 1.0", "rollout.temperatur is unknown; did you mean 'temperature'"),
+        ("[optimizer]\nlearning_rate = 1e-6", "optimizer.learning_rate is unknown; here it is optimizer.lr"),
         ("trainer = 3", "trainer is a table"),
         ("[trainer]\nsteps = 'many'", "steps = 'many' must be of type int"),
         ("[trainer]\nsteps = true", "must be of type int"),
@@ -100,6 +103,8 @@ def test_missing_file(tmp_path):
     [
         (["--algorithm.loss=ppo"], "--algorithm.loss = 'ppo' is not one of 'dapo'"),
         (["--trainer.stepz=3"], "--trainer.stepz is unknown; did you mean 'steps'"),
+        (["--learning_rate", "1e-6"], "--learning_rate is unknown; here it is optimizer.lr"),
+        (["--resume"], "--resume is unknown; starting the same command again resumes the run"),
         (["--trainer.steps=0"], "trainer.steps = 0 is below 1"),
         (["--trainer.steps", "many"], "--trainer.steps = 'many' must be of type int"),
         (["--trainer.steps"], "--trainer.steps has no value"),
@@ -196,3 +201,9 @@ def test_imports_stay_light(module):
     heavy = {"torch", "vllm", "transformers", "triton"}
     code = f"import sys, {module}; print(sorted({heavy!r} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+def test_names_of_other_trainers_lead_to_fields_that_exist():
+    config = RunConfig()
+    for field in " ".join(ELSEWHERE.values()).replace(" and ", " ").split():
+        assert operator.attrgetter(field)(config) is not None
