@@ -30,7 +30,7 @@ MARK = "<!-- The table is written by `python -m benchmarks.models.run --table`. 
 
 def main(arguments: list[str]) -> None:
     if arguments == ["--table"]:
-        write_table([json.loads(part(name, engine).read_text()) for name in FAMILIES for engine in ENGINES])
+        write_table([json.loads(path.read_text()) for name in FAMILIES for engine in ENGINES if (path := part(name, engine)).is_file()])
         return
     for name in arguments or FAMILIES:
         for engine in ENGINES:
@@ -71,6 +71,13 @@ def write_table(results: list[dict[str, Any]]) -> None:
     PAGE.write_text(f"{PAGE.read_text().split(MARK)[0]}{MARK}\n\n{start}\n\n{table(results)}\n")
 
 
+def outcome(result: dict[str, Any]) -> str:
+    """`trains` for a real step, `refused` for a message of ours at check; anything else is a fault."""
+    if result["status"] == 0:
+        return "trains" if result["trained"] else "no update"
+    return {None: "not run", 2: "refused"}.get(result["status"], "fails")
+
+
 def table(results: list[dict[str, Any]]) -> str:
     """One row per architecture: whether it trains, the gaps in nats, or why not."""
     rows = [
@@ -79,14 +86,14 @@ def table(results: list[dict[str, Any]]) -> str:
     ]
     for name, (model_type, _) in FAMILIES.items():
         by_engine = {result["engine"]: result for result in results if result["name"] == name}
-        vllm, own = by_engine["vllm"], by_engine["transformers"]
+        vllm, own = (by_engine.get(engine, {"status": None}) for engine in ("vllm", "transformers"))
         gaps = [f"{max(r['sync_gap'], r['sample_gap']):.0e}" if r["status"] == 0 else "" for r in (vllm, own)]
         packing = next((f"{r['packing_gap']:.0e}" for r in (own, vllm) if r["status"] == 0), "")
-        why = next((r["message"].removeprefix("FOLDER: ").removeprefix("error: ") for r in (vllm, own) if r["status"]), "")
+        why = next((r["message"].removeprefix("polaris: ").removeprefix("FOLDER: ") for r in (vllm, own) if r["status"]), "")
         cells = [
             name,
             f"`{model_type}`",
-            *("trains" if r["status"] == 0 and r["trained"] else "refused" for r in (vllm, own)),
+            *(outcome(r) for r in (vllm, own)),
             *gaps,
             packing,
         ]

@@ -45,9 +45,9 @@ def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConf
         return
     prepare_process(model.dtype)
     from polaris.model.rope import resolve_rope
-    from polaris.rollout.vllm_engine import check_arguments, engine_arguments
+    from polaris.rollout.vllm_engine import check_beside_trainer, engine_arguments
 
-    check_arguments(engine_arguments(str(model_path), model, rollout, max_model_len, 0, resolve_rope(model_path, rope)))
+    check_beside_trainer(engine_arguments(str(model_path), model, rollout, max_model_len, 0, resolve_rope(model_path, rope)))
 
 
 def create_engine(

@@ -273,16 +273,30 @@ def _unfit(model: str, error: Exception) -> EngineRefused:
     return EngineRefused(f'vLLM cannot run {model}; set rollout.engine = "transformers". It says: {in_one_line(error)}')
 
 
-def check_arguments(arguments: EngineArgs) -> None:
+def check_arguments(arguments: EngineArgs) -> vllm.config.ModelConfig:
     """Let vLLM read the model's configuration, before it reads any weight.
 
     Raises:
         EngineRefused: it does not run this model.
     """
     try:
-        arguments.create_model_config()
+        return arguments.create_model_config()
     except (ValueError, *_UNFIT) as error:
         raise _unfit(arguments.model, error) from error
+
+
+def check_beside_trainer(arguments: EngineArgs) -> None:
+    """The same for an engine in the process of a trainer.
+
+    Raises:
+        EngineRefused: vLLM has no code of its own for this model. It then decorates transformers' class of the decoder for torch.compile,
+            and the trainer's model, which is of that class, can no longer be called (vLLM 0.32).
+    """
+    if check_arguments(arguments).using_transformers_backend():
+        raise EngineRefused(
+            f"vLLM has no code of its own for {arguments.model} and runs transformers' classes, which it changes so that the trainer "
+            'cannot use them in the same process; set rollout.engine = "transformers"'
+        )
 
 
 def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope) -> EngineArgs:
