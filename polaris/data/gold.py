@@ -36,14 +36,16 @@ class BadRow(Refused):
 
 
 def read_answers(value: Any, source: str) -> GroundTruth:
-    """The accepted answers, () where the set says null; JSON lists in text are alternatives (`polaris.reward.alternatives`).
+    """The accepted answers, () where the set says null; a null among several is left out, lists in text are alternatives
+    (`polaris.reward.alternatives`).
 
     Raises:
         BadRow: naming `source`, for anything but text, numbers, or a list of those.
     """
     if value is None:
         return ()
-    answers = flat(value) if isinstance(value, list) else [value]
+    items = flat(value) if isinstance(value, list) else [value]
+    answers = None if items is None else [item for item in items if item is not None]
     if answers is None or not all(isinstance(answer, str | int | float | Decimal) and not isinstance(answer, bool) for answer in answers):
         expected = "expected text, a number, or a list of those; fix or remove the row"
         raise BadRow(source, f"the answer {shortened(value)}", expected, "an answer that is no text, number or list of those")

@@ -17,6 +17,8 @@ _PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 _ADDRESS = re.compile(r"https?://|!\[[^\]]*\]\(|</[a-z]+>|<(?:br|img)\b[^>]*>", re.IGNORECASE)
+_QUOTED_ITEMS = re.compile(r"(?:array\()?(?:[\[({]\s*'[^']*'|\[\s*\"[^\"]*\")\s*(?:[,\])}'\"]|$)")
+_ESCAPED = re.compile(r"\\[\\{}]")
 _WRAPPED = re.compile(r"\\(?:text|mbox|textbf|textit|textrm|mathrm|emph)\s*\{([^{}]*)\}")
 _MATHEMATICS = re.compile(r"\$[^$]*\$|\\\(.*?\\\)|\\[A-Za-z]+(?:\{[^{}]*\})*|\S*[\d=^_+*/<>{}\\]\S*", re.DOTALL)
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z])")
@@ -45,7 +47,11 @@ def text_fault(text: str) -> str | None:
         return "a placeholder, not an answer"
     if _ADDRESS.search(text):
         return "a web address, a picture or HTML"
-    return "JSON that is no list of answers" if isinstance(unpacked(text.strip()), list | dict) else None
+    if not _closes(text):
+        return "braces that do not match, as no box can hold them"
+    if isinstance(unpacked(text.strip()), list | dict):
+        return "JSON that is no list of answers"
+    return "items in quotes that are no JSON list" if _QUOTED_ITEMS.match(text.strip()) else None
 
 
 def is_sentence(text: str) -> bool:
@@ -73,3 +79,13 @@ def _states(part: str) -> bool:
 def _bare(text: str) -> str:
     """Without `\\text{}`, brackets, quotes and a full stop around it; white space single."""
     return " ".join(_WRAPPED.sub(r" \1 ", text).replace("$", " ").split()).strip("()[]{}<>\"'`*.:-_ ")
+
+
+def _closes(text: str) -> bool:
+    """Whether every brace that no backslash escapes has its partner; a box closes with the first that has none."""
+    depth = 0
+    for brace in re.findall(r"[{}]", _ESCAPED.sub("", text)):
+        depth += 1 if brace == "{" else -1
+        if depth < 0:
+            return False
+    return depth == 0

@@ -57,6 +57,8 @@ def test_a_problem_that_looks_like_an_object_stays_text():
         ("[1, 2]", "[1, 2]"),
         (["[0,1)"], ("[0,1)",)),
         (None, ()),
+        ([None], ()),
+        (["390", None], ("390",)),
         (3, 3),
         ([], ()),
     ],
@@ -73,7 +75,7 @@ def test_decimals_of_parquet_are_answers(write):
     assert grade("\\boxed{3.5}", problem.ground_truth, require_thinking=False).kind == "correct"
 
 
-@pytest.mark.parametrize("value", [True, [None], [["1", "2"]], {"a": 1}, b"1"])
+@pytest.mark.parametrize("value", [True, [True], [["1", "2"]], {"a": 1}, b"1"])
 def test_other_values_are_refused(value):
     with pytest.raises(Refused, match=r"f:3 has the answer .*; expected text, a number, or a list of those; fix or remove the row"):
         read_answers(value, "f:3")

@@ -137,7 +137,7 @@ GOOD = {"id": "a", "problem": "p", "answer": "1"}
         ({"problem": None, "answer": "1"}, "has no problem in `problem`"),
         ({"prompt": [], "reward_model": {"ground_truth": "1"}}, "has no problem in `prompt`"),
         ({"prompt": [{"content": "p"}], "reward_model": {"ground_truth": "1"}}, "has no problem in `prompt`"),
-        ({"problem": "p", "answer": [None]}, r"has the answer \[None\]; expected text, a number, or a list"),
+        ({"problem": "p", "answer": [True]}, r"has the answer \[True\]; expected text, a number, or a list"),
         ({"problem": "p", "answer": True}, "has the answer True"),
         ({"problem": "p", "answer": {"value": 1}}, "has the answer {'value': 1}"),
         ({"prompt": [{"role": "tool", "content": "x"}, {"role": "user", "content": "p"}], "answer": "1"}, "refuses it .role tool."),

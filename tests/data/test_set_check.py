@@ -26,7 +26,7 @@ ROWS = [
     {"id": "seen again", "problem": SEEN, "answer": "70"},
     {"id": "long", "problem": "word " * 200, "answer": "\\frac{1}{2}"},
     {"id": "empty", "problem": "What is one and one?", "answer": ""},
-    {"id": "brace", "problem": "What is open?", "answer": "{x"},
+    {"id": "open", "problem": "What is open?", "answer": "<think> 5"},
 ]
 
 
@@ -89,7 +89,7 @@ def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
         f"wrote {files / 'clean.jsonl'}",
     ):
         assert expected in lines
-    assert any(line.startswith(f"  {at}8 (id brace): \\boxed{{{{x}}") for line in lines)
+    assert any(line.startswith(f"  {at}8 (id open): \\boxed{{<think> 5}}") for line in lines)
     assert any(line.split() == ["eval.json", "2", "1", "1", "0"] for line in lines)
     assert "left: 1 of 8 (dropped: overlap 2, ungradable 2, too long 1, duplicate 1, unequal to itself 1)" in lines
 

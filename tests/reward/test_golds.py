@@ -112,6 +112,11 @@ def test_damaged_latex_is_named(text, what):
         ("5<sup>2</sup>", "a web address, a picture or HTML"),
         ('{"value": "5"}', "JSON"),
         ('[["1", "2"]]', "JSON"),
+        *(
+            (word, "items in quotes")
+            for word in ("('390',)", "['390' '391']", '["390",]', '["390"', "{'390'}", "array(['390'], dtype=object)")
+        ),
+        *((word, "braces that do not match") for word in ("\\frac{1}{2", "5}", "\\sqrt{", "}5{", "\\{1, 2}")),
         ("The sequence converges because each term is smaller than the one before it.", "a sentence"),
         ("We prove that the sum is even.", "a sentence"),
         ("The function is even.", "a sentence"),
