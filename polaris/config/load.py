@@ -110,7 +110,7 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
         if name in ("--resume", "--resume_from_checkpoint"):
             raise Refused(f"{name} is unknown; starting the same command again resumes the run, and --change lets values differ")
-        if "." not in name and name[2:] not in ELSEWHERE and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
+        if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
             raise Refused(f"{name} is unknown; did you mean '--{flag}'?")
         if not equals and not rest:
             raise Refused(f"{name} has no value; write {name}=value")
