@@ -29,7 +29,7 @@ def config(tmp_path):
     """One engine's chunk is 8 prompts."""
     folder = tmp_path / "model"
     folder.mkdir()
-    (folder / "config.json").write_text('{"max_position_embeddings": 64, "vocab_size": 97}')
+    (folder / "config.json").write_text('{"model_type": "qwen3", "max_position_embeddings": 64, "vocab_size": 97}')
     (folder / "model.safetensors").write_bytes(bytes(1000))
     return RunConfig(
         root=str(tmp_path),
