@@ -89,6 +89,12 @@ def is_run(folder: Path) -> bool:
     return (folder / "config.json").is_file() and any((folder / name).is_dir() for name in ("checkpoints", "export"))
 
 
+def served(model: str) -> str:
+    """The export that `runs/x` or `runs/x@step-40` stands for; any other model's path as it is. Raises `Refused` as `exported` does."""
+    run, step = parse(model)
+    return str(exported(run, step)[0]) if is_run(run) else model
+
+
 def exported(run: Path, step: int | None) -> tuple[Path, int]:
     """The run's export of a step, by default the newest that it has an export or a complete checkpoint of; written if it is not there.
 

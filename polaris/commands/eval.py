@@ -76,7 +76,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of both programs."""
-    parser.add_argument("--model", required=True, metavar="M", help="checkpoint folder, hub name, embedded:model; the name at a --server")
+    parser.add_argument("--model", required=True, metavar="M", help="folder, hub name, run, embedded:model; the name at a --server")
     parser.add_argument("--suite", required=True, type=_words, metavar="SETS", help="names, files, folders or hub datasets; commas between")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/eval-<model>")
     parser.add_argument("--data-folder", default="", metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")

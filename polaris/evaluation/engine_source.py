@@ -9,6 +9,7 @@ from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig
 
+from polaris.checkpoint.branch import served
 from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.data.prompts import encode_texts
@@ -38,7 +39,7 @@ class EngineSource:
     def __init__(self, settings: EvalSettings, suites: Sequence[Suite]) -> None:
         self._settings = settings
         self._engine = check_engine(settings.rollout)
-        self._model = locate_model(replace(settings.model, path=resolve(settings.model.path)))
+        self._model = locate_model(replace(settings.model, path=served(resolve(settings.model.path))))
         if self._engine != "vllm" or _is_trainable(AutoConfig.from_pretrained(self._model.folder)):
             check_weights(self._model.folder)
         stop_tokens(self._model.folder)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from polaris.checkpoint.branch import Start, begin, parse
+from polaris.checkpoint.branch import Start, begin, parse, served
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import Origin, RunFolder, record_config
 from polaris.config.schema import ModelConfig, RunConfig
@@ -62,6 +62,12 @@ def test_a_run_as_model_path_is_its_newest_or_named_export(source, given, step):
     config, origin = begin(named(source, model=f"{source}{given}"), Start())
     assert config.model.path == str(export_of(source, step))
     assert origin == Origin(run=str(source), step=step, part="export")
+
+
+def test_an_evaluation_takes_a_run_for_its_export(source):
+    assert served(str(source)) == str(export_of(source, 4))
+    assert served(f"{source}@step-2") == str(export_of(source, 2))
+    assert served("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
 
 
 def test_other_model_paths_stay(source):
