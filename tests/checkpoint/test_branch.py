@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from polaris.checkpoint.branch import Start, begin, parse, served
+from polaris.checkpoint.branch import Start, _checkpointed, begin, parse, served
+from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
-from polaris.checkpoint.run_folder import Origin, RunFolder, record_config
+from polaris.checkpoint.run_folder import Origin, RunFolder, open_run, record_config
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.errors import Refused
 from polaris.observe.metrics import MetricsFile
@@ -139,3 +140,9 @@ def test_a_source_that_has_moved_is_named_anew(source):
         begin(named(source), Start())
     config, origin = begin(named(source), Start(source=f"{moved}@step-4"))
     assert (config.model.path, origin.run) == (str(export_of(moved, 4)), str(moved))
+
+
+def test_a_run_without_a_checkpoint_and_a_new_one_without_changes(tmp_path):
+    with pytest.raises(ValueError, match=r"@step-0: its complete checkpoints are those of steps none"):
+        _checkpointed(tmp_path, None)
+    assert open_run(RunConfig(root=str(tmp_path), name="new"), fresh=False, main=True).changes == Changes()

@@ -7,8 +7,9 @@ import pytest
 
 from polaris.config.schema import SyncConfig
 from polaris.data.prompt import Prompt
+from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import Rollout
-from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_probe, take_yardstick
+from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_probe, take_yardstick
 from polaris.sync.rope_check import sampled_positions
 
 LIMITS = SyncConfig(gap_factor=3.0)
@@ -71,3 +72,14 @@ def test_the_probe_is_eight_prompts_spread_over_the_set():
     assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
     assert make_probe(prompts[:3], 5, 7).sampling.max_tokens == 7
     assert [request.prompt_tokens for request in make_probe(prompts[:3], 5, 7).requests] == [(0,)] * 3 + [(1,)] * 3 + [(2,)] * 2
+
+
+def test_the_far_probe_ends_at_the_longest_position():
+    prompts = [Prompt(id=f"p{i}", text="", tokens=(i,), ground_truth="1", source="x:1") for i in range(20)]
+    probe = make_far_probe(prompts, 5, 24)
+    (request,) = probe.requests
+    assert request.prompt_tokens == (0, 1, 2, 3) * 3, "of an eighth as many prompts as positions, over and over"
+    assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 12)
+    assert request.seed == request_seed(5, "far", 0, "", 0)
+    (long,) = make_far_probe(prompts, 5, 1000).requests
+    assert len(long.prompt_tokens) == 1000 - 32
