@@ -206,8 +206,8 @@ def test_no_words_around_an_answer_make_it_two(text, gold):
 @settings(max_examples=400)
 @given(st.text(alphabet="0123456789+-*/^=<>,.;:()[]{}\\| xinfty%$ortex", max_size=30), st.sampled_from(["strict", "deepscaler"]))
 def test_no_text_equals_two_numbers(text, mode):
-    """Whatever a policy writes, it commits to one integer, and to one without any algebra."""
+    """Whatever a policy writes, it commits to one integer; without any algebra, but for equations, whose sides have to agree."""
     found = [decide(f"\\boxed{{{text}}}", number, require_thinking=False, mode=mode) for number in ("1", "2", "12", "0")]
     assert sum(isinstance(one, Verdict) and one.kind == "correct" for one in found) <= 1
-    if mode == "strict":
+    if mode == "strict" and "=" not in text:
         assert all(isinstance(one, Verdict) for one in found)
