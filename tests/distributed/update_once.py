@@ -2,6 +2,7 @@
 
 import dataclasses
 import sys
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ def samples(count=13):
 
 def open_policy(folder, world):
     policy = shard(Policy(build_model(folder)), world.mesh, torch.float32)
-    load_weights(policy.model, folder, world.device)
+    load_weights(policy.model, Path(folder), world.device)
     return policy
 
 

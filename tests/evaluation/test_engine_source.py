@@ -114,5 +114,3 @@ def test_a_model_that_only_training_refuses_is_left_to_vllm(source, model):
     layers = json.loads((model / "config.json").read_text())["num_hidden_layers"]
     rewrite(model / "config.json", layer_types=["linear_attention"] * layers)
     assert source(engine="vllm").describe()["engine"] == "vllm"
-    with pytest.raises(ValueError, match="linear_attention"):
-        source()

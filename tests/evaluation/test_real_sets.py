@@ -38,6 +38,8 @@ def test_five_real_sets_load_generate_grade_report_and_resume_after_a_kill(tmp_p
         "1",
         "--max-tokens",
         "12",
+        "--max-positions",
+        "8192",
     )
     options += ("--suite", ",".join(PROBLEMS), "--data-folder", str(DATA), "--concurrent", "32", "--buckets", "quartiles")
     process = start(tmp_path / "run", *options)

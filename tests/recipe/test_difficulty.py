@@ -84,7 +84,8 @@ def straight(start):
 def test_a_pass_leaves_what_it_promises(straight):
     stages, output = straight
     assert len(chunks_of(output)) == CHUNKS
-    assert sorted(path.name for path in stages.iterdir()) == ["curation.json", "curation.png", "difficulty.json", "difficulty.parquet"]
+    left = ["curation.json", "curation.png", "difficulty.json", "difficulty.parquet", "thinking.json"]
+    assert sorted(path.name for path in stages.iterdir()) == left
     result, rows = json.loads((stages / "difficulty.json").read_text()), pq.read_table(stages / "difficulty.parquet").to_pylist()
     assert [row["id"] for row in rows] == [f"train-{i}" for i in range(PROMPTS)]
     assert all(row["count"] == 4 and row["clip_share"] == 0 and row["response_length_mean"] > 5 for row in rows)
