@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,8 +93,11 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
 
 
 def missing(rows: Sequence[Measured]) -> dict[str, int]:
-    """Responses without an answer, by the reason."""
-    return no_answer.count(reason for row in rows for reason, number in row.no_answer.items() for _ in range(number))
+    """Responses without an answer, by the reason, the most frequent first."""
+    total: Counter[str] = Counter()
+    for row in rows:
+        total.update(row.no_answer)
+    return dict(total.most_common())
 
 
 def save_measured(path: Path, rows: Sequence[Measured], samples: int, *, drawn: bool) -> None:

@@ -7,12 +7,29 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from polaris.config.recipe import DifficultyConfig
+from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig
 from polaris.data.prompt import Prompt
 from polaris.observe.console import Console
 from polaris.reward.verdict import TIMEOUT, Verdict
 from polaris.rollout.types import GenerationInterrupted, Rollout
 from polaris.trainer.rooms import EngineRooms, Rooms
 from polaris.trainer.signals import StopRequest
+
+
+def pass_config(folder, samples):
+    """A run in `folder` with a difficulty pass; one engine's chunk is 8 prompts, and the model is a configuration without weights."""
+    model = folder / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "qwen3", "max_position_embeddings": 64, "vocab_size": 97}')
+    (model / "model.safetensors").write_bytes(bytes(1000))
+    return RunConfig(
+        root=str(folder),
+        name="run",
+        model=ModelConfig(path=str(model)),
+        rollout=RolloutConfig(max_concurrent=8),
+        difficulty=DifficultyConfig(samples_per_prompt=samples),
+    )
 
 
 def prompts_named(names):

@@ -4,12 +4,12 @@ from dataclasses import replace
 
 import pyarrow.parquet as pq
 import pytest
-from scripted import for_training, on_ranks, prompts_named
+from scripted import for_training, on_ranks, pass_config, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
-from polaris.config.recipe import DifficultyConfig, RopeConfig
-from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.config.recipe import RopeConfig
+from polaris.config.schema import TrainerConfig
 from polaris.data.ledger import Ledger
 from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run
@@ -26,18 +26,7 @@ PROMPTS = prompts_named(f"p{index}" for index in range(21))
 
 @pytest.fixture
 def config(tmp_path):
-    """One engine's chunk is 8 prompts."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "qwen3", "max_position_embeddings": 64, "vocab_size": 97}')
-    (folder / "model.safetensors").write_bytes(bytes(1000))
-    return RunConfig(
-        root=str(tmp_path),
-        name="run",
-        model=ModelConfig(path=str(folder)),
-        rollout=RolloutConfig(max_concurrent=8),
-        difficulty=DifficultyConfig(samples_per_prompt=SAMPLES),
-    )
+    return pass_config(tmp_path, SAMPLES)
 
 
 @pytest.fixture

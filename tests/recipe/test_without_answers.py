@@ -4,10 +4,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from scripted import on_ranks, prompts_named
+from scripted import on_ranks, pass_config, prompts_named
 
-from polaris.config.recipe import DifficultyConfig
-from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
+from polaris.config.schema import RewardConfig
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.results import read_result
 from polaris.recipe.temperature import measure
@@ -32,19 +31,7 @@ class Unanswered:
 
 @pytest.fixture
 def config(tmp_path):
-    """One engine's chunk is 8 prompts."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    (folder / "config.json").write_text('{"model_type": "qwen3", "max_position_embeddings": 64, "vocab_size": 97}')
-    (folder / "model.safetensors").write_bytes(bytes(1000))
-    return RunConfig(
-        root=str(tmp_path),
-        name="run",
-        model=ModelConfig(path=str(folder)),
-        rollout=RolloutConfig(max_concurrent=8),
-        reward=RewardConfig(require_thinking=False),
-        difficulty=DifficultyConfig(samples_per_prompt=4),
-    )
+    return replace(pass_config(tmp_path, samples=4), reward=RewardConfig(require_thinking=False))
 
 
 def difficulty(config, folder, stops_after, answered=0):
