@@ -24,12 +24,8 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from polaris import train
-from polaris.checkpoint import run_folder
-from polaris.distributed import mesh
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
-from polaris.trainer.signals import StopRequest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LAST, HALF = 4, 2
@@ -61,18 +57,10 @@ class Job:
         own = [f"--root={self.root}", f"--name={name}", f"--trainer.steps={steps}", *(text.format(root=self.root) for text in overrides)]
         return [str(REPOSITORY / "configs" / "embedded-grpo.toml"), *SMALL, *data, *own]
 
-    def run(self, name: str, steps: int, overrides: Sequence[str] = ()) -> Path:
-        """In this process."""
-        run_folder._HELD.clear()
-        prepared = train.prepare(self.arguments(name, steps, overrides))
-        world = mesh.start()
-        train.train(prepared, world, StopRequest())
-        mesh.stop()
-        return prepared[1].path
-
-    def run_on_ranks(self, name: str, steps: int, ranks: int) -> Path:
-        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m", "polaris.train"]
-        subprocess.run([sys.executable, *launch, *self.arguments(name, steps, ())], check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    def run(self, name: str, steps: int, overrides: Sequence[str] = (), ranks: int = 1) -> Path:
+        launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"] if ranks > 1 else []
+        command = [sys.executable, "-m", *launch, "polaris.train", *self.arguments(name, steps, overrides)]
+        subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
         return self.root / name
 
     def copy(self, run: Path, name: str) -> str:
@@ -115,11 +103,11 @@ def measure(job: Job) -> Iterator[str]:
     straight, half = job.run("straight", LAST), job.run("half", HALF)
     for number, (change, overrides) in enumerate(CHANGES.items()):
         yield row(change, straight, job.run(job.copy(half, f"resumed-{number}"), LAST, overrides))
-    yield row("ranks 1 -> 2", straight, job.run_on_ranks(job.copy(half, "one-two"), LAST, 2))
-    two = job.run_on_ranks("two", HALF, 2)
+    yield row("ranks 1 -> 2", straight, job.run(job.copy(half, "one-two"), LAST, ranks=2))
+    two = job.run("two", HALF, ranks=2)
     yield row("ranks 2 -> 1, against 1 throughout", straight, job.run(job.copy(two, "two-one"), LAST))
-    two_straight = job.run_on_ranks("two-straight", LAST, 2)
-    yield row("ranks 2 -> 2, against 2 throughout", two_straight, job.run_on_ranks(job.copy(two, "two-two"), LAST, 2))
+    two_straight = job.run("two-straight", LAST, ranks=2)
+    yield row("ranks 2 -> 2, against 2 throughout", two_straight, job.run(job.copy(two, "two-two"), LAST, ranks=2))
 
 
 def row(change: str, straight: Path, resumed: Path) -> str:
