@@ -35,6 +35,10 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
 FORM = {"strict", "encoding", "stacklevel", "indent", "parents", "exist_ok", "help", "metadata"}
 
 
+# Functions to whom the order of their first two arguments is nothing.
+SYMMETRIC = {"max", "maximum", "min", "minimum", "hypot", "transpose"}
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mutant:
     """One change: bytes `start` to `end` of the file become `text`, so its lines `before` read `after`.
@@ -136,7 +140,8 @@ def _replacements(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
         case ast.IfExp(test=test, body=body, orelse=orelse):
             yield "condition", ast.IfExp(test, orelse, body)
         case ast.Call(func=function, args=[first, second, *rest], keywords=keywords) if not isinstance(first, ast.Starred):
-            if not isinstance(second, ast.Starred) and ast.unparse(first) != ast.unparse(second):
+            symmetric = ast.unparse(function).rpartition(".")[2] in SYMMETRIC
+            if not symmetric and not isinstance(second, ast.Starred) and ast.unparse(first) != ast.unparse(second):
                 yield "arguments", ast.Call(function, [second, first, *rest], keywords)
         case ast.Return(value=ast.expr() as value) if not (isinstance(value, ast.Constant) and value.value is None):
             yield "return", ast.Return(ast.Constant(None))

@@ -25,6 +25,12 @@ def test_of_zeros_and_ones_it_is_wilsons(solved, low, high):
     assert wilson_interval(np.array([1.0] * solved + [0.0] * (30 - solved))) == pytest.approx((low, high), abs=1e-5)
 
 
+@pytest.mark.parametrize("solved", [0.0, 1.0])
+def test_nothing_and_everything_are_ends_of_it_whatever_was_rounded(solved):
+    ends = [wilson_interval(np.full(prompts, solved))[int(solved)] for prompts in range(1, 200)]
+    assert set(ends) == {solved}
+
+
 def test_prompts_that_are_alike_say_more_than_ones_that_differ():
     alike, apart = np.full(30, 0.5), np.array([1.0, 0.0] * 15)
     narrow, wide = (np.subtract(*reversed(wilson_interval(values))) for values in (alike, apart))

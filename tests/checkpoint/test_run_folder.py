@@ -244,6 +244,12 @@ def test_the_probe_may_not_change_within_a_stage(recorded):
         open_run(replace(config, probe=replace(config.probe, prompts=7)))
 
 
+def test_a_place_that_cannot_hold_a_run_is_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Refused, match=r"run cannot be written \(.*; choose another --root or --name"):
+        open_run(RunConfig(root=str(tmp_path / "file"), name="run"))
+
+
 def test_fresh_sets_results_of_a_phase_alone_aside_too_and_says_where(tmp_path, capsys):
     config = RunConfig(root=str(tmp_path), name="run")
     write_result(tmp_path / "run" / "stages" / "difficulty.json", {})

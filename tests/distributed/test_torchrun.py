@@ -1,12 +1,14 @@
 """Which status stands for torchrun's own failure, and when its traceback stays."""
 
+import logging
 import signal
+import sys
 
 import pytest
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
-from polaris.distributed.torchrun import _end, is_ours, status_of
+from polaris.distributed.torchrun import _end, _is_news, handler, is_ours, status_of
 
 
 def failed(*codes):
@@ -54,3 +56,16 @@ def test_the_status_is_that_of_the_first_rank_that_said_why(error, status):
 )
 def test_other_programs_are_left_alone(command, ours):
     assert is_ours(command) == ours
+
+
+def test_what_the_ranks_have_said_torchrun_does_not_say_again(monkeypatch, caplog):
+    log = logging.getLogger("torch.distributed.elastic.multiprocessing.api")
+    monkeypatch.setattr(sys, "argv", ["torchrun", "-m", "polaris.train"])
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    handler()
+    try:
+        for message in ("Sending process %s closing signal", "failed (exitcode: 2) of %s", "all went well with %s"):
+            log.warning(message, 7)
+    finally:
+        log.removeFilter(_is_news)
+    assert caplog.messages == ["all went well with 7"]

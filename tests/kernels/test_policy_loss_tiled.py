@@ -127,6 +127,7 @@ def test_no_tokens():
         ({"clip_low": float("nan")}, "bounds"),
         ({"correction": "both"}, "tis"),
         ({"dual_clip": 0.5}, "dual_clip"),
+        ({"dual_clip": 1.0}, "dual_clip"),
         ({"correction": "mask", "correction_low": 3.0}, "correction_low"),
     ],
 )
@@ -134,3 +135,8 @@ def test_wrong_input_is_named(change, message):
     arguments = {"logprob": torch.zeros(3), "behaviour_logprob": torch.zeros(3), "advantage": torch.zeros(3), "mask": None}
     with pytest.raises(ValueError, match=message):
         policy_loss(**{"denominator": 1.0} | arguments | change)
+
+
+def test_bounds_of_nothing_are_bounds():
+    settings = PolicyLossSettings(clip_low=0, clip_high=0, correction="mask", correction_low=0)
+    assert settings.correction_low == 0

@@ -203,6 +203,13 @@ def test_what_the_prompts_cannot_tell_is_said(probe):
     assert "probe.prompts" in said
 
 
+def test_a_finished_retuning_is_read(probe, measure):
+    first = probe(choose=lambda own: retune(own, 0.4, 1.0))
+    assert measure.drawn()
+    assert probe(choose=lambda own: retune(own, 0.4, 1.0)) == first
+    assert measure.drawn() == []
+
+
 def test_another_way_to_a_temperature_takes_the_readings_too(probe, measure, tmp_path):
     probe()
     measure.drawn()

@@ -89,6 +89,13 @@ def test_chunks_keep_their_boundaries_over_any_number_of_stops(measure, capsys):
     assert (folder / "difficulty.parquet").read_bytes() == (expected / "difficulty.parquet").read_bytes()
 
 
+def test_more_samples_than_an_engine_takes_at_once_make_chunks_of_one_prompt(config, measure, capsys):
+    many = replace(config, difficulty=replace(config.difficulty, samples_per_prompt=40))
+    _, (drawn,), _ = measure("many", many)
+    assert drawn == 40 * len(PROMPTS)
+    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [f"{done}/21" for done in range(1, 22)]
+
+
 def test_a_stop_before_any_prompt_is_whole_adds_nothing(measure):
     stopped, _, folder = measure("stopped", stops_after=(1,))
     assert isinstance(stopped[0], GenerationInterrupted)

@@ -22,7 +22,7 @@ def share(a: Literal["x", 1], part: float = 0.5) -> int | None:
     if a <= LIMIT and not part:
         raise ValueError(f"{a + 1} is too small")
     total.add(a)
-    return min(a * part, 7)
+    return min(a * part, pow(a, 7))
 '''
 
 
@@ -36,9 +36,9 @@ def test_every_kind_of_change_and_nothing_that_tests_cannot_see():
         ("sign", "if a <= LIMIT and (part):"),
         ("dropped", "pass"),
         ("return", "return None"),
-        ("arguments", "return min(7, a * part)"),
-        ("arithmetic", "return min((a / part), 7)"),
-        ("constant", "return min(a * part, 8)"),
+        ("arguments", "return min(a * part, pow(7, a))"),
+        ("arithmetic", "return min((a / part), pow(a, 7))"),
+        ("constant", "return min(a * part, pow(a, 8))"),
     }
     for mutant in mutants_of("x.py", SOURCE):
         compile(mutant.apply(SOURCE), "x.py", "exec")
