@@ -12,6 +12,7 @@ from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.load import load_config
+from polaris.data.gold import Rejected
 from polaris.observe.metrics import read_records
 from polaris.rollout.seeds import request_seed
 from polaris.trainer.loop import train_to
@@ -26,6 +27,7 @@ CHANGES = {
     "eval.samples_per_prompt": 2, "eval.temperature": 0.7, "checkpoint.every": 2, "checkpoint.keep": 5, "observe.tensorboard": "false",
     "observe.samples_per_step": 3, "algorithm.scarce": "generate", "algorithm.min_informative": 0.6, "algorithm.max_draws": 2,
 }  # fmt: skip
+FAULT = Rejected(id="a", source="x:3", reason="proof")
 
 
 class Spied:
@@ -66,7 +68,8 @@ def run(world, tmp_path_factory):
     with open_rooms(checked, world, StopRequest()) as rooms:
         engine = Spied(rooms.engine, rooms.probe)
         rooms = dataclasses.replace(rooms, engine=engine, held_out=rooms.held_out[:3])
-        told = banner(checked, rooms, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
+        with_fault = dataclasses.replace(checked, prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
+        told = banner(with_fault, rooms, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
         capture.setattr(rooms.console, "note", lines.append)
         recorder = open_recorder(config, folder, world, 0)
         weights = [value.clone() for _, value in rooms.policy.named_weights()]
@@ -165,4 +168,5 @@ def test_the_banner_says_what_runs(run):
     assert run.banner["engine"] == "transformers, 1 in all"
     assert run.banner["device"] == "CPU, 1 rank"
     assert run.banner["resumed"] == "from step 2"
+    assert "x:3 (proof)" in run.banner["errors in embedded:train"]
     assert run.banner["model"].startswith("embedded:model (")

@@ -10,6 +10,7 @@ from float64 import Float64
 
 from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import AlgorithmConfig, OptimizerConfig, RunConfig, TrainerConfig
+from polaris.trainer import step
 from polaris.trainer.optimizer import build_optimizer
 from polaris.trainer.packing import Sample
 from polaris.trainer.step import run_updates
@@ -106,6 +107,14 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
     assert found["policy/ratio_max"] == pytest.approx(float(ratios.max()), rel=1e-3)
     assert {name: found[f"policy/clip_{name}"] for name in clipped} == pytest.approx({n: count / tokens for n, count in clipped.items()})
     assert distance(weights_of(policy), truth.weights(), before) < 2e-3
+
+
+def test_a_step_of_one_update_has_no_forward_before_it(fresh, monkeypatch):
+    policy, world = fresh
+    monkeypatch.setattr(step, "proximal_logprobs", lambda policy, packs: pytest.fail("a forward that nothing needs"))
+    config = RunConfig(optimizer=OPTIMIZER)
+    rooms = rooms_of(policy, world, build_optimizer(policy, config.optimizer), config)
+    assert [result.applied for result in run_updates(rooms, SimpleNamespace(samples=make_samples(3, 0)), 1, Statistics())] == [True]
 
 
 @pytest.mark.parametrize(("samples", "updates", "sizes"), [(2, 4, [1, 1]), (1, 3, [1]), (0, 2, []), (7, 3, [2, 2, 3]), (4, 4, [1] * 4)])
