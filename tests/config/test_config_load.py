@@ -102,6 +102,7 @@ def test_missing_file(tmp_path):
     ("overrides", "message"),
     [
         (["--algorithm.loss=ppo"], "--algorithm.loss = 'ppo' is not one of 'dapo'"),
+        (["--trainer.lr=3"], "--trainer.lr is unknown; did you mean 'optimizer.lr'?"),
         (["--trainer.stepz=3"], "--trainer.stepz is unknown; did you mean 'steps'"),
         (["--learning_rate", "1e-6"], "--learning_rate is unknown; here it is optimizer.lr"),
         (["--resume"], "--resume is unknown; starting the same command again resumes the run"),
@@ -127,6 +128,11 @@ def test_bad_overrides_name_the_field(tmp_path, overrides, message):
         load_config(write(tmp_path, ""), overrides)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_text_that_looks_like_a_number_stays_text(tmp_path):
+    config = load_config(write(tmp_path, "[[stage]]\nsteps = 1\n"), ["--name=7", "--model.path=1.50", "--stage.0.temperature=0.5"])
+    assert (config.name, config.model.path, config.stage[0].temperature) == ("7", "1.50", 0.5)
 
 
 def test_an_override_that_no_stage_uses_is_refused(tmp_path):

@@ -85,5 +85,5 @@ def test_a_set_of_the_paper_is_read_by_its_name_from_its_own_split(monkeypatch, 
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    assert [row["answer"] for _, row in read_rows(name, "another split")] == ["2"]
+    assert [(place, row["answer"]) for place, row in read_rows(name, "another split")] == [(f"{name}:1", "2")]
     assert asked == [(NAMED_SETS[name].hub, NAMED_SETS[name].split, None)]

@@ -176,6 +176,14 @@ def test_pass_rates_of_the_set_say_nothing_of_responses_and_are_refused_when_the
         prepared(config, tmp_path / "run", rated(lambda index: (index + 1) % 5), step=0)
 
 
+def test_the_ledger_of_a_run_begins_with_the_pass_rates(config, tmp_path):
+    prompts, ledger = rated(lambda index: index % 5), Ledger()
+    own = replace(config, difficulty=replace(config.difficulty, column="rate"), trainer=TrainerConfig(prompts_per_step=4))
+    state = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
+    on_ranks(own, lambda rooms: prepare_prompts(for_training(rooms, prompts=prompts, ledger=ledger), RunFolder(tmp_path / "run"), state))
+    assert ledger.counts == {prompt.id: prompt.passes for prompt in prompts}
+
+
 def test_pass_rates_of_the_set_are_read_again_at_any_step(config, tmp_path):
     prompts = rated(lambda index: index % 5)
     left = prepared(config, tmp_path / "run", prompts, step=0)

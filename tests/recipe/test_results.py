@@ -37,6 +37,12 @@ def test_what_is_written_is_read_and_nothing_is_none(tmp_path):
     assert read_result(tmp_path / "result.json") == result
 
 
+def test_a_number_that_json_does_not_know_is_not_written(tmp_path):
+    with pytest.raises(ValueError, match="nan"):
+        write_result(tmp_path / "result.json", {"accuracy": float("nan")})
+    assert not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.parametrize("text", ["", '{"a": 1', "[1]", "\xff"])
 def test_a_file_of_somebody_else_is_an_error_with_a_remedy(tmp_path, text):
     (tmp_path / "result.json").write_bytes(text.encode("latin-1"))

@@ -1,0 +1,45 @@
+"""Who says why ranks fail, by what torchrun's store holds."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch.distributed as dist
+
+from polaris.distributed.failure import speaks
+
+
+class Store(dict):
+    def set(self, key, value):
+        self[key] = value.encode()
+
+    def check(self, keys):
+        return all(key in self for key in keys)
+
+
+class Gone:
+    def set(self, key, value):
+        raise RuntimeError("connection reset by peer")
+
+
+@pytest.fixture
+def fails(monkeypatch):
+    def fails(rank, reason, store):
+        monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
+        return speaks(SimpleNamespace(rank=rank, size=2), reason, patience_s=0.05)
+
+    return fails
+
+
+def test_the_first_of_those_with_one_reason_speaks(fails):
+    store = Store()
+    assert fails(0, "the disk is full", store)
+    assert not fails(1, "the disk is full", store)
+    assert fails(1, "no such file", store)
+
+
+def test_a_rank_whose_store_is_gone_speaks_for_itself(fails):
+    assert fails(1, "the disk is full", Gone())
+
+
+def test_one_rank_alone_needs_no_store():
+    assert speaks(SimpleNamespace(rank=0, size=1), "the disk is full")
