@@ -11,22 +11,18 @@ The rules, where grading suites disagree (docs/grader.md lists them with example
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
-from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
-from polaris.reward.number import is_cut_or_rounded, read_number, same_number
+from polaris.reward.leaves import CHOICE, Algebra, by_algebra, same_leaf
+from polaris.reward.matrices import as_tuple
+from polaris.reward.nodes import SYMBOL, Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
+from polaris.reward.number import is_cut_or_rounded, read_number
 from polaris.reward.phrases import renamed
-from polaris.reward.structure import SYMBOL, but, numbers_agree, read
-from polaris.reward.units import units_differ, value_of
+from polaris.reward.residues import same_class
+from polaris.reward.solutions import but, intersection, values
+from polaris.reward.structure import numbers_agree, read
+from polaris.reward.unit_names import is_percent, units_differ
 
-Algebra = Callable[[Node, Node], bool | None]
-"""(gold leaf or relation, answer's) -> whether they are equal; None: this function cannot tell."""
-
-# A run of letters begins where none is, so that there is one way only to match it.
-_WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
-_PRODUCT = re.compile(r"[a-z]{3,4}")
-_CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
-_BASE = re.compile(r"\(?([0-9]+|[0-9A-F]+(?=\)?_\{(?:1\d|[a-z]+)\}))\)?_(?:\{(\d+|[a-z]+)\}|(\d))")
 _LETTER = r"[A-Za-z](?:_(?:[A-Za-z0-9]|\{[A-Za-z0-9]+\}))?"
 _QUANTITY = re.compile(
     rf"{_LETTER}(?:(?:[+\-/]|\\cdot )?{_LETTER})+|\\frac\{{{_LETTER}\}}\{{{_LETTER}\}}|\|{_LETTER}+\|"
@@ -34,18 +30,22 @@ _QUANTITY = re.compile(
 )
 _UNKNOWN = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _UNKNOWN_VALUE = re.compile(rf"{SYMBOL.pattern}(?:\([A-Za-z]\))?")
+_ALONE = re.compile(r"(?<![A-Za-z\\])[a-z](?![A-Za-z])")
 _FUNCTION_VALUE = re.compile(r"\\?[A-Za-z]+'*\(")
-_UNDONE = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|limsup|frac\{d\})(?![A-Za-z])")
+_INVERSE = re.compile(r"\\arc(?:sin|cos|tan|cot)|\\(?:sin|cos|tan|cot) ?\^\{-1\}")
 _LETTERS = re.compile(r"(?:\\text\{)?([A-H]{2,6})\}?")
-_NUMBERED = re.compile(r"([xyzt]|\\lambda ?)_\d")
+_NUMBERED = re.compile(r"([xyzt]|\\lambda ?)_(?:\d|\{\d(?:,\d)*\})")
 _COUNTED = re.compile(r"(?<![A-Za-z\\])[klmn](?![A-Za-z])|(?<=[\da-z }])[klmn](?=\\)")
 _EVERY = ("()", "[]", "")
+_REPLY = re.compile(r"(?:\\text\{ ?)?(yes|no|true|false)\.? ?\}?", re.IGNORECASE)
 
 
 def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     """True, False, or None where only algebra could tell and `algebra` did not."""
     if gold == answer:
         return True
+    if (same := same_class(gold, answer)) is not None:
+        return same
     if isinstance(gold, Quantified) or isinstance(answer, Quantified):
         return _quantified(gold, answer, algebra)
     if isinstance(gold, Choice) or isinstance(answer, Choice):
@@ -58,11 +58,13 @@ def equal(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     if isinstance(gold, Named) or isinstance(answer, Named):
         return _named(gold, answer, algebra)
     if isinstance(gold, Relation):
-        return _interval(gold, answer, algebra) if isinstance(answer, Ordered | Unordered) else _algebraic(gold, answer, algebra)
+        return _interval(gold, answer, algebra) if isinstance(answer, Ordered | Unordered) else by_algebra(gold, answer, algebra)
     if isinstance(gold, Leaf) and isinstance(answer, Leaf):
-        return _leaves(gold, answer, algebra)
+        return same_leaf(gold, answer, algebra)
     if isinstance(gold, Leaf) and isinstance(answer, Relation):
         return _stated(gold, answer, algebra)
+    if isinstance(gold, Unordered) and (isinstance(answer, Ordered) or (isinstance(answer, Unordered) and answer.kind == "union")):
+        gold = intersection(gold.items) or gold
     if isinstance(gold, Ordered) and isinstance(answer, Ordered):
         return _ordered(gold, answer, algebra)
     if isinstance(gold, Unordered) and isinstance(answer, Unordered) and _same_kind(gold, answer):
@@ -94,9 +96,10 @@ def _quantified(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 
 
 def _with_symbols_of(gold: Quantified, answer: Node) -> Node:
-    """An answer without a clause may count with another letter: `\\pi + 2 n \\pi` for all integers k."""
+    """An answer without a clause may use another letter: `\\pi + 2 n \\pi` for all integers k."""
     text = answer.text if isinstance(answer, Leaf | Named) else ""
-    letters = tuple(set(_COUNTED.findall(text))) if gold.domain == "integer" else ()
+    known = set(_ALONE.findall(gold.text)) - set(gold.symbols)
+    letters = tuple(set(_COUNTED.findall(text) if gold.domain == "integer" else _ALONE.findall(text)) - known)
     other = renamed(text, letters, gold.symbols) if len(letters) == len(gold.symbols) else None
     return answer if other is None else read(other)
 
@@ -118,6 +121,8 @@ def _same_domain(gold: Quantified, answer: Quantified, algebra: Algebra) -> bool
 def _choice(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     """Letters where both sides have one, values where both have one; a bare letter is a letter."""
     letters, values = zip(*(_letter_and_value(side) for side in (gold, answer)), strict=True)
+    if any(letter in ("no", "false") for letter in letters) and not all(letters):
+        return False
     found: list[bool | None] = [letters[0] == letters[1]] if all(letters) else []
     found += [equal(values[0], values[1], algebra)] if values[0] and values[1] else []
     return _all(found) if found else False
@@ -126,7 +131,9 @@ def _choice(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 def _letter_and_value(node: Node) -> tuple[str, Node | None]:
     if isinstance(node, Choice):
         return node.letter, node.value
-    letter = _CHOICE.fullmatch(node.text) if isinstance(node, Leaf) else None
+    if isinstance(node, Leaf) and (reply := _REPLY.fullmatch(node.text)):
+        return reply[1].lower(), None
+    letter = CHOICE.fullmatch(node.text) if isinstance(node, Leaf) else None
     return (letter[1], None) if letter else ("", node)
 
 
@@ -149,9 +156,11 @@ def _same_decimal(node: Node, decimal: Leaf) -> bool:
 
 def _is_rounding(answer: Approximated, algebra: Algebra) -> bool | None:
     exact, decimal = answer.exact, answer.decimal
-    if not isinstance(exact, Leaf) or ("%" not in (exact.unit, decimal.unit) and units_differ(exact.unit, decimal.unit)):
+    if not isinstance(exact, Leaf) or (not any(map(is_percent, (exact.unit, decimal.unit))) and units_differ(exact.unit, decimal.unit)):
         return False
-    exact, decimal = (Leaf(f"{leaf.text}\\cdot 10^{{-2}}") if leaf.unit == "%" else leaf for leaf in (exact, decimal))
+    exact, decimal = (Leaf(f"{leaf.text}\\cdot 10^{{-2}}") if is_percent(leaf.unit) else leaf for leaf in (exact, decimal))
+    if decimal.unit == "deg" and not exact.unit and _INVERSE.search(exact.text):
+        exact = Leaf(f"({exact.text})\\cdot 180/\\pi ")
     true, given = read_number(exact.text), read_number(decimal.text)
     if given is None:
         return False
@@ -166,7 +175,7 @@ def _numbered(node: Node, other: Node) -> Node:
     letters = {found[1] if (found := _NUMBERED.fullmatch(name)) else "" for name in names}
     if len(letters) != 1 or "" in letters or len(set(names)) < len(names):
         return node
-    return Unordered(tuple(item.value for item in node.items if isinstance(item, Named)), "solutions")
+    return values([item.value for item in node.items if isinstance(item, Named)], "solutions")
 
 
 def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
@@ -207,15 +216,34 @@ def _assignments(node: Node) -> dict[str, Node] | None:
 def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     if isinstance(gold, Named) and isinstance(answer, Named):
         symbols = SYMBOL.fullmatch(gold.name) and SYMBOL.fullmatch(answer.name)
-        if symbols and gold.name != answer.name:
-            return _algebraic(_equation(gold), _equation(answer), algebra)
+        if symbols and gold.name != answer.name and not _same_quantity(gold.name, answer.name):
+            return by_algebra(_equation(gold), _equation(answer), algebra)
         if gold.name != answer.name and _FUNCTION_VALUE.match(gold.name) and _FUNCTION_VALUE.match(answer.name):
             return False
     elif isinstance(gold, Relation) or isinstance(answer, Relation):
+        if any(isinstance(node, Named) and isinstance(node.value, Relation) for node in (gold, answer)):
+            gold, answer = (node.value if isinstance(node, Named) else node for node in (gold, answer))
+            return equal(gold, answer, algebra)
         true, given = (_equation(node) if isinstance(node, Named) else node for node in (gold, answer))
-        return _algebraic(true, given, algebra)
+        return by_algebra(true, given, algebra)
+    elif any(isinstance(node, Unordered) and all(isinstance(item, Relation) for item in node.items) for node in (gold, answer)):
+        gold, answer = (_equations(node) if isinstance(node, Named) else node for node in (gold, answer))
+        return equal(gold, answer, algebra)
     gold, answer = (node.value if isinstance(node, Named) else node for node in (gold, answer))
     return equal(gold, answer, algebra)
+
+
+def _same_quantity(one: str, other: str) -> bool:
+    """`S` and `S_{ABC}`, not `x` and `x_1`: an index of several letters says of what the quantity is."""
+    short, long = sorted((one, other), key=len)
+    return bool(re.fullmatch(rf"{re.escape(short)}_\{{(?:\\[a-z]+ ?)?[A-Za-z]{{2,}}\}}", long))
+
+
+def _equations(node: Named) -> Node:
+    """`y = \\pm x` as the equations of both lines."""
+    if not isinstance(node.value, Unordered) or not all(isinstance(item, Leaf) for item in node.value.items):
+        return node.value
+    return Unordered(tuple(Relation(("=",), (node.name, item.text)) for item in node.value.items if isinstance(item, Leaf)))
 
 
 def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
@@ -224,8 +252,9 @@ def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
         return False
     stated = equal(gold, read(answer.sides[-1]), algebra)
     if _QUANTITY.fullmatch(answer.sides[0]):
-        return stated
-    if any(_UNKNOWN.search(side) for side in answer.sides):
+        return stated if set(_UNKNOWN.findall(answer.sides[0])).isdisjoint(_UNKNOWN.findall(answer.sides[-1])) else False
+    # An identity says what is equal for every value: `x^2-1=(x-1)(x+1)`; an equation with a number at its end may hold for one.
+    if any(_UNKNOWN.search(side) for side in answer.sides) and not _UNKNOWN.search(answer.sides[-1]):
         return False
     last = answer.sides[-1]
     return _all([stated, *(_any([algebra(Leaf(last), Leaf(side)), equal(read(last), read(side), algebra)]) for side in answer.sides[:-1])])
@@ -242,60 +271,8 @@ def _same_kind(gold: Unordered, answer: Unordered) -> bool:
     )
 
 
-def _leaves(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
-    gold, answer = _radians(gold, answer), _radians(answer, gold)
-    gold, answer = _symbols_as_unit(gold, answer), _symbols_as_unit(answer, gold)
-    if units_differ(gold.unit, answer.unit):
-        return _percent(gold, answer)
-    if gold.text == answer.text:
-        return True
-    true, given = read_number(gold.text), read_number(answer.text)
-    if true and given:
-        return same_number(true, given) or _percent(gold, answer)
-    if true:
-        # Its value is known, so an answer that is not written out as a number has left the work to the grader.
-        return False if true.form == "integer" else _algebraic(gold, answer, algebra)
-    plain = [_plain(leaf.text) for leaf in (gold, answer)]
-    if plain[0] is not None and not (_PRODUCT.fullmatch(gold.text) and _PRODUCT.fullmatch(answer.text)):
-        return plain[0] == plain[1]
-    based = [_BASE.fullmatch(leaf.text) for leaf in (gold, answer)]
-    if based[0] or based[1]:
-        return based[0] is not None and (based[0].groups() == based[1].groups() if based[1] else answer.text == based[0][1])
-    return _algebraic(gold, answer, algebra)
-
-
-def _radians(angle: Leaf, other: Leaf) -> Leaf:
-    """Degrees as radians where the other side speaks of pi."""
-    spoken = "\\pi" in other.text and other.unit in ("", "rad") and "\\pi" not in angle.text
-    return Leaf(f"({angle.text})\\cdot \\pi /180") if angle.unit == "deg" and spoken else angle
-
-
-def _symbols_as_unit(leaf: Leaf, other: Leaf) -> Leaf:
-    """`12 m^2` beside 12 square metres is no multiple of an m."""
-    value = value_of(leaf.text, other.unit) if other.unit and not leaf.unit else None
-    return Leaf(value, other.unit) if value else leaf
-
-
-def _percent(gold: Leaf, answer: Leaf) -> bool:
-    """`25%` is 0.25 as well as 25."""
-    if (gold.unit == "%") == (answer.unit == "%") or (gold.unit and answer.unit):
-        return False
-    true, given = read_number(gold.text), read_number(answer.text)
-    if true is None or given is None:
-        return False
-    return true.value / (100 if gold.unit else 1) == given.value / (100 if answer.unit else 1)
-
-
-def _plain(text: str) -> str | None:
-    """Words and multiple-choice letters in one spelling, None for anything else."""
-    if choice := _CHOICE.fullmatch(text):
-        return choice[1]
-    if not _WORDS.fullmatch(text) or (len(text) < 3 and not text.startswith("\\text")):
-        return None
-    return "".join(re.sub(r"\\text|[{}.]", " ", text).lower().split())
-
-
 def _ordered(gold: Ordered, answer: Ordered, algebra: Algebra) -> bool | None:
+    gold, answer = (as_tuple(side) if other.brackets == "()" else side for side, other in ((gold, answer), (answer, gold)))
     if len(gold.items) != len(answer.items):
         return False
     loose = len(gold.items) > 2 or not ({gold.brackets, answer.brackets} - {"", "()"})
@@ -344,17 +321,6 @@ def _interval(gold: Relation, answer: Ordered | Unordered, algebra: Algebra) -> 
         return False
     brackets = ("[" if "=" in signs[0] else "(") + ("]" if "=" in signs[1] else ")")
     return equal(Ordered(brackets, (Leaf(sides[0]), Leaf(sides[2]))), answer, algebra)
-
-
-def _algebraic(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    """Leaves or relations by algebra. A sum, product, integral or limit that the gold answer does not have restates the problem."""
-    if type(gold) is not type(answer) or (_UNDONE.search(_source(answer)) and not _UNDONE.search(_source(gold))):
-        return False
-    return algebra(gold, answer)
-
-
-def _source(node: Node) -> str:
-    return node.text if isinstance(node, Leaf) else " ".join(node.sides) if isinstance(node, Relation) else ""
 
 
 def _all(values: Iterable[bool | None]) -> bool | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from polaris.reward.compare import Algebra
+from polaris.reward.leaves import Algebra
 from polaris.reward.nodes import Leaf
 from polaris.reward.number import read_number
 from polaris.reward.screen import refusal

@@ -15,18 +15,20 @@ from typing import Literal
 from polaris.data.prompt import GroundTruth
 from polaris.reward import deepscaler
 from polaris.reward.alternatives import alternatives
-from polaris.reward.compare import Algebra, equal, undecided
+from polaris.reward.compare import equal, undecided
 from polaris.reward.extract import final_answer
 from polaris.reward.gold_faults import is_sentence, text_fault
+from polaris.reward.leaves import Algebra
+from polaris.reward.nodes import Choice, Leaf, Named, Node, Ordered, Relation, Unordered
 from polaris.reward.screen import MAX_CHARS, refusal
 from polaris.reward.spelling import respell
-from polaris.reward.structure import Node, read
+from polaris.reward.structure import read
 from polaris.reward.verdict import Verdict
 
-GRADER_VERSION = "7"
+GRADER_VERSION = "8"
 """Written into every result; a higher number may give other verdicts."""
 
-_VERB = re.compile(r"\b(?:is|are|equals)\b")
+_WORD = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 
 Mode = Literal["strict", "deepscaler"]
 """Our rules, or the recipe's published ones (`polaris.reward.deepscaler`)."""
@@ -127,9 +129,19 @@ def _fault(alternative: str | int | float) -> str | None:
 
 
 def _states_value(sentence: str) -> bool:
-    """Whether the grader takes a sentence for the answer at its end: "The answer is 3." """
-    value = _VERB.split(sentence)[-1]
-    return value != sentence and not _refusal(sentence) and equal(_tree(sentence), _tree(value), undecided) is True
+    """Whether the grader takes a sentence for a value in it: "The answer is 3." """
+    return not _refusal(sentence) and _is_value(_tree(sentence))
+
+
+def _is_value(node: Node) -> bool:
+    """Whether no words are left in it."""
+    if isinstance(node, Leaf):
+        return not _WORD.search(node.text)
+    if isinstance(node, Named | Choice):
+        return _is_value(node.value)
+    if isinstance(node, Ordered | Unordered):
+        return all(map(_is_value, node.items))
+    return isinstance(node, Relation) and not any(map(_WORD.search, node.sides))
 
 
 def _text(alternative: str | int | float) -> str:

@@ -23,7 +23,10 @@ _POWER = r"(?:(?:\\cdot |\*|x)10\^(?:\{([+-]?\d{1,4})\}|([+-]?\d))|[eE]([+-]?\d{
 _NUMBER = re.compile(rf"([+-]*)({_DECIMAL}){_POWER}?")
 _FRACTION = re.compile(rf"([+-]*)({_INTEGER})?\\frac\{{([+-]?)({_INTEGER})\}}\{{([+-]?)({_INTEGER})\}}")
 _SLASHED = re.compile(rf"([+-]*)(?:({_INTEGER}) )?({_INTEGER})/({_INTEGER})")
-_REPEATING = re.compile(r"([+-]*)(\d*)\.(\d*)\\(?:overline|bar|dot)\{?(\d+)\}?")
+_REPEATING = re.compile(r"([+-]*)(\d*)\.(\d*)(?:\\(?:overline|bar|dot)\{?(\d+)\}?|\((\d+)\)|\\dot\{?(\d)\}?(\d*)\\dot\{?(\d)\}?)")
+_GOING_ON = re.compile(r"([+-]*)(\d*)\.(\d+)(?:\\ldots ?|\.\.\.)")
+# A digit three times, or several twice, behind as few others as may be.
+_PERIOD = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,}?)\3+)")
 _TENTH = re.compile(r"([+-]*)10\^(?:\{([+-]?\d{1,4})\}|(\d))")
 
 
@@ -51,7 +54,9 @@ def read_number(text: str) -> Number | None:
     if found := _SLASHED.fullmatch(text):
         return _quotient(_sign(found[1]), *found.groups()[1:])
     if found := _REPEATING.fullmatch(text):
-        return _repeating(*found.groups())
+        return _repeating(found[1], found[2], found[3], "".join(part or "" for part in found.groups()[3:]))
+    if (found := _GOING_ON.fullmatch(text)) and (period := _PERIOD.fullmatch(found[3])):
+        return _repeating(found[1], found[2], period[1], period[2] or period[3])
     if found := _TENTH.fullmatch(text):
         power = int(found[2] or found[3])
         return Number(_sign(found[1]) * Fraction(10) ** power, "integer") if abs(power) <= MAX_POWER_OF_TEN else None

@@ -21,6 +21,7 @@ _CHOICES = (
     re.compile(r"\(([A-H])\)[.:]?(?=\d|\\(?:frac|sqrt|text))(.+)"),
     re.compile(r"\\text\{(?:\(([A-H])\)|([A-H])[.:)])[.:]? ?([^{}]+\}.*)"),
 )
+_BOLD_LETTER = re.compile(r"^\{(\([A-H]\)|[A-H][.:)])\}")
 _ANOTHER = re.compile(
     r"\([A-H]\)|(?<![A-Za-z])[A-H][.:)]|(?:or|and|,)[ },]*(?:\\text\{ ?)?\(?[A-H](?![A-Za-z])"
     r"|^(?:\\text\{)?(?:or|and|not|but|is|if)\b"
@@ -28,13 +29,16 @@ _ANOTHER = re.compile(
 
 # Sentences: a connective, a subject of which no word changes the value, a verb, the value.
 _CONNECTIVE = re.compile(
-    r"\s*(?:\\(?:therefore|Rightarrow|implies)|therefore|thus|hence|so|then|finally|we (?:get|have|find|obtain)(?: that)?"
+    r"\s*(?:\\(?:therefore|Rightarrow)|therefore|thus|hence|so|then|finally|we (?:get|have|find|obtain)(?: that)?"
+    r"|(?:approximately|approx\.?|about|roughly|around)(?: equal to)?|(?:exactly|precisely|only|just)(?= +[\d$\\])"
     r"|(?:the )?(?:final )?answer(?= +[^A-Za-z\s:=]))(?![A-Za-z])[\s,:]*",
     re.IGNORECASE,
 )
 _VERB = re.compile(r"(?<![A-Za-z\\])(?:has|have|had|takes?|took|needs?|costs?|gets?|earns?|earned|paid|weighs|requires?)(?![A-Za-z])")
 _COPULA = re.compile(
-    r"(?<![A-Za-z\\])(?:is equal to|equals|is|are|will be)(?: exactly| precisely)?(?![A-Za-z]):?|(?<=[A-Za-z]{3}):(?!\d)|(?<=[A-Za-z]{3} ):"
+    r"(?<![A-Za-z\\])(?:is equal to|equals|is|are|will be|must be)"
+    r"(?: (?:always|exactly|precisely|simply|just|indeed|therefore|thus|found to be|given by))?(?![A-Za-z]):?"
+    r"|(?<=[A-Za-z]{3}):(?!\d)|(?<=[A-Za-z]{3} ):"
 )
 _SUBJECT = re.compile(r"(?:[A-Za-z ,'()+]|\\(?:angle|triangle|theta|alpha|beta|gamma|lambda|omega|phi)(?![A-Za-z]))+(?:_[A-Za-z0-9])?")
 _VALUE_OF = re.compile(r"(?:(?:the )?(?:value|solution)s? (?:of|for) )?([A-Za-z](?:_[A-Za-z0-9])?|\\[a-z]+)", re.IGNORECASE)
@@ -46,6 +50,26 @@ _IS_ANSWER = re.compile(
     r"(?:the |our |my )?(?:only )?(?:final |correct |right )?(?:answer|value|solution|result|option|choice|one)\.?|correct\.?",
     re.IGNORECASE,
 )
+# What may be said of a value that stands before it, and the verb that may end there.
+_ABOUT_VALUE = re.compile(r"(?:left(?: over)?|remaining|needed|required|possible|there|used|in (?:total|all)|altogether)\.?", re.IGNORECASE)
+_REMAINS = re.compile(r"(?<![A-Za-z\\])(?:remain(?:s|ed)?|only|exactly) *\.? *$")
+_NONE_SUCH = re.compile(r"no (?:[a-z]+ )?(?:solutions?|roots?|values?|numbers?|integers?|points?|limit)(?: exists?)?\.?", re.IGNORECASE)
+_CHANGE = re.compile(
+    r"(?:(?P<subject>.*?)(?<![A-Za-z\\]))?(?P<change>increase|decrease|rise|drop|gain|loss|profit|discount|reduction)[sd]?"
+    r"(?: of| by) +(?=[\d$\\])",
+    re.IGNORECASE,
+)
+# "The function is even": nothing but its kind is named, so that the answer is the property.
+_PROPERTY_OF = re.compile(
+    r"(?:it|this|(?:the|this|that) "
+    r"(?:function|statement|claim|series|sequence|number|triangle|quadrilateral|set|matrix|relation|graph|system)"
+    r"(?: [A-Za-z](?:\([a-z]\))?)?)",
+    re.IGNORECASE,
+)
+_PROPERTY = re.compile(r"(?:an? )?[A-Za-z-]+(?: [A-Za-z-]+)?\.?")
+_REPLY = re.compile(r"\s*(yes|no|true|false) *[,.;:!] *(?=\S)", re.IGNORECASE)
+_NOT_ONE_REPLY = re.compile(r"\b(?:yes|no|true|false|or|but|if|unless|except|maybe|perhaps|sometimes|however)\b", re.IGNORECASE)
+_NEGATION = re.compile(r"\b(?:not|never|neither|cannot|none)\b|n't\b", re.IGNORECASE)
 _TAKEN_BACK = CHANGING - {
     "all", "each", "every", "any", "some", "to", "for", "from", "at", "least", "most", "where", "when", "between", "by", "both", "so",
     "then", "only", "through", "positive", "is", "are", "base", "root", "power", "other",
@@ -59,10 +83,11 @@ _FUNCTION_OF = re.compile(r"(?:square|cube|cosine|sine|tangent|log) (?:of|root)|
 
 _ABOUT = r"(?:approximately|approx\.?|about|roughly)(?: equal to)?"
 _IN_WORDS = re.compile(rf"(?<=[\w}})\]]) ?[,(]? ?\\text\{{[,( ]*(?:or |which is |that is )?{_ABOUT} ?(?:\}}|([\d.,]+) ?\)?\}})\)?")
+_OR_IN_BRACKETS = re.compile(r"(?<=[\w}%)]) ?(?:\\text\{ ?\(or ?\}|\(\\text\{ ?or ?\}|\(or )([^()]+)\)$")
 _IN_BRACKETS = re.compile(r"\((\\approx(?![a-z])[^()]*)\)$")
 
 # Clauses: `x \in Z`, `for any constant c`, `where k is an integer`, `(n \ge 1)`, behind a formula; the first two also before it.
-_SYMBOL = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|lambda|mu|theta|phi|omega)(?![a-z]) ?)(?:_[A-Za-z0-9])?"
+_SYMBOL = r"(?:[A-Za-z]|\\(?:alpha|beta|gamma|lambda|mu|theta|phi|omega)(?![a-z]))(?:_[A-Za-z0-9])?"
 _TOKEN = re.compile(rf"\\text\{{[^{{}}]*\}}|\\(?!alpha|beta|gamma|lambda|mu|theta|phi|omega)[a-z]+|{_SYMBOL}|.", re.DOTALL)
 _SYMBOLS = rf"(?<![A-Za-z\\])(?P<symbols>{_SYMBOL}(?:(?: *, *| +and +){_SYMBOL})*)"
 _EACH = r"(?:(?:all|any|every|each|some|an?) +)?"
@@ -103,12 +128,23 @@ class Clause(NamedTuple):
 
 def choice(text: str) -> tuple[str, str] | None:
     """The letter of a multiple choice and what stands behind it; one choice, not several."""
+    text = _BOLD_LETTER.sub(r"\1", text)
     for pattern in _CHOICES:
         if found := pattern.fullmatch(text):
             *letters, value = found.groups()
             value = f"\\text{{{value}" if pattern is _CHOICES[2] else value
             return None if _ANOTHER.search(value) else (next(filter(None, letters)), value)
     return None
+
+
+def reply(text: str) -> tuple[str, str] | None:
+    """`Yes, the answer is 5` as the word and what follows it, which neither takes it back nor qualifies it."""
+    flat = _flat(text)
+    found = _REPLY.match(flat)
+    if not found or _NOT_ONE_REPLY.search(flat, found.end()):
+        return None
+    word = found[1].lower()
+    return None if word in ("yes", "true") and _NEGATION.search(flat, found.end()) else (word, _behind(text, found.end()))
 
 
 def statement(text: str) -> str | None:
@@ -120,13 +156,19 @@ def statement(text: str) -> str | None:
         return _behind(text, connective.end())
     if every := _EVERY.match(flat):
         return _behind(text, every.end())
+    if (change := _CHANGE.match(flat)) and _says_all((change["subject"] or "").strip() or "the"):
+        return f"{_behind(text, change.end())}\\text{{ {change['change']}}}"
+    if remains := _REMAINS.search(flat):
+        return _before(text, remains.start())
     copula = _COPULA.search(flat) or _VERB.search(flat)
     if not copula:
         return None
     subject, predicate = (" ".join(part.split()) for part in (flat[: copula.start()], flat[copula.end() :]))
-    if _IS_ANSWER.fullmatch(predicate):
+    if _IS_ANSWER.fullmatch(predicate) or (subject and _ABOUT_VALUE.fullmatch(predicate)):
         return _before(text, copula.start())
     value = _behind(text, copula.end())
+    if (_PROPERTY_OF.fullmatch(subject) and _PROPERTY.fullmatch(predicate)) or (_says_all(subject) and _NONE_SUCH.fullmatch(predicate)):
+        return value
     if not value or not _says_all(subject) or (_WORDS.fullmatch(predicate) and not _ANSWER.search(subject)):
         return None
     if (symbol := _VALUE_OF.fullmatch(subject)) and not _VERB.fullmatch(copula[0]):
@@ -153,7 +195,8 @@ def clause(text: str) -> Clause | None:
 
 
 def approximated(text: str) -> str:
-    """`\\sqrt{2} \\text{ (approximately } 1.41)` and `\\sqrt{2}(\\approx 1.41)` as `\\sqrt{2}\\approx 1.41`."""
+    """`\\sqrt{2} \\text{ (approximately } 1.41)` and `\\sqrt{2}(\\approx 1.41)` as `\\sqrt{2}\\approx 1.41`; "(or 50%)" bare."""
+    text = _OR_IN_BRACKETS.sub(r"\\text{or}\1", text)
     text, changed = _IN_WORDS.subn(lambda found: f"\\approx {found[1] or ''}", text)
     if changed and text.count(")") > text.count("("):
         text = text.removesuffix(")")
@@ -162,7 +205,7 @@ def approximated(text: str) -> str:
 
 def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str | None:
     """The text with other symbols; None where a new one has another meaning in it."""
-    names = dict(zip(old, new, strict=True))
+    names = {name: f"{other} " if other.startswith("\\") else other for name, other in zip(old, new, strict=True)}
     tokens = _TOKEN.findall(text)
     if any(name in tokens and name not in old for name in new):
         return None

@@ -21,6 +21,7 @@ _CHARACTERS = str.maketrans(
     | {"\u2228": "\\vee ", "\u2227": "\\wedge ", "\u2200": "\\forall ", "\u2234": "\\therefore ", "≃": "\\approx ", "≒": "\\approx "}
     | {chr(0x245F + number): f"{number}," for number in range(1, 21)}  # in circles, often several without a comma
     | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "π": "\\pi ", "θ": "\\theta ", "\u03b1": "\\alpha ", "β": "\\beta "}
+    | {"\u03bc": "\\mu "}
 )
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _LOWERED = re.compile("[\u2080-\u2089]+")
@@ -31,8 +32,10 @@ _MACROS = {
     "vert": "|", "mid": "|", "dots": "\\ldots ", "cdots": "\\ldots ", "degree": "^\\circ ", "colon": ":", "ratio": ":",
     "varnothing": "\\emptyset ", "lg": "\\log_{10}",
     "nicefrac": "\\frac", "sfrac": "\\frac", "flatfrac": "\\frac", "approxeq": "\\approx ", "simeq": "\\approx ", "doteq": "\\approx ",
-    "tg": "\\tan ", "ctg": "\\cot ", "cotg": "\\cot ", "arctg": "\\arctan ", "arcctg": "\\arccot ", "prime": "'", "R": "(-\\infty,\\infty)",
-    "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ", "infinity": "\\infty ",
+    "tg": "\\tan ", "ctg": "\\cot ", "cotg": "\\cot ", "arctg": "\\arctan ", "arcctg": "\\arccot ", "prime": "'",
+    "R": "(-\\infty,\\infty)", "imath": "i", "jmath": "j", "iff": "\\Leftrightarrow ", "implies": "\\Rightarrow ", "lnot": "\\neg ",
+    "rightarrow": "\\to ", "bigcup": "\\cup ", "bigcap": "\\cap ", "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ",
+    "infinity": "\\infty ",
 }  # fmt: skip
 _SILENT = frozenset({
     "left", "right", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl", "Biggr", "middle",
@@ -73,7 +76,7 @@ _REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R(?![A-Za-z]))")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
 _SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": " and ", "_": "_", "\\": "\\\\", "#": "#"}
 _FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|arcsec|ln|log|lg|exp|gcd|(?:arc)?c?tg"
-_FUNCTION = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\()|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}")
+_FUNCTION = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\(|_[\d{{])|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}")
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])\\?sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
 _PLAIN_CONSTANT = re.compile(r"(?<![A-Za-z\\])(pi|infty)(?![A-Za-z])")
 _DOLLAR = re.compile(r"(?<!\\)\$")
@@ -83,6 +86,7 @@ _CHOOSE = re.compile(r"\{([^{}]+)\\choose\s*([^{}]+)\}")
 _COMBINATIONS = re.compile(
     r"(?:(?<![A-Za-z\\])C|\\text\s*\{\s*C\s*\})_(?:\{((?![12]\})[a-z0-9+-]+)\}|([3-9a-z]))\s*\^\s*(?:\{([a-z0-9+-]+)\}|([a-z0-9]))"
 )
+_COMBINATIONS_IN_FRONT = re.compile(r"(?:\{\})?[_^](?:\{(\w+)\}|(\w)) *(?:\\text *\{ *C *\}|C)_(?:\{(\w+)\}|(\w))")
 _MODULO = re.compile(
     r"\\pmod\s*(?:\{([^{}]*)\}|(\w))|\(\s*(?:\\[bp]?mod(?![a-z])|mod(?=\s)|\\text\s*\{\s*mod\s*\})\s*(?:\{([^{}]*)\}|([^{}()]+?))\s*\)"
 )
@@ -95,11 +99,18 @@ _FRAC = re.compile(
 )
 _ROOT = re.compile(r"\\sqrt\s*(\[[^\[\]]*\])?\s*([0-9A-Za-z])|\\sqrt\s+(?=\\)")
 _NOT_EQUAL = re.compile(r"\\not\s*=|(?<=\s)!=")
+_ANGLE = r"\([^()]*\)|\\frac *\{[^{}]*\} *\{[^{}]*\}|\d+ *(?:\^(?:\\circ|\{\\circ *\})|\\pi)?|\\pi(?: */ *\d+)?"
+_CIS = re.compile(rf"(?:\\text *\{{ *cis *\}}|(?<![A-Za-z\\])cis(?![A-Za-z])) *({_ANGLE})")
+_VECTOR = re.compile(r"\\(?:(?:vec|overrightarrow) *(?:\{ *([a-z]) *\}|([a-z])(?![A-Za-z]))|hat *(?:\{ *([ijk]) *\}|([ijk])(?![A-Za-z])))")
+_EXPONENT_IN_BRACKETS = re.compile(r"\^ *\(([^(){}]*(?:\([^(){}]*\)[^(){}]*)*)\)")
+_BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb|mathsf)\s*\{\s*([A-Za-z])\s*\}")
+_MODULUS = re.compile(r"\\b?mod(?![a-z]) *\{?(\w+)\}?|(?<![A-Za-z\\{])mod +(\d+)")
 _DIFFERENTIAL = re.compile(r"\{d(\^\{?\d\}?)? ([A-Za-z])")
 _WORD = r"\\text\s*\{\s*([A-Za-z0-9]+)\s*\}"
 _WORD_INDEX = re.compile(rf"_\s*(?:\{{\s*{_WORD}\s*\}}|{_WORD}|\{{\s*\\(max|min)\s*\}}|\\(max|min)(?![A-Za-z]))")
 _INDEX = re.compile(r"_\{([0-9A-Za-z])\}(?![0-9A-Za-z])")
 _SPLIT_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:,\s*\d{3})*,\s+000(?:,\s*\d{3})*(?![\d,])")
+_QUOTED_THOUSANDS = re.compile(r"(?<![\w.,'])[1-9]\d{0,2}(?:'\d{3})+(?![\d'])")
 _DOTTED_THOUSANDS = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:\.\d{3}){2,}(?![\d.])")
 _DECIMAL_COMMA = re.compile(r"(?<![\d.,])0\{,\}(?=\d)|(?<=\d)\{,\}(?=\d{1,2}(?!\d)|\d{4})")
 _THIN = re.compile(r"(?<=[0-9])\s*\{?,\}?\s*\\!\s*(?=[0-9]{3})|(?<=[0-9])\{,\}(?=[0-9]{3})")
@@ -121,17 +132,21 @@ def respell(text: str) -> str:
     if len(_DOLLAR.findall(text)) % 2 == 0:  # else one of them means money
         text = _DOLLAR.sub(" ", text)
     text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", _SPACE_MACRO.sub(" ", _NOT_EQUAL.sub(r"\\ne ", text)))))
-    text = _numerals(_REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", _NOTHING_AT_ALL.sub(" ", text))))
+    text = _numerals(_BOLD.sub(r" \1", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", _NOTHING_AT_ALL.sub(" ", text)))))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
+    text = _EXPONENT_IN_BRACKETS.sub(r"^{\1}", text)
     text = _systems(_brace_fractions(_PRIMES.sub(lambda found: found[1] or found[2], text)))
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
+    text = _CIS.sub(r"(\\cos(\1)+i\\sin(\1))", text)
+    text = _VECTOR.sub(lambda found: "".join(part or "" for part in found.groups()), text)
     text = _WORD_INDEX.sub(lambda found: f"_{{{''.join(part or '' for part in found.groups())}}}", text)
     return _intervals(_DIFFERENTIAL.sub(r"{d\1\2", tighten(unwrap(_INDEX.sub(r"_\1", text)))))
 
 
 def _numerals(text: str) -> str:
     """Separators of thousands as commas, a decimal comma that cannot be one of them as a point."""
+    text = _QUOTED_THOUSANDS.sub(lambda found: found[0].replace("'", ","), text)
     text = _SPLIT_THOUSANDS.sub(lambda found: re.sub(r"\s", "", found[0]), text)
     text = _DOTTED_THOUSANDS.sub(lambda found: found[0].replace(".", ","), text)
     return _THIN.sub(",", _DECIMAL_COMMA.sub(lambda found: f"{found[0][:-3]}.", text))
@@ -207,8 +222,10 @@ def _spell_functions(text: str) -> str:
     text = _FUNCTION.sub(_spell_function, _UPRIGHT_LETTER.sub(r"\1", text))
     text = _PLAIN_CONSTANT.sub(r"\\\1 ", _PLAIN_ROOT.sub(r"\\sqrt{\1}", text))
     text = _NATURAL.sub(r"\\ln ", text)
+    text = _COMBINATIONS_IN_FRONT.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
     text = _COMBINATIONS.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
-    return _MODULO.sub(lambda found: f"\\pmod{{{''.join(part or '' for part in found.groups())}}}", text)
+    text = _MODULO.sub(lambda found: f"\\pmod{{{''.join(part or '' for part in found.groups())}}}", text)
+    return _MODULUS.sub(r"\\pmod{\1\2}", text) if "\\equiv" in text else text
 
 
 def _spell_function(found: re.Match[str]) -> str:

@@ -5,37 +5,41 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 from collections.abc import Sequence
-from typing import Literal
 
 from polaris.reward import phrases
-from polaris.reward.nodes import Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
+from polaris.reward.brackets import THOUSANDS, depth_is_zero, encloses, split, split_all
+from polaris.reward.matrices import times, transpose
+from polaris.reward.nodes import SYMBOL, Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import read_number
+from polaris.reward.residues import residue
+from polaris.reward.solutions import TURNED, but, several, union, unnamed, values
 from polaris.reward.spelling import tighten, unwrap
 from polaris.reward.units import several_units, split_unit
 
 _BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
 _MATRIX = re.compile(rf"[(\[]?{_BEGIN}(?:\{{[lcr|]*\}})?(.*?){_END}[)\]]?")
 _SYSTEM = re.compile(r"\{?\\begin\{cases\}((?:(?!\\end\{cases\}).)*)\\end\{cases\}\}?")
-_COLUMN = re.compile(r"\\begin\{(array|matrix)\}(?:\{[lcr|]*\})?([^&]*)\\end\{\1\}")
+_TABLE = re.compile(r"\\begin\{(array|matrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{\1\}")
 _ROW_GAP = re.compile(r"\\\\\[\d*[a-z]*\]")
-_THOUSANDS = re.compile(r"(?<![\d.])[+-]?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\d)")
-_EITHER = re.compile(r"\\text\{either ?\}|(?<![A-Za-z])either ", re.IGNORECASE)
+_EITHER = re.compile(r"\\text\{(?:either|both) ?\}|(?<![A-Za-z])(?:either|both) ", re.IGNORECASE)
+_OUT_OF = re.compile(r"(\d+)(?:\\text\{ ?out of ?\}| out of )(\d+)")
 _OR = re.compile(r"\\text\{,?or\}|(?<![A-Za-z\\])or(?![A-Za-z])|;", re.IGNORECASE)
 _AND = re.compile(r"\\text\{,?and\}|(?<![A-Za-z\\])and(?![A-Za-z])|\\text\{,\}", re.IGNORECASE)
 _SIGNS = {"=": "=", "<": "<", ">": ">", "\\le": "<=", "\\ge": ">=", "\\ne": "!=", "\\equiv": "==", "\\approx": "~"}
 _SIGN = re.compile(r"\\(?:le|ge|ne|equiv|approx)(?![A-Za-z])|<=|>=|[=<>]")
-_SYMBOL = r"(?:[A-Za-z]'*(?:_(?:[A-Za-z0-9]|\\[a-z]+ ?|\{[^{}=<>]{1,24}\}))?|\\[a-zA-Z]+ ?)"
-SYMBOL = re.compile(_SYMBOL)
+_SYMBOL = SYMBOL.pattern
 _NAME = re.compile(
     rf"{_SYMBOL}(?:(?:\^\{{-1\}})?\([A-Za-z0-9, ]+\))?|\({_SYMBOL}(?:,{_SYMBOL})+\)|{_SYMBOL}(?:,{_SYMBOL})+|\\text\{{[^{{}}]*\}}"
     rf"|\\\{{\({_SYMBOL}(?:,{_SYMBOL})+\)\\\}}"
     r"|\\(?:vec|overrightarrow|hat|bar) ?\{[A-Za-z]{1,2}\}|\{[A-Za-z]\}|\\frac\{[A-Z]{1,3}\}\{[A-Z]{1,3}\}|\|[A-Z]{2}\|"
     r"|m?\\(?:angle|triangle) ?[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|\\frac\{d[A-Za-z]\}\{d[A-Za-z]\}"
+    r"|[A-Z](?: ?\\(?:cap|cup|setminus) ?[A-Z])+|\\complement_[A-Z] ?[A-Z]"
+    r"|(?:Pr?|Var|E|\{[EP]\}|\\text\{(?:Pr?|Var|E)\})(?:\([^()]*\)|\[[^\[\]]*\])"
     r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
 )
+_LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
 _DENIED = re.compile(
     r"\\(?:l?not|neg|n?sim)(?![A-Za-z])|^\W*(?:text\W+)?(?:not|never|wrong|incorrect|anything|everything)\b|\b(?:not|never|but|except)\W*$",
     re.IGNORECASE,
@@ -43,22 +47,35 @@ _DENIED = re.compile(
 _MEMBER = re.compile(rf"(?:{_SYMBOL}|\({_SYMBOL}(?:,{_SYMBOL})+\))\\in(?![A-Za-z]) ?(.*)")
 _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
 _FAMILY = re.compile(rf"\\\{{([^|:]+)[|:]({_SYMBOL}\\in(?![A-Za-z]).*)\\\}}")
+_TRANSPOSED = re.compile(r"([(\[].*[)\]]|\\begin.*\})\^(?:T|\\top ?|\{T\}|\{\\top ?\}|\\text\{T\}|\{\\text\{T\}\})")
+_POINT = re.compile(r"([A-Z]'?(?:_\d)?)(\(.*,.*\))")
+_SCALED = re.compile(rf"([^\[\]&]+?)(?:\\cdot )?([(\[]?{_BEGIN}.*)", re.DOTALL)
 _PUNCTURED = re.compile(r"\(-\\infty,\\infty\)\\setminus ?\\\{([^{}]*)\\\}")
-_RATIO = re.compile(r"(?:.*=)?(\d+(?:\.\d+)?(?::\d+(?:\.\d+)?)+)")
-_CLOCK = re.compile(r"(\d{1,2}:\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
+_PART = r"(?:\d+(?:\.\d+)?|\d*(?:\\(?:frac\{\d+\}\{\d+\}|sqrt\{\d+\}|pi ?))+)"
+_RATIO = re.compile(rf"(?:.*=)?({_PART}(?::{_PART})+)")
+_RATIO_IN_WORDS = re.compile(r"(\d+)(?:\\text\{ ?to ?\}| to )(\d+)")
+_REMAINDER = re.compile(r"(\d+)(?:\\text\{ ?(?:R|r|rem\.?|remainder) ?\}| (?:R|r|rem\.?|remainder) ?)(\d+)")
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
+_DATE = re.compile(r"(?:\\text\{)?([A-Z][a-z]{2,8})\.? (\d{1,2})(?:st|nd|rd|th)\}?")
+_INFINITY = re.compile(r"(?:\\text\{)?(?:(negative |minus |-)|positive |plus |\+)?infinity\}?", re.IGNORECASE)
+_NOTHING = re.compile(r"\\emptyset|(?:\\text\{)?(?:(?:the )?empty set|no solutions?)\}?", re.IGNORECASE)
 _LISTED = re.compile(r"\\text\{([^{}]*(?:\d|[,;]| and | or )[^{}]*)\}")
 _UPRIGHT = re.compile(r"\\text\{(.*\\.*)\}")
 _LEADING_SIGN = re.compile(r"^\s*(?:=|\\approx(?![A-Za-z]))")
 _LETTER_CUP = re.compile(r"(?<=[)\]}])U(?=[(\[\\])")
-_ALL_REALS = re.compile(r"\\text\{(?:the )?(?:set of )?(?:all |any )?real(?:s| numbers?)\}|(?:all |any )real(?:s| numbers?)", re.IGNORECASE)
+_ALL_REALS = re.compile(
+    r"\\text\{(?:the )?(?:set of )?(?:all |any )?real(?:s| numbers?)\}|(?:all |any )real(?:s| numbers?)"
+    r"|(?:\\text\{)?all real(?: numbers?)? ?\}?[a-z]",
+    re.IGNORECASE,
+)
+_CONDITION = re.compile(rf"(.*(?:[<>]|\\[lg]e(?![a-z])).*)\(({_SYMBOL}\\ne(?![a-z])[^()]*)\)")
 _IF = re.compile(r"^,?(?:\\text\{(?:if|for|when|as) ?\}|(?:if|for|when) )|,$")
+_OTHERWISE = re.compile(r"otherwise|else", re.IGNORECASE)
 _GOES_ON = re.compile(r"(?:\\ldots|\.\.\.) ?$")
-_TURNED = str.maketrans("<>", "><")
 _CONSTANTS = ("\\pi", "e", "i")
 _SHIFTED = re.compile(rf"({_SYMBOL})([+-])([\d.]+|\\frac\{{\d+\}}\{{\d+\}})")
 _ABSOLUTE = re.compile(r"\|([^|]*[A-Za-z][^|]*)\|")
 _POSITIVE = re.compile(r"(?:\d|\\(?:frac|sqrt|pi)(?![a-z]))[^A-Za-z+-]*(?:\\(?:frac|sqrt|pi|cdot)[^A-Za-z+-]*)*")
-_NUMBERED = re.compile(r"(.+)_(\d)")
 _SIGNED = re.compile(r"\\(?:pm|mp)(?![A-Za-z]) ?")
 
 
@@ -67,51 +84,60 @@ def read(text: str) -> Node:
     text = _LETTER_CUP.sub(r"\\cup ", tighten(_LEADING_SIGN.sub("", phrases.approximated(text))))
     if chosen := phrases.choice(text):
         return Choice(chosen[0], read(chosen[1]))
+    if replied := phrases.reply(text):
+        return Choice(replied[0], read(replied[1]))
     if said := phrases.statement(text):
         return read(unwrap(said))
     if (family := _FAMILY.fullmatch(text)) and not SYMBOL.fullmatch(family[1]):
         text = f"{family[1]},{family[2]}"
+    if condition := _CONDITION.fullmatch(text):
+        text = f"{condition[1]},{condition[2]}"
     if clause := phrases.clause(text):
         domain = read(clause.condition) if clause.kind is None else clause.kind
         return Quantified(clause.rest, read(clause.rest), clause.symbols, domain)
     for whole in (_MEMBER, _BUILDER, _LISTED, _UPRIGHT):
-        if (found := whole.fullmatch(text)) and found[1] and _encloses(f"{{{found[1]}}}", "{", "}"):
+        if (found := whole.fullmatch(text)) and found[1] and encloses(f"{{{found[1]}}}", "{", "}"):
             return read(found[1])
     if system := _SYSTEM.fullmatch(text):
         return _system(system[1])
-    if (column := _COLUMN.fullmatch(text)) and all(_signs(row)[0] for row in _rows(column[2])):
-        return _system(column[2])
-    chunks = [[text]] if _THOUSANDS.fullmatch(text) else _chunks(text)
+    if (table := _TABLE.fullmatch(text)) and all(_signs(row[-1])[0] or _OTHERWISE.search(row[-1]) for row in _cells(table[2])):
+        return _system(table[2])
+    chunks = [[text]] if THOUSANDS.fullmatch(text) else _chunks(text)
     if sum(map(len, chunks)) > 1:
-        return _several(chunks, ";" not in text)
+        return several([[read(part) for part in chunk] for chunk in chunks], ";" not in text)
     return _item(chunks[0][0] if chunks else text)
 
 
 def _item(text: str) -> Node:
     """What is no list."""
     if clock := _CLOCK.fullmatch(text):
-        return Leaf(clock[1], f"{clock[2].lower()}m")
+        return Ordered("::", (Leaf(clock[1], f"{clock[3].lower()}m"), Leaf(clock[2])))
     if ratio := _RATIO.fullmatch(text):
         return Ordered("::", tuple(Leaf(item) for item in ratio[1].split(":")))
+    if ratio := _RATIO_IN_WORDS.fullmatch(text):
+        return Ordered("::", (Leaf(ratio[1]), Leaf(ratio[2])))
+    if chance := _OUT_OF.fullmatch(text):
+        return Leaf(f"\\frac{{{chance[1]}}}{{{chance[2]}}}")
+    if parts := _REMAINDER.fullmatch(text):
+        return Ordered("R", (Leaf(parts[1]), Leaf(parts[2])))
+    if rest := residue(text, any_member=False):
+        return rest
+    if date := _DATE.fullmatch(text):
+        return Leaf(f"{date[1]} {date[2]}")
+    if infinity := _INFINITY.fullmatch(text):
+        return Leaf("-\\infty" if infinity[1] else "\\infty")
     if measures := several_units(text):
         return Ordered("+", tuple(Leaf(*measure) for measure in measures))
-    pieces = _split(text, "\\cup")
+    pieces = split(text, "\\cup")
     if len(pieces) > 1:
-        return _union([read(piece) for piece in pieces])
-    if text in ("\\emptyset", "\\text{empty set}"):
-        return Unordered(())
+        return union([read(piece) for piece in pieces])
+    if _NOTHING.fullmatch(text):
+        return Unordered((), "set")
     if (punctured := _PUNCTURED.fullmatch(text)) and all(map(read_number, punctured[1].split(","))):
         return but(punctured[1].split(","))
     if _ALL_REALS.fullmatch(text):
         return Ordered("()", (Leaf("-\\infty"), Leaf("\\infty")))
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
-
-
-def but(points: Sequence[str]) -> Node:
-    """All real numbers but some."""
-    found = {number.value: point for point in points if (number := read_number(point))}
-    edges = ["-\\infty", *(found[value] for value in sorted(found)), "\\infty"]
-    return Unordered(tuple(Ordered("()", (Leaf(low), Leaf(high))) for low, high in itertools.pairwise(edges)), "union")
 
 
 def _rows(rows: str) -> list[str]:
@@ -126,91 +152,27 @@ def _rows(rows: str) -> list[str]:
     return found
 
 
+def _cells(rows: str) -> list[list[str]]:
+    return [[_IF.sub("", cell) for cell in row.removeprefix("&").split("&")] for row in _rows(rows)]
+
+
 def _system(rows: str) -> Node:
-    """Equations under one brace are a list; a function by cases is a set of (value, condition)."""
-    cells = [[read(_IF.sub("", cell)) for cell in row.removeprefix("&").split("&")] for row in _rows(rows)]
-    return _unnamed([row[0] if len(row) == 1 else Ordered("", tuple(row)) for row in cells])
+    """Equations under one brace are a list, in whichever cells; a function by cases is a set of (value, condition)."""
+    cells = _cells(rows)
+    if any(len(row) > 1 for row in cells) and all(_is_assignment(cell) for row in cells for cell in row):
+        return several([[read(cell) for cell in row] for row in cells], or_=False)
+    return unnamed([read(row[0]) if len(row) == 1 else Ordered("", tuple(map(read, row))) for row in cells])
+
+
+def _is_assignment(text: str) -> bool:
+    signs, sides = _signs(text)
+    return signs == ("=",) and SYMBOL.fullmatch(sides[0]) is not None
 
 
 def _chunks(text: str) -> list[list[str]]:
     """The items of a list that no brackets hold, as a list for each side of "or" and semicolons."""
-    chunks = [
-        [part for piece in _split_all(chunk, _AND) for part in _split(piece, ",")] for chunk in _split_all(_EITHER.sub("", text), _OR)
-    ]
+    chunks = [[part for piece in split_all(chunk, _AND) for part in split(piece, ",")] for chunk in split_all(_EITHER.sub("", text), _OR)]
     return [found for chunk in chunks if (found := [stripped for part in chunk if (stripped := part.strip())])]
-
-
-def _several(chunks: list[list[str]], or_: bool) -> Node:
-    """A list; groups of unknowns, as in `x=1, y=2 or x=2, y=1`, are items; `x=1 or y=2` (`or_`) gives none its value."""
-    groups = [[read(part) for part in chunk] for chunk in chunks]
-    items = [item for group in groups for item in group]
-    systems = all(isinstance(item, Unordered) and _solution([item]) for item in items)
-    groups = [[item] for item in items] if systems else groups if len(groups) > 1 else _repeated(items)
-    solutions = _solutions(groups)
-    if or_ and not solutions and len(groups) == len(items) and _solution(items):
-        return Unordered(tuple(Relation(("=",), (item.name, item.text)) for item in items if isinstance(item, Named)))
-    return _unnamed(solutions or (_between(items) if len(chunks) == 1 else None) or items)
-
-
-def _between(items: list[Node]) -> list[Node] | None:
-    """`x > 1, x < 3` as `1 < x < 3`; not `x < 1, x > 3`, which is two parts."""
-    bounds: dict[str, tuple[str, str]] = {}
-    for item in items:
-        if isinstance(item, Relation) and len(item.signs) == 1 and SYMBOL.fullmatch(item.sides[0]) and read_number(item.sides[1]):
-            bounds[item.signs[0][0]] = (item.signs[0], item.sides[1])
-    names = {item.sides[0] for item in items if isinstance(item, Relation)}
-    if len(items) != 2 or bounds.keys() != {"<", ">"} or len(names) > 1:
-        return None
-    (above, high), (below, low) = bounds["<"], bounds[">"]
-    ends = read_number(low), read_number(high)
-    ordered = ends[0] is not None and ends[1] is not None and ends[0].value < ends[1].value
-    return [Relation((below.replace(">", "<"), above), (low, names.pop(), high))] if ordered else None
-
-
-def _solutions(groups: list[list[Node]]) -> list[Node]:
-    """Each group as `(x, y) = (1, 2)`, where every one gives the same two or more unknowns their values; else empty."""
-    found = [_solution(group) for group in groups]
-    names = {solution.name for solution in found if solution}
-    return [solution for solution in found if solution] if len(names) == 1 < len(found) and None not in found else []
-
-
-def _solution(group: Sequence[Node]) -> Named | None:
-    if len(group) == 1 and isinstance(group[0], Unordered) and group[0].is_list:
-        group = group[0].items
-    named = {item.name: item.value for item in group if isinstance(item, Named) and SYMBOL.fullmatch(item.name)}
-    if not 1 < len(named) == len(group):
-        return None
-    numbered = [_NUMBERED.fullmatch(name) for name in named]
-    indices = {found[2] if found else "" for found in numbered}
-    names = {name: found[1] if found and len(indices) == 1 else name for name, found in zip(named, numbered, strict=True)}
-    order = sorted(named, key=names.__getitem__)
-    return Named(f"({','.join(names[name] for name in order)})", "", Ordered("()", tuple(named[name] for name in order)))
-
-
-def _repeated(items: list[Node]) -> list[list[Node]]:
-    """The groups of `x=1, y=2, x=2, y=1` and of `x_1=1, y_1=2, x_2=2, y_2=1`, in whichever order; else one group."""
-    names = [item.name if isinstance(item, Named) else "" for item in items]
-    numbered = [_NUMBERED.fullmatch(name) for name in names]
-    if all(numbered) and len({found[1] for found in numbered if found}) > 1:
-        indices = dict.fromkeys(found[2] for found in numbered if found)
-        return [[item for item, found in zip(items, numbered, strict=True) if found and found[2] == index] for index in indices]
-    size = len(set(names))
-    return [items[start : start + size] for start in range(0, len(items), size)] if len(items) % size == 0 else [items]
-
-
-def _values(items: list[Node], kind: Literal["values", "solutions", "set"] = "values") -> Node:
-    """Values without repetition, lists in the list spread out; a single value is itself."""
-    flat: list[Node] = []
-    for item in items:
-        flat += item.items if isinstance(item, Unordered) and item.is_list else [item]
-    unique = tuple(dict.fromkeys(flat))
-    return unique[0] if len(unique) == 1 else Unordered(unique, kind)
-
-
-def _union(items: list[Node]) -> Node:
-    if all(isinstance(item, Unordered | Leaf) for item in items):
-        return _values([part for item in items for part in (item.items if isinstance(item, Unordered) else (item,))], "set")
-    return Unordered(tuple(dict.fromkeys(items)), "union")
 
 
 def _relation(text: str) -> Node | None:
@@ -228,15 +190,24 @@ def _relation(text: str) -> Node | None:
         return found
     if set(signs) == {"="} and len(sides) > 2 and all(map(SYMBOL.fullmatch, sides[:-1])) and not SYMBOL.fullmatch(sides[-1]):
         return Unordered(tuple(Named(side, sides[-1], read(sides[-1])) for side in dict.fromkeys(sides[:-1])))
+    if signs == ("==",) and SYMBOL.fullmatch(sides[0]) and (rest := residue(sides[1], any_member=True)):
+        return Named(sides[0], sides[1], rest)
     named = set(signs) == {"="} and _NAME.fullmatch(sides[0]) and not _DENIED.search(sides[0])
-    if named and numbers_agree(sides):
+    if named and numbers_agree(sides) and not (len(sides[0]) == 1 and sides[0] in _LETTER.findall(sides[-1])):
         value = read(sides[-1])
         if isinstance(value, Quantified):
             return Quantified(f"{sides[0]}={value.text}", Named(sides[0], value.text, value.value), value.symbols, value.domain)
         return Named(sides[0], sides[-1], value)
     if signs == ("=",) and SYMBOL.fullmatch(sides[1]) and read_number(sides[0]):
         return Named(sides[1], sides[0], read(sides[0]))
-    return Relation(signs, sides)
+    return _both_signs(text) or Relation(signs, sides)
+
+
+def _both_signs(text: str) -> Node | None:
+    """`4x \\pm 3y = 0` as two equations."""
+    if len(_SIGNED.findall(text)) != 1:
+        return None
+    return Unordered(tuple(Relation(*_signs(tighten(_SIGNED.sub(sign, text)))) for sign in "+-"))
 
 
 def _approximated(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node:
@@ -270,7 +241,7 @@ def _is_number(node: Node) -> bool:
 def _absolute(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node | None:
     """`|x| < 1` as `-1 < x < 1`, `|x| > 1` as `x < -1 or x > 1`, `1 < |x| < 2` as both of its halves; for bounds that are positive."""
     if _ABSOLUTE.fullmatch(sides[-1]):
-        signs, sides = tuple(sign.translate(_TURNED) for sign in signs), sides[::-1]
+        signs, sides = tuple(sign.translate(TURNED) for sign in signs), sides[::-1]
     if len(signs) == 2 and set(signs) <= {"<", "<="} and _POSITIVE.fullmatch(sides[0]) and (inner := _ABSOLUTE.fullmatch(sides[1])):
         far, near = sides[2], sides[0]
         return Unordered((Relation(signs[::-1], (f"-{far}", inner[1], f"-{near}")), Relation(signs, (near, inner[1], far))))
@@ -293,16 +264,8 @@ def numbers_agree(sides: Sequence[str]) -> bool:
     return last is None or all(abs(number.value - last.value) <= last.last_place / 2 for number in numbers)
 
 
-def _unnamed(items: list[Node]) -> Node:
-    """`x = 2, x = 3` and `x = 2, 3` are solutions for one name, which is left out; `x = 2, y = 3` stays."""
-    names = {re.sub(r"_\d(?=[,)])", "", item.name) for item in items if isinstance(item, Named)}
-    if len(names) != 1:
-        return _values(items)
-    return _values([item.value if isinstance(item, Named) else item for item in items], "solutions")
-
-
 def _signs(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    found = [match for match in _SIGN.finditer(text) if _depth_is_zero(text, match.start())]
+    found = [match for match in _SIGN.finditer(text) if depth_is_zero(text, match.start())]
     edges = [0, *(edge for match in found for edge in match.span()), len(text)]
     sides = tuple(text[edges[i] : edges[i + 1]].strip() for i in range(0, len(edges), 2))
     return tuple(_SIGNS.get(match[0], match[0]) for match in found), sides
@@ -314,18 +277,26 @@ def _bracketed(text: str) -> Node | None:
         # Bars make a determinant or a norm.
         kind = matrix[1] if matrix[1] in ("v", "V") else ""
         return Ordered(kind, tuple(Ordered("", tuple(read(cell) for cell in row.split("&"))) for row in rows))
+    if (scaled := _SCALED.fullmatch(text)) and _MATRIX.fullmatch(scaled[2]):
+        whole = _bracketed(scaled[2])
+        return times(scaled[1], whole) if isinstance(whole, Ordered) and whole.brackets == "" else None
+    if point := _POINT.fullmatch(text):
+        place = _bracketed(point[2])
+        return Named(point[1], point[2], place) if isinstance(place, Ordered) else None
+    if transposed := _TRANSPOSED.fullmatch(text):
+        return transpose(read(transposed[1]))
     opening = "\\{" if text.startswith("\\{") else text[:1]
     closing = "\\}" if text.endswith("\\}") else text[-1:]
-    if opening not in ("(", "[", "\\{") or closing not in (")", "]", "\\}") or not _encloses(text, opening, closing):
+    if opening not in ("(", "[", "\\{") or closing not in (")", "]", "\\}") or not encloses(text, opening, closing):
         return None
     inner = text[len(opening) : -len(closing)].strip()
-    items = _split(inner, ",")
+    items = split(inner, ",")
     # `[-36,104]` holds two numbers; `-36,104` alone would be one.
-    items = inner.split(",") if len(items) == 1 and _THOUSANDS.fullmatch(inner) else items
+    items = inner.split(",") if len(items) == 1 and THOUSANDS.fullmatch(inner) else items
     if len(_SIGNED.findall(inner)) == 1 < len(items):
         return Unordered(tuple(dict.fromkeys(read(tighten(_SIGNED.sub(sign, text))) for sign in "+-")))
     if opening == "\\{":
-        return _values([read(item) for item in items], "set") if inner else Unordered(())
+        return values([read(item) for item in items], "set") if inner else Unordered((), "set")
     if len(items) == 1:
         return read(inner) if opening + closing == "()" and inner else None
     return Ordered(opening + closing, tuple(read(item) for item in items))
@@ -340,46 +311,3 @@ def _signed(text: str) -> Node | None:
 
 def _leaf(text: str) -> Leaf:
     return Leaf(*split_unit(text.removeprefix("+")))
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """Parts between separators outside of all brackets; commas inside of numbers stay."""
-    kept = {index for number in _THOUSANDS.finditer(text) for index in range(*number.span())} if separator == "," else set()
-    parts, start, depth, index = [], 0, 0, 0
-    while index < len(text):
-        depth += _step(text, index)
-        if depth == 0 and index not in kept and text.startswith(separator, index):
-            parts.append(text[start:index].strip())
-            index += len(separator)
-            start = index
-            continue
-        index += 1
-    return [*parts, text[start:].strip()]
-
-
-def _split_all(text: str, pattern: re.Pattern[str]) -> list[str]:
-    parts, start = [], 0
-    for match in pattern.finditer(text):
-        if _depth_is_zero(text, match.start()):
-            parts.append(text[start : match.start()])
-            start = match.end()
-    return [*parts, text[start:]]
-
-
-def _step(text: str, index: int) -> int:
-    """Change of depth at a character; intervals open and close with either bracket, so all kinds count alike."""
-    return (text[index] in "([{") - (text[index] in ")]}")
-
-
-def _depth_is_zero(text: str, end: int) -> bool:
-    return sum(_step(text, index) for index in range(end)) == 0
-
-
-def _encloses(text: str, opening: str, closing: str) -> bool:
-    """Whether the first bracket is closed by the last."""
-    depth = 0
-    for index in range(len(text)):
-        depth += _step(text, index)
-        if depth == 0 and index < len(text) - 1 and index >= len(opening) - 1:
-            return False
-    return depth == 0

@@ -68,6 +68,11 @@ WORDS = [
     "\\begin{cases}",
     "\\end{cases}",
     "n\\in Z,",
+    "\\mu ",
+    "yes, ",
+    "approximately ",
+    "...",
+    "(A,1) ",
     "1 h ",
 ]
 LIMIT_S = 2.0

@@ -3,7 +3,8 @@
 import pytest
 
 from polaris.reward.spelling import respell
-from polaris.reward.units import KNOWN, split_unit, unit_name, units_differ
+from polaris.reward.unit_names import KNOWN, unit_name, units_differ
+from polaris.reward.units import split_unit
 
 PLURALS = {
     "m": "meters metres",
@@ -49,6 +50,19 @@ PLURALS = {
     "$": "dollars",
     "cent": "cents",
     "euro": "euros",
+    "a": "amperes amps",
+    "cal": "calories",
+    "coulomb": "coulombs",
+    "farad": "farads",
+    "tesla": "teslas",
+    "byte": "bytes",
+    "bit": "bits",
+    "bar": "bars",
+    "decade": "decades",
+    "century": "centuries",
+    "rupee": "rupees",
+    "arcmin": "arcminutes",
+    "arcsec": "arcseconds",
     "deg": "degrees",
     "rad": "radians",
     "unit": "units",
@@ -64,7 +78,7 @@ def test_a_plural_is_its_unit_and_no_other(symbol, plurals):
 
 
 def test_every_unit_that_has_a_plural_is_in_the_table_above():
-    assert set(PLURALS) == KNOWN - {"%", "am", "pm", "c", "f", "ev", "gbp", "yen"}
+    assert set(PLURALS) == KNOWN - {"%", "am", "pm", "c", "f", "ev", "gbp", "yen", "atm", "'", "''"}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +89,16 @@ def test_every_unit_that_has_a_plural_is_in_the_table_above():
         (["m/s^2", "meters per second squared", "meters per second per second", "\\frac{\\text{m}}{\\text{s}^2}"], "m s^-2"),
         (["kg m^2 s^{-2}", "s^{-2} kg m^2"], "kg m^2 s^-2"),
         (["mph", "mi/h", "miles per hour"], "h^-1 mi"),
+        (["kJ", "kilojoules", "KJ", "kj"], "kj"),
+        (["MHz", "megahertz"], "Mhz"),
+        (["\\mu m", "\\mu\\text{m}", "micrometers"], "um"),
+        (["kWh", "kilowatt-hours", "kW h"], "h kw"),
+        (["J/(kg K)", "J kg^{-1} K^{-1}", "J/(kg\\cdot K)"], "j k^-1 kg^-1"),
+        (["hours a day", "hours per day", "h/day"], "day^-1 h"),
         (["apples", "apple"], "apple"),
+        (["boxes", "box"], "box"),
+        (["mega"], "mega"),
+        (["babies", "baby"], "baby"),
     ],
 )
 def test_one_name_for_every_spelling(spellings, name):
@@ -94,6 +117,19 @@ def test_one_name_for_every_spelling(spellings, name):
         ("cm", "centimeters", False),
         ("cm", "", False),
         ("apples", "cm", False),
+        ("apples", "oranges", True),
+        ("red apples", "apples", False),
+        ("red apples", "green apples", True),
+        ("apples left", "apples", False),
+        ("ways", "arrangements", False),
+        ("percent increase", "percent", False),
+        ("percent increase", "percent decrease", True),
+        ("kJ", "J", True),
+        ("MW", "mW", True),
+        ("nm", "Nm", True),
+        ("C", "coulombs", False),
+        ("C", "F", True),
+        ("cm in length", "cm", False),
         ("feet tall", "ft", False),
         ("feet tall", "m", True),
         ("degrees celsius", "degrees", False),
@@ -104,6 +140,8 @@ def test_known_units_differ(one, other, differ):
     assert units_differ(unit_name(one), unit_name(other)) == units_differ(unit_name(other), unit_name(one)) == differ
 
 
-@pytest.mark.parametrize("text", ["12\\text{ squared}", "12\\text{ or so}", "12 x", "12 m", "y\\mathrm{x}"])
+@pytest.mark.parametrize(
+    "text", ["12\\text{ squared}", "12\\text{ or so}", "12 x", "12 m", "y\\mathrm{x}", "2ma", "2mn", "5 theta", "f'", "5 in'"]
+)
 def test_what_is_no_unit_stays_with_its_value(text):
     assert split_unit(respell(text)) == (respell(text), "")
