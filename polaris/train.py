@@ -1,7 +1,8 @@
 """Train a model: `torchrun -m polaris.train [CONFIG] [--room.field=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
 
-The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs
-configs/quickstart.toml. Starting the same command again resumes the run.
+The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs the quickstart's
+(configs/quickstart.toml), which trains a tiny model of its own; a model or data of yours need a CONFIG. Starting the same command again
+resumes the run.
 
   --fresh           set an existing run aside and start anew
   --change          resume with values that alter the results of later steps, such as another optimizer.lr
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,13 +43,21 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     from polaris.config.load import QUICKSTART, load_config
 
     flags, rest = _flags(arguments)
-    path = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else QUICKSTART
-    config = load_config(path, rest)
+    given = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
+    own = {word.partition("=")[0] for word in rest} & {"--model.path", "--data.path"}
+    if own and not given:
+        raise Refused(
+            f"{', '.join(sorted(own))} without a CONFIG would go over the quickstart's settings, which suit its own tiny model and "
+            f"problems; write a CONFIG (docs/own_model.md), or name {QUICKSTART} to mean that one"
+        )
+    config = load_config(given or QUICKSTART, rest)
 
     from polaris.checkpoint.branch import Start
     from polaris.trainer import setup
 
-    return setup.prepare(config, Start(**flags))
+    checked, folder = setup.prepare(config, Start(**flags))
+    file = str(given or f"{QUICKSTART}, the built-in quickstart, since no CONFIG is given")
+    return replace(checked, file=file), folder
 
 
 def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:

@@ -11,6 +11,7 @@ from filelock import FileLock
 from polaris.checkpoint import layout
 from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import Origin, Part, RunFolder
+from polaris.checkpoint.runs import beside, is_run, meant_as_run
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
@@ -49,8 +50,9 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
     given = start.source or config.model.path
     run, step = parse(given)
     if start.source and not is_run(run):
-        raise Refused(f"--from {given}: {run} is no folder of a run; give one such as runs/my-run, or runs/my-run@step-40")
+        raise Refused(f"--from {given}: {run} {'is no folder of a run' if run.exists() else 'does not exist'}; {beside(run)}")
     if not is_run(run):
+        _refuse_missing(run, step, Path(config.root))
         return config, None
     if run.resolve() == own.path.resolve():
         raise Refused(f"{given} is this run itself, which the same command without it resumes; for a new run give another --name")
@@ -84,15 +86,22 @@ def parse(source: str) -> tuple[Path, int | None]:
     return (Path(match[1]).expanduser(), int(match[2])) if match else (Path(source).expanduser(), None)
 
 
-def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run."""
-    return (folder / "config.json").is_file() and any((folder / name).is_dir() for name in ("checkpoints", "export"))
-
-
 def served(model: str) -> str:
-    """The export that `runs/x` or `runs/x@step-40` stands for; any other model's path as it is. Raises `Refused` as `exported` does."""
+    """The export that `runs/x` or `runs/x@step-40` stands for; any other model's path as it is.
+
+    Raises:
+        Refused: as `exported`, and for a run that is not there.
+    """
     run, step = parse(model)
-    return str(exported(run, step)[0]) if is_run(run) else model
+    if is_run(run):
+        return str(exported(run, step)[0])
+    _refuse_missing(run, step, Path("runs"))
+    return model
+
+
+def _refuse_missing(run: Path, step: int | None, root: Path) -> None:
+    if meant_as_run(run, root) or (step is not None and not run.exists()):
+        raise Refused(f"model.path = {run}: there is no such run or folder; {beside(run)}")
 
 
 def exported(run: Path, step: int | None) -> tuple[Path, int]:

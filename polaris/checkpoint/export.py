@@ -12,6 +12,7 @@ import torch.distributed.checkpoint as dcp
 from transformers.utils import logging
 
 from polaris.checkpoint import layout
+from polaris.checkpoint.runs import beside
 from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
@@ -35,7 +36,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     """
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
-        require((run / "config.json").is_file(), f"{run} is no run folder; give the one that holds config.json")
+        require((run / "config.json").is_file(), f"{run} is no run folder; {beside(run)}")
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = steps[-1] if step is None else step
     output = (output or run / "export" / f"step-{step:06d}").resolve()

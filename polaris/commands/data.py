@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from polaris.reward.thinking import by_template
 
     path = resolve(options.path)
-    if options.output and options.output.suffix != ".jsonl":
+    if options.output and options.output.suffix.lower() != ".jsonl":
         raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if options.output and options.output.resolve() == Path(path).resolve():
         raise Refused(f"--output {options.output} is the set itself; give another file")

@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.output and options.output.resolve() == options.file.resolve():
         raise Refused(f"--output {options.output} is the file itself; give another")
-    if options.output and options.output.suffix != ".jsonl":
+    if options.output and options.output.suffix.lower() != ".jsonl":
         raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if not 0 < options.timeout <= 3600 or options.workers < 0:
         raise Refused(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")

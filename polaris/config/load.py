@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from polaris.config.names import ELSEWHERE, instead, nearest, shown
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
+from polaris.config.toml import read_toml
 from polaris.errors import Refused
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -34,10 +35,7 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     """
     if not path.is_file():
         raise Refused(f"config file {path} does not exist; {CONFIGS} has the ones that ship with Polaris")
-    try:
-        values = tomllib.loads(path.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise Refused(f"{path} is not valid TOML: {error}") from None
+    values = read_toml(path)
     _apply(values, overrides)
     config = _build(RunConfig, values, str(path))
     _refuse_idle(config, overrides)
@@ -108,6 +106,8 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
             raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
         if name[2:] in FLAGS:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
+        if name == "--config":
+            raise Refused("--config is unknown; the configuration is the first argument, as in `polaris train my.toml --trainer.steps=50`")
         if name in ("--resume", "--resume_from_checkpoint"):
             raise Refused(f"{name} is unknown; starting the same command again resumes the run, and --change lets values differ")
         if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):

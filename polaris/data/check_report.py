@@ -13,6 +13,7 @@ from polaris.data.gold import Rejected, at, by_reason
 from polaris.data.overlap import LEAST_SHARE, RUN, Match
 from polaris.data.problems import Problem, Survey, repeated
 from polaris.observe.phrases import clean
+from polaris.reward.backslashes import backslash_fault
 
 
 def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -> list[str]:
@@ -22,6 +23,7 @@ def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -
     """
     total = f"{len(survey.problems)} problems" + (f" in {survey.rows} rows" if survey.rows > len(survey.problems) else "")
     lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}", *answer_format.findings(map(_words, found.problems))]
+    lines += _damaged(found.problems, show)
     lines += _reasons("rows that are no problem with an answer", survey.broken, show)
     lines += _reasons("rows with the id of another", survey.clashes, show)
     lines += _repeated(survey, show)
@@ -44,6 +46,13 @@ def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -
 
 def _words(problem: Problem) -> str:
     return "\n".join(message["content"] for message in problem.messages)
+
+
+def _damaged(problems: Sequence[Problem], show: int) -> Iterator[str]:
+    """Prompts are kept as they are: what a macro lost is a guess."""
+    faults = [f"{at(one.source, one.id)}: {fault}" for one in problems if (fault := backslash_fault(_words(one)))]
+    if faults:
+        yield from _section("warning: prompts that look damaged (in JSON a backslash is written twice)", faults, show)
 
 
 def _reasons(title: str, rows: Sequence[Rejected], show: int) -> Iterator[str]:

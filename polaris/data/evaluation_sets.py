@@ -9,7 +9,7 @@ from pathlib import Path
 from polaris.data.normalise import without_instruction
 from polaris.data.overlap import Match, find_matches
 from polaris.data.problems import identity, read_messages, user_text
-from polaris.data.sources import FILE_FORMATS, read_rows
+from polaris.data.sources import FILE_FORMATS, is_set, read_rows
 from polaris.embedded import resolve
 from polaris.errors import Refused
 
@@ -47,7 +47,7 @@ def _expand(given: str) -> Iterator[str]:
     if not folder.is_dir():
         yield path
         return
-    files = sorted(file for file in folder.rglob("*") if file.suffix in FILE_FORMATS and file.is_file())
+    files = sorted(file for file in folder.rglob("*") if is_set(file) and file.is_file())
     if not files:
         raise Refused(f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with prompt sets")
     yield from map(str, files)

@@ -13,6 +13,7 @@ from polaris.data.nested import nested
 from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
+from polaris.reward.grade import accepted
 
 EXPECTED = "`prompt`, `problem` or `question` (text or chat messages) with `answer` or `reward_model.ground_truth`"
 _UNIQUE = "make `id`, `extra_info.id` or `extra_info.index` unique, or remove it"
@@ -174,5 +175,7 @@ def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
 
 
 def _content(problem: Problem, pass_rates: str) -> tuple[Any, ...]:
-    """What must not differ between rows of one id; as text, in which nan equals itself and 1 is not True."""
-    return problem.messages, repr(problem.ground_truth), repr(problem.row.get(pass_rates)) if pass_rates else ""
+    """What must not differ between rows of one id. Answers are the texts that the grader compares with, `2` and `"2"` the same; what it
+    rejects, and pass rates, are as Python prints them, nan too."""
+    answers = sorted(accepted(problem.ground_truth)) or repr(problem.ground_truth)
+    return problem.messages, answers, repr(problem.row.get(pass_rates)) if pass_rates else ""

@@ -13,6 +13,11 @@ from polaris.errors import Refused
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
 
 
+def is_set(path: Path) -> bool:
+    """Whether a name ends like that of a prompt set, in small letters or capitals."""
+    return path.suffix.lower() in FILE_FORMATS
+
+
 def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
     """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by the line on which an editor shows them.
 
@@ -33,7 +38,7 @@ def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
 def _open(path: str, split: str) -> Iterator[tuple[int, Any]]:
     """(number, row) of every row."""
     file = Path(path).expanduser()
-    if file.is_file() and file.suffix not in FILE_FORMATS:
+    if file.is_file() and not is_set(file):
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
         raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
@@ -41,13 +46,14 @@ def _open(path: str, split: str) -> Iterator[tuple[int, Any]]:
         return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split), start=1)
     if not file.is_file():
         return enumerate(_read_dataset(path, str(file) if file.exists() else path, split), start=1)
-    if file.suffix == ".jsonl":
+    suffix = file.suffix.lower()
+    if suffix == ".jsonl":
         return _read_jsonl(file)
-    return enumerate(_read_parquet(file) if file.suffix == ".parquet" else _read_json(file), start=1)
+    return enumerate(_read_parquet(file) if suffix == ".parquet" else _read_json(file), start=1)
 
 
 def _looks_local(path: str) -> bool:
-    return path.endswith(FILE_FORMATS) or path.startswith(("/", ".", "~")) or path.count("/") > 1
+    return is_set(Path(path)) or path.startswith(("/", ".", "~")) or path.count("/") > 1
 
 
 def _read_parquet(file: Path) -> Iterator[dict]:

@@ -12,7 +12,7 @@ from polaris.config.bounds import require
 from polaris.data.gold import Rejected
 from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
-from polaris.data.sources import FILE_FORMATS
+from polaris.data.sources import FILE_FORMATS, is_set
 from polaris.embedded import resolve
 from polaris.evaluation.settings import EvalSettings
 
@@ -57,9 +57,9 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
     path = resolve(given)
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        yield folder.stem if folder.suffix in FILE_FORMATS else path.replace("/", "--"), path, settings.split
+        yield folder.stem if is_set(folder) else path.replace("/", "--"), path, settings.split
         return
-    files = sorted(file for file in folder.iterdir() if file.suffix in FILE_FORMATS and file.is_file())
+    files = sorted(file for file in folder.iterdir() if is_set(file) and file.is_file())
     require(bool(files), f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with evaluation sets")
     yield from ((file.stem, str(file), settings.split) for file in files)
 

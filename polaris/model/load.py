@@ -12,6 +12,7 @@ from torch import nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from polaris.config.names import nearest
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.errors import Refused, in_one_line
@@ -55,14 +56,23 @@ def _download(config: ModelConfig) -> Path:
     looks_local = config.path.startswith((".", "/", "~")) or config.path.count("/") != 1
     missing = f"model.path = {config.path} is neither a folder nor a model on the Hugging Face hub that can be reached from here"
     if looks_local:
-        raise Refused(f"model.path = {config.path} does not exist; give a checkpoint folder or a Hugging Face model name")
+        instead = _near(config.path) or "give a checkpoint folder or a Hugging Face model name"
+        raise Refused(f"model.path = {config.path} does not exist; {instead}")
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(config.path, revision=config.revision, allow_patterns=_FILES))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise Refused(f"{missing} ({type(error).__name__})") from None
+        near = _near(config.path)
+        raise Refused(f"{missing} ({type(error).__name__}){f'; {near}' if near else ''}") from None
+
+
+def _near(path: str) -> str:
+    """The folder that was probably meant, if there is one of a similar name in the same place."""
+    place = Path(path).parent
+    close = nearest(Path(path).name, [child.name for child in place.iterdir() if child.is_dir()]) if place.is_dir() else None
+    return f"did you mean {str(place / close)!r}?" if close else ""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:

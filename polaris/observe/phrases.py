@@ -61,12 +61,14 @@ def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
 def summary_line(summary: Mapping[str, Any]) -> str:
     """The outcome of a run from `polaris.observe.report.summary`."""
     done = f"{summary['steps']} steps in {duration(summary['minutes'] * 60)}"
-    if summary["final_accuracy"] is None:
-        return f"{done}; no held-out evaluation"
-    if summary["base_accuracy"] is None:
-        return f"{done}; final accuracy {summary['final_accuracy']:.1%}"
-    sampled = f" (evaluated at {summary['sampled']})" if summary.get("sampled") else ""
-    return f"{done}; accuracy {summary['base_accuracy']:.1%} -> {summary['final_accuracy']:.1%}{sampled}"
+    base, final = (f"{value:.1%}" if value is not None else "" for value in (summary["base_accuracy"], summary["final_accuracy"]))
+    if not final:
+        return f"{done}; base accuracy {base}" if base else f"{done}; no held-out evaluation"
+    at = f" at step {summary['final_step']}" if summary["final_step"] < summary["steps"] else ""
+    if not base:
+        return f"{done}; final accuracy {final}{at}"
+    sampled = f" (not like for like: {summary['sampled']})" if summary.get("sampled") else ""
+    return f"{done}; accuracy {base} -> {final}{at}{sampled}"
 
 
 def _fact(value: float | None, template: str) -> str:

@@ -12,6 +12,14 @@ from polaris.observe.phrases import summary_line
 from polaris.observe.plot import png
 from polaris.observe.run_files import read_run
 
+_SAMPLING = {
+    "eval/temperature": "temperature",
+    "eval/response/limit": "limit",
+    "eval/problems": "problems",
+    "eval/samples_per_prompt": "samples per problem",
+}
+"""What of an evaluation's record must be the same in two that are compared, and its name in words."""
+
 
 def write_report(run_folder: Path) -> Path:
     """Write `report.html` and `report.png` from whatever the run has left so far; the path of the page.
@@ -27,9 +35,10 @@ def write_report(run_folder: Path) -> Path:
 
 
 def summary(run_folder: Path) -> dict[str, Any]:
-    """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), best_step, steps, minutes; None where not measured.
+    """base_accuracy, final_accuracy, best_accuracy (avg@k in [0, 1]), final_step, best_step, steps, minutes; None where not measured.
 
-    `sampled` says how evaluations between the first and the last one differ in sampling, such as `temperature 0.6 to 1.1`; or nothing.
+    One evaluation alone is the base's at step 0, the final one anywhere else. `sampled` says in what the evaluations differ besides the
+    weights, such as `temperature 0.6 to 1.1`; or nothing.
     """
     return summarize(read_run(run_folder).records)
 
@@ -40,15 +49,16 @@ def summarize(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     best_step, best = max(accuracy, key=lambda pair: pair[1], default=(None, None))
     return {
         "base_accuracy": accuracy[0][1] if accuracy and accuracy[0][0] == 0 else None,
-        "final_accuracy": accuracy[-1][1] if accuracy else None,
+        "final_accuracy": accuracy[-1][1] if accuracy and accuracy[-1][0] > 0 else None,
+        "final_step": accuracy[-1][0] if accuracy and accuracy[-1][0] > 0 else None,
         "best_accuracy": best,
         "best_step": best_step,
-        "sampled": ", ".join(filter(None, (_range(records, "eval/temperature"), _range(records, "eval/response/limit")))),
+        "sampled": ", ".join(filter(None, (_range(records, key, name) for key, name in _SAMPLING.items()))),
         "steps": max((record["step"] for record in records), default=0),
         "minutes": sum(record.get("seconds/step") or 0.0 for record in records) / 60,
     }
 
 
-def _range(records: Sequence[Mapping[str, Any]], key: str) -> str:
+def _range(records: Sequence[Mapping[str, Any]], key: str, name: str) -> str:
     values = [record[key] for record in records if record.get(key) is not None and record.get("eval/accuracy") is not None]
-    return f"{key.rpartition('/')[2]} {min(values):g} to {max(values):g}" if len(set(values)) > 1 else ""
+    return f"{name} {min(values):g} to {max(values):g}" if len(set(values)) > 1 else ""

@@ -19,9 +19,9 @@ class Clock:
         self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def phase(self, name: str, *, in_step: bool = True) -> Iterator[None]:
         start = time.perf_counter()
-        with self._console.phase(name), watch.phase(name):
+        with self._console.phase(name, in_step=in_step), watch.phase(name):
             yield
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
 

@@ -33,7 +33,7 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
         stream="eval",
         step=0,
     )
-    with clock.phase("eval"):
+    with clock.phase("eval", in_step=False):
         groups = draw_groups(rooms, draw)
         stop_if_grading_fails(groups, rooms.held_out, Path(config.root) / config.name)
     everything = [graded for group in groups for graded in group]
@@ -41,6 +41,8 @@ def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
     return {
         "step": step,
         "stage": rooms.stage,
+        "eval/problems": len(groups),
+        "eval/samples_per_prompt": config.eval.samples_per_prompt,
         "eval/temperature": temperature,
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),

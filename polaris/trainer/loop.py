@@ -75,6 +75,6 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _save(rooms: Rooms, folder: RunFolder, state: TrainState) -> int:
-    with rooms.console.phase("checkpoint"):
+    with rooms.console.phase("checkpoint", in_step=False):
         save(folder.checkpoints, state, rooms.policy, rooms.optimizer, rooms.world, rooms.config.checkpoint.keep, rooms.kept)
     return state.step

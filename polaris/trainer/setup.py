@@ -72,6 +72,8 @@ class Checked:
     held_out: PromptSet | None
     origin: Origin | None = None
     """The other run that this one begins with."""
+    file: str = ""
+    """The file that the configuration was read from, in words."""
     content: Mapping[str, Any] = field(default_factory=dict)
     """What names and paths of the configuration stand for, by which a resumed run is known to be the same; rank 0 has it."""
 
@@ -249,7 +251,8 @@ def open_recorder(config: RunConfig, folder: RunFolder, world: World, step: int)
 def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState) -> dict[str, str]:
     """What runs here, for the console."""
     device = torch.cuda.get_device_name(rooms.world.device) if rooms.world.device.type == "cuda" else "CPU"
-    facts = {
+    facts = {"config": checked.file} if checked.file else {}
+    facts |= {
         "model": f"{checked.config.model.path} ({count_parameters(rooms.policy) / 1e6:.1f}M parameters, {checked.config.model.dtype})",
         "prompts": _describe(checked.config.data.path, checked.prompts),
         "held out": _describe(checked.config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is empty)",

@@ -100,6 +100,30 @@ def test_what_cannot_be_is_said(source, start, model, name, message):
         begin(named(source, name, model.format(x=source)), start)
 
 
+@pytest.mark.parametrize("model", ["{root}/z", "{root}/z@step-4", "elsewhere/z@step-4"])
+def test_a_run_that_is_not_there_is_named_with_those_that_are(source, model):
+    given = model.format(root=source.parent)
+    there = f"there is {source}" if "{root}" in model else "give one such as runs/my-run"
+    for ask in (lambda: begin(named(source, model=given), Start()), lambda: served(given)):
+        with pytest.raises(Refused, match=rf"model\.path = .*z: there is no such run or folder; {there}"):
+            ask()
+    with pytest.raises(Refused, match=rf"--from .*z does not exist; {there}"):
+        begin(named(source), Start(source=str(source.parent / "z"))) if "{root}" in model else begin(named(source), Start(source=given))
+
+
+def test_a_run_without_a_checkpoint_yet_is_a_run(source):
+    begun(source, None, "base")
+    with pytest.raises(Refused, match="y has neither an export nor a complete checkpoint; train it first"):
+        begin(named(source, "z", source.parent / "y"), Start())
+
+
+def test_a_folder_of_runs_that_is_not_there_is_told_from_a_hub_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Refused, match="no such run or folder; give one such as runs/my-run"):
+        served("runs/x")
+    assert served("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
+
+
 def test_a_run_goes_on_with_what_it_began_with_though_the_source_is_trained_further(source):
     began = Origin(run=str(source), step=2, part="export")
     begun(source, began, export_of(source, 2))

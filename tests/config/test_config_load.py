@@ -105,6 +105,7 @@ def test_missing_file(tmp_path):
         (["--trainer.lr=3"], "--trainer.lr is unknown; did you mean 'optimizer.lr'?"),
         (["--trainer.stepz=3"], "--trainer.stepz is unknown; did you mean 'steps'"),
         (["--learning_rate", "1e-6"], "--learning_rate is unknown; here it is optimizer.lr"),
+        (["--config", "my.toml"], "--config is unknown; the configuration is the first argument"),
         (["--resume"], "--resume is unknown; starting the same command again resumes the run"),
         (["--trainer.steps=0"], "trainer.steps = 0 is below 1"),
         (["--trainer.steps", "many"], "--trainer.steps = 'many' must be of type int"),

@@ -108,7 +108,15 @@ def test_columns_that_nobody_reads_do_not_make_other_content(write):
     assert (clash.problems[0].copies, len(clash.clashes)) == (1, 1)
 
 
-@pytest.mark.parametrize("change", [{"answer": "2"}, {"answer": 1}, {"problem": "q"}])
+@pytest.mark.parametrize(
+    ("first", "again"), [("2", 2), (2, " 2"), (2.0, 2), ('["2", "3"]', ["3", "2"]), (["2", ""], "2"), (float("nan"), float("nan"))]
+)
+def test_an_answer_that_is_spelt_in_another_type_is_the_same_content(write, first, again):
+    rows = [{"id": "a", "problem": "p", "answer": answer} for answer in (first, again)]
+    assert [problem.copies for problem in survey(write(rows), "train").problems] == [1]
+
+
+@pytest.mark.parametrize("change", [{"answer": "2"}, {"answer": 10}, {"answer": ["1", "2"]}, {"answer": None}, {"problem": "q"}])
 def test_one_id_with_other_content_is_an_error_that_names_both(write, change):
     rows = [{"id": "a", "problem": "p", "answer": "1"}, {"problem": "b", "answer": "1"}]
     path = write([*rows, rows[0] | change, rows[0]])

@@ -282,3 +282,18 @@ def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(fi
 def test_long_answers_are_cut_to_sixty_characters():
     assert _answer(SimpleNamespace(ground_truth="x" * 58)) == repr("x" * 58)
     assert _answer(SimpleNamespace(ground_truth="x" * 59)) == "'" + "x" * 56 + "..."
+
+
+def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, polaris):
+    path = files / "damaged.jsonl"
+    path.write_text(
+        '{"problem": "Put it in \\boxed{}. 1 + 1?", "answer": "2"}\n{"problem": "What is \\frac12?", "answer": "1/2"}\n'
+        '{"problem": "Put $\\\\frac42$ in \\\\boxed{}.", "answer": "2"}\n'
+    )
+    out = polaris("data", "check", path)[1].splitlines()
+    start = out.index("warning: prompts that look damaged (in JSON a backslash is written twice): 2")
+    assert out[start + 1 : start + 3] == [
+        f"  {path}:1 (id row-1): a backspace where LaTeX has a backslash",
+        f"  {path}:2 (id row-2): a form feed where LaTeX has a backslash",
+    ]
+    assert "left: 3 of 3" in out

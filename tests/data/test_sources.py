@@ -1,6 +1,7 @@
 """Rows come out of every format, and every broken set says which file and line, and what to do."""
 
 import json
+import shutil
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -22,6 +23,8 @@ def test_every_format_yields_the_same_rows(tmp_path):
     write(tmp_path / "a.json", json.dumps(ROWS))
     write(tmp_path / "a.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n\n")
     for name in ("a.parquet", "a.json", "a.jsonl"):
+        shutil.copy(tmp_path / name, tmp_path / name.upper())
+    for name in ("a.parquet", "a.json", "a.jsonl", "A.PARQUET", "A.JSON", "A.JSONL"):
         path = str(tmp_path / name)
         assert list(read_rows(path, "train")) == [(f"{path}:{i}", row) for i, row in enumerate(ROWS, start=1)]
 
@@ -41,7 +44,7 @@ def test_folder_is_read_by_datasets(tmp_path, monkeypatch):
         list(read_rows(path, "validation"))
 
 
-@pytest.mark.parametrize("name", ["nowhere.parquet", "/no/such/folder", "./data", "a/b/c"])
+@pytest.mark.parametrize("name", ["nowhere.parquet", "nowhere.JSONL", "/no/such/folder", "./data", "a/b/c"])
 def test_absent_local_file_is_not_looked_up_on_the_hub(name):
     with pytest.raises(ValueError, match=f"{name} does not exist"):
         list(read_rows(name, "train"))

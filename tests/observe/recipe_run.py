@@ -51,7 +51,7 @@ def _records(folder, stages):
             facts = {"length_mean": float(lengths.mean()), "clip_ratio": float((lengths == limit).mean()), **buckets}
             if step % 10 == 0:
                 accuracy = float(correct.mean())
-                held_out = {"eval/accuracy": accuracy, "eval/pass_at_k": 0.4 + accuracy / 2}
+                held_out = {"eval/accuracy": accuracy, "eval/samples_per_prompt": 4, "eval/pass_at_k": 0.4 + accuracy / 2}
                 metrics.append(
                     {"step": step, "stage": stage.index, **held_out, **{f"eval/response/{key}": value for key, value in facts.items()}}
                 )

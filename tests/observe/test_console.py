@@ -8,6 +8,7 @@ import pytest
 
 from polaris.observe import console
 from polaris.observe.phrases import count, duration
+from polaris.trainer.clock import Clock
 
 RUN = """
 import sys
@@ -22,7 +23,7 @@ with shown.phase("rollout"):
 shown.step({"step": 0, "eval/accuracy": 0.25})
 shown.step({"step": 1, "reward/mean": 0.5, "optimizer/grad_norm": None, "seconds/step": 90.0})
 shown.note("evil \\x1b[2J\\rforged")
-shown.finish({"steps": 1, "minutes": 1.5, "base_accuracy": 0.25, "final_accuracy": 0.5}, Path("report.html"))
+shown.finish({"steps": 1, "minutes": 1.5, "base_accuracy": 0.25, "final_accuracy": 0.5, "final_step": 1}, Path("report.html"))
 """
 
 INTERRUPTED = """
@@ -95,6 +96,18 @@ def test_a_resumed_run_counts_on_from_its_step(capsys, monkeypatch):
     assert done == "step 41/50    eta 1m30s"
     assert after.startswith("step 42/50 rollout")
     assert "run ~1m30s left" in after
+
+
+def test_what_stands_between_steps_is_no_step(capsys, monkeypatch):
+    monkeypatch.setattr(console, "SECONDS_BETWEEN_LINES", 0.0)
+    shown = console.Console(True, 3)
+    shown.resumed(3)
+    clock = Clock(shown)
+    with clock.phase("eval", in_step=False):
+        shown.progress(1, 2, 1500)
+    with clock.phase("rollout"):
+        shown.progress(1, 2, 1500)
+    assert [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()] == ["eval", "step 4/3 rollout"]
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(4.21, "4.2s"), (59.99, "1m00s"), (185, "3m05s"), (7620, "2h07m"), (273600, "3d04h")])

@@ -8,7 +8,8 @@ from PIL import Image
 from polaris.observe.assets import SCRIPT
 from polaris.observe.curves import Curve, area_chart, line_chart, running_mean, ticks
 from polaris.observe.metrics import MetricsFile
-from polaris.observe.report import summary, write_report
+from polaris.observe.phrases import summary_line
+from polaris.observe.report import summarize, summary, write_report
 
 
 class Page(HTMLParser):
@@ -57,7 +58,8 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
 
 def test_summary(tmp_path):
     assert summary(make_run(tmp_path / "run")) == {
-        "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "best_step": 60, "steps": 60, "minutes": 60.0, "sampled": "",
+        "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "final_step": 60, "best_step": 60, "steps": 60, "minutes": 60.0,
+        "sampled": "",
     }  # fmt: skip
 
 
@@ -68,6 +70,34 @@ def test_the_picture_shows_something(tmp_path):
         image.verify()
     with Image.open(run / "report.png") as image:
         assert len(image.convert("RGB").getcolors(maxcolors=1 << 24)) > 100
+
+
+def held_out(step, accuracy, problems=100, samples=4, **facts):
+    return {"step": step, "eval/accuracy": accuracy, "eval/problems": problems, "eval/samples_per_prompt": samples, **facts}
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        ([{"step": 1}], "1 steps in 0.0s; no held-out evaluation"),
+        ([held_out(0, 0.05), {"step": 3}], "3 steps in 0.0s; base accuracy 5.0%"),
+        ([{"step": 1}, held_out(3, 0.25)], "3 steps in 0.0s; final accuracy 25.0%"),
+        ([held_out(0, 0.05), held_out(3, 0.25)], "3 steps in 0.0s; accuracy 5.0% -> 25.0%"),
+        ([held_out(0, 0.05), held_out(3, 0.25), {"step": 5}], "5 steps in 0.0s; accuracy 5.0% -> 25.0% at step 3"),
+        ([held_out(2, 0.05), {"step": 3}], "3 steps in 0.0s; final accuracy 5.0% at step 2"),
+        ([held_out(0, 0.05), held_out(3, 0.05)], "3 steps in 0.0s; accuracy 5.0% -> 5.0%"),
+        (
+            [held_out(0, 0.05), held_out(3, 0.25, samples=1)],
+            "3 steps in 0.0s; accuracy 5.0% -> 25.0% (not like for like: samples per problem 1 to 4)",
+        ),
+        (
+            [held_out(0, 0.05), held_out(3, 0.25, problems=30, **{"eval/temperature": 0.6})],
+            "3 steps in 0.0s; accuracy 5.0% -> 25.0% (not like for like: problems 30 to 100)",
+        ),
+    ],
+)
+def test_the_outcome_in_one_line_says_what_is_known(records, line):
+    assert summary_line(summarize(records)) == line
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,8 @@ def run(world, tmp_path_factory):
     with open_rooms(checked, world, StopRequest()) as rooms:
         engine = Spied(rooms.engine, rooms.probe)
         rooms = dataclasses.replace(rooms, engine=engine, held_out=rooms.held_out[:3])
-        with_fault = dataclasses.replace(checked, prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
-        told = banner(with_fault, rooms, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
+        shown = dataclasses.replace(checked, file="my.toml", prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
+        told = banner(shown, rooms, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
         capture.setattr(rooms.console, "note", lines.append)
         recorder = open_recorder(config, folder, world, 0)
         weights = [value.clone() for _, value in rooms.policy.named_weights()]
@@ -164,6 +164,7 @@ def test_a_few_samples_of_every_step_are_kept(run):
 
 
 def test_the_banner_says_what_runs(run):
+    assert next(iter(run.banner.items())) == ("config", "my.toml")
     assert run.banner["held out"].endswith(" from embedded:test")
     assert run.banner["engine"] == "transformers, 1 in all"
     assert run.banner["device"] == "CPU, 1 rank"

@@ -37,9 +37,8 @@ def _held_out(run: RunFiles) -> list[str]:
     last = run.last_evaluation
     if last is None:
         return []
-    samples = (run.config or {}).get("eval", {}).get("samples_per_prompt")
     facts = (
-        f"{samples} samples per problem" if samples else "",
+        f"{last['eval/samples_per_prompt']} samples per problem" if "eval/samples_per_prompt" in last else "",
         f"temperature {last['eval/temperature']:g}" if "eval/temperature" in last else "",
         f"at most {last['eval/response/limit']:,} tokens" if "eval/response/limit" in last else "",
     )

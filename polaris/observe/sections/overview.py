@@ -31,7 +31,7 @@ def _tiles(run: RunFiles, summary: Mapping[str, Any]) -> str:
         ("final_accuracy", "final accuracy"),
         ("best_accuracy", f"best, step {summary['best_step']}"),
     ):
-        if summary[key] is not None:
+        if summary[key] is not None and (key != "best_accuracy" or summary["final_accuracy"] is not None):
             tiles.append((f"{summary[key]:.1%}", text))
     last = {key: value for record in run.records for key, value in record.items()}
     if not tiles and last.get("reward/mean") is not None:

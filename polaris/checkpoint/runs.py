@@ -1,0 +1,33 @@
+"""Which folders are runs, and what there is instead of one that is not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_MARKS = ("checkpoints", "export", "stages", "metrics.jsonl")
+_MOST = 8
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a training run that has left something."""
+    return (folder / "config.json").is_file() and any((folder / mark).exists() for mark in _MARKS)
+
+
+def meant_as_run(path: Path, root: Path) -> bool:
+    """Whether what does not exist must be a run: it would lie in `root`, where runs lie, or beside another run."""
+    return not path.exists() and (path.parent == root or bool(_runs_in(path.parent)))
+
+
+def beside(path: Path) -> str:
+    """The runs in the folder of `path`, for a refusal; where there are none, how one is named."""
+    found = _runs_in(path.parent)
+    more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
+    if not found:
+        return "give one such as runs/my-run, or runs/my-run@step-40"
+    return f"there {'are' if found[1:] else 'is'} {', '.join(str(path.parent / name) for name in found[:_MOST])}{more}"
+
+
+def _runs_in(folder: Path) -> list[str]:
+    """Names, the last that was worked in first."""
+    found = [path for path in folder.iterdir() if is_run(path)] if folder.is_dir() else []
+    return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]
