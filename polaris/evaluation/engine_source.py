@@ -20,6 +20,7 @@ from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
+from polaris.evaluation.trained import trained_otherwise
 from polaris.model.check import check_weights
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
@@ -68,7 +69,11 @@ class EngineSource:
         return self._thinking
 
     def describe(self) -> dict[str, str]:
-        facts = {"model": f"{self._settings.model.path} ({self._settings.model.dtype})", "engine": self._engine}
+        given = self._settings.model.path
+        read = f" = {self._model.folder}" if served(given) != given else ""
+        facts = {"model": f"{given}{read} ({self._settings.model.dtype})", "engine": self._engine}
+        if trained := trained_otherwise(self._settings):
+            facts["trained with"] = f"{trained} (this evaluation asks otherwise)"
         for factor in self._settings.rope_factors:
             reach = self._positions(factor, 0)
             if self._max_model_len > reach:

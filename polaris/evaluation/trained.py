@@ -1,0 +1,36 @@
+"""How a run that is evaluated was trained, where the evaluation asks it in another way."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import Any
+
+from polaris.checkpoint.branch import parse
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.runs import is_run
+from polaris.evaluation.settings import EvalSettings
+
+
+def trained_otherwise(settings: EvalSettings) -> str:
+    """Options of `polaris eval` that ask the model as the run's last stage did; "" where these do, or the model is no run."""
+    run, _ = parse(settings.model.path)
+    record = RunFolder(run).record() if is_run(run) else None
+    if record is None:
+        return ""
+    config, last = record.config, record.config.stages[-1]
+    temperature = last.temperature or config.rollout.temperature
+    options: dict[str, tuple[Any, Any]] = {  # of the run, and of this evaluation
+        "--prompt-suffix": (config.data.prompt_suffix, settings.prompt_suffix),
+        "--temperature": (settings.temperature if temperature == "probe" else temperature, settings.temperature),
+        "--top-k": (-1, settings.top_k),
+        "--max-tokens": (last.max_response_tokens or config.rollout.max_response_tokens, settings.max_response_tokens),
+    }
+    chat = config.data.chat_template_options
+    if all(trained == asked for trained, asked in options.values()) and chat == settings.chat_template_options:
+        return ""
+    words = [
+        f"{name} {shlex.quote(f'{trained:g}' if isinstance(trained, float) else str(trained))}" for name, (trained, _) in options.items()
+    ]
+    words += [f"--chat-option {name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in chat.items()]
+    return " ".join(words)

@@ -1,0 +1,51 @@
+"""What an evaluation of a run says of its training; folders only."""
+
+from dataclasses import replace
+
+import pytest
+
+from polaris.checkpoint.run_folder import RunFolder, record_config
+from polaris.config.recipe import StageConfig
+from polaris.config.schema import DataConfig, ModelConfig, RolloutConfig, RunConfig
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.trained import trained_otherwise
+
+TRAINED = RunConfig(
+    data=DataConfig(prompt_suffix="In \\boxed{}.", chat_template_options={"enable_thinking": False}),
+    rollout=RolloutConfig(max_response_tokens=24),
+)
+SAME = EvalSettings(
+    suite=("x",),
+    prompt_suffix="In \\boxed{}.",
+    temperature=1.0,
+    top_k=-1,
+    max_response_tokens=24,
+    chat_template_options={"enable_thinking": False},
+)
+OPTIONS = "--prompt-suffix 'In \\boxed{}.' --temperature 1 --top-k -1 --max-tokens 24 --chat-option enable_thinking=false"
+
+
+def said(tmp_path, trained, asked, model=""):
+    run = tmp_path / "runs" / "x"
+    record_config(RunFolder(run), trained)
+    (run / "export").mkdir(exist_ok=True)
+    return trained_otherwise(replace(asked, model=ModelConfig(path=model or f"{run}@step-4")))
+
+
+def test_the_settings_of_training_are_not_repeated(tmp_path):
+    assert said(tmp_path, TRAINED, SAME) == ""
+    assert said(tmp_path, TRAINED, EvalSettings(suite=("x",)), model="Qwen/Qwen3-4B") == ""
+
+
+@pytest.mark.parametrize(
+    "other", [{"prompt_suffix": ""}, {"temperature": 1.4}, {"top_k": 20}, {"max_response_tokens": 25}, {"chat_template_options": {}}]
+)
+def test_whatever_differs_gives_the_options_that_do_not(tmp_path, other):
+    assert said(tmp_path, TRAINED, replace(SAME, **other)) == OPTIONS
+
+
+def test_the_last_stage_counts_and_a_probed_temperature_is_nobodys(tmp_path):
+    stages = (StageConfig(max_response_tokens=48), StageConfig(max_response_tokens=96, temperature=0.7))
+    assert "--temperature 0.7 --top-k -1 --max-tokens 96" in said(tmp_path, replace(TRAINED, stage=stages), SAME)
+    probed = replace(TRAINED, stage=(StageConfig(temperature="probe"),))
+    assert said(tmp_path, probed, replace(SAME, temperature=0.3)) == ""
