@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig
 from polaris.errors import Refused, RunFailed
-from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings
+from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings, buckets_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,8 +106,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     grading.add_argument("--workers", type=int, default=0, help="processes of each grader (default: one per two cores)")
-    edges = ",".join(map(str, PAPER_BUCKETS))
-    grading.add_argument("--buckets", type=_edges, default=PAPER_BUCKETS, metavar="EDGES", help=f"tokens, or quartiles (default: {edges})")
+    edges = f"{','.join(map(str, PAPER_BUCKETS))}; quartiles where --max-tokens is not above the last"
+    grading.add_argument("--buckets", type=_edges, metavar="EDGES", help=f"tokens, or quartiles (default: {edges})")
     engine = parser.add_argument_group("engine")
     engine.add_argument("--engine", choices=("auto", "vllm", "transformers"), default="auto", help="auto: vLLM where it is installed")
     engine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16", help="of the engine (default: bfloat16)")
@@ -146,7 +146,7 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         attention_factor=options.attention_factor,
         max_positions=options.max_positions,
         chat_template_options=dict(map(_option, options.chat_option)),
-        buckets=options.buckets,
+        buckets=buckets_for(options.max_tokens) if options.buckets is None else options.buckets,
         seed=options.seed,
         model=ModelConfig(path=options.model, revision=options.revision, dtype=options.dtype),
         rollout=RolloutConfig(

@@ -125,7 +125,7 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
 
         def show(finished: int, tokens: int) -> None:
             watch.mark(f"samples, {finished} of {len(wanted)} ended")
-            done(finished, f"{count(tokens)} tokens; {job.scoring.running()}")
+            done(finished, f"{count(tokens)} tokens  {job.scoring.running()}")
 
         hooks = Hooks(on_sample=keep, on_progress=show, should_stop=job.stop.requested, on_trouble=Console(job.world.is_main, 0).warning)
         try:

@@ -19,6 +19,11 @@ PAPER_BUCKETS = (16_384, 32_768)
 """Edges, in tokens, of the recipe's length buckets: below 16K, 16K to 32K, and above."""
 
 
+def buckets_for(max_tokens: int) -> tuple[int, ...]:
+    """The recipe's edges where responses may reach the last bucket; else the quartiles, `()`."""
+    return PAPER_BUCKETS if max_tokens > PAPER_BUCKETS[-1] else ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
     """An OpenAI-compatible server that generates in the place of an engine."""
@@ -138,7 +143,7 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         attention_factor=final.attention_factor,
         max_positions=final.max_positions or config.rope.max_positions,
         chat_template_options=config.data.chat_template_options,
-        buckets=PAPER_BUCKETS if final.max_response_tokens > PAPER_BUCKETS[-1] else (),
+        buckets=buckets_for(final.max_response_tokens),
         seed=config.seed,
         model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype),
         rollout=config.rollout,

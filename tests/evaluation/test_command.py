@@ -29,6 +29,9 @@ def test_defaults_are_the_papers():
     assert found.prompt_suffix == "Let's think step by step and output the final answer within \\boxed{}."
     assert found.rope_factors == (1.0,)
     assert found.buckets == (16_384, 32_768)
+    assert settings("--max-tokens", "32768").buckets == ()
+    assert settings("--max-tokens", "32769").buckets == (16_384, 32_768)
+    assert settings("--max-tokens", "24", "--buckets", "8,16").buckets == (8, 16)
     assert found.reward.require_thinking == "auto"
     assert settings("--require-thinking").reward.require_thinking is True
     assert settings("--no-require-thinking").reward.require_thinking is False
