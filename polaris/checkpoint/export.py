@@ -27,7 +27,7 @@ _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*
 def export(run: Path, output: Path | None, step: int | None) -> Path:
     """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
 
-    The folder appears in one move: one that is there is whole.
+    The folder appears in one move: one that is there is whole, and without `output` it is what is asked for.
 
     Weights are stored in the run's compute dtype, which is what the rollout engine served, and config.json carries the run's rope.
 
@@ -39,10 +39,13 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
         require((run / "config.json").is_file(), f"{run} is no run folder; {beside(run)}")
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = steps[-1] if step is None else step
-    output = (output or run / "export" / f"step-{step:06d}").resolve()
+    own = run / "export" / f"step-{step:06d}"
+    if output is None and (own / "config.json").is_file():
+        return own.resolve()
+    output = (output or own).resolve()
     require(output.is_dir() or not output.exists(), f"{output} is no folder; give another with --output")
     if output.is_dir() and any(output.iterdir()):
-        raise Refused(f"{output} is not empty (training exports its last step itself); give another folder with --output")
+        raise Refused(f"{output} is not empty; give another folder with --output")
     config = json.loads((run / "config.json").read_text())
     recorded, settings = config["model"], RopeConfig(**config["rope"])
     base = locate_model(ModelConfig(**recorded | {"path": resolve(recorded["path"])})).folder

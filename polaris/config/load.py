@@ -103,7 +103,8 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
     while rest:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
-            raise Refused(f"{name!r} is no override; write --room.field=value (one CONFIG comes first)")
+            written = f"--{name}={text}" if equals else "--room.field=value (one CONFIG comes first)"
+            raise Refused(f"{name!r} is no override; write {written}")
         if name[2:] in FLAGS:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
         if name == "--config":
@@ -113,6 +114,8 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
         if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
             raise Refused(f"{name} is unknown; did you mean '--{flag}'?")
         if not equals and not rest:
+            if name[2:].partition(".")[0] not in get_type_hints(RunConfig):
+                raise Refused(f"{name} is unknown; {_instead(name[2:], get_type_hints(RunConfig))}")
             raise Refused(f"{name} has no value; write {name}=value")
         *rooms, field = name[2:].split(".")
         table: Any = values

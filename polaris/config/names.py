@@ -29,6 +29,18 @@ ELSEWHERE = {
     "max_completion_length": "rollout.max_response_tokens",
     "max_response_length": "rollout.max_response_tokens",
     "max_prompt_length": "data.max_prompt_tokens",
+    "per_device_train_batch_size": "trainer.prompts_per_step and rollout.samples_per_prompt",
+    "num_train_epochs": "trainer.steps",
+    "total_epochs": "trainer.steps",
+    "lr_scheduler_type": "optimizer.schedule",
+    "max_grad_norm": "optimizer.grad_clip",
+    "epsilon": "algorithm.clip_low",
+    "epsilon_high": "algorithm.clip_high",
+    "loss_type": "algorithm.loss",
+    "scale_rewards": "algorithm.advantage_scale",
+    "use_vllm": "rollout.engine",
+    "bf16": "model.dtype",
+    "report_to": "observe.wandb_project",
 }
 """Names of TRL and verl, and the field that they have here."""
 

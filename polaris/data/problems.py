@@ -151,6 +151,8 @@ def user_text(messages: list[dict[str, str]]) -> str:
 
 def _read(row: dict[str, Any], source: str) -> Problem:
     messages, truth = read_messages(row, source), _ground_truth(row, source)
+    if messages[-1]["role"] == "assistant":
+        raise BadRow(source, "a chat that ends with the assistant", "end it with the user's message, which the model is to answer")
     return Problem(id=_identity(row, source), messages=messages, ground_truth=truth, source=source, row=row)
 
 

@@ -46,6 +46,9 @@ def test_weights_of_the_newest_or_the_given_step_in_the_compute_dtype(run, asked
         assert torch.equal(value, weights[step][name].bfloat16())
     assert exported.config.max_position_embeddings == 32768, "no rope was asked for"
     assert sorted(path.name for path in output.parent.iterdir()) == [output.name], "nothing half written is left"
+    written = (output / "config.json").stat().st_mtime_ns
+    assert export(folder, None, asked) == output
+    assert (output / "config.json").stat().st_mtime_ns == written, "what is there is what is asked for"
 
 
 def test_a_folder_of_the_users(run, tmp_path):

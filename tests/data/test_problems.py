@@ -130,6 +130,14 @@ def test_rows_that_cannot_be_used_are_counted_in_the_error(write):
         read_problems(path, "train")
 
 
+def test_a_chat_that_brings_the_answer_along_is_no_problem(write):
+    chat = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}]
+    rows = [{"prompt": chat, "answer": "2"}, {"prompt": [*chat, {"role": "user", "content": "2+2?"}], "answer": "4"}]
+    found = survey(write(rows), "train")
+    assert [row.reason for row in found.broken] == ["a chat that ends with the assistant"]
+    assert [problem.ground_truth for problem in found.problems] == ["4"]
+
+
 @pytest.mark.parametrize("rows", [[{"text": "p"}], [{"problem": "p"}] * 2, [{"problem": "p", "reward_model": {"style": "rule"}}]])
 def test_a_set_without_the_columns_is_refused_with_those_it_has(write, rows):
     with pytest.raises(Refused, match=rf"set\.jsonl:1 has .*columns {', '.join(rows[0])}; expected `prompt`"):
