@@ -46,9 +46,10 @@ def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
         left = len(rooms.prompts) - len(dropped)
         write_result(stage.result(stages), {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left})
         full = "" if left > rooms.config.trainer.prompts_per_step else ", one step, the least that is kept"
-        rooms.console.note(
-            f"stage {stage.index + 1} ends: {len(dropped)} prompts above {stage.settings.drop_above:g} dropped, {left} left{full}"
-        )
+        if rooms.config.stage:  # a run without [[stage]] is one that nobody has named
+            rooms.console.note(
+                f"stage {stage.index + 1} ends: {len(dropped)} prompts above {stage.settings.drop_above:g} dropped, {left} left{full}"
+            )
     rooms.world.barrier()
     return dropped
 

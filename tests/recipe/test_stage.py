@@ -149,6 +149,14 @@ def test_the_easiest_go_first_and_one_step_is_left(drop_above, names, dropped):
     assert on_one_rank(lambda rooms: easiest(rooms, drop_above), names=names) == dropped
 
 
+def test_the_end_of_a_run_without_stages_is_no_end_of_a_stage(tmp_path, capsys):
+    config = replace(CONFIG, stage=())
+    (stage,) = plan_stages(config)
+    assert on_one_rank(lambda rooms: close_stage(replace(rooms, config=config), stage, tmp_path)) == []
+    assert "stage 1 ends" not in capsys.readouterr().out
+    assert dropped_by(stage, tmp_path) == []
+
+
 def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
     stage = plan_stages(CONFIG)[0]
     assert dropped_by(stage, tmp_path) is None
