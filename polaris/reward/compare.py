@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable
 
 from polaris.reward.leaves import CHOICE, Algebra, by_algebra, same_leaf
-from polaris.reward.matrices import as_tuple
+from polaris.reward.matrices import as_matrix, as_tuple
 from polaris.reward.nodes import SYMBOL, Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import is_cut_or_rounded, read_number
 from polaris.reward.phrases import renamed
@@ -267,12 +267,17 @@ def _equation(node: Named) -> Relation:
 def _same_kind(gold: Unordered, answer: Unordered) -> bool:
     """Both are values, or both unions; inequalities joined by "or" are a union of intervals where the gold answer has them."""
     return (gold.kind == "union") == (answer.kind == "union") or (
-        answer.kind == "union" and all(isinstance(item, Relation) for item in gold.items)
+        answer.kind == "union"
+        and any(isinstance(item, Relation) for item in gold.items)
+        and all(isinstance(item, Relation | Leaf) for item in gold.items)
     )
 
 
 def _ordered(gold: Ordered, answer: Ordered, algebra: Algebra) -> bool | None:
-    gold, answer = (as_tuple(side) if other.brackets == "()" else side for side, other in ((gold, answer), (answer, gold)))
+    gold, answer = (
+        as_tuple(side) if other.brackets == "()" else as_matrix(side) if other.brackets == "" else side
+        for side, other in ((gold, answer), (answer, gold))
+    )
     if len(gold.items) != len(answer.items):
         return False
     loose = len(gold.items) > 2 or not ({gold.brackets, answer.brackets} - {"", "()"})
@@ -296,11 +301,13 @@ def _as_list(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
     if isinstance(gold, Unordered) and isinstance(answer, Unordered):
         return False
     several, single = (gold, answer) if isinstance(gold, Unordered) else (answer, gold)
-    if not isinstance(several, Unordered) or not several.is_list or not several.items:
+    if not isinstance(several, Unordered) or not several.items:
         return False
     if isinstance(single, Leaf) and (letters := _LETTERS.fullmatch(single.text)):
         chosen = [_letter_and_value(item)[0] for item in several.items]
-        return list(letters[1]) == sorted(set(letters[1])) == sorted(chosen)
+        return sorted(set(letters[1])) == sorted(letters[1]) == sorted(chosen)
+    if not several.is_list:
+        return False
     return _all(equal(item, single, algebra) if several is gold else equal(single, item, algebra) for item in several.items)
 
 

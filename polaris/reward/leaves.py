@@ -16,7 +16,7 @@ Algebra = Callable[[Node, Node], bool | None]
 # A run of letters begins where none is, so that there is one way only to match it.
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
 _PRODUCT = re.compile(r"[a-z]{3,4}")
-CHOICE = re.compile(r"\(?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?\)?")
+CHOICE = re.compile(r"[(\[]?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?[)\]]?")
 _BASE = re.compile(r"\(?([0-9]+|[0-9A-F]+(?=\)?_\{(?:1\d|[a-z]+)\}))\)?_(?:\{(\d+|[a-z]+)\}|(\d))")
 _UNDONE = re.compile(r"\\(?:sum|prod|int|iint|oint|lim|limsup|frac\{d\})(?![A-Za-z])")
 _BASES = {

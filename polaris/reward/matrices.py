@@ -39,6 +39,14 @@ def as_tuple(node: Ordered) -> Ordered:
     return Ordered("()", tuple(item for row in rows for item in row))
 
 
+def as_matrix(node: Ordered) -> Ordered:
+    """`[[1,2],[3,4]]` as the matrix of its rows; anything else as it is."""
+    rows = [row.items for row in node.items if isinstance(row, Ordered) and row.brackets == "[]"]
+    if node.brackets != "[]" or len(rows) < len(node.items) or len(set(map(len, rows))) > 1:
+        return node
+    return Ordered("", tuple(Ordered("", row) for row in rows))
+
+
 def _rows(node: Ordered) -> list[tuple[Node, ...]]:
     rows = [row.items for row in node.items if isinstance(row, Ordered) and row.brackets == ""] if node.brackets == "" else []
     return rows if len(rows) == len(node.items) else []

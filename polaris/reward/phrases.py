@@ -31,7 +31,7 @@ _ANOTHER = re.compile(
 _CONNECTIVE = re.compile(
     r"\s*(?:\\(?:therefore|Rightarrow)|therefore|thus|hence|so|then|finally|we (?:get|have|find|obtain)(?: that)?"
     r"|(?:approximately|approx\.?|about|roughly|around)(?: equal to)?|(?:exactly|precisely|only|just)(?= +[\d$\\])"
-    r"|(?:the )?(?:final )?answer(?= +[^A-Za-z\s:=]))(?![A-Za-z])[\s,:]*",
+    r"|(?:the )?(?:final )?answer(?= +(?:[^A-Za-z\s:=]|[A-H](?![A-Za-z]))))(?![A-Za-z])[\s,:]*",
     re.IGNORECASE,
 )
 _VERB = re.compile(r"(?<![A-Za-z\\])(?:has|have|had|takes?|took|needs?|costs?|gets?|earns?|earned|paid|weighs|requires?)(?![A-Za-z])")

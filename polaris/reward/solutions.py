@@ -10,6 +10,7 @@ from typing import Literal
 from polaris.reward.nodes import SYMBOL, Leaf, Named, Node, Ordered, Relation, Unordered
 from polaris.reward.number import read_number
 
+REALS = Ordered("()", (Leaf("-\\infty"), Leaf("\\infty")))
 TURNED = str.maketrans("<>", "><")
 _NUMBERED = re.compile(r"(.+)_(\d)")
 
@@ -17,13 +18,19 @@ _NUMBERED = re.compile(r"(.+)_(\d)")
 def several(groups: list[list[Node]], or_: bool) -> Node:
     """A list; groups of unknowns, as in `x=1, y=2 or x=2, y=1`, are items; `x=1 or y=2` (`or_`) is a union, and gives none its value."""
     given = len(groups)
-    items = _excluded([item for group in groups for item in group])
+    items = _excluded([one for group in groups for item in group for one in _parts(item, group)])
     systems = all(isinstance(item, Unordered) and _solution([item]) for item in items)
     groups = [[item] for item in items] if systems else groups if len(groups) > 1 else _repeated(items)
     solutions = _solutions(groups)
     if or_ and not solutions and len(groups) == len(items) and _solution(items):
         return Unordered(tuple(Relation(("=",), (item.name, item.text)) for item in items if isinstance(item, Named)), "union")
     return unnamed(solutions or (_between(items) if given == 1 else None) or items)
+
+
+def _parts(item: Node, group: list[Node]) -> Sequence[Node]:
+    """`a=b=2` as both of its parts beside `c=3`."""
+    named = isinstance(item, Unordered) and item.is_list and all(isinstance(one, Named) for one in item.items)
+    return item.items if isinstance(item, Unordered) and named and any(isinstance(other, Named) for other in group) else (item,)
 
 
 def _excluded(items: list[Node]) -> list[Node]:
@@ -37,11 +44,18 @@ def _excluded(items: list[Node]) -> list[Node]:
     ]
 
 
-def but(points: Sequence[str]) -> Node:
-    """All real numbers but some."""
+def but(points: Sequence[str], whole: Ordered = REALS) -> Node:
+    """An interval, all real numbers if none is given, without some points."""
+    start, end = (item.text if isinstance(item, Leaf) else "" for item in whole.items)
+    bounds = read_number(start), read_number(end)
     found = {number.value: point for point in points if (number := read_number(point))}
-    edges = ["-\\infty", *(found[value] for value in sorted(found)), "\\infty"]
-    return Unordered(tuple(Ordered("()", (Leaf(low), Leaf(high))) for low, high in itertools.pairwise(edges)), "union")
+    inside = (value for value in sorted(found) if (not bounds[0] or value > bounds[0].value) and (not bounds[1] or value < bounds[1].value))
+    edges = [start, *(found[value] for value in inside), end]
+    brackets = ["()"] * (len(edges) - 1)
+    brackets[0] = whole.brackets[0] + brackets[0][1]
+    brackets[-1] = brackets[-1][0] + whole.brackets[1]
+    parts = tuple(Ordered(kind, (Leaf(one), Leaf(other))) for kind, (one, other) in zip(brackets, itertools.pairwise(edges), strict=True))
+    return Unordered(parts, "union") if len(parts) > 1 else parts[0]
 
 
 def _between(items: list[Node]) -> list[Node] | None:
@@ -62,22 +76,12 @@ def _between(items: list[Node]) -> list[Node] | None:
 def intersection(relations: Sequence[Node]) -> Node | None:
     """`x > 1, x \\ne 2` as intervals: what bounds of one symbol and values that it may not have leave; None for anything else."""
     links = [link for one in relations for link in _links(one)]
-    without = {number.value: point for _, sign, point in links if sign == "!=" and (number := read_number(point))}
+    without = [point for _, sign, point in links if sign == "!="]
     low, high = ([(sign, bound) for _, sign, bound in links if sign[0] == side] for side in "><")
     if not without or not all(map(_links, relations)) or len({name for name, _, _ in links}) > 1 or max(len(low), len(high)) > 1:
         return None
     (above, start), (below, end) = (low or [(">", "-\\infty")])[0], (high or [("<", "\\infty")])[0]
-    bounds = read_number(start), read_number(end)
-    edges = [
-        start,
-        *(without[v] for v in sorted(without) if (not bounds[0] or v > bounds[0].value) and (not bounds[1] or v < bounds[1].value)),
-        end,
-    ]
-    brackets = ["()"] * (len(edges) - 1)
-    brackets[0] = ("[" if "=" in above else "(") + brackets[0][1]
-    brackets[-1] = brackets[-1][0] + ("]" if "=" in below else ")")
-    parts = tuple(Ordered(kind, (Leaf(one), Leaf(other))) for kind, (one, other) in zip(brackets, itertools.pairwise(edges), strict=True))
-    return Unordered(parts, "union") if len(parts) > 1 else parts[0]
+    return but(without, Ordered(("[" if "=" in above else "(") + ("]" if "=" in below else ")"), (Leaf(start), Leaf(end))))
 
 
 def _links(node: Node) -> list[tuple[str, str, str]]:

@@ -9,6 +9,14 @@ import re
 import unicodedata
 
 _FRACTIONS = {c: unicodedata.normalize("NFKC", c).split("\u2044") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
+
+
+def _letter(greek: str) -> str:
+    """The name of its macro: `Delta`, `lambda`."""
+    name = unicodedata.name(greek).split()[-1].lower().replace("lamda", "lambda")
+    return name.capitalize() if greek.isupper() else name
+
+
 # Escapes where a character looks like another: dashes, slashes, primes, quotes, and the signs for times, ratio, union and element.
 _CHARACTERS = str.maketrans(
     {c: f"\\frac{{{a}}}{{{b}}}" for c, (a, b) in _FRACTIONS.items()}
@@ -20,8 +28,10 @@ _CHARACTERS = str.maketrans(
     | {"\u222a": "\\cup ", "\u2229": "\\cap ", "\u2208": "\\in ", "√": "\\sqrt ", "∞": "\\infty ", "∅": "\\emptyset ", "±": "\\pm "}
     | {"\u2228": "\\vee ", "\u2227": "\\wedge ", "\u2200": "\\forall ", "\u2234": "\\therefore ", "≃": "\\approx ", "≒": "\\approx "}
     | {chr(0x245F + number): f"{number}," for number in range(1, 21)}  # in circles, often several without a comma
-    | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "π": "\\pi ", "θ": "\\theta ", "\u03b1": "\\alpha ", "β": "\\beta "}
-    | {"\u03bc": "\\mu "}
+    | {"≤": "\\le ", "≥": "\\ge ", "≠": "\\ne ", "≈": "\\approx ", "→": "\\to ", "∠": "\\angle ", "△": "\\triangle ", "\u3001": ","}
+    | {"∛": "\\sqrt[3]", "¬": "\\neg ", "¢": "\\text{ cents}", "\u2205": "\\emptyset ", "⇔": "\\Leftrightarrow ", "⇒": "\\Rightarrow "}
+    | {c: f"\\mathbb{{{unicodedata.normalize('NFKC', c)}}}" for c in "\u211d\u2124\u2115\u211a\u2102"}
+    | {c: f"\\{_letter(c)} " for c in (*map(chr, range(0x3B1, 0x3CA)), *"ΓΔΘΛΞΠΣΦΨΩ") if c not in "\u03bf\u03c2"}
 )
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b]+")
 _LOWERED = re.compile("[\u2080-\u2089]+")
@@ -34,7 +44,8 @@ _MACROS = {
     "nicefrac": "\\frac", "sfrac": "\\frac", "flatfrac": "\\frac", "approxeq": "\\approx ", "simeq": "\\approx ", "doteq": "\\approx ",
     "tg": "\\tan ", "ctg": "\\cot ", "cotg": "\\cot ", "arctg": "\\arctan ", "arcctg": "\\arccot ", "prime": "'",
     "R": "(-\\infty,\\infty)", "imath": "i", "jmath": "j", "iff": "\\Leftrightarrow ", "implies": "\\Rightarrow ", "lnot": "\\neg ",
-    "rightarrow": "\\to ", "bigcup": "\\cup ", "bigcap": "\\cap ", "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ",
+    "rightarrow": "\\to ", "backslash": "\\setminus ", "smallsetminus": "\\setminus ", "bigcup": "\\cup ", "bigcap": "\\cap ",
+    "lor": " or ", "land": " and ", "vee": " or ", "wedge": " and ",
     "infinity": "\\infty ",
 }  # fmt: skip
 _SILENT = frozenset({
@@ -48,6 +59,7 @@ _SILENT = frozenset({
 _TEXT_MACROS = frozenset({
     "text", "mbox", "textbf", "textit", "textrm", "textsf", "texttt", "mathrm", "mathit", "operatorname", "hbox", "textnormal", "emph",
 })  # fmt: skip
+_GAP_OF_EQUATIONS = re.compile(r"(?<=[\w})])\s*\\q?quad(?![A-Za-z])\s*(?=[A-Za-z](?:_\{?\w\}?)?\s*=)")
 _SPACE_MACRO = re.compile(r"(?<!\\)\\(?=\s|$)")
 _UNSEEN = re.compile(r"\\(?:[hv]space|[hv]?phantom|color|textcolor|label|tag)\*?\s*\{[^{}]*\}")
 _BODY = r"[^()\[\],;]*(?:\([^()]*\)[^()\[\],;]*)*"
@@ -58,11 +70,11 @@ _OPENING, _CLOSING = {"[": "["}, {"]": "]"}
 _FOREIGN_PAIR = re.compile(r"([\[\](])(-?\d+(?:,\d+)?);(-?\d+(?:,\d+)?)([)\[\]])")
 _SEMICOLONS = re.compile(r"(?<=[\[\](])([^()\[\],]*;[^()\[\],]*)(?=[)\[\]])")
 _NOTHING_AT_ALL = re.compile(r"\\(?:left|right)\s*\.")
-_FOREIGN_CURRENCY = re.compile("([€£¥]) ?(\\d[\\d,.]*)|(?<=\\d) ?([€£¥])")
-_CURRENCIES = {"€": "euro", "£": "gbp", "¥": "yen"}
+_FOREIGN_CURRENCY = re.compile("([€£¥₹]) ?(\\d[\\d,.]*)|(?<=\\d) ?([€£¥₹])")
+_CURRENCIES = {"€": "euro", "£": "gbp", "¥": "yen", "₹": "rupees"}
 _OVER = re.compile(r"\{([^{}]*)\\over(?![a-z])([^{}]*)\}")
 _PRIMES = re.compile(r"\^\s*(?:\{\s*('+)\s*\}|('+))")
-_SYSTEM_NAMES = "cases|dcases|rcases|aligned|align|alignedat|gathered|gather|split"
+_SYSTEM_NAMES = "cases|dcases|rcases|equation|eqnarray|aligned|align|alignedat|gathered|gather|split"
 _SYSTEM = re.compile(
     rf"(?:\\\{{\s*)?\\begin\s*\{{({_SYSTEM_NAMES})\*?\}}(.*?)\\end\s*\{{\1\*?\}}(?:\s*\\\}})?"
     r"|\\\{\s*\\begin\s*\{(array|matrix)\}(.*?)\\end\s*\{\3\}(?:\s*\\\})?",
@@ -76,8 +88,11 @@ _REALS = re.compile(r"\\mathbb\s*(?:\{\s*R\s*\}|R(?![A-Za-z]))")
 _MACRO = re.compile(r"\\([A-Za-z]+)\*?|\\([^A-Za-z])")
 _SYMBOLS = {"%": "%", "$": "$", "{": "\\{", "}": "\\}", "|": "|", "&": " and ", "_": "_", "\\": "\\\\", "#": "#"}
 _FUNCTIONS = r"(?:arc)?(?:sin|cos|tan|cot|csc)h?|arcsec|ln|log|lg|exp|gcd|(?:arc)?c?tg"
-_FUNCTION = re.compile(rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\(|_[\d{{])|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}")
+_FUNCTION = re.compile(
+    rf"(?<![\\A-Za-z])({_FUNCTIONS})(?=\(|\^|_[\d{{]|\s*\\[a-z]|\s+[a-z\d](?![A-Za-z]))|\\text\s*\{{\s*({_FUNCTIONS})\s*\}}"
+)
 _PLAIN_ROOT = re.compile(r"(?<![\\A-Za-z])\\?sqrt\s*\(((?:[^()]|\([^()]*\))*)\)")
+_PLAIN_ABSOLUTE = re.compile(r"(?<![\\A-Za-z])abs\s*\(([^()]*)\)")
 _PLAIN_CONSTANT = re.compile(r"(?<![A-Za-z\\])(pi|infty)(?![A-Za-z])")
 _DOLLAR = re.compile(r"(?<!\\)\$")
 _NATURAL = re.compile(r"\\log\s*_\s*(?:e(?![A-Za-z])|\{\s*e\s*\})")
@@ -116,7 +131,7 @@ _DECIMAL_COMMA = re.compile(r"(?<![\d.,])0\{,\}(?=\d)|(?<=\d)\{,\}(?=\d{1,2}(?!\
 _THIN = re.compile(r"(?<=[0-9])\s*\{?,\}?\s*\\!\s*(?=[0-9]{3})|(?<=[0-9])\{,\}(?=[0-9]{3})")
 # A space behind a comma and before three digits says that they are a number of their own.
 _SPACES = re.compile(r"(?<![0-9A-Za-z])\s+(?![0-9]{3}(?![0-9]))|(?<![0-9A-Za-z,])\s+|\s+(?![0-9A-Za-z])")
-_WRAPPINGS = (("**", "**"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_WRAPPINGS = (("**", "**"), ('"', '"'), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _WHOLE_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}", re.DOTALL)
 
 
@@ -131,6 +146,7 @@ def respell(text: str) -> str:
     text = unicodedata.normalize("NFKC", text.translate(_CHARACTERS)).translate(_CHARACTERS)
     if len(_DOLLAR.findall(text)) % 2 == 0:  # else one of them means money
         text = _DOLLAR.sub(" ", text)
+    text = _GAP_OF_EQUATIONS.sub(", ", text)
     text = unwrap(_CHOOSE.sub(r"\\binom{\1}{\2}", _OVER.sub(r"\\frac{\1}{\2}", _SPACE_MACRO.sub(" ", _NOT_EQUAL.sub(r"\\ne ", text)))))
     text = _numerals(_BOLD.sub(r" \1", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", _NOTHING_AT_ALL.sub(" ", text)))))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
@@ -220,7 +236,7 @@ def _spell_macro(found: re.Match[str]) -> str:
 def _spell_functions(text: str) -> str:
     """Names and symbols of functions: `sqrt(2)`, `\\operatorname{arctan} x`, `C_n^k`, `(mod 7)`, `\\mathrm e`."""
     text = _FUNCTION.sub(_spell_function, _UPRIGHT_LETTER.sub(r"\1", text))
-    text = _PLAIN_CONSTANT.sub(r"\\\1 ", _PLAIN_ROOT.sub(r"\\sqrt{\1}", text))
+    text = _PLAIN_CONSTANT.sub(r"\\\1 ", _PLAIN_ROOT.sub(r"\\sqrt{\1}", _PLAIN_ABSOLUTE.sub(r"|\1|", text)))
     text = _NATURAL.sub(r"\\ln ", text)
     text = _COMBINATIONS_IN_FRONT.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)
     text = _COMBINATIONS.sub(lambda found: f"\\binom{{{found[1] or found[2]}}}{{{found[3] or found[4]}}}", text)

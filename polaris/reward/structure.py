@@ -14,7 +14,7 @@ from polaris.reward.matrices import times, transpose
 from polaris.reward.nodes import SYMBOL, Approximated, Choice, Leaf, Named, Node, Ordered, Quantified, Relation, Unordered
 from polaris.reward.number import read_number
 from polaris.reward.residues import residue
-from polaris.reward.solutions import TURNED, but, several, union, unnamed, values
+from polaris.reward.solutions import REALS, TURNED, but, several, union, unnamed, values
 from polaris.reward.spelling import tighten, unwrap
 from polaris.reward.units import several_units, split_unit
 
@@ -40,6 +40,7 @@ _NAME = re.compile(
     r"|[A-Z]{2,8}|[A-Z][a-z ]{2,39}|[a-z ]{5,40}"
 )
 _LETTER = re.compile(r"(?<![A-Za-z\\])[A-Za-z](?![A-Za-z])")
+_NUMBER_GAP = re.compile(r" *(?:,|\\text\{and\}|and)+ *")
 _DENIED = re.compile(
     r"\\(?:l?not|neg|n?sim)(?![A-Za-z])|^\W*(?:text\W+)?(?:not|never|wrong|incorrect|anything|everything)\b|\b(?:not|never|but|except)\W*$",
     re.IGNORECASE,
@@ -48,9 +49,16 @@ _MEMBER = re.compile(rf"(?:{_SYMBOL}|\({_SYMBOL}(?:,{_SYMBOL})+\))\\in(?![A-Za-z
 _BUILDER = re.compile(rf"\\\{{{_SYMBOL}(?:\\in ?\(-\\infty,\\infty\))?[|:](.*)\\\}}")
 _FAMILY = re.compile(rf"\\\{{([^|:]+)[|:]({_SYMBOL}\\in(?![A-Za-z]).*)\\\}}")
 _TRANSPOSED = re.compile(r"([(\[].*[)\]]|\\begin.*\})\^(?:T|\\top ?|\{T\}|\{\\top ?\}|\\text\{T\}|\{\\text\{T\}\})")
+_POWER = re.compile(r"[A-Z]\^(?:\{(?:-1|T|\d+|n)\}|T|\d|n)")
 _POINT = re.compile(r"([A-Z]'?(?:_\d)?)(\(.*,.*\))")
 _SCALED = re.compile(rf"([^\[\]&]+?)(?:\\cdot )?([(\[]?{_BEGIN}.*)", re.DOTALL)
-_PUNCTURED = re.compile(r"\(-\\infty,\\infty\)\\setminus ?\\\{([^{}]*)\\\}")
+_OF_REALS = re.compile(rf"{_SYMBOL}\\in ?\(-\\infty,\\infty\),(?=.*(?:[<>]|\\(?:le|ge|ne)(?![a-z])))")
+_PUNCTURED = re.compile(r"([(\[].*[)\]])(?:\\setminus ?|-)\\\{([^{}]*)\\\}")
+_EXCEPT = re.compile(
+    r"(?:\\text\{)?(?:all )?real(?:s| numbers)(?: [a-z])? (?:except|other than|but|excluding)(?: for)? ?\}?"
+    r"((?:[-\d.,/ ]|\\frac|[{}]|\\text\{and\}|and)+)",
+    re.IGNORECASE,
+)
 _PART = r"(?:\d+(?:\.\d+)?|\d*(?:\\(?:frac\{\d+\}\{\d+\}|sqrt\{\d+\}|pi ?))+)"
 _RATIO = re.compile(rf"(?:.*=)?({_PART}(?::{_PART})+)")
 _RATIO_IN_WORDS = re.compile(r"(\d+)(?:\\text\{ ?to ?\}| to )(\d+)")
@@ -90,6 +98,7 @@ def read(text: str) -> Node:
         return read(unwrap(said))
     if (family := _FAMILY.fullmatch(text)) and not SYMBOL.fullmatch(family[1]):
         text = f"{family[1]},{family[2]}"
+    text = text.removeprefix(found[0]) if (found := _OF_REALS.match(text)) else text
     if condition := _CONDITION.fullmatch(text):
         text = f"{condition[1]},{condition[2]}"
     if clause := phrases.clause(text):
@@ -102,6 +111,10 @@ def read(text: str) -> Node:
         return _system(system[1])
     if (table := _TABLE.fullmatch(text)) and all(_signs(row[-1])[0] or _OTHERWISE.search(row[-1]) for row in _cells(table[2])):
         return _system(table[2])
+    if (but_for := _EXCEPT.fullmatch(text)) and all(map(read_number, points := _NUMBER_GAP.split(but_for[1].strip(" }")))):
+        return but(points)
+    if "\\\\" in text and "\\begin" not in text:
+        text = text.replace("\\\\", ",")
     chunks = [[text]] if THOUSANDS.fullmatch(text) else _chunks(text)
     if sum(map(len, chunks)) > 1:
         return several([[read(part) for part in chunk] for chunk in chunks], ";" not in text)
@@ -133,10 +146,12 @@ def _item(text: str) -> Node:
         return union([read(piece) for piece in pieces])
     if _NOTHING.fullmatch(text):
         return Unordered((), "set")
-    if (punctured := _PUNCTURED.fullmatch(text)) and all(map(read_number, punctured[1].split(","))):
-        return but(punctured[1].split(","))
+    if (punctured := _PUNCTURED.fullmatch(text)) and all(map(read_number, points := punctured[2].split(","))):
+        whole = _bracketed(punctured[1])
+        if isinstance(whole, Ordered) and len(whole.items) == 2:
+            return but(points, whole)
     if _ALL_REALS.fullmatch(text):
-        return Ordered("()", (Leaf("-\\infty"), Leaf("\\infty")))
+        return REALS
     return _relation(text) or _bracketed(text) or _signed(text) or _leaf(text)
 
 
@@ -144,7 +159,7 @@ def _rows(rows: str) -> list[str]:
     """Rows without what stands between them; one that begins with a sign goes on with the row before."""
     found: list[str] = []
     for row in _ROW_GAP.sub(r"\\\\", rows).split("\\\\"):
-        row = re.sub(r"&(?=[=<>]|\\(?:le|ge|ne|approx)(?![A-Za-z]))", "", row.strip(" ,;").removesuffix(".")).strip()
+        row = re.sub(r"&?([=<>]|\\(?:le|ge|ne|approx)(?![A-Za-z]))&?", r"\1", row.strip(" ,;").removesuffix(".")).strip()
         if found and _SIGN.match(row):
             found[-1] += row
         elif row:
@@ -193,6 +208,7 @@ def _relation(text: str) -> Node | None:
     if signs == ("==",) and SYMBOL.fullmatch(sides[0]) and (rest := residue(sides[1], any_member=True)):
         return Named(sides[0], sides[1], rest)
     named = set(signs) == {"="} and _NAME.fullmatch(sides[0]) and not _DENIED.search(sides[0])
+    named = named or (set(signs) == {"="} and _POWER.fullmatch(sides[0]) and "\\begin{" in sides[-1])
     if named and numbers_agree(sides) and not (len(sides[0]) == 1 and sides[0] in _LETTER.findall(sides[-1])):
         value = read(sides[-1])
         if isinstance(value, Quantified):
