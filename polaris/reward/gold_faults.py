@@ -33,7 +33,8 @@ _OPENING = re.compile(
 )
 _ANSWER_IN_WORDS = re.compile(
     r"\bno (?:such |real |integer |positive |rational |other )*(?:solutions?|answers?|numbers?|integers?|values?)\b|\bdoes not exist\b"
-    r"|\b(?:cannot|can't|can not) be determined\b|\binfinitely many\b|\bnot enough information\b|\bimpossible\b|\bundefined\b",
+    r"|\bno such (?:[a-z]+ )?[a-z]+ exists?\b|\binfinitely many\b"
+    r"|\b(?:cannot|can't|can not) be determined\b|\bnot enough information\b|\bimpossible\b|\bundefined\b",
     re.IGNORECASE,
 )
 _SHORT, _LONG, _PROSE = 4, 6, 10

@@ -35,7 +35,7 @@ _PREFIXES = {
 _PREFIXED = frozenset({"m", "s", "g", "l", "j", "w", "n", "v", "a", "hz", "pa", "ev", "mol", "ohm", "cal", "bar"})
 _CAPITALS = {"B": "byte", "C": "coulomb", "F": "farad", "T": "tesla"}
 # Marks and letters that stand for several units.
-_EITHER = {"'": {"ft", "min", "arcmin"}, "''": {"in", "s", "arcsec"}, "c": {"coulomb"}, "f": {"farad"}}
+_EITHER = {"'": {"ft", "min", "arcmin"}, "''": {"in", "s", "arcsec"}, "c": {"coulomb"}, "f": {"farad"}, "lb": {"gbp"}}
 _SILENT = frozenset({
     "the", "of", "an", "there", "in", "total", "altogether", "all", "left", "remaining", "long", "wide", "tall", "high", "deep", "thick",
     "old", "away", "apart", "exactly", "different", "distinct", "possible", "such", "length", "width", "height",

@@ -112,8 +112,9 @@ def _worded(value: str, words: str) -> tuple[str, str] | None:
     if found and found[0] in _POWERS_OF_TEN and _PLAIN_NUMBER.fullmatch(value):
         value, found = f"{value}\\cdot 10^{{{_POWERS_OF_TEN[found[0]]}}}", found[1:]
         words = " ".join(found)
+    counted = [word for place, word in enumerate(found, 1) if word not in ("positive", "negative") or place == len(found)]
     unknown = any((len(word) == 1 and word not in _LETTERS) or word in _SYMBOLS for word in found)
-    if unknown or not CHANGING.isdisjoint(found) or (found and found[0] in ("squared", "cubed")):
+    if unknown or not CHANGING.isdisjoint(counted) or (found and found[0] in ("squared", "cubed")):
         return None
     name = unit_name(words) if found else ""
     return (value[:-1], " ".join(["%", *nouns(name)])) if value.endswith("%") else (value, name)

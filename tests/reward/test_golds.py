@@ -151,7 +151,12 @@ def test_texts_that_no_response_equals_are_named(text, what):
             "none of the above",
             "\\text{odd}",
         ),
-        *("The limit does not exist", "There are infinitely many solutions.", "It cannot be determined from the information given"),
+        *(
+            "The limit does not exist",
+            "No such n exists",
+            "There are infinitely many solutions.",
+            "It cannot be determined from the information given",
+        ),
         *(
             "The answer is 3.",
             "The sum of all the angles is always 180 degrees",
