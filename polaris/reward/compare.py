@@ -31,7 +31,7 @@ _QUANTITY = re.compile(
 _UNKNOWN = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _UNKNOWN_VALUE = re.compile(rf"{SYMBOL.pattern}(?:\([A-Za-z]\))?")
 _ALONE = re.compile(r"(?<![A-Za-z\\])[a-z](?![A-Za-z])")
-_FUNCTION_VALUE = re.compile(r"\\?[A-Za-z]+'*\(")
+_FUNCTION_VALUE = re.compile(r"\\?\{?[A-Za-z]+'*\}?[(\[]")
 _INVERSE = re.compile(r"\\arc(?:sin|cos|tan|cot)|\\(?:sin|cos|tan|cot) ?\^\{-1\}")
 _LETTERS = re.compile(r"(?:\\text\{)?([A-H]{2,6})\}?")
 _NUMBERED = re.compile(r"([xyzt]|\\lambda ?)_(?:\d|\{\d(?:,\d)*\})")
@@ -305,7 +305,7 @@ def _as_list(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         return False
     if isinstance(single, Leaf) and (letters := _LETTERS.fullmatch(single.text)):
         chosen = [_letter_and_value(item)[0] for item in several.items]
-        return sorted(set(letters[1])) == sorted(letters[1]) == sorted(chosen)
+        return list(letters[1]) == sorted(set(letters[1])) == sorted(chosen)  # `CBA` is an order
     if not several.is_list:
         return False
     return _all(equal(item, single, algebra) if several is gold else equal(single, item, algebra) for item in several.items)

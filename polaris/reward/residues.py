@@ -7,7 +7,7 @@ import re
 from polaris.reward.nodes import Leaf, Named, Node, Quantified
 
 _RESIDUE = re.compile(r"([+-]?\d{1,30})\\pmod\{([1-9]\d{0,30})\}")
-_FAMILY = re.compile(r"([1-9]\d{0,30})?([a-z])(?:([+-]\d{1,30}))?|([+-]?\d{1,30})([+-])([1-9]\d{0,30})?([a-z])")
+_FAMILY = re.compile(r"-?([1-9]\d{0,30})?([a-z])(?:([+-]\d{1,30}))?|([+-]?\d{1,30})([+-])([1-9]\d{0,30})?([a-z])")
 _UNIT = "mod "
 
 

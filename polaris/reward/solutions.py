@@ -147,6 +147,7 @@ def union(items: list[Node]) -> Node:
 def unnamed(items: list[Node]) -> Node:
     """`x = 2, x = 3` and `x = 2, 3` are solutions for one name, which is left out; `x = 2, y = 3` stays."""
     names = {re.sub(r"_\d(?=[,)])", "", item.name) for item in items if isinstance(item, Named)}
-    if len(names) != 1:
+    # Not beside what another symbol satisfies: `x = 1, y > 2`.
+    if len(names) != 1 or any(isinstance(item, Relation) and names.isdisjoint(item.sides) for item in items):
         return values(items)
     return values([item.value if isinstance(item, Named) else item for item in items], "solutions")
