@@ -1,7 +1,7 @@
 """Train a model: `torchrun -m polaris.train [CONFIG] [--room.field=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
 
 The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs the quickstart's
-(configs/quickstart.toml), which trains a tiny model of its own; a model or data of yours need a CONFIG. Starting the same command again
+(configs/quickstart.toml), which trains a tiny model of its own; a model or data of yours want a CONFIG. Starting the same command again
 resumes the run.
 
   --fresh           set an existing run aside and start anew
@@ -44,20 +44,19 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
 
     flags, rest = _flags(arguments)
     given = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
-    own = {word.partition("=")[0] for word in rest} & {"--model.path", "--data.path"}
-    if own and not given:
-        raise Refused(
-            f"{', '.join(sorted(own))} without a CONFIG would go over the quickstart's settings, which suit its own tiny model and "
-            f"problems; write a CONFIG (docs/own_model.md), or name {QUICKSTART} to mean that one"
-        )
     config = load_config(given or QUICKSTART, rest)
 
     from polaris.checkpoint.branch import Start
     from polaris.trainer import setup
 
     checked, folder = setup.prepare(config, Start(**flags))
-    file = str(given or f"{QUICKSTART}, the built-in quickstart, since no CONFIG is given")
-    return replace(checked, file=file), folder
+    return replace(checked, file=str(given or _quickstart(QUICKSTART, rest))), folder
+
+
+def _quickstart(path: Path, overrides: list[str]) -> str:
+    own = {word.partition("=")[0] for word in overrides} & {"--model.path", "--data.path"}
+    unsuited = "; its other settings suit its own tiny model and problems: docs/own_model.md shows a CONFIG for yours" if own else ""
+    return f"{path}, the built-in quickstart, since no CONFIG is given{unsuited}"
 
 
 def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
