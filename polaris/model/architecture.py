@@ -141,17 +141,19 @@ def _check_buffers(model: PreTrainedModel, folder: object) -> None:
         raise Refused(f"{folder}: {type(model).__name__} has buffers that Polaris cannot make anew, such as {min(lost)}. {_NO_SETTING}")
 
 
-def _witness_attention(
+def attention(
     module: nn.Module,
     query: Tensor,
     key: Tensor,
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    layout: _Witness,
+    layout: _Witness | None = None,
     scaling: float | None = None,
     **asked: Any,
 ) -> tuple[Tensor, None]:
+    if layout is None:
+        raise ValueError(f"{type(module).__name__} leaves them out")
     check_asked(attention_mask, layout.longest, asked)
     if value.shape[-1] != query.shape[-1]:
         raise Refused("its values have another size than its keys (latent attention), which Polaris does not have; take another model")
@@ -159,4 +161,4 @@ def _witness_attention(
     return query.transpose(1, 2), None
 
 
-AttentionInterface.register(_WITNESS, _witness_attention)  # and no mask: transformers makes one only for those that register it
+AttentionInterface.register(_WITNESS, attention)  # and no mask: transformers makes one only for those that register it

@@ -58,10 +58,10 @@ REFUSED = {
     "minicpm3": "latent attention",
     "mixtral": "mixture of experts",
     "mpt": "computes its attention itself",
-    "nemotron": "does not hand the places of packed sequences",
+    "nemotron": r"does not hand the places of packed sequences on to its attention \(NemotronAttention leaves them out\)",
     "qwen2_moe": "mixture of experts",
     "qwen3_moe": "mixture of experts",
-    "stablelm": "does not hand the places of packed sequences",
+    "stablelm": r"does not hand the places of packed sequences on to its attention \(StableLmAttention leaves them out\)",
 }
 FORMS = {
     "head bias": ("phi", {}),
