@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -94,10 +94,10 @@ def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any]
         with rooms.console.phase("difficulty", in_step=False):
             measured = _measure(rooms, wanted)
         _stop_if_grading_fails(measured, len(chunk) * rooms.config.difficulty.samples_per_prompt)
-        _stop_without_answers(rooms, prompts, [*rows.values(), *measured], path.with_suffix(".partial.jsonl"))
+        rows |= {row.id: row for row in measured}
+        _stop_without_answers(rooms, prompts, rows.values(), path.with_suffix(".partial.jsonl"))
         if measured:
             journal.append(measured, time.monotonic() - start)
-            rows |= {row.id: row for row in measured}
             rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
         if len(measured) < len(wanted):
             raise GenerationInterrupted
@@ -169,15 +169,15 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
         )
 
 
-def _stop_without_answers(rooms: EngineRooms, prompts: Sequence[Prompt], rows: Sequence[Measured], partial: Path) -> None:
-    """Raise `NoAnswers` if no response so far has an answer; nothing of such a pass is worth keeping."""
-    lacking, responses = missing(rows), len(rows) * rooms.config.difficulty.samples_per_prompt
-    if not responses or sum(lacking.values()) < responses:
+def _stop_without_answers(rooms: EngineRooms, prompts: Sequence[Prompt], rows: Collection[Measured], partial: Path) -> None:
+    """Raise `NoAnswers` if no response so far has an answer; nothing of such a pass is worth keeping. The first that has one settles it."""
+    samples = rooms.config.difficulty.samples_per_prompt
+    if not rows or any(sum(row.no_answer.values()) < samples for row in rows):
         return
     rooms.world.barrier()
     if rooms.world.is_main:
         partial.unlink(missing_ok=True)
-    raise no_answers("difficulty pass", lacking, prompts, rooms.config, _sampling(rooms.config).max_tokens)
+    raise no_answers("difficulty pass", missing(rows), prompts, rooms.config, _sampling(rooms.config).max_tokens)
 
 
 def _sampling(config: RunConfig) -> Sampling:

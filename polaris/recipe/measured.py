@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,7 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
     return found
 
 
-def missing(rows: Sequence[Measured]) -> dict[str, int]:
+def missing(rows: Iterable[Measured]) -> dict[str, int]:
     """Responses without an answer, by the reason, the most frequent first."""
     total: Counter[str] = Counter()
     for row in rows:
