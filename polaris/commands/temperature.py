@@ -18,7 +18,8 @@ Sample the configuration's model at every temperature of probe.temperatures, on 
 training where eval.path is empty), and print accuracy, diversity and the three zones. The result and a picture go into the run's
 folder: stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run takes it from there;
 stages/temperature-probe.json and .png if not, or if the run will probe the prompts that curation leaves (eval.path is empty, and there
-is a difficulty pass). Killed and started again, it goes on after the last finished temperature."""
+is a difficulty pass). Killed and started again, it goes on after the last finished temperature; once training with the result has
+begun, it is printed as it is."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,7 +43,9 @@ def run(options: argparse.Namespace) -> int:
 
 def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """The whole probe of the first stage, with the model of the configuration."""
+    from polaris.observe.console import Console
     from polaris.recipe.plan import plan_stages, stage_config
+    from polaris.recipe.results import read_result
     from polaris.recipe.temperature import Probe, probe_temperature
     from polaris.recipe.temperature_table import table
     from polaris.trainer.setup import check_ranks, open_engine_rooms
@@ -55,8 +58,11 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     path = stage.temperature_result(folder.stages) if measured else folder.stages / "temperature-probe.json"
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts
-    with open_engine_rooms(checked, world, stop) as rooms:
-        begun = folder.newest_checkpoint() is not None
-        result = probe_temperature(Probe(rooms, prompts, max_tokens, path, begun=begun))
-        for text in [*table(result), f"initial temperature {result['temperature']:g}; {path} and {path.with_suffix('.png').name}"]:
-            rooms.console.note(text)
+    # Training has begun with it, so it stays as it was decided.
+    result = read_result(path, "temperature", "readings") if measured and folder.newest_checkpoint() else None
+    if result is None:
+        with open_engine_rooms(checked, world, stop) as rooms:
+            result = probe_temperature(Probe(rooms, prompts, max_tokens, path))
+    console = Console(world.is_main, 0)
+    for text in [*table(result), f"initial temperature {result['temperature']:g}; {path} and {path.with_suffix('.png').name}"]:
+        console.note(text)

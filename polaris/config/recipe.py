@@ -91,11 +91,12 @@ class ProbeConfig:
     """4-grams of words between white space, as published, or of tokens. "auto" takes tokens where the coolest responses have few
     words: short answers, or a script without spaces."""
     tolerance: float = 0.01
-    """Share of the best accuracy that may be lost where it counts as kept (`polaris.algorithm.zones`)."""
+    """Share of the best accuracy that robust generation may lose (`polaris.algorithm.zones`); the choice allows for 0.03 at least."""
 
     def __post_init__(self) -> None:
         at_least("probe", 2, samples_per_prompt=self.samples_per_prompt)
         at_least("probe", 0, prompts=self.prompts)
+        require(self.prompts != 1, "probe.prompts = 1 says nothing of other prompts; set it to 60 or more, or to 0 for all")
         grid = self.temperatures
         require(
             len(grid) >= 3 and list(grid) == sorted(set(grid)) and grid[0] > 0,

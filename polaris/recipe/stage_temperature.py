@@ -41,7 +41,7 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length; and in one kind.
     max_tokens, kind = (before["settings"][key] for key in ("max_response_tokens", "diversity")) if before else (own, None)
-    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), begun=False, kind=kind)
+    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), kind=kind)
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:

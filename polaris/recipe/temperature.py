@@ -61,8 +61,8 @@ class Reading:
 class Probe:
     """Readings over `prompts_of` the prompts, responses of at most `max_tokens`; `path` is where the result will be.
 
-    Where training with the result has `begun`, a finished result stays as it was decided. `kind` is the diversity that is to be
-    restored; None takes the one that `probe.diversity` names or, where it is "auto", that the responses themselves ask for.
+    `kind` is the diversity that is to be restored; None takes the one that `probe.diversity` names or, where it is "auto", that the
+    responses themselves ask for.
     """
 
     def __init__(
@@ -72,7 +72,6 @@ class Probe:
         max_tokens: int,
         path: Path,
         *,
-        begun: bool = True,
         kind: Kind | None = None,
     ) -> None:
         config = rooms.config
@@ -97,14 +96,13 @@ class Probe:
         }
         self._path = path
         self._unfinished = path.with_name(f"unfinished-{path.name}")
-        self._begun = begun
         self._readings: dict[float, Reading] = {}
         self._take(read_result(self._unfinished, "settings", "readings"))
 
     def result(self, source: str, **wanted: float) -> dict[str, Any] | None:
         """The finished result, if it is there and was decided in this way.
 
-        Before training with it has begun, one that was decided otherwise is none: what it read of the same weights counts as kept.
+        One of the same weights that was decided otherwise is none: what it read counts as kept.
 
         Raises:
             ValueError: it is of another model, or other prompts or settings, or came about in another way.
@@ -117,7 +115,7 @@ class Probe:
         self._recorded = found["diversity"]
         settings = self.settings | {"diversity": self.kind([_reading(values) for values in result["readings"]])}
         decided = not changed(found, settings) and not changed(result, way)
-        if not decided and not self._begun and self._take(result):
+        if not decided and self._take(result):
             return None
         check_settings(self._path, found, settings)
         check_settings(self._path, result, way)
@@ -199,7 +197,9 @@ def probe_temperature(probe: Probe) -> dict[str, Any]:
     if (done := probe.result("probe")) is not None:
         return done
     config = probe.rooms.config.probe
-    require(len(probe.prompts) > 1, "the temperature probe has one prompt, which says nothing of others; set probe.prompts to 60 or more")
+    require(
+        len(probe.prompts) > 1, "the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)"
+    )
     readings = [probe.at(temperature) for temperature in config.temperatures]
     kind = probe.kind(readings)
     shares = np.array([diversity(reading, kind) for reading in readings])

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 from scripted import for_training, on_ranks, prompts_named
 
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.commands import temperature as command
 from polaris.config.recipe import ProbeConfig, RopeConfig, StageConfig
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.recipe import temperature
@@ -64,11 +66,11 @@ def on_one_rank(config, version, work, tokenizer=None):
 def probe(tmp_path):
     """The probe of a stage; with weights of a version."""
 
-    def once(settings=GRID, name="result", *, choose=probe_temperature, begun=False, version=0, tokenizer=None, **config):
+    def once(settings=GRID, name="result", *, choose=probe_temperature, version=0, tokenizer=None, **config):
         held_in = RunConfig(root=str(tmp_path), probe=settings, **config)
 
         def work(rooms):
-            return choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json", begun=begun))
+            return choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json"))
 
         return on_one_rank(held_in, version, work, tokenizer)
 
@@ -141,14 +143,13 @@ def test_a_stop_before_the_new_decision_loses_neither_old_nor_new_readings(probe
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"begun": True}, r"temperatures: \[0\.4, 0\.8, 1\.2\], now \[0\.4, 0\.6, 0\.8, 1\.2\]"),
-        ({"version": 1}, r"temperatures: \[0\.4"),
+        ({"version": 1}, r"temperatures: \[0\.4, 0\.8, 1\.2\], now \[0\.4, 0\.6, 0\.8, 1\.2\]"),
         ({"seed": 1}, "seed: 0, now 1"),
         ({"rope": RopeConfig(factor=2.0)}, "rope: "),
         ({"model": ModelConfig(dtype="float32")}, "dtype: 'bfloat16', now 'float32'"),
     ],
 )
-def test_a_finished_probe_is_not_decided_again_later_nor_for_other_weights_or_measurements(probe, measure, tmp_path, change, message):
+def test_a_finished_probe_is_not_decided_again_for_other_weights_or_measurements(probe, measure, tmp_path, change, message):
     before = probe()
     measure.drawn()
     with pytest.raises(ValueError, match=message):
@@ -166,7 +167,7 @@ def test_the_responses_decide_whether_words_or_tokens_are_counted(probe, tokeniz
     assert result["settings"]["diversity"] == kind
     chosen = next(reading for reading in result["readings"] if reading["temperature"] == result["temperature"])
     assert result["diversity"] == chosen[kind]
-    assert probe(AUTO, tokenizer=tokenizer, begun=True, version=7) == result
+    assert probe(AUTO, tokenizer=tokenizer, version=7) == result
 
 
 def test_words_that_are_asked_for_and_not_there_stop_the_probe_at_its_first_temperature(probe, measure):
@@ -184,16 +185,19 @@ def test_results_of_the_version_before_go_on(probe, measure, tmp_path, kind):
     del old["zones"]["kept"], old["zones"]["prompts_to_tell"]
     write_result(tmp_path / "result.json", old)
     measure.drawn()
-    assert probe(AUTO) == probe(AUTO, begun=True, version=7) == old
+    assert probe(AUTO) == probe(AUTO, version=7) == old
     assert len(table(old)) == 1 + len(GRID.temperatures)
     again = probe(replace(AUTO, tolerance=0.2))
     assert measure.drawn() == []
     assert (len(again["zones"]["kept"]), again["settings"]["diversity"]) == (3, kind)
 
 
-def test_one_prompt_says_nothing_and_is_refused_before_anything_is_drawn(probe, measure):
-    with pytest.raises(ValueError, match=r"one prompt.*probe\.prompts"):
-        probe(replace(GRID, prompts=1))
+def test_one_prompt_says_nothing_and_is_refused_before_anything_is_drawn(probe, measure, monkeypatch):
+    with pytest.raises(ValueError, match=r"probe\.prompts = 1 says nothing"):
+        replace(GRID, prompts=1)
+    monkeypatch.setattr("test_decided_again.HELD_OUT", HELD_OUT[:1])
+    with pytest.raises(ValueError, match=r"the set has one prompt"):
+        probe()
     assert measure.drawn() == []
 
 
@@ -303,3 +307,21 @@ def test_the_temperature_is_where_the_zones_say_and_its_diversity_is_told(probe)
     assert result["temperature"] == result["zones"]["initial"]
     assert {reading["temperature"]: reading for reading in result["readings"]}.keys() == set(GRID.temperatures)
     assert result["source"] == "probe"
+
+
+def test_the_command_prints_what_training_has_begun_with_whatever_has_changed_since(probe, measure, tmp_path, capsys):
+    config = RunConfig(root=str(tmp_path), probe=FINER, stage=(StageConfig(temperature="probe"),))
+    folder = RunFolder(tmp_path)
+    result = probe()
+    write_result(plan_stages(config)[0].temperature_result(folder.stages), result)
+    checkpoint = folder.checkpoints / "step-000003"
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "COMMIT.json").write_text('{"files": {}}')
+    measure.drawn()
+    capsys.readouterr()
+    checked = SimpleNamespace(config=config, held_out=SimpleNamespace(prompts=HELD_OUT))
+    command.probe((checked, folder), SimpleNamespace(size=1, is_main=True), None)
+    said = capsys.readouterr().out.splitlines()
+    assert said[: 1 + len(GRID.temperatures)] == table(result)[: 1 + len(GRID.temperatures)]
+    assert said[-1].startswith(f"initial temperature {result['temperature']:g}; ")
+    assert measure.drawn() == []
