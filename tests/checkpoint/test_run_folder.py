@@ -203,6 +203,11 @@ def test_the_choice_of_prompts_is_over(recorded):
         assert f"{field} (its prompts were chosen before the first step)" in str(error.value)
 
 
+def test_a_nearer_end_that_is_still_ahead_is_free(recorded):
+    config = recorded((), 0, step=3)
+    assert open_run(replace(config, trainer=replace(config.trainer, steps=4))).changes.free == ("trainer.steps: 100 -> 4",)
+
+
 def test_fewer_steps_than_are_trained(recorded):
     config = recorded((), 0, step=50)
     shorter = replace(config, trainer=replace(config.trainer, steps=49))
