@@ -1,13 +1,14 @@
 """The three temperature zones of POLARIS and the initial temperature, from accuracy and diversity over a grid of temperatures.
 
-The rule. A temperature *keeps* the accuracy with the probability that it loses at most `tolerance` of the best one (`decline`). Then
+The rule, with the probabilities of `decline`:
 
-- robust generation: where that is more probable than not;
+- robust generation: where a loss of at most `tolerance` of the best accuracy is more probable than not;
 - controlled exploration: hotter, up to the last temperature before collapse;
 - performance collapse: from the first temperature that more probably than not loses more than `COLLAPSE_LOSS`.
 
-The initial temperature is the one of highest diversity among those that keep the accuracy with probability `SURE`: it has not begun
-to decline. Where the probe is sure of none, it is the one that most probably keeps it. Robust generation always holds it.
+The initial temperature is the one of highest diversity among the robust ones that *keep* the accuracy: a loss of at most `MOST_LOST`
+(or the tolerance, if that is larger) has the probability `SURE`. Where the probe is sure of none, it is the one that most probably
+keeps the accuracy. None is taken that was measured clearly below the best. Robust generation always holds the initial temperature.
 
 Too few prompts therefore make the choice careful, never bold; `prompts_to_tell` says how many would settle the rest.
 
@@ -18,20 +19,24 @@ Qwen3-4B leaves robust generation with a loss of 0.013 of the best: hence the de
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from polaris.algorithm.decline import chance_of_at_most
+from polaris.algorithm.decline import chances_of_at_most, standard_errors
 from polaris.errors import Refused
 
 COLLAPSE_LOSS = 0.3
-SURE = 0.97
-"""What a simulation needs to choose within 3 % of the best accuracy in 95 of 100 probes (tests/algorithm/test_probe_power.py)."""
-MOST_TIMES = 64
-"""So many times as many prompts are as good as never."""
+MOST_LOST = 0.03
+SURE = 0.98
+"""What simulations need to choose within 3 % of the best accuracy in 95 of 100 probes (tests/algorithm/test_probe_power.py)."""
+CLEARLY = 2.0
+"""Standard errors of a difference."""
+MOST_DOUBLINGS = 6
+"""64 times as many prompts are as good as never."""
 
 Zone = Literal["too cool", "robust generation", "controlled exploration", "performance collapse"]
 
@@ -53,7 +58,7 @@ class Zones:
     collapse_from: float | None
     initial: float
     kept: list[float] = field(default_factory=list)
-    """Probability of each temperature of the grid to keep the accuracy; empty in results of older versions."""
+    """Probability of each temperature of the grid to lose at most `may_lose(tolerance)`; empty in results of older versions."""
     prompts_to_tell: int | None = 0
     """Prompts that would settle every temperature which these leave open; 0 where none is open, None where not even 64 times as many."""
 
@@ -79,10 +84,9 @@ def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.nda
             f"{accuracy.shape[1]} prompts; give easier prompts (eval.path), more of them (probe.prompts, probe.samples_per_prompt), "
             "longer responses, or a number as stage.temperature"
         )
-    kept = chance_of_at_most(tolerance, accuracy)
-    sure = np.flatnonzero(kept >= min(SURE, kept.max()))
-    initial = int(sure[diversity[sure].argmax()])
-    robust = np.append(np.flatnonzero(kept > 0.5), initial)
+    robust, kept = chances_of_at_most((tolerance, may_lose(tolerance)), accuracy)
+    initial = _initial(robust, kept, _clearly_below(accuracy), diversity)
+    robust = np.append(np.flatnonzero(robust > 0.5), initial)
     collapsed = _first(k for k in _collapsed(accuracy) if k > robust.max())
     return Zones(
         robust_from=float(temperatures[robust.min()]),
@@ -95,6 +99,11 @@ def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.nda
     )
 
 
+def may_lose(tolerance: float) -> float:
+    """The share of the best accuracy that the initial temperature may lose."""
+    return max(tolerance, MOST_LOST)
+
+
 def above_zero(accuracy: np.ndarray) -> bool:
     """Whether the mean of `accuracy` [P] can be told from 0: prompts drawn anew rarely (2.5 %) hold none that was ever solved."""
     return float((1 - np.mean(accuracy > 0)) ** len(accuracy)) < 0.025
@@ -105,20 +114,38 @@ def first_collapsed(accuracy: np.ndarray) -> int | None:
     return _first(_collapsed(accuracy))
 
 
+def _initial(robust: np.ndarray, kept: np.ndarray, clearly_below: np.ndarray, diversity: np.ndarray) -> int:
+    """The most diverse of the robust ones that surely keep the accuracy, else the one that most probably does."""
+    sure = np.flatnonzero((robust > 0.5) & (kept >= SURE) & ~clearly_below)
+    return int(sure[diversity[sure].argmax()]) if len(sure) else int(np.where(clearly_below, -1, kept).argmax())
+
+
+def _clearly_below(accuracy: np.ndarray) -> np.ndarray:
+    """Which rows [K] of `accuracy` [K, P] have a mean clearly below the best one."""
+    means = accuracy.mean(axis=1)
+    best = means.argmax()
+    if accuracy.shape[1] == 1:
+        return np.zeros(len(means), dtype=bool)
+    errors = standard_errors(accuracy)
+    return means[best] - means > CLEARLY * np.hypot(errors, errors[best])
+
+
 def _collapsed(accuracy: np.ndarray) -> Iterable[int]:
-    lost = chance_of_at_most(COLLAPSE_LOSS, accuracy) < 0.5
+    lost = chances_of_at_most((COLLAPSE_LOSS,), accuracy)[0] < 0.5
     return (k for k in range(int(accuracy.mean(axis=1).argmax()) + 1, len(lost)) if lost[k])
 
 
 def _prompts_to_tell(tolerance: float, accuracy: np.ndarray) -> int | None:
     """How many prompts would make every temperature sure or unlikely, if their accuracies were the ones measured."""
-    times = 1
-    while times <= MOST_TIMES:
-        kept = chance_of_at_most(tolerance, accuracy, times_prompts=times)
-        if np.all((kept >= SURE) | (kept <= 1 - SURE)):
-            return times * accuracy.shape[1] if times > 1 else 0
-        times *= 2
-    return None
+
+    def settled(doublings: int) -> bool:
+        kept = chances_of_at_most((may_lose(tolerance),), accuracy, times_prompts=2**doublings)[0]
+        return bool(np.all((kept >= SURE) | (kept <= 1 - SURE)))
+
+    doublings = bisect_left(range(MOST_DOUBLINGS + 1), True, key=settled)
+    if doublings > MOST_DOUBLINGS:
+        return None
+    return 2**doublings * accuracy.shape[1] if doublings else 0
 
 
 def _first(indices: Iterable[int]) -> int | None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from polaris.algorithm.zones import SURE, Zones
+from polaris.algorithm.zones import MOST_DOUBLINGS, SURE, Zones, may_lose
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """The readings of a result, with their zones where it has them, and what the probe cannot tell."""
     zones = Zones(**result["zones"]) if "zones" in result else None
-    kept = [f"{chance:.0%}" for chance in zones.kept] if zones and zones.kept else [""] * len(result["readings"])
+    kept = [_percent(chance) for chance in zones.kept] if zones and zones.kept else [""] * len(result["readings"])
     lines = ["temperature  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]
     for values, chance in zip(result["readings"], kept, strict=True):
         zone = zones.of(values["temperature"]) if zones else ""
@@ -30,14 +31,25 @@ def _line(values: Mapping[str, Any], kept: str) -> str:
 def _doubts(result: Mapping[str, Any], zones: Zones) -> Iterator[str]:
     """Nothing where every temperature is decided."""
     chances = dict(zip((values["temperature"] for values in result["readings"]), zones.kept, strict=False))
-    prompts, tolerance = result["settings"]["prompts"], result["settings"]["tolerance"]
-    if max(chances.values(), default=1.0) < SURE:
-        yield (
-            f"no temperature is sure ({SURE:.0%}) to keep the best accuracy within {tolerance:.0%}: {zones.initial:g} most probably "
-            f"does ({chances[zones.initial]:.0%})"
-        )
-    open_ones = [f"{temperature:g}" for temperature, chance in chances.items() if 1 - SURE < chance < SURE]
-    if open_ones:
+    prompts, within = result["settings"]["prompts"], f"within {may_lose(result['settings']['tolerance']):.0%} of the best accuracy"
+    chosen = chances.get(zones.initial, 1.0)
+    if chosen < SURE:
+        best = f"{zones.initial:g} is chosen as the most probable one ({_percent(chosen)})"
+        yield f"no temperature is sure ({SURE:.0%}) to stay {within}; {best}"
+    unclear = [f"{temperature:g}" for temperature, chance in chances.items() if 1 - SURE < chance < SURE]
+    if unclear:
+        subject = f"temperature {unclear[0]} stays" if len(unclear) == 1 else f"temperatures {_listed(unclear)} stay"
         needed = zones.prompts_to_tell
-        enough = f"about {needed} would, if their accuracies are these" if needed else "nor would 64 times as many"
-        yield f"{prompts} prompts cannot tell whether {', '.join(open_ones)} keep the accuracy; {enough} (probe.prompts)"
+        remedy = (
+            f"about {needed} could, if they have the same accuracies" if needed else f"{2**MOST_DOUBLINGS} times as many could not either"
+        )
+        yield f"{prompts} prompts cannot tell whether {subject} {within}; {remedy} (probe.prompts)"
+
+
+def _percent(chance: float) -> str:
+    """Rounded down: what is not sure does not look so."""
+    return f"{math.floor(100 * chance + 1e-9)}%"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} and {words[-1]}"

@@ -5,37 +5,46 @@ from itertools import product
 import numpy as np
 import pytest
 
-from polaris.algorithm.decline import COOLEST_IS_BEST, _noise, _posterior, _prior, chance_of_at_most
+from polaris.algorithm.decline import CHANGES, COOLEST_IS_BEST, HOLDS, SPEEDS, _posterior, _prior, chances_of_at_most, standard_errors
 
 
 def test_prior_of_three_levels_at_three_temperatures():
-    """States: level 0, 1, 2 from the best temperature on, then level 1, 2 before it."""
-    start, step = _prior(3, 3)
+    """States: level 0, 1, 2 from the best temperature on, then level 1, 2 before it. The way: small changes (SPEEDS) at few steps."""
+    levels = np.array([0, 0.01, 0.02])
+    start, ways = _prior(levels, 3)
     assert start.tolist() == pytest.approx([COOLEST_IS_BEST, 0, 0, (1 - COOLEST_IS_BEST) / 2, (1 - COOLEST_IS_BEST) / 2])
-    holds = 0.5**0.5  # twice from coolest to hottest makes one half
+    assert len(ways) == len(SPEEDS) * len(CHANGES)
+    assert (SPEEDS[0], CHANGES[1]) == (0.01, 0.1)
+    holds = HOLDS**0.5  # twice from coolest to hottest
+    once, twice = np.exp(-1), np.exp(-2)
+    of_three, of_two = 1 + once + twice, 1 + once
+    falls = [1 / of_three, once / of_three, twice / of_three], [1 / of_two, once / of_two]
+    # A rise is a fall read backwards.
+    half_risen, risen = np.array([falls[0][1], falls[1][0]]), np.array([falls[0][2], falls[1][1], 1])
+    half_risen, risen = half_risen / half_risen.sum(), risen / risen.sum()
     expected = [
-        [holds, (1 - holds) / 2, (1 - holds) / 2, 0, 0],
-        [0, 0.5, 0.5, 0, 0],
+        [holds + (1 - holds) * falls[0][0], (1 - holds) * falls[0][1], (1 - holds) * falls[0][2], 0, 0],
+        [0, 0.9 + 0.1 * falls[1][0], 0.1 * falls[1][1], 0, 0],
         [0, 0, 1, 0, 0],
-        [0.5, 0, 0, 0.5, 0],
-        [0.5, 0, 0, 0.25, 0.25],
+        [0.1 * half_risen[0], 0, 0, 0.9 + 0.1 * half_risen[1], 0],
+        [0.1 * risen[0], 0, 0, 0.1 * risen[1], 0.9 + 0.1 * risen[2]],
     ]
-    np.testing.assert_allclose(step, expected)
+    np.testing.assert_allclose(ways[1], expected)
 
 
-@pytest.mark.parametrize(("levels", "temperatures"), [(2, 2), (7, 5), (21, 9)])
+@pytest.mark.parametrize(("levels", "temperatures"), [([0, 1], 2), ([0, 0.01, 0.02, 0.1, 0.5, 1], 5), (np.linspace(0, 1, 21) ** 2, 9)])
 def test_every_state_goes_somewhere(levels, temperatures):
-    start, step = _prior(levels, temperatures)
+    start, ways = _prior(np.array(levels), temperatures)
     assert start.sum() == pytest.approx(1)
-    np.testing.assert_allclose(step.sum(axis=1), 1)
+    np.testing.assert_allclose(ways.sum(axis=2), 1)
 
 
-def test_posterior_is_the_sum_over_all_paths():
+def test_posterior_is_the_sum_over_all_paths_of_all_ways():
     means, noise, levels = np.array([0.5, 0.52, 0.4]), np.array([0.03, 0.05, 0.04]), np.array([0.0, 0.1, 0.3])
-    start, step = _prior(3, 3)
+    start, ways = _prior(levels, 3)
     losses = [0.0, 0.1, 0.3, 0.1, 0.3]
     truth = np.zeros((3, 3))
-    for best in np.linspace(0.52 - 6 * 0.05, 0.52 + 4 * 0.05, 121):
+    for step, best in product(ways, np.linspace(0.52 - 6 * 0.05, 0.52 + 4 * 0.05, 21)):
         for path in product(range(5), repeat=3):
             if path[-1] >= 3:
                 continue  # the best has not come
@@ -44,21 +53,29 @@ def test_posterior_is_the_sum_over_all_paths():
                 weight *= np.exp(-0.5 * ((mean - best * (1 - losses[state])) / error) ** 2)
             for place, state in enumerate(path):
                 truth[place, levels.tolist().index(losses[state])] += weight
-    np.testing.assert_allclose(_posterior(means, noise, levels), truth / truth.sum(axis=1, keepdims=True), rtol=1e-9)
+    np.testing.assert_allclose(_posterior(means, noise, levels), truth / truth.sum(axis=1, keepdims=True), rtol=1e-6)
+
+
+def test_a_long_grid_and_many_prompts_stay_within_the_range_of_numbers():
+    """Fifty temperatures with standard errors of 1 %, half of them near 0."""
+    curve = np.append(np.ones(25), np.full(25, 0.01))
+    accuracy = curve[:, None] * np.tile([0.4, 0.6], 200)
+    kept, collapsed = chances_of_at_most((0.03, 0.3), accuracy, times_prompts=64)
+    assert kept[:20].min() > 0.9
+    assert collapsed[25:].max() < 0.01
 
 
 def test_noise_leaves_out_how_much_prompts_differ():
     """Prompts of any difficulty that all answer to temperature in one way show none but the least; half of 0 and half of 1 at random do."""
     difficulty = np.linspace(0.1, 0.9, 40)
-    steady = _noise(np.outer([1.0, 0.8, 0.6], difficulty))
+    steady = standard_errors(np.outer([1.0, 0.8, 0.6], difficulty))
     samples = 40 / 1e-3
     shrunk = (samples * np.array([0.5, 0.4, 0.3]) + 2) / (samples + 4)
     np.testing.assert_allclose(steady, np.sqrt(shrunk * (1 - shrunk) / samples))
-    wild = _noise(np.random.default_rng(0).integers(0, 2, (3, 400)).astype(float))
+    wild = standard_errors(np.random.default_rng(0).integers(0, 2, (3, 400)).astype(float))
     np.testing.assert_allclose(wild, 0.5 / 400**0.5, rtol=0.05)
 
 
 def test_one_prompt_is_taken_as_exact():
     curve = np.array([[0.4], [0.5], [0.45], [0.48], [0.2]])
-    assert chance_of_at_most(0.1, curve).tolist() == [0, 1, 1, 1, 0]
-    assert chance_of_at_most(0.2, curve).tolist() == [1, 1, 1, 1, 0]
+    assert chances_of_at_most((0.1, 0.2), curve).tolist() == [[0, 1, 1, 1, 0], [1, 1, 1, 1, 0]]

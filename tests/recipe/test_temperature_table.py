@@ -1,0 +1,42 @@
+"""What is said below the table of a probe, for one temperature and for several."""
+
+import pytest
+
+from polaris.recipe.temperature_table import table
+
+
+def said(kept, *, initial=0.6, tolerance=0.01, prompts_to_tell=0):
+    readings = [
+        {"temperature": t, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
+        | {"words": 0.5, "tokens": 0.5, "length_mean": 100.0, "clip_ratio": 0.0}
+        for t in (0.6, 0.8, 1.0)
+    ]
+    zones = {"robust_from": 0.6, "robust_to": 1.0, "exploration_to": 1.0, "collapse_from": None, "initial": initial}
+    zones |= {"kept": kept, "prompts_to_tell": prompts_to_tell}
+    lines = table({"readings": readings, "zones": zones, "temperature": initial, "settings": {"prompts": 60, "tolerance": tolerance}})
+    return lines[1 + len(readings) :]
+
+
+def test_nothing_where_all_is_decided():
+    assert said([1.0, 0.98, 0.02], initial=0.8) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "subject"),
+    [
+        ([1.0, 1.0, 0.5], "temperature 1 stays"),
+        ([1.0, 0.9, 0.5], "temperatures 0.8 and 1 stay"),
+        ([0.979, 0.9, 0.5], "temperatures 0.6, 0.8 and 1 stay"),
+    ],
+)
+def test_which_temperatures_the_prompts_cannot_tell(kept, subject):
+    doubt = f"60 prompts cannot tell whether {subject} within 3% of the best accuracy"
+    few, many = said(kept, prompts_to_tell=480)[-1], said(kept, prompts_to_tell=None)[-1]
+    assert few == f"{doubt}; about 480 could, if they have the same accuracies (probe.prompts)"
+    assert many == f"{doubt}; 64 times as many could not either (probe.prompts)"
+
+
+def test_a_choice_that_is_not_sure_is_said_with_its_chance_rounded_down():
+    assert said([0.979, 0.9, 0.5], tolerance=0.05)[0] == (
+        "no temperature is sure (98%) to stay within 5% of the best accuracy; 0.6 is chosen as the most probable one (97%)"
+    )
