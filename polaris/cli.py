@@ -15,12 +15,12 @@ def main() -> None:
     """Entry point of the console script; exit status 2 on bad input, 130 after Ctrl-C."""
     parser = _parser()
     # What follows `train` belongs to polaris.train, its --help included.
-    if sys.argv[1:2] == ["train"]:
-        from polaris import train
-
-        sys.exit(train.main(sys.argv[2:]))
-    options = parser.parse_args()
     try:
+        if sys.argv[1:2] == ["train"]:
+            from polaris import train
+
+            sys.exit(train.main(sys.argv[2:]))
+        options = parser.parse_args()
         sys.exit(options.run(options) or 0)
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)

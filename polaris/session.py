@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -32,24 +31,21 @@ def run_session(
     ranks wait for each other. A request to stop that one rank has heard is the status of all.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    alone, stop = os.environ.get("WORLD_SIZE", "1") == "1", StopRequest()
-    if alone:
-        stop.install()
-    else:  # who waits for a rank that died must not wait on when it is told to stop
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        prepared = prepare()
-    except ValueError as error:
-        refusal = str(error)
-        if is_main():
-            _say(refusal)
-        return 2 if alone else _refuse_together(_start(DistributedConfig()), refusal)
+    stop = StopRequest()
+    stop.install()
+    with stop.at_once():
+        try:
+            prepared = prepare()
+        except ValueError as error:
+            refusal = str(error)
+            if is_main():
+                _say(refusal)
+            alone = os.environ.get("WORLD_SIZE", "1") == "1"
+            return 2 if alone else _refuse_together(_start(DistributedConfig()), refusal)
 
-    world = _start(limits(prepared))
-    if status := _refuse_together(world, ""):
-        return status
-    if not alone:
-        stop.install()
+        world = _start(limits(prepared))
+        if status := _refuse_together(world, ""):
+            return status
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
 
 

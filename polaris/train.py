@@ -70,7 +70,9 @@ def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
             flags["source"] = value if equals or not words else words.pop(0)
             if not flags["source"] or flags["source"].startswith("-"):
                 raise Refused("--from has no value; write --from RUN or --from RUN@step-40")
-        elif name in ("--fresh", "--change", "--with-optimizer") and not equals:
+        elif name in ("--fresh", "--change", "--with-optimizer"):
+            if equals:
+                raise Refused(f"{name} takes no value; write {name} alone, or leave it out")
             flags[name[2:].replace("-", "_")] = first or name != "--fresh"
         else:
             rest.append(name + equals + value)
@@ -95,7 +97,8 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     checked, folder = prepared
     check_ranks(checked, folder, world)
     with open_rooms(checked, world, stop) as rooms:
-        state = resume(rooms, folder, checked.origin)
+        with stop.at_once():
+            state = resume(rooms, folder, checked.origin)
         rooms.console.resumed(state.step)
         rooms.console.banner(banner(checked, rooms, folder, state))
         recorder = open_recorder(checked.config, folder, world, state.step)

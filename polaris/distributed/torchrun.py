@@ -20,7 +20,9 @@ from typing import Any, NoReturn
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 _PROGRAMS = ("polaris.train", "polaris.evaluate", "polaris.cli")
 _EXPLAINED = (1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of `polaris.session`, each with a message or a traceback; -SIGTERM is torchrun's own doing, after another rank has ended."""
+"""Exit codes of `polaris.session`, each with a message or a traceback."""
+_TOLD = 128 + signal.SIGTERM
+"""Also what a rank answers to torchrun's own SIGTERM, after another one has ended; -SIGTERM before it listens."""
 
 
 def handler() -> Callable[..., NoReturn]:
@@ -47,7 +49,8 @@ def status_of(error: BaseException) -> int | None:
     codes = [facts["failures"][rank].exitcode for rank in sorted(facts["failures"])] if kind == "ChildFailedError" else []
     if not set(codes) <= {*_EXPLAINED, -signal.SIGTERM}:
         return None
-    return next((code for code in codes if code > 0), None)
+    said = [code for code in codes if code > 0]
+    return next((code for code in said if code != _TOLD), _TOLD if said else None)
 
 
 def _end(usual: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

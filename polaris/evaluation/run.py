@@ -61,9 +61,10 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
     started = time.monotonic()
     _check_ranks(settings, world)
     check_shared(folder, world)
-    suites = load_suites(settings)
-    source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
-    identity = settings.identity() | source.identity()
+    with stop.at_once():
+        suites = load_suites(settings)
+        source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
+        identity = settings.identity() | source.identity()
     identity |= {"sets": {suite.name: {"sha256": suite.sha256} for suite in suites}}
     check_same({"the evaluation's sets, model and settings": json.dumps(identity, sort_keys=True)}, world)
     Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder))
@@ -127,7 +128,13 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
             watch.mark(f"samples, {finished} of {len(wanted)} ended")
             done(finished, f"{count(tokens)} tokens  {job.scoring.running()}")
 
-        hooks = Hooks(on_sample=keep, on_progress=show, should_stop=job.stop.requested, on_trouble=Console(job.world.is_main, 0).warning)
+        hooks = Hooks(
+            on_sample=keep,
+            on_progress=show,
+            should_stop=job.stop.requested,
+            on_trouble=Console(job.world.is_main, 0).warning,
+            at_once=job.stop.at_once,
+        )
         try:
             job.source.draw(factor, wanted, hooks)
         finally:

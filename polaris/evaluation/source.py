@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,8 @@ class Hooks:
     on_progress: Callable[[int, int], None]
     should_stop: Callable[[], bool]
     on_trouble: Callable[[str], None]
+    at_once: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around what takes time before anything is drawn; see `StopRequest.at_once`."""
 
 
 class Source(Protocol):

@@ -30,9 +30,10 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
     if world.device.type == "cuda":
         torch.cuda.empty_cache()
     checkpoint = folder.path / "export" / f"step-{config.steps:06d}"
-    if world.is_main and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
-        export(folder.path, checkpoint, config.steps)
-    world.barrier()
+    with stop.at_once():  # an export appears in one move
+        if world.is_main and not (checkpoint.is_dir() and any(checkpoint.iterdir())):
+            export(folder.path, checkpoint, config.steps)
+        world.barrier()
     if not config.final.suite:
         return True
     settings = final_settings(config, checkpoint, config.final.temperature or last_temperature(config, folder.stages))

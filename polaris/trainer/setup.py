@@ -48,7 +48,7 @@ from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, check_model, create_engine
 from polaris.session import is_main
-from polaris.sync.probe import check_far_gap, make_far_probe, make_probe, take_yardstick
+from polaris.sync.probe import Probe, Yardstick, check_far_gap, make_far_probe, make_probe, take_yardstick
 from polaris.sync.rope_check import check_rope
 from polaris.trainer.loop import Recorder
 from polaris.trainer.memory import activation_bytes, check_memory
@@ -165,6 +165,29 @@ def _load(
 def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Rooms]:
     """Load the model, start engine and grader; closed again in reverse order."""
     config = checked.config
+    with stop.at_once():
+        policy, rotary = _load_policy(checked, world)
+        optimizer = build_optimizer(policy, config.optimizer)
+    with open_engine_rooms(checked, world, stop) as rooms:
+        with stop.at_once():
+            probe, yardstick = _compare(checked, rooms, policy, rotary)
+        yield Rooms(
+            **{one.name: getattr(rooms, one.name) for one in fields(rooms)},
+            prompts=checked.prompts.prompts,
+            held_out=checked.held_out.prompts if checked.held_out else (),
+            sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
+            policy=policy,
+            optimizer=optimizer,
+            ledger=Ledger(),
+            successes=Successes(config.algorithm.rescue),
+            probe=probe,
+            yardstick=yardstick,
+        )
+
+
+def _load_policy(checked: Checked, world: World) -> tuple[Policy, bool]:
+    """The sharded policy with the checkpoint's weights, and whether its rotary table could be compared with the configuration."""
+    config = checked.config
     if world.device.type == "cpu" and config.trainer.cpu_threads:
         torch.set_num_threads(config.trainer.cpu_threads)
     seed_everything(config.seed, config.deterministic)
@@ -182,38 +205,30 @@ def open_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[Ro
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
-    optimizer = build_optimizer(policy, config.optimizer)
-    with open_engine_rooms(checked, world, stop) as rooms:
-        probe = make_probe(checked.prompts.prompts, config.seed, config.longest_response)
-        # Engine and trainer have each read the base model; nothing was published yet.
-        gap = measure_gap(rooms.engine, policy, probe, world)
-        yardstick = take_yardstick(gap, config.sync, config.model.dtype)
-        if angles is None or rooms.engine.rotary_table([0]) is None:
-            far = make_far_probe(checked.prompts.prompts, config.seed, max_model_len(config))
-            check_far_gap(measure_gap(rooms.engine, policy, far, world), config.sync, config.model.dtype)
-        yield Rooms(
-            **{one.name: getattr(rooms, one.name) for one in fields(rooms)},
-            prompts=checked.prompts.prompts,
-            held_out=checked.held_out.prompts if checked.held_out else (),
-            sampler=Sampler(len(checked.prompts.prompts), config.trainer.prompts_per_step, config.seed),
-            policy=policy,
-            optimizer=optimizer,
-            ledger=Ledger(),
-            successes=Successes(config.algorithm.rescue),
-            probe=probe,
-            yardstick=yardstick,
-        )
+    return policy, angles is not None
+
+
+def _compare(checked: Checked, rooms: EngineRooms, policy: Policy, rotary: bool) -> tuple[Probe, Yardstick]:
+    """The probe of later syncs, and its yardstick: engine and trainer have each read the base model, and nothing was published yet."""
+    config, prompts = checked.config, checked.prompts.prompts
+    probe = make_probe(prompts, config.seed, config.longest_response)
+    yardstick = take_yardstick(measure_gap(rooms.engine, policy, probe, rooms.world), config.sync, config.model.dtype)
+    if not rotary or rooms.engine.rotary_table([0]) is None:
+        far = make_far_probe(prompts, config.seed, max_model_len(config))
+        check_far_gap(measure_gap(rooms.engine, policy, far, rooms.world), config.sync, config.model.dtype)
+    return probe, yardstick
 
 
 @contextmanager
 def open_engine_rooms(checked: Checked, world: World, stop: StopRequest) -> Iterator[EngineRooms]:
     """Start engine and grader, with the weights of the checkpoint; closed again in reverse order."""
     config = checked.config
-    engine = create_engine(
-        config.rollout, checked.model.folder, config.model, max_model_len=max_model_len(config), seed=config.seed, rope=config.rope
-    )
+    length = max_model_len(config)
+    with stop.at_once():
+        engine = create_engine(config.rollout, checked.model.folder, config.model, max_model_len=length, seed=config.seed, rope=config.rope)
     try:
-        thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
+        with stop.at_once():
+            thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
         console = Console(world.is_main, config.steps)
         console.note(str(thinking))
         with GraderPool(config.reward.workers, config.reward.timeout_s, thinking.required) as grader:

@@ -22,6 +22,8 @@ def failed(*codes):
         (failed(1, 1), 1),
         (failed(-signal.SIGTERM, 2), 2),
         (failed(143, -signal.SIGTERM), 143),
+        (failed(143, 2), 2),
+        (failed(143, 130), 130),
         (failed(-signal.SIGTERM), None),
         (failed(1, -signal.SIGKILL), None),
         (failed(3), None),

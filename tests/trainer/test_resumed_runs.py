@@ -20,7 +20,11 @@ from polaris.checkpoint import layout, run_folder
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.embedded import resolve
 from polaris.errors import Refused
+from polaris.evaluation import engine_source
 from polaris.observe.metrics import deterministic, read_records
+from polaris.observe.samples import RolloutRecorder
+from polaris.trainer import resume as resuming
+from polaris.trainer import setup
 from polaris.trainer.loop import Recorder
 from polaris.trainer.resume import resume
 from polaris.trainer.setup import open_rooms
@@ -198,10 +202,27 @@ def test_a_stop_between_a_stages_last_step_and_its_closing(world, root, straight
     assert_same(path, straight)
 
 
-def test_a_finished_run_with_a_final_suite_is_done_and_not_stopped(world, root, copy, capsys):
+def noted(function, name, stop, at_once):
+    """`function`, which writes down whether a signal would end the process at once."""
+
+    def call(*arguments, **options):
+        at_once[name] = stop._idle
+        return function(*arguments, **options)
+
+    return call
+
+
+def test_a_finished_run_with_a_final_suite_is_done_and_not_stopped(world, root, copy, capsys, monkeypatch):
+    stop, at_once = StopRequest(), {}
+    for module, name in ((setup, "load_weights"), (setup, "create_engine"), (resuming, "load"), (engine_source, "create_engine")):
+        monkeypatch.setattr(module, name, noted(getattr(module, name), f"{module.__name__}.{name}", stop, at_once))
+    monkeypatch.setattr(RolloutRecorder, "__init__", noted(RolloutRecorder.__init__, "trains", stop, at_once))
     final = [f'--final.suite=["{root / "test.jsonl"}"]', "--final.samples_per_prompt=1", "--final.rope_factors=[1.0]"]
-    path = run(world, root, copy("evaluated"), *final, "--final.max_response_tokens=96", "--final.prompt_suffix=")
+    path = run(world, root, copy("evaluated"), *final, "--final.max_response_tokens=96", "--final.prompt_suffix=", stop=stop)
     output = capsys.readouterr().out
+    assert at_once.pop("trains") is False
+    assert len(at_once) == 4
+    assert all(at_once.values()), "a signal ends the process while models are read and engines start"
     assert "done: 4 steps" in output
     assert "stopped" not in output
     assert (path / "stages" / "evaluation" / "step-000004" / "result.json").is_file()
