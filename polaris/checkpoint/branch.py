@@ -53,7 +53,7 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
         raise Refused(f"--from {given}: {run} {'is no folder of a run' if run.exists() else 'does not exist'}; {beside(run)}")
     if not is_run(run):
         _refuse_missing(run, step, Path(config.root))
-        return config, None
+        return config, known if begun else None
     if run.resolve() == own.path.resolve():
         raise Refused(f"{given} is this run itself, which the same command without it resumes; for a new run give another --name")
     if known and step is None and (begun or known.run == str(run)):
@@ -109,7 +109,7 @@ def exported(run: Path, step: int | None) -> tuple[Path, int]:
 
     Ranks that ask at the same time wait for the one that writes. Raises `Refused` for a step of which there is neither.
     """
-    folders = {int(path.name.removeprefix("step-")): path for path in run.glob("export/step-*") if (path / "config.json").is_file()}
+    folders = {step: path for step, path in layout.step_folders(run / "export").items() if (path / "config.json").is_file()}
     steps = sorted(folders.keys() | set(layout.complete_steps(run / "checkpoints")))
     if not steps or (step is not None and step not in steps):
         have = f"exports and complete checkpoints of steps {steps} only" if steps else "neither an export nor a complete checkpoint"

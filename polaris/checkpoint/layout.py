@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 
@@ -18,6 +19,11 @@ _TEMPORARY = ".writing"
 
 def step_folder(checkpoints: Path, step: int) -> Path:
     return checkpoints / f"step-{step:06d}"
+
+
+def step_folders(parent: Path) -> dict[int, Path]:
+    """The folders `step-N` of checkpoints or exports, whole or not, by N."""
+    return {int(match[1]): path for path in parent.glob("step-*") if (match := re.fullmatch(r"step-(\d+)", path.name))}
 
 
 def temporary_folder(checkpoints: Path, step: int) -> Path:
@@ -56,8 +62,7 @@ def is_complete(folder: Path) -> bool:
 
 def complete_steps(checkpoints: Path) -> list[int]:
     """Steps with a complete checkpoint, oldest first."""
-    folders = [path for path in checkpoints.glob("step-*") if path.name.removeprefix("step-").isdigit()]
-    return sorted(int(path.name.removeprefix("step-")) for path in folders if is_complete(path))
+    return sorted(step for step, path in step_folders(checkpoints).items() if is_complete(path))
 
 
 def clean(checkpoints: Path, keep: int) -> None:

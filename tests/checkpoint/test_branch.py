@@ -166,6 +166,18 @@ def test_a_source_that_has_moved_is_named_anew(source):
     assert (config.model.path, origin.run) == (str(export_of(moved, 4)), str(moved))
 
 
+def test_what_a_run_began_with_is_kept_where_the_weights_are_named_by_their_folder(source):
+    began = Origin(run=str(source), step=4, part="export")
+    config = begun(source, began, export_of(source, 4))
+    assert begin(config, Start()) == (config, began)
+    assert begin(config, Start(fresh=True)) == (config, None)
+
+
+def test_a_folder_that_only_looks_like_an_export_is_none(source):
+    export_of(source, 4).rename(source / "export" / "step-4-old")
+    assert served(f"{source}@step-2") == str(export_of(source, 2))
+
+
 def test_a_run_without_a_checkpoint_and_a_new_one_without_changes(tmp_path):
     with pytest.raises(ValueError, match=r"@step-0: its complete checkpoints are those of steps none"):
         _checkpointed(tmp_path, None)
