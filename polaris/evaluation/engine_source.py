@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig
+from transformers import PreTrainedConfig
 
 from polaris.checkpoint.branch import served
 from polaris.config.bounds import require
@@ -22,6 +22,7 @@ from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
 from polaris.evaluation.trained import trained_otherwise
 from polaris.model.check import check_weights
+from polaris.model.folder import transformers_config
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template
@@ -41,7 +42,7 @@ class EngineSource:
         self._settings = settings
         self._engine = check_engine(settings.rollout)
         self._model = locate_model(replace(settings.model, path=served(resolve(settings.model.path))))
-        if self._engine != "vllm" or _is_trainable(AutoConfig.from_pretrained(self._model.folder)):
+        if self._engine != "vllm" or _is_plain_text(transformers_config(self._model.folder)):
             check_weights(self._model.folder)
         stop_tokens(self._model.folder)
         self._tokenizer = load_tokenizer(self._model.folder)
@@ -104,14 +105,15 @@ class EngineSource:
             for index, one in enumerate(wanted)
         ]
         sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_response_tokens, top_k=settings.top_k)
-        engine = create_engine(
-            settings.rollout,
-            str(self._model.folder),
-            settings.model,
-            max_model_len=self._max_model_len,
-            seed=settings.seed,
-            rope=self._rope(rope_factor, self._max_model_len),
-        )
+        with hooks.at_once():
+            engine = create_engine(
+                settings.rollout,
+                str(self._model.folder),
+                settings.model,
+                max_model_len=self._max_model_len,
+                seed=settings.seed,
+                rope=self._rope(rope_factor, self._max_model_len),
+            )
         try:
             engine.generate(requests, sampling, on_progress=progress, should_stop=hooks.should_stop, on_finished=finished)
         finally:
@@ -149,9 +151,6 @@ class EngineSource:
         )
 
 
-def _is_trainable(config: PreTrainedConfig) -> bool:
-    """Whether `check_weights` is for such a model: vLLM samples from others too, whose weights it alone can judge."""
-    dense = not any("expert" in name for name in config.to_dict())
-    full = set(getattr(config, "layer_types", None) or ["full_attention"]) == {"full_attention"}
-    text = config.get_text_config(decoder=True) is config
-    return dense and full and text and getattr(config, "quantization_config", None) is None
+def _is_plain_text(config: PreTrainedConfig) -> bool:
+    """Whether `check_weights` knows such a model: vLLM samples from quantised ones and those with images too, and judges their weights."""
+    return config.get_text_config(decoder=True) is config and getattr(config, "quantization_config", None) is None

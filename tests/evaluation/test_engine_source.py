@@ -114,3 +114,7 @@ def test_a_model_that_only_training_refuses_is_left_to_vllm(source, model):
     layers = json.loads((model / "config.json").read_text())["num_hidden_layers"]
     rewrite(model / "config.json", layer_types=["linear_attention"] * layers)
     assert source(engine="vllm").describe()["engine"] == "vllm"
+    weights = load_file(model / "model.safetensors")
+    save_file({name: weight for name, weight in weights.items() if "q_proj" not in name}, model / "model.safetensors")
+    with pytest.raises(ValueError, match=r"lacks \d+ of \d+ weights, such as model\.layers\.0\.self_attn\.q_proj\.weight"):
+        source(engine="vllm")
