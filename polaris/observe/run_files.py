@@ -55,6 +55,12 @@ class RunFiles:
         return next((record for record in reversed(self.records) if record.get("eval/accuracy") is not None), None)
 
     @property
+    def held_out_since(self) -> int:
+        """The step after which the present held-out prompts are evaluated: -1, or when they were last changed."""
+        changes = [(entry["step"], change) for entry in self.history for change in entry["changes"]]
+        return max((step for step, change in changes if change.startswith("eval.path: ")), default=-1)
+
+    @property
     def spans(self) -> list[Span]:
         """The stages that have records, in order; none for a run without stages."""
         ends: dict[int, int] = {}

@@ -63,6 +63,16 @@ def test_summary(tmp_path):
     }  # fmt: skip
 
 
+def test_accuracies_on_held_out_prompts_that_were_changed_are_not_compared(tmp_path):
+    run = make_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    changes = [(10, "optimizer.lr: 1 -> 2"), (20, "eval.path: 16 -> 12 held-out prompts, which are others")]
+    history = [{"step": step, "date": "", "changes": [change], "free": []} for step, change in changes]
+    (run / "config.json").write_text(json.dumps(config | {"history": history}))
+    found = summary(run)
+    assert [found[key] for key in ("base_accuracy", "final_accuracy", "best_step", "steps", "minutes")] == [None, 0.5, 60, 60, 60.0]
+
+
 def test_the_picture_shows_something(tmp_path):
     run = make_run(tmp_path / "run", ("a $broken$ {name} \\frac",))
     write_report(run)
