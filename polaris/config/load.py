@@ -33,6 +33,8 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     Raises:
         ValueError: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
+    if path.is_dir():
+        raise Refused(f"{path} is a folder; give the configuration (.toml), by which a run is also resumed")
     if not path.is_file():
         raise Refused(f"config file {path} does not exist; {CONFIGS} has the ones that ship with Polaris")
     values = read_toml(path)

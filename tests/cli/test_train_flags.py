@@ -24,6 +24,12 @@ def test_a_source_without_a_name_is_refused(arguments):
         _flags(arguments)
 
 
+@pytest.mark.parametrize("name", ["--fresh", "--change", "--with-optimizer"])
+def test_a_flag_with_a_value_is_refused(name):
+    with pytest.raises(Refused, match=f"{name} takes no value; write {name} alone"):
+        _flags([f"{name}=true"])
+
+
 def test_a_restart_by_torchrun_resumes(monkeypatch):
     monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
     assert _flags(["--fresh"])[0]["fresh"] is False

@@ -96,6 +96,8 @@ def test_bad_config_names_the_key(tmp_path, text, message):
 def test_missing_file(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         load_config(tmp_path / "none.toml", [])
+    with pytest.raises(ValueError, match=r"is a folder; give the configuration \(\.toml\)"):
+        load_config(tmp_path, [])
 
 
 @pytest.mark.parametrize(
