@@ -52,9 +52,10 @@ def check_trackers(config: RunConfig) -> None:
 def _require_writable(folder: Path, without: str) -> None:
     place = next(path for path in (folder, *folder.parents) if path.exists())
     writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
-    require(
-        writable, f"{folder} cannot be written: {place} is {'not writable' if place.is_dir() else 'no folder'}; mend that, or set {without}"
-    )
+    fault = f"{place} is {'not writable' if place.is_dir() else 'no folder'}"
+    # Without the tracker too, the run itself would have no place there.
+    remedy = f"set {without}" if place == folder else "choose another --root or --name"
+    require(writable, f"{folder} cannot be written: {fault}; mend that, or {remedy}")
 
 
 def _wandb_failed(error: Exception) -> Refused:
