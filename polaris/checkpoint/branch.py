@@ -71,19 +71,26 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
 def _checkpointed(run: Path, step: int | None) -> int:
     """The step, by default the newest, of a complete checkpoint of `run`."""
     steps = layout.complete_steps(run / "checkpoints")
-    step = max(steps, default=0) if step is None else step
+    if not steps:
+        raise Refused(f"--from {run}: it has no complete checkpoint (checkpoints/step-N with {layout.COMMIT}); train it first")
+    step = steps[-1] if step is None else step
     if step not in steps:
         raise Refused(
-            f"--from {run}@step-{step}: its complete checkpoints are those of steps {steps or 'none'} (see checkpoint.keep); "
+            f"--from {run}@step-{step}: its complete checkpoints are those of steps {steps} (see checkpoint.keep); "
             f"an export is taken with --model.path={run}@step-N"
         )
     return step
 
 
 def parse(source: str) -> tuple[Path, int | None]:
-    """`runs/x@step-40` as folder and step; without a step, None."""
-    match = re.fullmatch(r"(.+)@step-(\d+)", source)
-    return (Path(match[1]).expanduser(), int(match[2])) if match else (Path(source).expanduser(), None)
+    """`runs/x@step-40` as folder and step; without a step, None. Raises `Refused` for another spelling of a run's step."""
+    if match := re.fullmatch(r"(.+)@step-(\d+)", source):
+        return Path(match[1]).expanduser(), int(match[2])
+    run, *rest = re.split(r"@|/checkpoints\b", source, maxsplit=1)
+    if rest and is_run(Path(run).expanduser()):
+        number = re.search(r"\d+", rest[0])
+        raise Refused(f"{source}: a step of {run} is written as {run}@step-{int(number[0]) if number else 40}")
+    return Path(source).expanduser(), None
 
 
 def served(model: str) -> str:
@@ -111,9 +118,10 @@ def exported(run: Path, step: int | None) -> tuple[Path, int]:
     """
     folders = {step: path for step, path in layout.step_folders(run / "export").items() if (path / "config.json").is_file()}
     steps = sorted(folders.keys() | set(layout.complete_steps(run / "checkpoints")))
-    if not steps or (step is not None and step not in steps):
-        have = f"exports and complete checkpoints of steps {steps} only" if steps else "neither an export nor a complete checkpoint"
-        raise Refused(f"{run} has {have}; train it first, or name another step, such as {run}@step-{steps[-1] if steps else 40}")
+    if not steps:
+        raise Refused(f"{run} has neither an export nor a complete checkpoint; train it first")
+    if step is not None and step not in steps:
+        raise Refused(f"{run} has exports and complete checkpoints of steps {steps} only; name one of them, such as {run}@step-{steps[-1]}")
     step = steps[-1] if step is None else step
     if step in folders:
         return folders[step], step

@@ -114,7 +114,7 @@ def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False
         return folder
     _lock(folder)
     if fresh and any(folder.path.iterdir()):
-        _set_aside(folder)
+        _set_aside(folder, config)
     return RunFolder(folder.path, _check_changes(config, folder, change, content or {}))
 
 
@@ -130,7 +130,11 @@ def _lock(folder: RunFolder) -> None:
     _HELD.append(lock)
 
 
-def _set_aside(folder: RunFolder) -> None:
+def _set_aside(folder: RunFolder, config: RunConfig) -> None:
+    read = {"model.path": config.model.path, "data.path": config.data.path, "eval.path": config.eval.path}
+    own = [name for name, path in read.items() if path and Path(path).resolve().is_relative_to(folder.path.resolve())]
+    if own:
+        raise Refused(f"{own[0]} is in {folder.path}, which --fresh would set aside; give another --name, or copy it elsewhere first")
     aside = folder.path.with_name(f"{folder.path.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")
     folder.path.rename(aside)
     print(f"--fresh: the run that was in {folder.path} is now {aside}", flush=True)

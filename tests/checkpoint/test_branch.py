@@ -87,6 +87,9 @@ def test_from_takes_a_checkpoint(source, flags, part):
     [
         (Start(source="{x}@step-2"), "base", "y", r"checkpoints are those of steps \[3, 4\] .*--model\.path=.*x@step-N"),
         (Start(source="{x}@step-9"), "base", "y", r"checkpoints are those of steps \[3, 4\]"),
+        (Start(source="{x}@9"), "base", "y", r"x@9: a step of .*x is written as .*x@step-9"),
+        (Start(), "{x}@latest", "y", r"is written as .*x@step-40"),
+        (Start(), "{x}/checkpoints/step-000003", "y", r"is written as .*x@step-3"),
         (Start(source="{x}/export"), "base", "y", "is no folder of a run; give one such as runs/my-run"),
         (Start(source="{x}"), "base", "x", "is this run itself.* give another --name"),
         (Start(fresh=True), "{x}", "x", "is this run itself"),
@@ -179,6 +182,6 @@ def test_a_folder_that_only_looks_like_an_export_is_none(source):
 
 
 def test_a_run_without_a_checkpoint_and_a_new_one_without_changes(tmp_path):
-    with pytest.raises(ValueError, match=r"@step-0: its complete checkpoints are those of steps none"):
+    with pytest.raises(ValueError, match=r"it has no complete checkpoint \(checkpoints/step-N with COMMIT\.json\); train it first"):
         _checkpointed(tmp_path, None)
     assert open_run(RunConfig(root=str(tmp_path), name="new"), fresh=False, main=True).changes == Changes()

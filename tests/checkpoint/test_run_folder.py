@@ -265,6 +265,15 @@ def test_fresh_sets_results_of_a_phase_alone_aside_too_and_says_where(tmp_path, 
     assert capsys.readouterr().out == f"--fresh: the run that was in {tmp_path / 'run'} is now {moved.parents[1]}\n"
 
 
+@pytest.mark.parametrize(("section", "field"), [("model", "path"), ("data", "path"), ("eval", "path")])
+def test_fresh_does_not_take_away_what_the_new_run_reads(recorded, tmp_path, section, field):
+    config = recorded((FIRST,), 0)
+    config = replace(config, **{section: replace(getattr(config, section), **{field: str(tmp_path / "run" / "export" / "step-000001")})})
+    with pytest.raises(Refused, match=rf"{section}\.{field} is in .*run, which --fresh would set aside; give another --name"):
+        open_run(config, fresh=True)
+    assert (tmp_path / "run" / "metrics.jsonl").is_file()
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}"])
 def test_a_damaged_record_names_itself(recorded, tmp_path, text):
     config = recorded((FIRST, SECOND), 1)
