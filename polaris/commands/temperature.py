@@ -31,11 +31,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Probe, print the table; exit status as `run_session`."""
-    from polaris.config.load import load_config
     from polaris.session import run_session
-    from polaris.trainer import setup
 
     def prepare() -> tuple[Checked, RunFolder]:
+        from polaris.config.load import load_config
+        from polaris.trainer import setup  # takes seconds, in which a signal is heard already
+
         return setup.prepare(load_config(options.config, options.overrides))
 
     return run_session(prepare, probe, lambda prepared: prepared[0].config.distributed)

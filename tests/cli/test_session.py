@@ -69,6 +69,16 @@ def test_a_second_signal_ends_at_once(tmp_path):
     assert result.stdout == ""
 
 
+@pytest.mark.parametrize("command", ["train x.toml", "difficulty x.toml", "temperature x.toml", "eval --model=m --suite=s"])
+def test_signals_are_heard_before_anything_slow_is_imported(command):
+    lines = (
+        "import sys; from polaris import session",
+        "session.run_session = lambda *facts: sys.exit('torch' in sys.modules)",
+        f"sys.argv = ['polaris', *{command.split()}]; from polaris.cli import main; main()",
+    )
+    assert subprocess.run([sys.executable, "-c", "\n".join(lines)], timeout=60).returncode == 0
+
+
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_ranks_stop_together_and_torchrun_with_their_status_where_one_of_them_was_told_to(tmp_path):
