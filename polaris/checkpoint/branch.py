@@ -59,9 +59,11 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
     if known and step is None and (begun or known.run == str(run)):
         step = known.step
     part: Part = "weights and optimizer" if start.with_optimizer else "weights" if start.source else "export"
+    clash = f"{own.path} is there and began with {known or 'model.path'}, not with {given} ({part}); give another --name, or --fresh"
     if begun and start.source and (known is None or (known.part, known.step) != (part, step)):
-        began = known or "model.path"
-        raise Refused(f"{own.path} is there and began with {began}, not with {given} ({part}); give another --name, or --fresh")
+        raise Refused(clash)
+    if begun and known and known.run != str(run) and known.step not in _steps(run):
+        raise Refused(clash)
     if start.source and not begun:
         step = _checkpointed(run, step)
     folder, step = exported(run, step)
@@ -116,8 +118,7 @@ def exported(run: Path, step: int | None) -> tuple[Path, int]:
 
     Ranks that ask at the same time wait for the one that writes. Raises `Refused` for a step of which there is neither.
     """
-    folders = {step: path for step, path in layout.step_folders(run / "export").items() if (path / "config.json").is_file()}
-    steps = sorted(folders.keys() | set(layout.complete_steps(run / "checkpoints")))
+    folders, steps = _exports(run), _steps(run)
     if not steps:
         raise Refused(f"{run} has neither an export nor a complete checkpoint; train it first")
     if step is not None and step not in steps:
@@ -134,3 +135,13 @@ def exported(run: Path, step: int | None) -> tuple[Path, int]:
     except OSError as error:
         raise Refused(f"the export of {run} cannot be written ({error}); write it elsewhere with `polaris export --output`") from None
     return folder, step
+
+
+def _exports(run: Path) -> dict[int, Path]:
+    """The run's exports by their step."""
+    return {step: path for step, path in layout.step_folders(run / "export").items() if (path / "config.json").is_file()}
+
+
+def _steps(run: Path) -> list[int]:
+    """Steps of which there is an export or a complete checkpoint, oldest first."""
+    return sorted(_exports(run).keys() | set(layout.complete_steps(run / "checkpoints")))

@@ -10,7 +10,7 @@ from polaris.observe.files import write_atomically
 from polaris.observe.page import render
 from polaris.observe.phrases import summary_line
 from polaris.observe.plot import png
-from polaris.observe.run_files import RunFiles, read_run
+from polaris.observe.run_files import read_run
 
 _SAMPLING = {
     "eval/temperature": "temperature",
@@ -27,7 +27,7 @@ def write_report(run_folder: Path) -> Path:
     Raises `ValueError` if there is no such folder or a line of its files is damaged.
     """
     run = read_run(run_folder)
-    outcome = summarize(run)
+    outcome = summarize(run.records, run.held_out_since)
     write_atomically(run_folder / "report.png", png(run.records, f"{run.name}: {summary_line(outcome)}", run.spans))
     path = run_folder / "report.html"
     write_atomically(path, render(run, outcome).encode(errors="replace"))
@@ -40,12 +40,13 @@ def summary(run_folder: Path) -> dict[str, Any]:
     One evaluation alone is the base's at step 0, the final one anywhere else. `sampled` says in what the evaluations differ besides the
     weights, such as `temperature 0.6 to 1.1`; or nothing.
     """
-    return summarize(read_run(run_folder))
+    run = read_run(run_folder)
+    return summarize(run.records, run.held_out_since)
 
 
-def summarize(run: RunFiles) -> dict[str, Any]:
-    """`summary` of a run that is already read. Evaluations on held-out prompts that were changed since are those of other prompts."""
-    evaluated = [record for record in run.records if record.get("eval/accuracy") is not None and record["step"] > run.held_out_since]
+def summarize(records: Sequence[Mapping[str, Any]], held_out_since: int = -1) -> dict[str, Any]:
+    """`summary` of records that are already read. Evaluations up to step `held_out_since` are of other held-out prompts, and left out."""
+    evaluated = [record for record in records if record.get("eval/accuracy") is not None and record["step"] > held_out_since]
     accuracy = [(record["step"], record["eval/accuracy"]) for record in evaluated]
     best_step, best = max(accuracy, key=lambda pair: pair[1], default=(None, None))
     return {
@@ -55,8 +56,8 @@ def summarize(run: RunFiles) -> dict[str, Any]:
         "best_accuracy": best,
         "best_step": best_step,
         "sampled": ", ".join(filter(None, (_range(evaluated, key, name) for key, name in _SAMPLING.items()))),
-        "steps": max((record["step"] for record in run.records), default=0),
-        "minutes": sum(record.get("seconds/step") or 0.0 for record in run.records) / 60,
+        "steps": max((record["step"] for record in records), default=0),
+        "minutes": sum(record.get("seconds/step") or 0.0 for record in records) / 60,
     }
 
 

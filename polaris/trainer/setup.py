@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedTokenizerBase
 
+from polaris.checkpoint import layout
 from polaris.checkpoint.branch import DEFAULT_START, Start, begin
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
 from polaris.checkpoint.state import TrainState
@@ -282,6 +283,8 @@ def banner(checked: Checked, rooms: Rooms, folder: RunFolder, state: TrainState)
     facts |= _data_errors(checked.config.data.path, checked.prompts)
     facts |= _data_errors(checked.config.eval.path, checked.held_out) if checked.held_out else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
+    torn = sorted(step for step in layout.step_folders(folder.checkpoints) if step > state.step)
+    facts |= {"incomplete": f"the checkpoints of steps {torn}, which are left out"} if torn else {}
     changes = {"changed, not for results": folder.changes.free, "changed": folder.changes.altering}
     return facts | {name: f"from step {state.step + 1} on: {'; '.join(found)}" for name, found in changes.items() if found}
 

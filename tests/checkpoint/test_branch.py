@@ -155,6 +155,12 @@ def test_a_run_that_began_otherwise_is_not_taken_for_a_branch(source):
         begin(named(source), Start(source=str(source), with_optimizer=True))
 
 
+def test_a_run_that_began_with_the_export_of_another_says_so(source):
+    begun(source, Origin(run=str(source.with_name("w")), step=7, part="export"), "base")
+    with pytest.raises(Refused, match=r"y is there and began with .*w, step 7 \(export\), not with .*x \(export\); give another --name"):
+        begin(named(source, model=source), Start())
+
+
 def test_fresh_begins_a_branch_in_the_place_of_another_run(source):
     begun(source, None, "base")
     assert begin(named(source), Start(source=str(source), fresh=True))[1].step == 4

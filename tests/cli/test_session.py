@@ -23,7 +23,7 @@ def work(prepared, world, stop):
 
 sys.exit(run_session(lambda: {prepare}, work))
 """
-UNTIL_STOPPED = """print("READY", flush=True)
+UNTIL_STOPPED = """os.write(1, b"READY\\n")  # in one piece, whatever the other rank writes
     while not world.any(stop.requested()):
         time.sleep(0.05)
     if world.is_main:
