@@ -54,7 +54,7 @@ class StopRequest:
             self._idle = before
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._idle or (self.number and not _is_echo(number, self._since)):
+        if self._idle or (self.number and not _is_echo(self._since)):
             self._end(number)
         if not self.number:
             self.number, self._since = number, time.monotonic()
@@ -65,7 +65,7 @@ class StopRequest:
             number = os.read(reading, 1)[0]
             if number not in (signal.SIGINT, signal.SIGTERM):
                 continue
-            if self._idle or (since and not _is_echo(number, since)):
+            if self._idle or (since and not _is_echo(since)):
                 self._end(number)
             since = since or time.monotonic()
 
@@ -76,6 +76,6 @@ class StopRequest:
         os._exit(128 + number)
 
 
-def _is_echo(number: int, since: float) -> bool:
-    """Whether torchrun passes on the signal that this rank has heard itself at `since`."""
-    return number == signal.SIGTERM and "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - since < _ECHO_S
+def _is_echo(since: float) -> bool:
+    """Whether torchrun passes on what this rank has heard itself at `since`."""
+    return "TORCHELASTIC_RUN_ID" in os.environ and time.monotonic() - since < _ECHO_S
