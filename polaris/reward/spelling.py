@@ -117,6 +117,8 @@ _NOT_EQUAL = re.compile(r"\\not\s*=|(?<=\s)!=")
 _ANGLE = r"\([^()]*\)|\\frac *\{[^{}]*\} *\{[^{}]*\}|\d+ *(?:\^(?:\\circ|\{\\circ *\})|\\pi)?|\\pi(?: */ *\d+)?"
 _CIS = re.compile(rf"(?:\\text *\{{ *cis *\}}|(?<![A-Za-z\\])cis(?![A-Za-z])) *({_ANGLE})")
 _VECTOR = re.compile(r"\\(?:(?:vec|overrightarrow) *(?:\{ *([a-z]) *\}|([a-z])(?![A-Za-z]))|hat *(?:\{ *([ijk]) *\}|([ijk])(?![A-Za-z])))")
+# Without LaTeX, what stands behind `^` is a number; with it, `x^10` is the first power of x, times 0.
+_PLAIN_EXPONENT = re.compile(r"(?<=[\w)])\^(-\d+|\d{2,})")
 _EXPONENT_IN_BRACKETS = re.compile(r"\^ *\(([^(){}]*(?:\([^(){}]*\)[^(){}]*)*)\)")
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb|mathsf)\s*\{\s*([A-Za-z])\s*\}")
 _MODULUS = re.compile(r"\\b?mod(?![a-z]) *\{?(\w+)\}?|(?<![A-Za-z\\{])mod +(\d+)")
@@ -140,6 +142,7 @@ def respell(text: str) -> str:
     text = _FOREIGN_CURRENCY.sub(
         lambda found: f"{found[2] or ''}\\text{{ {_CURRENCIES[found[1] or found[3]]}}}", text.strip().removeprefix("####")
     )
+    text = _PLAIN_EXPONENT.sub(r"^{\1}", text) if "\\" not in text else text
     text = _STARS.sub(r"^{\1}", text)
     text = _RAISED.sub(lambda run: f"^{{{unicodedata.normalize('NFKC', run[0])}}}", text)
     text = _LOWERED.sub(lambda run: f"_{{{unicodedata.normalize('NFKC', run[0])}}}", text)
