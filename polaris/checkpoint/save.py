@@ -42,9 +42,10 @@ def save(
         torch.save(random_state(), layout.rank_file(temporary, world.rank))
     except (RuntimeError, OSError, CheckpointException) as error:
         free = shutil.disk_usage(checkpoints).free >> 20
+        reason = str(error).splitlines()[-1 if isinstance(error, CheckpointException) else 0]  # its first line names ranks only
         raise RunFailed(
             f"the checkpoint of step {state.step} cannot be written to {checkpoints}, where {free:,} MiB are free "
-            f"({str(error).splitlines()[0]}); make room, and the same command goes on from the last complete one"
+            f"({reason}); make room, and the same command goes on from the last complete one"
         ) from error
     world.barrier()
     if world.is_main:
