@@ -19,14 +19,14 @@ _NAMES = {
 }
 # White space may stand in an answer; before these it was `\t` of `\times`, `\n` of `\neq`, `\r` of `\right`.
 _TAB = "ext|extbf|extit|extrm|extstyle|imes|heta|an|anh|au|riangle|riangleq|o|ilde|frac|binom|herefore|op"
-_LINE = "eq|eg|abla|ot|otin|mid|leq|geq|exists|parallel|subseteq|earrow|warrow|ewline|olimits|u|e(?= ?-?\\d)"
+_LINE = "eq|eg|abla|ot|otin|mid|leq|geq|exists|parallel|subseteq|earrow|warrow|ewline|olimits|u(?=[_^])|e(?= ?-?\\d)"
 _RETURN = "ight|ightarrow|angle|brace|brack|ceil|floor|vert|ho|m(?= )"
 _CUT_MACRO = re.compile(
     rf"\t(?:{_TAB})(?![A-Za-z])|\n(?:{_LINE})(?![A-Za-z])|\r(?:{_RETURN})(?![A-Za-z])|[\v\f](?=[A-Za-z])|[\x00-\x08\x0e-\x1f\x7f]"
     r"|\\x[01][0-9a-f]|\\u00[01][0-9a-f]"
 )
-# An equation for u on a line of its own, behind another equation.
-_LINE_OF_U = re.compile(r"[^\x00-\x1f\x7f]*=[^\x00-\x1f\x7f]*\nu *=[^\x00-\x1f\x7f]*$")
+# The only break of a line, before a u: `\nu`, but for an equation of u behind another equation, or the next row of a table.
+_CUT_NU = re.compile(r"(?![^\n]*=[^\n]*\nu *=)[^\n]*(?<![\\;,])\nu(?![A-Za-z])[^\n]*")
 _BARE_MACRO = re.compile(
     r"(?<![A-Za-z\\])(?:[dt]?frac|rac|text(?:bf|it|rm)?|ext(?:bf|it|rm)?|boxed|oxed|mathrm|athrm|begin|egin|end|sqrt|qrt|overline|verline"
     r"|binom|inom)\{"
@@ -42,7 +42,9 @@ def backslash_fault(text: str) -> str | None:
     A form feed before `rac{1}{2}`, a tab before `imes 10`; `rac{1}{2}` or `frac{1}{2}`, which have lost it altogether; and
     `\\\\frac{1}{2}`, which has two.
     """
-    if (found := _CUT_MACRO.search(text)) and not _LINE_OF_U.match(text):
+    if _CUT_NU.fullmatch(text):
+        return "a line break where LaTeX has a backslash"
+    if found := _CUT_MACRO.search(text):
         return f"{_NAMES.get(found[0][0], 'a control character')} where LaTeX has a backslash"
     if _BARE_MACRO.search(text):
         return "a LaTeX macro without its backslash"
