@@ -21,10 +21,15 @@ def residue(text: str, *, any_member: bool) -> Leaf | None:
 
 
 def same_class(one: Node, other: Node) -> bool | None:
-    """Whether two classes are one; None where a side is none, or where they speak of different symbols."""
+    """Whether two classes are one, and where both sides name their symbol also whether both are classes; None where it cannot be told.
+
+    A value without a name may be the remainder; `n = 3` is one member of `n \\equiv 3 \\pmod{7}`.
+    """
     formulas = (side.value if isinstance(side, Quantified) else side for side in (one, other))
     names = {formula.name for formula in formulas if isinstance(formula, Named)}
     classes = _class(one), _class(other)
+    if isinstance(one, Named) and isinstance(other, Named) and any(classes) and not all(classes):
+        return False
     return classes[0] == classes[1] if classes[0] and classes[1] and len(names) < 2 else None
 
 

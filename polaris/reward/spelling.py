@@ -120,6 +120,7 @@ _VECTOR = re.compile(r"\\(?:(?:vec|overrightarrow) *(?:\{ *([a-z]) *\}|([a-z])(?
 # Without LaTeX, what stands behind `^` is a number; with it, `x^10` is the first power of x, times 0.
 _PLAIN_EXPONENT = re.compile(r"(?<=[\w)])\^(-\d+|\d{2,})")
 _EXPONENT_IN_BRACKETS = re.compile(r"\^ *\(([^(){}]*(?:\([^(){}]*\)[^(){}]*)*)\)")
+_IN_BRACES = re.compile(r"\\(max|min|gcd|lcm) *\\\{([^{}]*)\\\}")
 _BOLD = re.compile(r"\\(?:mathbf|boldsymbol|bm|pmb|mathsf)\s*\{\s*([A-Za-z])\s*\}")
 _MODULUS = re.compile(r"\\b?mod(?![a-z]) *\{?(\w+)\}?|(?<![A-Za-z\\{])mod +(\d+)")
 _DIFFERENTIAL = re.compile(r"\{d(\^\{?\d\}?)? ([A-Za-z])")
@@ -154,7 +155,7 @@ def respell(text: str) -> str:
     text = _numerals(_BOLD.sub(r" \1", _REALS.sub(r"(-\\infty,\\infty)", _UNSEEN.sub("", _NOTHING_AT_ALL.sub(" ", text)))))
     text = _spell_functions(_MACRO.sub(_spell_macro, text).replace("~", " "))
     text = _TEXT_SYMBOL.sub(lambda found: "".join(part or "" for part in found.groups()), text)
-    text = _EXPONENT_IN_BRACKETS.sub(r"^{\1}", text)
+    text = _IN_BRACES.sub(r"\\\1(\2)", _EXPONENT_IN_BRACKETS.sub(r"^{\1}", text))
     text = _systems(_brace_fractions(_PRIMES.sub(lambda found: found[1] or found[2], text)))
     text = _ROOT.sub(lambda found: f"\\sqrt{found[1] or ''}{{{found[2]}}}" if found[2] else "\\sqrt", text)
     text = _CIS.sub(r"(\\cos(\1)+i\\sin(\1))", text)

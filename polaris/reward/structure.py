@@ -21,7 +21,7 @@ from polaris.reward.units import several_units, split_unit
 _BEGIN, _END = (rf"\\{word}\{{([pbvBV]?)(?:small)?(?:matrix|array)\}}" for word in ("begin", "end"))
 _MATRIX = re.compile(rf"[(\[]?{_BEGIN}(?:\{{[lcr|]*\}})?(.*?){_END}[)\]]?")
 _SYSTEM = re.compile(r"\{?\\begin\{cases\}((?:(?!\\end\{cases\}).)*)\\end\{cases\}\}?")
-_TABLE = re.compile(r"\\begin\{(array|matrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{\1\}")
+_TABLE = re.compile(r"(\[?)\\begin\{(array|matrix)\}(?:\{[lcr|]*\})?(.*?)\\end\{\2\}")
 _ROW_GAP = re.compile(r"\\\\\[\d*[a-z]*\]")
 _EITHER = re.compile(r"\\text\{(?:either|both) ?\}|(?<![A-Za-z])(?:either|both) ", re.IGNORECASE)
 _OUT_OF = re.compile(r"(\d+)(?:\\text\{ ?out of ?\}| out of )(\d+)")
@@ -64,7 +64,13 @@ _RATIO = re.compile(rf"(?:.*=)?({_PART}(?::{_PART})+)")
 _RATIO_IN_WORDS = re.compile(r"(\d+)(?:\\text\{ ?to ?\}| to )(\d+)")
 _REMAINDER = re.compile(r"(\d+)(?:\\text\{ ?(?:R|r|rem\.?|remainder) ?\}| (?:R|r|rem\.?|remainder) ?)(\d+)")
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
-_DATE = re.compile(r"(?:\\text\{)?([A-Z][a-z]{2,8})\.? (\d{1,2})(?:st|nd|rd|th)\}?")
+_MONTH = (
+    "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t|tember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
+)
+_DATE = re.compile(
+    rf"(?:\\text\{{)?(?:({_MONTH})\.? ?(\d{{1,2}})(?:st|nd|rd|th)?|(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_MONTH})\.?)(?:,? ?(\d{{4}}))?\}}?",
+    re.IGNORECASE,
+)
 _INFINITY = re.compile(r"(?:\\text\{)?(?:(negative |minus |-)|positive |plus |\+)?infinity\}?", re.IGNORECASE)
 _NOTHING = re.compile(r"\\emptyset|(?:\\text\{)?(?:(?:the )?empty set|no solutions?)\}?", re.IGNORECASE)
 _LISTED = re.compile(r"\\text\{([^{}]*(?:\d|[,;]| and | or )[^{}]*)\}")
@@ -96,6 +102,8 @@ def read(text: str) -> Node:
         return Choice(replied[0], read(replied[1]))
     if said := phrases.statement(text):
         return read(unwrap(said))
+    if date := _DATE.fullmatch(text):
+        return Leaf(f"{(date[1] or date[4])[:3].lower()} {date[2] or date[3]} {date[5] or ''}")
     if (family := _FAMILY.fullmatch(text)) and not SYMBOL.fullmatch(family[1]):
         text = f"{family[1]},{family[2]}"
     text = text.removeprefix(found[0]) if (found := _OF_REALS.match(text)) else text
@@ -109,8 +117,8 @@ def read(text: str) -> Node:
             return read(found[1])
     if system := _SYSTEM.fullmatch(text):
         return _system(system[1])
-    if (table := _TABLE.fullmatch(text)) and all(_signs(row[-1])[0] or _OTHERWISE.search(row[-1]) for row in _cells(table[2])):
-        return _system(table[2])
+    if (table := _TABLE.fullmatch(text)) and all(_signs(row[-1])[0] or _OTHERWISE.search(row[-1]) for row in _cells(table[3])):
+        return several([[read(cell) for cell in row] for row in _cells(table[3])], or_=True) if table[1] else _system(table[3])
     if (but_for := _EXCEPT.fullmatch(text)) and all(map(read_number, points := _NUMBER_GAP.split(but_for[1].strip(" }")))):
         return but(points)
     if "\\\\" in text and "\\begin" not in text:
@@ -135,8 +143,6 @@ def _item(text: str) -> Node:
         return Ordered("R", (Leaf(parts[1]), Leaf(parts[2])))
     if rest := residue(text, any_member=False):
         return rest
-    if date := _DATE.fullmatch(text):
-        return Leaf(f"{date[1]} {date[2]}")
     if infinity := _INFINITY.fullmatch(text):
         return Leaf("-\\infty" if infinity[1] else "\\infty")
     if measures := several_units(text):
