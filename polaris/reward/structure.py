@@ -67,10 +67,8 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d) ?(?:\\text\{ ?)?([AaPp])\.? ?[Mm]\.?\}?")
 _MONTH = (
     "Jan(?:uary)?|Feb(?:ruary)?|Mar(?:ch)?|Apr(?:il)?|May|June?|July?|Aug(?:ust)?|Sep(?:t|tember)?|Oct(?:ober)?|Nov(?:ember)?|Dec(?:ember)?"
 )
-_DATE = re.compile(
-    rf"(?:\\text\{{)?(?:({_MONTH})\.? ?(\d{{1,2}})(?:st|nd|rd|th)?|(\d{{1,2}})(?:st|nd|rd|th)? (?:of )?({_MONTH})\.?)(?:,? ?(\d{{4}}))?\}}?",
-    re.IGNORECASE,
-)
+_DAY = r"(\d{1,2})(?:st|nd|rd|th)?"
+_DATE = re.compile(rf"(?:\\text\{{)?(?:({_MONTH})\.? ?{_DAY}|{_DAY} (?:of )?({_MONTH})\.?)(?:,? ?(\d{{4}}))?\}}?", re.IGNORECASE)
 _INFINITY = re.compile(r"(?:\\text\{)?(?:(negative |minus |-)|positive |plus |\+)?infinity\}?", re.IGNORECASE)
 _NOTHING = re.compile(r"\\emptyset|(?:\\text\{)?(?:(?:the )?empty set|no solutions?)\}?", re.IGNORECASE)
 _LISTED = re.compile(r"\\text\{([^{}]*(?:\d|[,;]| and | or )[^{}]*)\}")
