@@ -69,7 +69,9 @@ def train(checked, world, stop):
             engine.stop_in_draw, engine.stop_in_sync = 3, 2  # the draws are those of the first evaluation, of step 1, of step 2
         rooms, stops = dataclasses.replace(opened, engine=engine), []
         while not stops or stops[-1] < STEPS:
-            stop.number = 0
+            if stop.requested():  # as in a new process
+                stop.number = 0
+                stop.install()
             state = resume(rooms, folder)
             if state.step:
                 rooms.sampler.restore(state.sampler)
