@@ -65,10 +65,10 @@ class Scoring:
     def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
         self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
         self._resources = ExitStack()
+        self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
         self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking is True, "strict"))
         # The recipe's evaluation, unlike its training, does not look for </think>.
         self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
-        self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()
         self._tally: dict[str, list[float]] = defaultdict(list)
@@ -77,8 +77,8 @@ class Scoring:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._threads.shutdown(wait=True, cancel_futures=True)
-        self._resources.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._resources.close()  # the graders first, so that only answers in progress are waited for
 
     def begin(self) -> None:
         """The running score starts anew."""

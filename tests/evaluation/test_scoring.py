@@ -31,6 +31,8 @@ def test_a_stop_does_not_wait_for_verdicts(scoring):
     begun = time.monotonic()
     assert not scoring.drain(lambda: True)
     assert time.monotonic() - begun < 3
+    scoring.__exit__(None, None, None)
+    assert time.monotonic() - begun < 8, "one answer in progress is waited for, not three"
 
 
 def test_without_a_stop_everything_is_graded_in_order(scoring):
