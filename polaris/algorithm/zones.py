@@ -121,13 +121,13 @@ def _initial(robust: np.ndarray, kept: np.ndarray, clearly_below: np.ndarray, di
 
 
 def _clearly_below(accuracy: np.ndarray) -> np.ndarray:
-    """Which rows [K] of `accuracy` [K, P] have a mean clearly below the best one."""
+    """Which rows [K] of `accuracy` [K, P] have a mean clearly below the best one, as 0 is below one that can be told from it."""
     means = accuracy.mean(axis=1)
     best = means.argmax()
     if accuracy.shape[1] == 1:
         return np.zeros(len(means), dtype=bool)
     errors = standard_errors(accuracy)
-    return means[best] - means > CLEARLY * np.hypot(errors, errors[best])
+    return (means == 0) | (means[best] - means > CLEARLY * np.hypot(errors, errors[best]))
 
 
 def _collapsed(accuracy: np.ndarray) -> Iterable[int]:

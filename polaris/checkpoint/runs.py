@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 _MARKS = ("checkpoints", "export", "stages", "metrics.jsonl")
@@ -9,8 +10,17 @@ _MOST = 8
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run that has left something."""
-    return (folder / "config.json").is_file() and any((folder / mark).exists() for mark in _MARKS)
+    """Whether a folder is that of a training run that has left something, and not a model's beside which lies something of that name."""
+    config = folder / "config.json"
+    return config.is_file() and any((folder / mark).exists() for mark in _MARKS) and not _is_model(config)
+
+
+def _is_model(config: Path) -> bool:
+    try:
+        values = json.loads(config.read_text())
+    except ValueError:
+        return False
+    return isinstance(values, dict) and "model_type" in values
 
 
 def meant_as_run(path: Path, root: Path) -> bool:

@@ -18,11 +18,11 @@ _NAMES = {
     "\r": "a carriage return",
 }
 # White space may stand in an answer; before these it was `\t` of `\times`, `\n` of `\neq`, `\r` of `\right`.
-_TAB = "ext|extbf|extit|extrm|extstyle|imes|heta|an|anh|au|riangle|riangleq|o|ilde|frac|binom|herefore|op"
+TAB_MACROS = "ext|extbf|extit|extrm|extstyle|imes|heta|an|anh|au|riangle|riangleq|o|ilde|frac|binom|herefore|op"
 _LINE = "eq|eg|abla|ot|otin|mid|leq|geq|exists|parallel|subseteq|earrow|warrow|ewline|olimits|u(?=[_^])|e(?= ?-?\\d)"
 _RETURN = "ight|ightarrow|angle|brace|brack|ceil|floor|vert|ho|m(?= )"
 _CUT_MACRO = re.compile(
-    rf"\t(?:{_TAB})(?![A-Za-z])|\n(?:{_LINE})(?![A-Za-z])|\r(?:{_RETURN})(?![A-Za-z])|[\v\f](?=[A-Za-z])|[\x00-\x08\x0e-\x1f\x7f]"
+    rf"\t(?:{TAB_MACROS})(?![A-Za-z])|\n(?:{_LINE})(?![A-Za-z])|\r(?:{_RETURN})(?![A-Za-z])|[\v\f](?=[A-Za-z])|[\x00-\x08\x0e-\x1f\x7f]"
     r"|\\x[01][0-9a-f]|\\u00[01][0-9a-f]"
 )
 # The only break of a line, before a u: `\nu`, but for an equation of u behind another equation, or the next row of a table.

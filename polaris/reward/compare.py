@@ -31,7 +31,11 @@ _QUANTITY = re.compile(
 _UNKNOWN = re.compile(r"(?<![A-Za-z\\])[A-Za-z]")
 _UNKNOWN_VALUE = re.compile(rf"{SYMBOL.pattern}(?:\([A-Za-z]\))?")
 _ALONE = re.compile(r"(?<![A-Za-z\\])[a-z](?![A-Za-z])")
-_FUNCTION_VALUE = re.compile(r"\\?\{?[A-Za-z]+'*\}?[(\[]")
+_CONSTANTS, _INTEGERS = frozenset("abcdkmpqrsABCDKMPQRS"), frozenset("jklmnrst")
+_FUNCTION_VALUE = re.compile(r"(?:\\text)?\\?\{?[A-Za-z]+'*\}?[(\[]")
+_STYLE, _PROBABILITY = re.compile(r"\\text|\\(?=top)"), re.compile(r"^\\?Pr?\(")
+_DRESS = str.maketrans({"[": "(", "]": ")", "{": None, "}": None, " ": None})
+_POWER = re.compile(r"[A-Z]\^.+")
 _INVERSE = re.compile(r"\\arc(?:sin|cos|tan|cot)|\\(?:sin|cos|tan|cot) ?\^\{-1\}")
 _LETTERS = re.compile(r"(?:\\text\{)?([A-H]{2,6})\}?")
 _NUMBERED = re.compile(r"([xyzt]|\\lambda ?)_(?:\d|\{\d(?:,\d)*\})")
@@ -98,8 +102,12 @@ def _quantified(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 def _with_symbols_of(gold: Quantified, answer: Node) -> Node:
     """An answer without a clause may use another letter: `\\pi + 2 n \\pi` for all integers k."""
     text = answer.text if isinstance(answer, Leaf | Named) else ""
-    known = set(_ALONE.findall(gold.text)) - set(gold.symbols)
-    letters = tuple(set(_COUNTED.findall(text) if gold.domain == "integer" else _ALONE.findall(text)) - known)
+    # The answer's own argument, as in `f(n) = n`, is no constant, nor are x, e and i.
+    known = set(_ALONE.findall(gold.text)) - set(gold.symbols) | set(_ALONE.findall(answer.name if isinstance(answer, Named) else ""))
+    found = _COUNTED.findall(text) if gold.domain == "integer" else _ALONE.findall(text)
+    letters = tuple(letter for letter in dict.fromkeys(found) if letter not in known)
+    if not (_INTEGERS if gold.domain in ("integer", "natural", "counting") else _CONSTANTS).issuperset(letters):
+        return answer
     other = renamed(text, letters, gold.symbols) if len(letters) == len(gold.symbols) else None
     return answer if other is None else read(other)
 
@@ -218,7 +226,11 @@ def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
         symbols = SYMBOL.fullmatch(gold.name) and SYMBOL.fullmatch(answer.name)
         if symbols and gold.name != answer.name and not _same_quantity(gold.name, answer.name):
             return by_algebra(_equation(gold), _equation(answer), algebra)
-        if gold.name != answer.name and _FUNCTION_VALUE.match(gold.name) and _FUNCTION_VALUE.match(answer.name):
+        names = [_PROBABILITY.sub("P(", _STYLE.sub("", node.name).translate(_DRESS)) for node in (gold, answer)]
+        if names[0] != names[1] and _FUNCTION_VALUE.match(gold.name) and _FUNCTION_VALUE.match(answer.name):
+            return False
+        names = [name.replace("^top", "^T") for name in names]
+        if names[0] != names[1] and any(map(_POWER.fullmatch, names)):  # `M^{-1}` is another matrix than `M`
             return False
     elif isinstance(gold, Relation) or isinstance(answer, Relation):
         if any(isinstance(node, Named) and isinstance(node.value, Relation) for node in (gold, answer)):

@@ -297,7 +297,7 @@ def _bracketed(text: str) -> Node | None:
         # Bars make a determinant or a norm.
         kind = matrix[1] if matrix[1] in ("v", "V") else ""
         return Ordered(kind, tuple(Ordered("", tuple(read(cell) for cell in row.split("&"))) for row in rows))
-    if (scaled := _SCALED.fullmatch(text)) and _MATRIX.fullmatch(scaled[2]):
+    if (scaled := _SCALED.fullmatch(text)) and _MATRIX.fullmatch(scaled[2]) and not _is_sum(scaled[1]):
         whole = _bracketed(scaled[2])
         return times(scaled[1], whole) if isinstance(whole, Ordered) and whole.brackets == "" else None
     if point := _POINT.fullmatch(text):
@@ -320,6 +320,11 @@ def _bracketed(text: str) -> Node | None:
     if len(items) == 1:
         return read(inner) if opening + closing == "()" and inner else None
     return Ordered(opening + closing, tuple(read(item) for item in items))
+
+
+def _is_sum(text: str) -> bool:
+    """Whether a factor is a sum that no brackets hold: `x+1` before a matrix."""
+    return any(text[place] in "+-" and depth_is_zero(text, place) for place in range(1, len(text)))
 
 
 def _signed(text: str) -> Node | None:

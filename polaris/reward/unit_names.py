@@ -15,7 +15,7 @@ _SAME = {
     "millimetre": "mm", "inch": "in", "foot": "ft", "feet": "ft", "yard": "yd", "mile": "mi", "second": "s", "sec": "s", "minute": "min",
     "hour": "h", "hr": "h", "gram": "g", "kilogram": "kg", "milligram": "mg", "liter": "l", "litre": "l", "milliliter": "ml",
     "millilitre": "ml", "joule": "j", "watt": "w", "newton": "n", "volt": "v", "kelvin": "k", "hertz": "hz", "pascal": "pa", "mole": "mol",
-    "millisecond": "ms", "pound": "lb", "ounce": "oz", "gallon": "gal", "hectare": "ha", "dollar": "$", "usd": "$", "degree": "deg",
+    "millisecond": "ms", "ounce": "oz", "gallon": "gal", "hectare": "ha", "dollar": "$", "usd": "$", "degree": "deg",
     "radian": "rad", "celsius": "c", "fahrenheit": "f", "percent": "%", "sq": "square", "amp": "a", "ampere": "a", "kilo": "kg",
     "calorie": "cal", "arcminute": "arcmin", "arcsecond": "arcsec", "eur": "euro", "rs": "rupee", "inr": "rupee", "person": "people",
     "children": "child", "men": "man", "women": "woman", "mice": "mouse",
@@ -26,7 +26,7 @@ _JOINED = {
 }  # fmt: skip
 KNOWN = frozenset(_SAME.values()) - {"square", "people", "child", "man", "woman", "mouse"} | {
     "ev", "day", "week", "month", "year", "cent", "unit", "am", "pm", "acre", "pint", "quart", "cup", "ton", "tonne", "gbp", "yen",
-    "ohm", "coulomb", "farad", "tesla", "byte", "bit", "bar", "atm", "decade", "century", "'", "''",
+    "ohm", "coulomb", "farad", "tesla", "byte", "bit", "bar", "atm", "decade", "century", "lb", "pound", "'", "''",
 }  # fmt: skip
 _PREFIXES = {
     "kilo": "k", "mega": "M", "giga": "G", "tera": "T", "hecto": "h", "deci": "d", "centi": "c", "milli": "m", "micro": "u", "nano": "n",
@@ -35,7 +35,7 @@ _PREFIXES = {
 _PREFIXED = frozenset({"m", "s", "g", "l", "j", "w", "n", "v", "a", "hz", "pa", "ev", "mol", "ohm", "cal", "bar"})
 _CAPITALS = {"B": "byte", "C": "coulomb", "F": "farad", "T": "tesla"}
 # Marks and letters that stand for several units.
-_EITHER = {"'": {"ft", "min", "arcmin"}, "''": {"in", "s", "arcsec"}, "c": {"coulomb"}, "f": {"farad"}, "lb": {"gbp"}}
+_EITHER = {"'": {"ft", "min", "arcmin"}, "''": {"in", "s", "arcsec"}, "c": {"coulomb"}, "f": {"farad"}, "pound": {"lb", "gbp"}}
 _SILENT = frozenset({
     "the", "of", "an", "there", "in", "total", "altogether", "all", "left", "remaining", "long", "wide", "tall", "high", "deep", "thick",
     "old", "away", "apart", "exactly", "different", "distinct", "possible", "such", "length", "width", "height",

@@ -12,6 +12,7 @@ from types import FrameType
 
 _STOPPED = b"polaris: stopped; the same command goes on from what is on disk\n"
 
+_HEARD = (signal.SIGINT, signal.SIGTERM)
 _ECHO_S = 1.0
 """A scheduler such as Slurm tells every process, and torchrun passes on to its ranks what it was told: one request, heard twice."""
 
@@ -34,9 +35,10 @@ class StopRequest:
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
-        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))  # signals to a child are its own
+        # Signals to a child are its own, also one that comes before it has let go of the pipe.
+        os.register_at_fork(before=_hold, after_in_parent=_release, after_in_child=_let_go)
         threading.Thread(target=self._watch, args=(reading,), name="polaris-signals", daemon=True).start()
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in _HEARD:
             signal.signal(number, self._handle)
 
     def requested(self) -> bool:
@@ -63,7 +65,7 @@ class StopRequest:
         since = 0.0
         while True:
             number = os.read(reading, 1)[0]
-            if number not in (signal.SIGINT, signal.SIGTERM):
+            if number not in _HEARD:
                 continue
             if self._idle or (since and not _is_echo(since)):
                 self._end(number)
@@ -74,6 +76,19 @@ class StopRequest:
         if self._idle and alone and self._saying.acquire(timeout=0.2):  # both listeners come here
             os.write(2, _STOPPED)  # past the buffer of stderr, which the main thread may hold
         os._exit(128 + number)
+
+
+def _hold() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, _HEARD)
+
+
+def _release() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _HEARD)
+
+
+def _let_go() -> None:
+    signal.set_wakeup_fd(-1)
+    _release()
 
 
 def _is_echo(since: float) -> bool:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from polaris.algorithm.decline import CHANGES, COOLEST_IS_BEST, HOLDS, SPEEDS, _posterior, _prior, chances_of_at_most, standard_errors
+from polaris.algorithm.zones import find_zones
 
 
 def test_prior_of_three_levels_at_three_temperatures():
@@ -79,3 +80,8 @@ def test_noise_leaves_out_how_much_prompts_differ():
 def test_one_prompt_is_taken_as_exact():
     curve = np.array([[0.4], [0.5], [0.45], [0.48], [0.2]])
     assert chances_of_at_most((0.1, 0.2), curve).tolist() == [[0, 1, 1, 1, 0], [1, 1, 1, 1, 0]]
+
+
+def test_a_temperature_at_which_nothing_was_solved_is_not_chosen_over_one_that_solved_something():
+    accuracy = np.array([[0, 0, 0], [0.5, 0.5, 0.75], [0.25, 0.75, 0.25], [0.75, 0, 0]])
+    assert find_zones(np.array([0.2, 0.4, 0.6, 0.8]), accuracy, np.arange(4.0), tolerance=0.01).initial > 0.2

@@ -191,3 +191,10 @@ def test_a_run_without_a_checkpoint_and_a_new_one_without_changes(tmp_path):
     with pytest.raises(ValueError, match=r"it has no complete checkpoint \(checkpoints/step-N with COMMIT\.json\); train it first"):
         _checkpointed(tmp_path, None)
     assert open_run(RunConfig(root=str(tmp_path), name="new"), fresh=False, main=True).changes == Changes()
+
+
+@pytest.mark.parametrize("mark", ["metrics.jsonl", "export", "checkpoints", "stages"])
+def test_a_model_beside_something_that_is_named_as_in_a_run_is_none(tmp_path, mark):
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    (tmp_path / mark).mkdir()
+    assert served(str(tmp_path)) == str(tmp_path)

@@ -47,3 +47,8 @@ def test_lists_and_windows_files_are_read(tmp_path):
     assert read_toml(path) == {"name": "é", "data": {"decontaminate": ["a", "b"]}}
     with pytest.raises(Refused, match=r"data\.decontaminate\.1 = .* control character"):
         read_toml(write(tmp_path, '[data]\ndecontaminate = ["a", "b\\f"]'))
+
+
+@pytest.mark.parametrize("text", ['"a\\tb"', "'a\tb'", '"""\n\tif x:\n\t\tx\n"""', '"\\u0041\\n"'])
+def test_tabs_that_are_no_lost_backslash_are_text(tmp_path, text):
+    assert "data" in read_toml(write(tmp_path, f"[data]\nprompt_suffix = {text}\n"))

@@ -26,7 +26,7 @@ PLURALS = {
     "g": "grams",
     "kg": "kilograms kgs",
     "mg": "milligrams",
-    "lb": "pounds lbs",
+    "lb": "lbs",
     "oz": "ounces",
     "ton": "tons",
     "tonne": "tonnes",
@@ -78,7 +78,7 @@ def test_a_plural_is_its_unit_and_no_other(symbol, plurals):
 
 
 def test_every_unit_that_has_a_plural_is_in_the_table_above():
-    assert set(PLURALS) == KNOWN - {"%", "am", "pm", "c", "f", "ev", "gbp", "yen", "atm", "'", "''"}
+    assert set(PLURALS) == KNOWN - {"%", "pound", "am", "pm", "c", "f", "ev", "gbp", "yen", "atm", "'", "''"}
 
 
 @pytest.mark.parametrize(

@@ -64,3 +64,17 @@ def test_a_signal_to_a_forked_child_is_not_the_parents():
     result = run("with stop.at_once():", *(f"    {line}" for line in [*lines, "os.waitpid(child, 0); print('lives')"]))
     assert result.returncode == 0
     assert result.stdout == "lives\n"
+
+
+def test_a_signal_to_a_child_that_was_just_forked_is_not_heard_as_its_parents():
+    lines = (
+        "import time",
+        "with stop.at_once():",
+        "    for _ in range(100):",
+        "        if not (child := os.fork()):",
+        "            time.sleep(9); os._exit(0)",
+        "        os.kill(child, signal.SIGTERM)",
+        "        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143",
+        "        time.sleep(0.002)",
+    )
+    assert run(*lines).returncode == 0
