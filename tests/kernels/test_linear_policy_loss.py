@@ -205,7 +205,8 @@ def test_a_token_does_not_depend_on_its_neighbours():
 @pytest.mark.parametrize(
     ("place", "change", "message"),
     [
-        (1, lambda weight: weight[:, :-1], "weight"),
+        (1, lambda weight: weight[:, :-1], r"needs hidden \[T, H\]"),
+        (1, lambda weight: weight.double(), "cast all to one"),
         (3, lambda behaviour: torch.cat([behaviour, behaviour]), "behaviour_logprob has shape"),
         (4, lambda advantage: advantage[:5], "advantage has shape"),
         (5, lambda mask: torch.cat([mask, mask]), "mask has shape"),
