@@ -37,7 +37,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("train", help="train in one process; on several GPUs use `torchrun -m polaris.train`", add_help=False)
 
     export = commands.add_parser("export", help="write a run's checkpoint as a Hugging Face folder")
-    export.add_argument("run_folder", type=Path, metavar="RUN", help="the run's folder, such as runs/quickstart")
+    export.add_argument("run_folder", metavar="RUN", help="the run's folder, such as runs/quickstart or runs/quickstart@step-20")
     export.add_argument("--output", type=Path, help="folder to write (default: RUN/export/step-N)")
     export.add_argument("--step", type=int, help="checkpoint to export (default: the newest)")
     export.set_defaults(run=_export)
@@ -64,9 +64,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _export(options: argparse.Namespace) -> None:
+    from polaris.checkpoint.branch import parse
     from polaris.checkpoint.export import export
 
-    print(export(options.run_folder, options.output, options.step))
+    run, step = parse(options.run_folder)
+    print(export(run, options.output, options.step if step is None else step))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -9,10 +9,12 @@ from polaris.config.schema import RunConfig
 def check_model_limits(config: RunConfig, max_positions: int) -> None:
     """Prompt and response must fit the model's positions."""
     prompt, response = config.data.max_prompt_tokens, config.longest_response
+    shorter = [("max_response_tokens", max_positions - prompt), ("data.max_prompt_tokens", max_positions - response)]
+    fits = ", ".join(f"{name} to {most} or less" for name, most in shorter if most > 0) or "both to less"
     require(
         prompt + response <= max_positions,
         f"data.max_prompt_tokens + the longest max_response_tokens = {prompt} + {response} exceeds the model's {max_positions} positions; "
-        f"set max_response_tokens to {max(0, max_positions - prompt)} or less, or rope.max_positions to {prompt + response} to go beyond",
+        f"set {fits}, or rope.max_positions to {prompt + response} to go beyond",
     )
 
 

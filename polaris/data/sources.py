@@ -95,7 +95,8 @@ def _parse_json(file: Path, text: str, first_line: int) -> Any:
         return json.loads(text)
     except json.JSONDecodeError as error:
         line = first_line + error.lineno - 1
-        raise Refused(f"{file}, line {line}: not valid JSON ({error.msg}); correct that line or write the file again") from error
+        escape = ' in JSON a backslash is written twice: "\\\\frac";' if "escape" in error.msg else ""
+        raise Refused(f"{file}, line {line}: not valid JSON ({error.msg});{escape} correct that line or write the file again") from error
     except (ValueError, RecursionError) as error:
         raise Refused(f"{file}, line {first_line} or below: JSON that Python cannot hold ({error}); write the file again") from error
 

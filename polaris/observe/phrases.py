@@ -60,7 +60,7 @@ def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
 
 def summary_line(summary: Mapping[str, Any]) -> str:
     """The outcome of a run from `polaris.observe.report.summary`."""
-    done = f"{summary['steps']} steps in {duration(summary['minutes'] * 60)}"
+    done = f"{summary['steps']} step{'s' if summary['steps'] != 1 else ''} in {duration(summary['minutes'] * 60)}"
     base, final = (f"{value:.1%}" if value is not None else "" for value in (summary["base_accuracy"], summary["final_accuracy"]))
     if not final:
         return f"{done}; base accuracy {base}" if base else f"{done}; no held-out evaluation"

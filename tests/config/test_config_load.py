@@ -171,6 +171,8 @@ def test_rooms_are_checked_together():
     check_model_limits(config, 9216)
     with pytest.raises(ValueError, match=r"set max_response_tokens to 8191 or less"):
         check_model_limits(config, 9215)
+    with pytest.raises(ValueError, match=r"; set data\.max_prompt_tokens to 960 or less, or rope\.max_positions to 1088"):
+        check_model_limits(RunConfig(rollout=RolloutConfig(max_response_tokens=64)), 1024)
     check_batch(config, 8)
     with pytest.raises(ValueError, match="multiple of 7"):
         check_batch(config, 7)

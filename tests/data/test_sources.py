@@ -55,6 +55,7 @@ def test_absent_local_file_is_not_looked_up_on_the_hub(name):
     [
         ("bad.json", '[{"problem": "a"},\n{"problem": }]', r"bad\.json, line 2: not valid JSON"),
         ("bad.jsonl", '{"problem": "a"}\n\n{"problem"\n', r"bad\.jsonl, line 3: not valid JSON"),
+        ("latex.jsonl", '{"problem": "a", "answer": "\\sqrt{2}"}', r'a backslash is written twice: "\\\\frac"; correct that line'),
         ("object.json", '{"problem": "a"}', r"object\.json holds a dict, not a list"),
         ("number.json", '[{"problem": "a"}, 3]', r"number\.json:2 is a int, not an object"),
         ("empty.json", "[]", r"empty\.json has no rows"),

@@ -89,7 +89,7 @@ def held_out(step, accuracy, problems=100, samples=4, **facts):
 @pytest.mark.parametrize(
     ("records", "line"),
     [
-        ([{"step": 1}], "1 steps in 0.0s; no held-out evaluation"),
+        ([{"step": 1}], "1 step in 0.0s; no held-out evaluation"),
         ([held_out(0, 0.05), {"step": 3}], "3 steps in 0.0s; base accuracy 5.0%"),
         ([{"step": 1}, held_out(3, 0.25)], "3 steps in 0.0s; final accuracy 25.0%"),
         ([held_out(0, 0.05), held_out(3, 0.25)], "3 steps in 0.0s; accuracy 5.0% -> 25.0%"),

@@ -104,7 +104,7 @@ def test_stopped_killed_and_resumed_it_equals_the_one_never_interrupted(straight
 def exported(straight):
     """By the command; the run itself has exported its last step."""
     assert (straight / "export" / "step-000005" / "model.safetensors").is_file()
-    command = [sys.executable, "-m", "polaris.cli", "export", str(straight), f"--output={straight / 'exported'}"]
+    command = [sys.executable, "-m", "polaris.cli", "export", f"{straight}@step-5", f"--output={straight / 'exported'}"]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
     again = subprocess.run(command, capture_output=True, text=True)
     assert again.returncode == 2
