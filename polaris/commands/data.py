@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--against-split", default="test", metavar="SPLIT", help="their split on the hub (default: test)")
     parser.add_argument("--model", metavar="M", help="checkpoint or tokenizer folder, or hub name, to measure prompts with")
     parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="longest prompt, with --model (default: 1024)")
-    parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows that nothing is wrong with")
+    parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows without an error, warned of or not")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="rows to list for each thing that is wrong (default: 10)")
     parser.add_argument("--strict", action="store_true", help="exit status 2 if an answer is ungradable or a row is no problem")
     parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")

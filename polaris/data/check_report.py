@@ -52,7 +52,7 @@ def _damaged(problems: Sequence[Problem], show: int) -> Iterator[str]:
     """Prompts are kept as they are: what a macro lost is a guess."""
     faults = [f"{at(one.source, one.id)}: {fault}" for one in problems if (fault := backslash_fault(_words(one)))]
     if faults:
-        yield from _section("warning: prompts that look damaged (in JSON a backslash is written twice)", faults, show)
+        yield from _section("warning: prompts that look damaged, which are kept (in JSON a backslash is written twice)", faults, show)
 
 
 def _reasons(title: str, rows: Sequence[Rejected], show: int) -> Iterator[str]:

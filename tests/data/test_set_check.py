@@ -291,7 +291,7 @@ def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, pola
         '{"problem": "Put $\\\\frac42$ in \\\\boxed{}.", "answer": "2"}\n'
     )
     out = polaris("data", "check", path)[1].splitlines()
-    start = out.index("warning: prompts that look damaged (in JSON a backslash is written twice): 2")
+    start = out.index("warning: prompts that look damaged, which are kept (in JSON a backslash is written twice): 2")
     assert out[start + 1 : start + 3] == [
         f"  {path}:1 (id row-1): a backspace where LaTeX has a backslash",
         f"  {path}:2 (id row-2): a form feed where LaTeX has a backslash",
