@@ -1,4 +1,4 @@
-"""Splitting a text outside of its brackets."""
+"""Brackets of a text: splitting outside of them, and whether they match."""
 
 from __future__ import annotations
 
@@ -46,5 +46,15 @@ def encloses(text: str, opening: str, closing: str) -> bool:
     for index in range(len(text)):
         depth += _step(text, index)
         if depth == 0 and index < len(text) - 1 and index >= len(opening) - 1:
+            return False
+    return depth == 0
+
+
+def balanced(text: str) -> bool:
+    """Whether every brace has its partner; one that closes comes behind one that opens."""
+    depth = 0
+    for character in text:
+        depth += (character == "{") - (character == "}")
+        if depth < 0:
             return False
     return depth == 0

@@ -6,6 +6,7 @@ import re
 
 from polaris.reward.alternatives import unpacked
 from polaris.reward.backslashes import backslash_fault
+from polaris.reward.brackets import balanced
 
 # Words that may be an answer (none, undefined, unknown, empty, impossible, no solution) are no placeholders, nor are names of points (NAN).
 _PLACEHOLDER = re.compile(
@@ -48,7 +49,7 @@ def text_fault(text: str) -> str | None:
         return "a placeholder, not an answer"
     if _ADDRESS.search(text):
         return "a web address, a picture or HTML"
-    if not _closes(text):
+    if not balanced(_ESCAPED.sub("", text)):  # a box closes with the first brace that has no partner
         return "braces that do not match, as no box can hold them"
     if isinstance(unpacked(text.strip()), list | dict):
         return "JSON that is no list of answers"
@@ -80,13 +81,3 @@ def _states(part: str) -> bool:
 def _bare(text: str) -> str:
     """Without `\\text{}`, brackets, quotes and a full stop around it; white space single."""
     return " ".join(_WRAPPED.sub(r" \1 ", text).replace("$", " ").split()).strip("()[]{}<>\"'`*.:-_ ")
-
-
-def _closes(text: str) -> bool:
-    """Whether every brace that no backslash escapes has its partner; a box closes with the first that has none."""
-    depth = 0
-    for brace in re.findall(r"[{}]", _ESCAPED.sub("", text)):
-        depth += 1 if brace == "{" else -1
-        if depth < 0:
-            return False
-    return depth == 0

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
+from polaris.reward.brackets import balanced
+
 _FRACTIONS = {c: unicodedata.normalize("NFKC", c).split("\u2044") for c in "½⅓⅔¼¾⅕⅖⅗⅘⅙⅚⅛⅜⅝⅞"}
 
 
@@ -208,20 +210,11 @@ def unwrap(text: str) -> str:
             inner = text[len(start) : -len(end)]
             if len(text) > len(start) + len(end) and text.startswith(start) and text.endswith(end) and start not in inner:
                 text = inner
-        if (box := _WHOLE_BOX.fullmatch(text)) and _balanced(box[1]):
+        if (box := _WHOLE_BOX.fullmatch(text)) and balanced(box[1]):
             text = box[1]
-        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and text[-2] != "\\" and _balanced(text[1:-1]):
+        if len(text) > 2 and text[0] == "{" and text[-1] == "}" and text[-2] != "\\" and balanced(text[1:-1]):
             text = text[1:-1]
     return text
-
-
-def _balanced(text: str) -> bool:
-    depth = 0
-    for character in text:
-        depth += (character == "{") - (character == "}")
-        if depth < 0:
-            return False
-    return depth == 0
 
 
 def _spell_macro(found: re.Match[str]) -> str:
