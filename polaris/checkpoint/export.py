@@ -13,7 +13,6 @@ from transformers.utils import logging
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.runs import beside
-from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.embedded import resolve
@@ -36,14 +35,16 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     """
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
-        require((run / "config.json").is_file(), f"{run} is no run folder; {beside(run)}")
+        if not (run / "config.json").is_file():
+            raise Refused(f"{run} is no run folder; {beside(run)}")
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = steps[-1] if step is None else step
     own = run / "export" / f"step-{step:06d}"
     if output is None and (own / "config.json").is_file():
         return own.resolve()
     output = (output or own).resolve()
-    require(output.is_dir() or not output.exists(), f"{output} is no folder; give another with --output")
+    if output.exists() and not output.is_dir():
+        raise Refused(f"{output} is no folder; give another with --output")
     if output.is_dir() and any(output.iterdir()):
         raise Refused(f"{output} is not empty; give another folder with --output")
     config = json.loads((run / "config.json").read_text())

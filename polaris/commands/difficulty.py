@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polaris.commands.parser import add_config
+from polaris.errors import Refused
 
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
@@ -39,12 +40,12 @@ def run(options: argparse.Namespace) -> int:
 
 def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration with a difficulty pass, checks and run folder; raises `ValueError` for what is wrong."""
-    from polaris.config.bounds import require
     from polaris.config.load import load_config
     from polaris.trainer import setup
 
     config = load_config(path, overrides)
-    require(config.difficulty.samples_per_prompt > 0, "difficulty.samples_per_prompt = 0 is no pass; set it (the recipe: 8)")
+    if config.difficulty.samples_per_prompt == 0:
+        raise Refused("difficulty.samples_per_prompt = 0 is no pass; set it (the recipe: 8)")
     return setup.prepare(config)
 
 

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig
 from polaris.errors import Refused, RunFailed
 from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings, buckets_for
@@ -130,8 +129,10 @@ def settings_of(options: argparse.Namespace) -> EvalSettings:
 
 def _settings(options: argparse.Namespace) -> EvalSettings:
     yarn = any(factor > 1 for factor in options.yarn)
-    require(yarn or not options.original_positions, "--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
-    require(yarn or not options.attention_factor, "--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
+    if not yarn and options.original_positions:
+        raise Refused("--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
+    if not yarn and options.attention_factor:
+        raise Refused("--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,

@@ -5,19 +5,15 @@ from __future__ import annotations
 from polaris.errors import Refused
 
 
-def require(condition: bool, message: str) -> None:
-    """Raise `Refused(message)` unless the condition holds; the message names field, value and remedy."""
-    if not condition:
-        raise Refused(message)
-
-
 def at_least(room: str, minimum: float, **values: float) -> None:
-    """Raise `Refused` for a value below `minimum`."""
+    """Raise `Refused` for a value below `minimum`, or NaN."""
     for name, value in values.items():
-        require(value >= minimum, f"{room}.{name} = {value} is below {minimum}; set it to {minimum} or more")
+        if not value >= minimum:
+            raise Refused(f"{room}.{name} = {value} is below {minimum}; set it to {minimum} or more")
 
 
 def at_most(room: str, maximum: float, **values: float) -> None:
-    """Raise `Refused` for a value above `maximum`."""
+    """Raise `Refused` for a value above `maximum`, or NaN."""
     for name, value in values.items():
-        require(value <= maximum, f"{room}.{name} = {value} is above {maximum}; set it to {maximum} or less")
+        if not value <= maximum:
+            raise Refused(f"{room}.{name} = {value} is above {maximum}; set it to {maximum} or less")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from polaris.config.bounds import at_least, at_most, require
+from polaris.config.bounds import at_least, at_most
+from polaris.errors import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,7 +28,8 @@ class RopeConfig:
         at_least("rope", 0, original_positions=self.original_positions, attention_factor=self.attention_factor)
         at_least("rope", 0, max_positions=self.max_positions)
         changed = self.original_positions or self.attention_factor
-        require(self.factor > 1 or not changed, "rope.original_positions and rope.attention_factor need a rope.factor above 1; set it")
+        if self.factor <= 1 and changed:
+            raise Refused("rope.original_positions and rope.attention_factor need a rope.factor above 1; set it")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,14 +48,14 @@ class DifficultyConfig:
 
     def __post_init__(self) -> None:
         at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt, max_response_tokens=self.max_response_tokens)
-        require(
-            self.samples_per_prompt != 1, "difficulty.samples_per_prompt = 1 finds no prompt that is solved sometimes; set it to 2 or more"
-        )
-        require(
-            self.samples_per_prompt > 0 or not self.column,
-            f"difficulty.column = {self.column!r} needs the number of responses behind its rates; set difficulty.samples_per_prompt",
-        )
-        require(self.temperature > 0, f"difficulty.temperature = {self.temperature} must be above 0: a pass rate needs samples")
+        if self.samples_per_prompt == 1:
+            raise Refused("difficulty.samples_per_prompt = 1 finds no prompt that is solved sometimes; set it to 2 or more")
+        if self.samples_per_prompt == 0 and self.column:
+            raise Refused(
+                f"difficulty.column = {self.column!r} needs the number of responses behind its rates; set difficulty.samples_per_prompt"
+            )
+        if not self.temperature > 0:
+            raise Refused(f"difficulty.temperature = {self.temperature} must be above 0: a pass rate needs samples")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,13 +70,13 @@ class CurationConfig:
     """Target shares of equal bins of pass rate from 0 to 1, hardest first; the largest set that has them is kept. Empty: no target."""
 
     def __post_init__(self) -> None:
-        require(0 < self.drop_from <= 1, f"curation.drop_from = {self.drop_from} must lie in (0, 1]; 1 removes what is always solved")
+        if not 0 < self.drop_from <= 1:
+            raise Refused(f"curation.drop_from = {self.drop_from} must lie in (0, 1]; 1 removes what is always solved")
         at_least("curation", 0, **{f"histogram[{index}]": share for index, share in enumerate(self.histogram)})
-        require(not self.histogram or sum(self.histogram) > 0, "curation.histogram has no share above 0; remove it, or give it one")
-        require(
-            not self.histogram or self.shape == "all",
-            "curation.shape and curation.histogram are two targets for one set; give one of them",
-        )
+        if self.histogram and sum(self.histogram) <= 0:
+            raise Refused("curation.histogram has no share above 0; remove it, or give it one")
+        if self.histogram and self.shape != "all":
+            raise Refused("curation.shape and curation.histogram are two targets for one set; give one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,13 +98,13 @@ class ProbeConfig:
     def __post_init__(self) -> None:
         at_least("probe", 2, samples_per_prompt=self.samples_per_prompt)
         at_least("probe", 0, prompts=self.prompts)
-        require(self.prompts != 1, "probe.prompts = 1 says nothing of other prompts; set it to 60 or more, or to 0 for all")
+        if self.prompts == 1:
+            raise Refused("probe.prompts = 1 says nothing of other prompts; set it to 60 or more, or to 0 for all")
         grid = self.temperatures
-        require(
-            len(grid) >= 3 and list(grid) == sorted(set(grid)) and grid[0] > 0,
-            f"probe.temperatures = {list(grid)} must rise from above 0, three at least",
-        )
-        require(0 <= self.tolerance <= 0.3, f"probe.tolerance = {self.tolerance} must lie in [0, 0.3]; a loss of 0.3 is collapse")
+        if len(grid) < 3 or list(grid) != sorted(set(grid)) or grid[0] <= 0:
+            raise Refused(f"probe.temperatures = {list(grid)} must rise from above 0, three at least")
+        if not 0 <= self.tolerance <= 0.3:
+            raise Refused(f"probe.tolerance = {self.tolerance} must lie in [0, 0.3]; a loss of 0.3 is collapse")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,4 +169,5 @@ class FinalConfig:
         )
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
-        require(len(self.rope_factors) > 0, "final.rope_factors is empty; [1.0] evaluates without YaRN")
+        if not self.rope_factors:
+            raise Refused("final.rope_factors is empty; [1.0] evaluates without YaRN")

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from math import isfinite
 from typing import Literal
 
-from polaris.config.bounds import at_least, at_most, require
+from polaris.config.bounds import at_least, at_most
 from polaris.config.recipe import CurationConfig, DifficultyConfig, FinalConfig, ProbeConfig, RopeConfig, StageConfig
+from polaris.errors import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,18 +94,20 @@ class RolloutConfig:
             kv_cache_mib=self.kv_cache_mib,
         )
         at_most("rollout", 65536, max_concurrent=self.max_concurrent)
-        require(self.temperature > 0, f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
-        require(0 < self.gpu_memory_fraction < 1, f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
+        if not self.temperature > 0:
+            raise Refused(f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
+        if not 0 < self.gpu_memory_fraction < 1:
+            raise Refused(f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
         changed = [
             name
             for name, neutral in (("top_p", 1.0), ("top_k", -1), ("min_p", 0.0), ("repetition_penalty", 1.0))
             if getattr(self, name) != neutral
         ]
-        require(
-            not changed,
-            f"rollout.{', rollout.'.join(changed)} would make the sampled distribution differ from the policy that the loss "
-            "differentiates; remove it (evaluation may truncate, training may not)",
-        )
+        if changed:
+            raise Refused(
+                f"rollout.{', rollout.'.join(changed)} would make the sampled distribution differ from the policy that the loss "
+                "differentiates; remove it (evaluation may truncate, training may not)"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +125,8 @@ class RewardConfig:
     def __post_init__(self) -> None:
         at_least("reward", 0, workers=self.workers)
         at_most("reward", 1024, workers=self.workers)
-        require(self.timeout_s > 0, f"reward.timeout_s = {self.timeout_s} must be above 0")
+        if not self.timeout_s > 0:
+            raise Refused(f"reward.timeout_s = {self.timeout_s} must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,23 +165,21 @@ class AlgorithmConfig:
         at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
         at_most("algorithm", 1, min_informative=self.min_informative)
         at_least("algorithm", 1, max_draws=self.max_draws)
-        require(
-            self.dual_clip == 0 or self.dual_clip > 1,
-            f"algorithm.dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off",
-        )
-        require(
-            0 <= self.correction_low < self.correction_high,
-            f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}",
-        )
-        require(
-            self.rescue == 0 or self.correction != "off",
-            f"algorithm.rescue = {self.rescue} trains on responses of older weights, which need an importance correction; "
-            'set algorithm.correction to "tis" or "mask"',
-        )
-        require(
-            self.scarce == "train" or self.min_informative > 0,
-            f'algorithm.scarce = "{self.scarce}" never happens with algorithm.min_informative = 0; set that share, such as 0.3333',
-        )
+        if self.dual_clip != 0 and self.dual_clip <= 1:
+            raise Refused(f"algorithm.dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off")
+        if not 0 <= self.correction_low < self.correction_high:
+            raise Refused(
+                f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}"
+            )
+        if self.rescue > 0 and self.correction == "off":
+            raise Refused(
+                f"algorithm.rescue = {self.rescue} trains on responses of older weights, which need an importance correction; "
+                'set algorithm.correction to "tis" or "mask"'
+            )
+        if self.scarce != "train" and self.min_informative <= 0:
+            raise Refused(
+                f'algorithm.scarce = "{self.scarce}" never happens with algorithm.min_informative = 0; set that share, such as 0.3333'
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,9 +208,11 @@ class OptimizerConfig:
     def __post_init__(self) -> None:
         at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
         for name in ("lr", "eps", "grad_clip"):
-            require(getattr(self, name) > 0, f"optimizer.{name} = {getattr(self, name)} must be above 0")
+            if not getattr(self, name) > 0:
+                raise Refused(f"optimizer.{name} = {getattr(self, name)} must be above 0")
         for name in ("beta1", "beta2"):
-            require(0 <= getattr(self, name) < 1, f"optimizer.{name} = {getattr(self, name)} must lie in [0, 1)")
+            if not 0 <= getattr(self, name) < 1:
+                raise Refused(f"optimizer.{name} = {getattr(self, name)} must lie in [0, 1)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,10 +244,11 @@ class TrainerConfig:
             tokens_per_pack=self.tokens_per_pack,
             max_nonfinite_steps=self.max_nonfinite_steps,
         )
-        require(
-            self.prompts_per_step % self.updates_per_step == 0,
-            f"trainer.prompts_per_step = {self.prompts_per_step} does not divide into trainer.updates_per_step = {self.updates_per_step}",
-        )
+        if self.prompts_per_step % self.updates_per_step != 0:
+            raise Refused(
+                f"trainer.prompts_per_step = {self.prompts_per_step} does not divide into "
+                f"trainer.updates_per_step = {self.updates_per_step}"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +262,8 @@ class DistributedConfig:
 
     def __post_init__(self) -> None:
         for name in ("update_timeout_minutes", "wait_timeout_hours"):
-            require(getattr(self, name) > 0, f"distributed.{name} = {getattr(self, name)} must be above 0")
+            if not getattr(self, name) > 0:
+                raise Refused(f"distributed.{name} = {getattr(self, name)} must be above 0")
         at_most("distributed", 10_000, update_timeout_minutes=self.update_timeout_minutes, wait_timeout_hours=self.wait_timeout_hours)
 
 
@@ -374,14 +380,18 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
-        require(plain, f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
+        if not plain:
+            raise Refused(f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
         at_least("run", 0, seed=self.seed)
         curated = self.difficulty.samples_per_prompt > 0 or self.curation == CurationConfig()
-        require(curated, "[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
-        require(self.seed < 2**63, f"seed = {self.seed} must be below 2**63")
+        if not curated:
+            raise Refused("[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
+        if self.seed >= 2**63:
+            raise Refused(f"seed = {self.seed} must be below 2**63")
         rooms = [(room.name, getattr(self, room.name)) for room in fields(self)]
         for name, values in rooms + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
             for value in fields(values) if is_dataclass(values) else ():
                 held = getattr(values, value.name)
                 numbers = [number for number in (held if isinstance(held, tuple) else (held,)) if isinstance(number, float)]
-                require(all(map(isfinite, numbers)), f"{name}.{value.name} = {held} must be finite")
+                if not all(map(isfinite, numbers)):
+                    raise Refused(f"{name}.{value.name} = {held} must be finite")

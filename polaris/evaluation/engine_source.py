@@ -10,7 +10,6 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from polaris.checkpoint.branch import served
-from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
@@ -131,13 +130,13 @@ class EngineSource:
         settings, needed = self._settings, self._max_model_len
         reach = self._positions(factor, settings.max_positions)
         with_yarn = f" with YaRN {factor:g}" if factor > 1 else ""
-        require(
-            needed <= reach,
-            f"the longest prompt and final.max_response_tokens = {self._longest_prompt} + {settings.max_response_tokens} tokens exceed the "
-            f"{reach} positions of {settings.model.path}{with_yarn}; set final.max_response_tokens to "
-            f"{max(0, reach - self._longest_prompt)} or less, final.rope_factors to {needed / reach * factor:.2g} or more for YaRN, or "
-            f"final.max_positions to {needed} to go beyond",
-        )
+        if needed > reach:
+            raise Refused(
+                f"the longest prompt and final.max_response_tokens = {self._longest_prompt} + {settings.max_response_tokens} tokens exceed "
+                f"the {reach} positions of {settings.model.path}{with_yarn}; set final.max_response_tokens to "
+                f"{max(0, reach - self._longest_prompt)} or less, final.rope_factors to {needed / reach * factor:.2g} or more for YaRN, or "
+                f"final.max_positions to {needed} to go beyond"
+            )
 
     def _rope(self, factor: float, max_positions: int) -> RopeConfig:
         if factor == 1:

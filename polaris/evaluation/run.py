@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from polaris.config.bounds import require
 from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
+from polaris.errors import Refused
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
@@ -144,9 +144,8 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
 
 def _check_ranks(settings: EvalSettings, world: World) -> None:
     parallel = settings.rollout.tensor_parallel
-    require(
-        world.size % parallel == 0, f"rollout.tensor_parallel {parallel} does not divide the {world.size} ranks; start a multiple of it"
-    )
+    if world.size % parallel != 0:
+        raise Refused(f"rollout.tensor_parallel {parallel} does not divide the {world.size} ranks; start a multiple of it")
 
 
 def _keys(suites: Sequence[Suite]) -> Iterator[Key]:

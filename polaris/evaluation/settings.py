@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from polaris.config.bounds import at_least, require
+from polaris.config.bounds import at_least
 from polaris.config.recipe import FinalConfig
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
+from polaris.errors import Refused
 
 PAPER = FinalConfig()
 """The recipe's own evaluation (blog, section 3): top-k 20, 90,000 tokens, prompt suffix."""
@@ -41,14 +42,15 @@ class ServerSettings:
     """Seconds without any answer to anybody after which the server is given up; until then requests that do not reach it are repeated."""
 
     def __post_init__(self) -> None:
-        require(self.url.startswith(("http://", "https://")), f"--server {self.url} must begin with http:// or https://")
-        require(
-            bool(urlsplit(self.url).hostname) and not set("@?#") & set(self.url),
-            "--server must be a host with port and path, such as http://host:8000/v1; a key goes into OPENAI_API_KEY",
-        )
-        require(bool(self.model), "--server needs --model, the name under which it serves the model")
+        if not self.url.startswith(("http://", "https://")):
+            raise Refused(f"--server {self.url} must begin with http:// or https://")
+        if not urlsplit(self.url).hostname or set("@?#") & set(self.url):
+            raise Refused("--server must be a host with port and path, such as http://host:8000/v1; a key goes into OPENAI_API_KEY")
+        if not self.model:
+            raise Refused("--server needs --model, the name under which it serves the model")
         at_least("server", 1, concurrency=self.concurrency, attempts=self.attempts)
-        require(self.patience_s > 0, f"--server-patience {self.patience_s:g} must be above 0: seconds without an answer")
+        if not self.patience_s > 0:
+            raise Refused(f"--server-patience {self.patience_s:g} must be above 0: seconds without an answer")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,24 +92,31 @@ class EvalSettings:
 
     def __post_init__(self) -> None:
         there = not self.data_folder or Path(self.data_folder).expanduser().is_dir()
-        require(there, f"--data-folder {self.data_folder} is no folder; correct it, or leave it out to read the hub")
-        require(len(self.suite) > 0, "no evaluation set is named; give final.suite, such as aime24,amc23")
-        require(isfinite(self.temperature), f"final.temperature {self.temperature} must be finite")
-        require(self.temperature > 0, f"final.temperature {self.temperature} must be above 0: avg@k is a mean over samples")
+        if not there:
+            raise Refused(f"--data-folder {self.data_folder} is no folder; correct it, or leave it out to read the hub")
+        if not self.suite:
+            raise Refused("no evaluation set is named; give final.suite, such as aime24,amc23")
+        if not isfinite(self.temperature):
+            raise Refused(f"final.temperature {self.temperature} must be finite")
+        if self.temperature <= 0:
+            raise Refused(f"final.temperature {self.temperature} must be above 0: avg@k is a mean over samples")
         at_least("final", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
         at_least("final", 0, attention_factor=self.attention_factor, max_positions=self.max_positions)
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
-        require(self.top_k == -1 or self.top_k >= 1, f"final.top_k {self.top_k} must be at least 1, or -1 for all tokens")
-        require(all(map(isfinite, self.rope_factors)), f"final.rope_factors {self.rope_factors} must be finite")
+        if self.top_k != -1 and self.top_k < 1:
+            raise Refused(f"final.top_k {self.top_k} must be at least 1, or -1 for all tokens")
+        if not all(map(isfinite, self.rope_factors)):
+            raise Refused(f"final.rope_factors {self.rope_factors} must be finite")
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
-        require(
-            len(set(self.rope_factors)) == len(self.rope_factors) > 0,
-            f"final.rope_factors {self.rope_factors} must be named once each",
-        )
+        if not self.rope_factors or len(set(self.rope_factors)) < len(self.rope_factors):
+            raise Refused(f"final.rope_factors {self.rope_factors} must be named once each")
         edges = self.buckets
-        require(list(edges) == sorted(set(edges)) and min(edges, default=1) > 0, f"length buckets {edges} must rise from above 0")
-        require(self.server is None or self.rope_factors == (1.0,), "--yarn needs an engine; a --server has its own rotary embedding")
-        require(self.server is None or not self.max_positions, "--max-positions needs an engine; a --server has its own limit")
+        if list(edges) != sorted(set(edges)) or min(edges, default=1) <= 0:
+            raise Refused(f"length buckets {edges} must rise from above 0")
+        if self.server is not None and self.rope_factors != (1.0,):
+            raise Refused("--yarn needs an engine; a --server has its own rotary embedding")
+        if self.server is not None and self.max_positions:
+            raise Refused("--max-positions needs an engine; a --server has its own limit")
 
     def identity(self) -> dict[str, Any]:
         """Settings that decide what a sample is and how it is judged; not how many there are, how fast, from where, or in which buckets."""

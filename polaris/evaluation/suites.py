@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from polaris.config.bounds import require
 from polaris.data.gold import Rejected
 from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
 from polaris.data.sources import FILE_FORMATS, is_set
 from polaris.embedded import resolve
+from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
 
 
@@ -43,7 +43,8 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
     suites = [_load(name, path, split, settings) for given in settings.suite for name, path, split in _locate(given, settings)]
     names = [suite.name for suite in suites]
     twice = sorted({name for name in names if names.count(name) > 1})
-    require(not twice, f"two evaluation sets have the name {', '.join(twice)}; rename a file, or name it once")
+    if twice:
+        raise Refused(f"two evaluation sets have the name {', '.join(twice)}; rename a file, or name it once")
     return suites
 
 
@@ -60,18 +61,21 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
         yield folder.stem if is_set(folder) else path.replace("/", "--"), path, settings.split
         return
     files = sorted(file for file in folder.iterdir() if is_set(file) and file.is_file())
-    require(bool(files), f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with evaluation sets")
+    if not files:
+        raise Refused(f"{given} holds no {', '.join(FILE_FORMATS)} file; name a file, or a folder with evaluation sets")
     yield from ((file.stem, str(file), settings.split) for file in files)
 
 
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     read = read_problems(path, split)
     samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
-    require(samples > 0, f"the paper names no number of samples for {name}; give final.samples_per_prompt")
+    if samples <= 0:
+        raise Refused(f"the paper names no number of samples for {name}; give final.samples_per_prompt")
     errors = [rejected(problem) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
     problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)
-    require(bool(problems), f"{path} has no gradable answer; `polaris data check {path}` says why")
+    if not problems:
+        raise Refused(f"{path} has no gradable answer; `polaris data check {path}` says why")
     return Suite(
         name=name,
         path=path,

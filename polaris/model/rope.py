@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
+from polaris.errors import Refused
 from polaris.model.folder import transformers_config
 
 OWN = RopeConfig()
@@ -73,13 +73,13 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
 def _unscaled(config: PreTrainedConfig, own: dict[str, Any], settings: RopeConfig, folder: str | Path) -> Rope:
     """For models without a rotary embedding that all layers share: positions stay as the checkpoint has them."""
     positions = int(getattr(config, "max_position_embeddings", None) or 0)
-    require(positions > 0, f"{folder}/config.json does not say how many positions the model has (max_position_embeddings)")
+    if positions <= 0:
+        raise Refused(f"{folder}/config.json does not say how many positions the model has (max_position_embeddings)")
     kind = "a rotary embedding for each kind of layer" if own else "no rotary embedding"
-    require(settings.factor == 1, f"rope.factor = {settings.factor:g}: {folder} has {kind}, which YaRN cannot extend here; set it to 1")
-    require(
-        bool(own) or settings.max_positions <= positions,
-        f"rope.max_positions = {settings.max_positions}: {folder} has {kind} and {positions} positions; set it to 0",
-    )
+    if settings.factor != 1:
+        raise Refused(f"rope.factor = {settings.factor:g}: {folder} has {kind}, which YaRN cannot extend here; set it to 1")
+    if not own and settings.max_positions > positions:
+        raise Refused(f"rope.max_positions = {settings.max_positions}: {folder} has {kind} and {positions} positions; set it to 0")
     return Rope(parameters={}, dimensions=0, original_positions=positions, max_positions=settings.max_positions or positions)
 
 
@@ -111,7 +111,8 @@ def yarn_attention_factor(factor: float) -> float:
 def _yarn(own: dict[str, Any], positions: int, settings: RopeConfig, folder: str | Path) -> dict[str, Any]:
     """YaRN in place of the checkpoint's own rope, which is plain or YaRN itself."""
     kind = own["rope_type"]
-    require(kind in ("default", "yarn"), f"rope.factor: {folder} already scales its rope by {kind}, which YaRN cannot extend; set it to 1")
+    if kind not in ("default", "yarn"):
+        raise Refused(f"rope.factor: {folder} already scales its rope by {kind}, which YaRN cannot extend; set it to 1")
     return _complete(
         own
         | {
@@ -125,13 +126,14 @@ def _yarn(own: dict[str, Any], positions: int, settings: RopeConfig, folder: str
 def _explicit(own: dict[str, Any], folder: str | Path) -> dict[str, Any]:
     """The checkpoint's own parameters; a key that one stack reads and the other does not is refused."""
     kind = own["rope_type"]
-    require(kind in _KEYS, f"{folder} has a rope of type {kind}; Polaris verifies {', '.join(_KEYS)} and trains no other")
+    if kind not in _KEYS:
+        raise Refused(f"{folder} has a rope of type {kind}; Polaris verifies {', '.join(_KEYS)} and trains no other")
     unknown = sorted(set(own) - _KEYS[kind])
-    require(
-        not unknown,
-        f"{folder}/config.json has rope parameters that transformers and vLLM read differently: {', '.join(unknown)}; "
-        "set rope.factor, rope.original_positions and rope.attention_factor, which replace them",
-    )
+    if unknown:
+        raise Refused(
+            f"{folder}/config.json has rope parameters that transformers and vLLM read differently: {', '.join(unknown)}; "
+            "set rope.factor, rope.original_positions and rope.attention_factor, which replace them"
+        )
     return _complete(own) if kind == "yarn" else {name: value for name, value in own.items() if name != "type"}
 
 

@@ -12,7 +12,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from polaris.config.bounds import require
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
@@ -55,7 +54,8 @@ def _require_writable(folder: Path, without: str) -> None:
     fault = f"{place} is {'not writable' if place.is_dir() else 'no folder'}"
     # Without the tracker too, the run itself would have no place there.
     remedy = f"set {without}" if place == folder else "choose another --root or --name"
-    require(writable, f"{folder} cannot be written: {fault}; mend that, or {remedy}")
+    if not writable:
+        raise Refused(f"{folder} cannot be written: {fault}; mend that, or {remedy}")
 
 
 def _wandb_failed(error: Exception) -> Refused:

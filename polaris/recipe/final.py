@@ -9,9 +9,9 @@ import torch
 
 from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.config.bounds import require
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
+from polaris.errors import Refused
 from polaris.evaluation.markdown import announcement
 from polaris.evaluation.run import evaluate_suites
 from polaris.evaluation.settings import final_settings
@@ -54,6 +54,6 @@ def last_temperature(config: RunConfig, stages: Path) -> float:
         return stage.settings.temperature or config.rollout.temperature
     path = stage.temperature_result(stages)
     result = read_result(path, "temperature")
-    require(result is not None, f"{path} is gone, which holds the last stage's temperature; restore it, or set final.temperature")
-    assert result is not None
+    if result is None:
+        raise Refused(f"{path} is gone, which holds the last stage's temperature; restore it, or set final.temperature")
     return float(result["temperature"])

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
-from polaris.config.bounds import require
+from polaris.errors import Refused
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.plan import plan_stages
@@ -27,10 +27,8 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
         rooms = prepare_prompts(rooms, folder, state)
         for stage in plan_stages(rooms.config):
             dropped = dropped_by(stage, folder.stages)
-            require(
-                dropped is not None or state.step <= stage.end,
-                f"{stage.result(folder.stages)} is gone, and cannot be made again at step {state.step}; restore it",
-            )
+            if dropped is None and state.step > stage.end:
+                raise Refused(f"{stage.result(folder.stages)} is gone, and cannot be made again at step {state.step}; restore it")
             if dropped is None or state.step < stage.end:
                 opened = open_stage(rooms, stage, state, folder.stages)
                 state = train_to(stage.end, opened, folder, state, recorder)
@@ -53,10 +51,10 @@ def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms
     if state.step and (chosen := read_result(folder.stages / "curation.json", "dropped")) is not None:
         return replace(rooms, prompts=without(rooms.prompts, chosen["dropped"]))
     result = folder.stages / "difficulty.json"
-    require(
-        state.step == 0 or result.is_file() or bool(rooms.config.difficulty.column),
-        f"{result} is gone, and these weights cannot measure it again; restore it, or run `polaris difficulty` with this configuration",
-    )
+    if state.step > 0 and not result.is_file() and not rooms.config.difficulty.column:
+        raise Refused(
+            f"{result} is gone, and these weights cannot measure it again; restore it, or run `polaris difficulty` with this configuration"
+        )
     measured = measure_difficulty(rooms, rooms.prompts, folder.stages)
     curation = curate_prompts(rooms, rooms.prompts, measured, folder.stages)
     if state.step == 0:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris.config.bounds import require
 from polaris.data.prompt import Prompt
+from polaris.errors import Refused
 from polaris.recipe.plan import Stage, plan_stages, stage_config
 from polaris.recipe.results import changed, read_result
 from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune
@@ -58,8 +58,8 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
 def _decided(path: Path) -> float:
     """What the probe of a stage that has begun found, whatever has changed since."""
     result = read_result(path, "temperature")
-    require(result is not None, f"{path} is gone, and these weights cannot measure it again; restore it, or give the stage a number")
-    assert result is not None
+    if result is None:
+        raise Refused(f"{path} is gone, and these weights cannot measure it again; restore it, or give the stage a number")
     return float(result["temperature"])
 
 

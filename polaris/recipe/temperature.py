@@ -20,8 +20,8 @@ import numpy as np
 from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
 from polaris.algorithm.intervals import wilson_interval
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
-from polaris.config.bounds import require
 from polaris.data.prompt import Prompt
+from polaris.errors import Refused
 from polaris.observe.files import write_atomically
 from polaris.observe.zones_plot import png
 from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
@@ -178,7 +178,8 @@ class Probe:
 def diversity(reading: Reading, kind: Kind) -> float:
     """The share of distinct 4-grams of that kind. Raises `Refused` where no response has four words."""
     share = reading.words if kind == "words" else reading.tokens
-    require(share > 0 or kind == "tokens", 'no response of the temperature probe has four words; set probe.diversity = "tokens"')
+    if share <= 0 and kind != "tokens":
+        raise Refused('no response of the temperature probe has four words; set probe.diversity = "tokens"')
     return share
 
 
@@ -197,9 +198,8 @@ def probe_temperature(probe: Probe) -> dict[str, Any]:
     if (done := probe.result("probe")) is not None:
         return done
     config = probe.rooms.config.probe
-    require(
-        len(probe.prompts) > 1, "the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)"
-    )
+    if len(probe.prompts) <= 1:
+        raise Refused("the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)")
     readings = [probe.at(temperature) for temperature in config.temperatures]
     kind = probe.kind(readings)
     shares = np.array([diversity(reading, kind) for reading in readings])

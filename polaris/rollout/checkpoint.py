@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerBase
 
-from polaris.config.bounds import require
+from polaris.errors import Refused
 from polaris.model.names import checkpoint_names
 from polaris.rollout.types import Request
 
@@ -24,13 +24,14 @@ def stop_tokens(folder: str | Path) -> tuple[int, ...]:
     if (Path(folder) / "generation_config.json").is_file():
         named.append(GenerationConfig.from_pretrained(folder).eos_token_id)
     flat = {token for entry in named if entry is not None for token in ([entry] if isinstance(entry, int) else entry)}
-    require(bool(flat), f"{folder}: neither config.json nor generation_config.json names an eos_token_id; add one")
+    if not flat:
+        raise Refused(f"{folder}: neither config.json nor generation_config.json names an eos_token_id; add one")
     outside = sorted(token for token in flat if not 0 <= token < config.vocab_size)
-    require(
-        not outside,
-        f"{folder}: eos_token_id {', '.join(map(str, outside))} of config.json or generation_config.json lies outside the "
-        f"model's vocabulary of {config.vocab_size} tokens; set it to the tokenizer's",
-    )
+    if outside:
+        raise Refused(
+            f"{folder}: eos_token_id {', '.join(map(str, outside))} of config.json or generation_config.json lies outside the "
+            f"model's vocabulary of {config.vocab_size} tokens; set it to the tokenizer's"
+        )
     return tuple(sorted(flat))
 
 
@@ -49,12 +50,12 @@ def check_vocabulary(prompts: Iterable[Sequence[int]], vocab_size: int, tokenize
         ValueError: with the first such token.
     """
     largest = max((max(tokens, default=0) for tokens in prompts), default=0)
-    require(
-        largest < vocab_size,
-        f"the tokenizer has {len(tokenizer)} tokens and the model's embedding {vocab_size}: prompts hold {largest} "
-        f"({tokenizer.convert_ids_to_tokens(largest)}), which the model does not know. Take the tokenizer that the model was "
-        "trained with, or enlarge the model with `resize_token_embeddings(len(tokenizer))` and train the new tokens first",
-    )
+    if largest >= vocab_size:
+        raise Refused(
+            f"the tokenizer has {len(tokenizer)} tokens and the model's embedding {vocab_size}: prompts hold {largest} "
+            f"({tokenizer.convert_ids_to_tokens(largest)}), which the model does not know. Take the tokenizer that the model was "
+            "trained with, or enlarge the model with `resize_token_embeddings(len(tokenizer))` and train the new tokens first"
+        )
 
 
 def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: int) -> None:
@@ -65,14 +66,14 @@ def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: 
     """
     for request in requests:
         length = len(request.prompt_tokens)
-        require(
-            0 < length < max_model_len,
-            f"prompt {request.key} has {length} tokens, the engine takes 1 to {max_model_len - 1}; lower data.max_prompt_tokens",
-        )
-        require(
-            min(request.prompt_tokens) >= 0 and max(request.prompt_tokens) < vocab_size,
-            f"prompt {request.key} holds a token outside the model's vocabulary of {vocab_size}; is the tokenizer that of the model?",
-        )
+        if not 0 < length < max_model_len:
+            raise Refused(
+                f"prompt {request.key} has {length} tokens, the engine takes 1 to {max_model_len - 1}; lower data.max_prompt_tokens"
+            )
+        if min(request.prompt_tokens) < 0 or max(request.prompt_tokens) >= vocab_size:
+            raise Refused(
+                f"prompt {request.key} holds a token outside the model's vocabulary of {vocab_size}; is the tokenizer that of the model?"
+            )
 
 
 def complete(weights: Iterable[tuple[str, torch.Tensor]], shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:

@@ -6,9 +6,9 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.config.bounds import require
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.errors import Refused
 from polaris.rollout.types import Engine
 from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process
 
@@ -24,14 +24,15 @@ def check_engine(rollout: RolloutConfig) -> str:
         ValueError: vLLM is asked for and not installed, its version is not supported, or tensor parallelism without vLLM.
     """
     installed = importlib.util.find_spec("vllm") is not None
-    require(installed or rollout.engine != "vllm", f'rollout.engine = "vllm", but vLLM is not installed; {REMEDY}')
+    if not installed and rollout.engine == "vllm":
+        raise Refused(f'rollout.engine = "vllm", but vLLM is not installed; {REMEDY}')
     name = "vllm" if installed and rollout.engine != "transformers" else "transformers"
     if name == "vllm":
         check_version()
-    require(
-        name == "vllm" or rollout.tensor_parallel == 1,
-        f"rollout.tensor_parallel = {rollout.tensor_parallel} needs vLLM, but the engine is transformers; install vllm or set it to 1",
-    )
+    if name != "vllm" and rollout.tensor_parallel != 1:
+        raise Refused(
+            f"rollout.tensor_parallel = {rollout.tensor_parallel} needs vLLM, but the engine is transformers; install vllm or set it to 1"
+        )
     return name
 
 
@@ -65,11 +66,11 @@ def create_engine(
     from polaris.sync.rope_check import check_rope
 
     resolved = resolve_rope(model_path, rope or RopeConfig())
-    require(
-        max_model_len <= resolved.max_positions,
-        f"sequences of {max_model_len} tokens exceed the model's {resolved.max_positions} positions; shorten the responses, "
-        "or set rope.factor or rope.max_positions",
-    )
+    if max_model_len > resolved.max_positions:
+        raise Refused(
+            f"sequences of {max_model_len} tokens exceed the model's {resolved.max_positions} positions; shorten the responses, "
+            "or set rope.factor or rope.max_positions"
+        )
     engine: VLLMEngine | TransformersEngine
     if check_engine(rollout) == "vllm":
         prepare_process(model.dtype)

@@ -25,9 +25,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from polaris.config.bounds import require
 from polaris.config.schema import ModelConfig, RolloutConfig
-from polaris.errors import in_one_line
+from polaris.errors import Refused, in_one_line
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
@@ -48,10 +47,8 @@ class VLLMEngine:
     def __init__(
         self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope
     ) -> None:
-        require(
-            rollout.tensor_parallel == 1 or dist.is_initialized(),
-            f"rollout.tensor_parallel = {rollout.tensor_parallel} needs a process group; start with torchrun",
-        )
+        if rollout.tensor_parallel != 1 and not dist.is_initialized():
+            raise Refused(f"rollout.tensor_parallel = {rollout.tensor_parallel} needs a process group; start with torchrun")
         _patch_vllm()
         self._on_gpu = torch.cuda.is_available()
         self._stop_tokens = list(stop_tokens(model_path))

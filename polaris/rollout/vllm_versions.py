@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from packaging.version import Version
 
-from polaris.config.bounds import require
+from polaris.errors import Refused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,7 +45,8 @@ def check_version() -> None:
         ValueError: it is older or newer than the supported ones.
     """
     found = installed_version()
-    require(OLDEST <= found < BEYOND, f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with {KNOWN}; {REMEDY}")
+    if not OLDEST <= found < BEYOND:
+        raise Refused(f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with {KNOWN}; {REMEDY}")
 
 
 def prepare_process(dtype: str) -> None:

@@ -6,7 +6,7 @@ import math
 
 from transformers import PreTrainedConfig
 
-from polaris.config.bounds import require
+from polaris.errors import Refused
 from polaris.model.rope import head_size
 
 _RESERVE = 3 << 30
@@ -35,22 +35,22 @@ def check_memory(parameters: int, ranks: int, fraction: float, total: int, activ
     moments (12 bytes per parameter); while it trains, the engine sleeps, and gradients (4 bytes) and `activations` come on top.
     """
     kept, trained = 12 * parameters / ranks + _RESERVE, 16 * parameters / ranks + _RESERVE + activations
-    require(
-        activations + _RESERVE < total,
-        f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
-        "trainer.tokens_per_pack and the longest max_response_tokens, or turn model.gradient_checkpointing on",
-    )
+    if activations + _RESERVE >= total:
+        raise Refused(
+            f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
+            "trainer.tokens_per_pack and the longest max_response_tokens, or turn model.gradient_checkpointing on"
+        )
     needed = 16 * parameters // max(1, total - _RESERVE - activations) + 1
-    require(
-        trained < total,
-        f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks and the activations of one pack need "
-        f"{trained / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; start {needed} ranks or more, or lower "
-        "trainer.tokens_per_pack and the longest max_response_tokens",
-    )
+    if trained >= total:
+        raise Refused(
+            f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks and the activations of one pack need "
+            f"{trained / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; start {needed} ranks or more, or lower "
+            "trainer.tokens_per_pack and the longest max_response_tokens"
+        )
     largest = math.floor(20 * (1 - kept / total)) / 20
     share = f"set it to {largest:g} or less, or start" if largest > 0 else "start"
-    require(
-        fraction * total + kept <= total,
-        f"rollout.gpu_memory_fraction = {fraction:g} leaves too little beside the {kept / _GIB:.0f} GiB that the trainer keeps of each "
-        f"GPU's {total / _GIB:.0f}; {share} more ranks",
-    )
+    if fraction * total + kept > total:
+        raise Refused(
+            f"rollout.gpu_memory_fraction = {fraction:g} leaves too little beside the {kept / _GIB:.0f} GiB that the trainer keeps of each "
+            f"GPU's {total / _GIB:.0f}; {share} more ranks"
+        )

@@ -8,7 +8,7 @@ from polaris.checkpoint import layout
 from polaris.checkpoint.load import begin_with, load
 from polaris.checkpoint.run_folder import Origin, RunFolder
 from polaris.checkpoint.state import TrainState
-from polaris.config.bounds import require
+from polaris.errors import Refused
 from polaris.trainer.rooms import Rooms
 from polaris.trainer.serve import serve_weights
 
@@ -28,15 +28,16 @@ def resume(rooms: Rooms, folder: RunFolder, origin: Origin | None = None) -> Tra
         state = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
         if origin is not None and origin.part != "export":
             source = layout.step_folder(Path(origin.run) / "checkpoints", origin.step)
-            require(layout.is_complete(source), f"{source} is gone, with which this run begins; restore it, or begin again with --fresh")
+            if not layout.is_complete(source):
+                raise Refused(f"{source} is gone, with which this run begins; restore it, or begin again with --fresh")
             rooms.engine.sleep()
             begin_with(source, rooms.policy, rooms.optimizer if origin.part == "weights and optimizer" else None)
     else:
         rooms.engine.sleep()  # moments and gradients are made while the checkpoint is read
         state = load(checkpoint, rooms.policy, rooms.optimizer, rooms.world, rooms.kept)
-        require(
-            state.step <= rooms.config.steps,
-            f"{folder.path} is at step {state.step}, beyond the {rooms.config.steps} steps that are asked for; raise trainer.steps",
-        )
+        if state.step > rooms.config.steps:
+            raise Refused(
+                f"{folder.path} is at step {state.step}, beyond the {rooms.config.steps} steps that are asked for; raise trainer.steps"
+            )
     serve_weights(rooms, state.version)
     return state
