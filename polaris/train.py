@@ -1,4 +1,4 @@
-"""Train a model: `torchrun -m polaris.train [CONFIG] [--room.field=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
+"""Train a model: `torchrun -m polaris.train [CONFIG] [--section.key=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
 
 The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs the quickstart's
 (configs/quickstart.toml), which trains a tiny model of its own; a model or data of yours want a CONFIG. Starting the same command again

@@ -34,7 +34,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Differences between a run on disk and the configuration that is to go on with it, as `section.field: old -> new`.
+    """Differences between a run on disk and the configuration that is to go on with it, as `section.key: old -> new`.
 
     `never`: reasons why this run cannot go on so. `altering`: later steps compute something else. `free`: they do not, but for rounding.
     """
@@ -97,7 +97,7 @@ def _begun(before: RunConfig, progress: Progress) -> int:
 
 
 def _is_free(name: str) -> bool:
-    """Whether `section.field` may change at any time, since it alters no result."""
+    """Whether `section.key` may change at any time, since it alters no result."""
     return any(name.startswith(field) if field.endswith(".") else name == field for field in _FREE)
 
 

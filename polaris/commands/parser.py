@@ -47,6 +47,6 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG and the values in the place of the file's, for commands that take a run's configuration."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")
     overrides = parser.add_argument(
-        "overrides", nargs=argparse.REMAINDER, metavar="--room.field=value", help="values in the place of the file's"
+        "overrides", nargs=argparse.REMAINDER, metavar="--section.key=value", help="values in the place of the file's"
     )
     overrides.required = False  # or argparse names it where CONFIG is missing

@@ -1,4 +1,4 @@
-"""What concerns two rooms at once, checked before any weight is read."""
+"""What concerns two sections at once, checked before any weight is read."""
 
 from __future__ import annotations
 

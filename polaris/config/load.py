@@ -1,4 +1,4 @@
-"""TOML file and `--room.field=value` overrides -> RunConfig; resolved JSON beside the run."""
+"""TOML file and `--section.key=value` overrides -> RunConfig; resolved JSON beside the run."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
 
 
 def changed_fields(config: RunConfig, recorded: str) -> list[str]:
-    """Fields, as `room.field: old -> new`, in which a config differs from one recorded by `dump_config`."""
+    """Fields, as `section.key: old -> new`, in which a config differs from one recorded by `dump_config`."""
     return differences(json.loads(recorded), json.loads(dump_config(config)))
 
 
@@ -100,12 +100,12 @@ def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def _apply(values: dict[str, Any], overrides: list[str]) -> None:
-    """Put `--room.field=value` (or `--room.field value`) into the tables of a TOML file."""
+    """Put `--section.key=value` (or `--section.key value`) into the tables of a TOML file."""
     rest = list(overrides)
     while rest:
         name, equals, text = rest.pop(0).partition("=")
         if not name.startswith("--"):
-            written = f"--{name}={text}" if equals else "--room.field=value (one CONFIG comes first)"
+            written = f"--{name}={text}" if equals else "--section.key=value (one CONFIG comes first)"
             raise Refused(f"{name!r} is no override; write {written}")
         if name[2:] in FLAGS:
             raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
@@ -119,25 +119,25 @@ def _apply(values: dict[str, Any], overrides: list[str]) -> None:
             if name[2:].partition(".")[0] not in get_type_hints(RunConfig):
                 raise Refused(f"{name} is unknown; {_instead(name[2:], get_type_hints(RunConfig))}")
             raise Refused(f"{name} has no value; write {name}=value")
-        *rooms, field = name[2:].split(".")
+        *sections, field = name[2:].split(".")
         table: Any = values
-        for room in rooms:
-            table = _enter(table, room, name)
+        for section in sections:
+            table = _enter(table, section, name)
         if not isinstance(table, dict):
-            raise Refused(f"{name}: {rooms[-1]!r} is a list of tables; write --{rooms[-1]}.0.{field}=value for the first")
+            raise Refused(f"{name}: {sections[-1]!r} is a list of tables; write --{sections[-1]}.0.{field}=value for the first")
         table[field] = _Text(text if equals else rest.pop(0))
 
 
-def _enter(table: Any, room: str, name: str) -> Any:
-    """The table below `room`, which is a number in a list of tables; one that is not there yet is made."""
+def _enter(table: Any, section: str, name: str) -> Any:
+    """The table below `section`, which is a number in a list of tables; one that is not there yet is made."""
     if isinstance(table, dict):
-        table = table.setdefault(room, {})
-    elif room.isdecimal() and int(room) < len(table):
-        table = table[int(room)]
+        table = table.setdefault(section, {})
+    elif section.isdecimal() and int(section) < len(table):
+        table = table[int(section)]
     else:
-        raise Refused(f"{name}: there is no table {room}; the file has {len(table)}, counted from 0")
+        raise Refused(f"{name}: there is no table {section}; the file has {len(table)}, counted from 0")
     if not isinstance(table, dict) and not (isinstance(table, list) and all(isinstance(item, dict) for item in table)):
-        raise Refused(f"{name}: {room!r} holds no fields; see --help for the names")
+        raise Refused(f"{name}: {section!r} holds no fields; see --help for the names")
     return table
 
 
@@ -156,7 +156,7 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
         elif isinstance(value, dict):
             arguments[key] = _build(hints[key], value, path, f"{prefix}{key}.")
         else:
-            raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.field=value")
+            raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.key=value")
     return kind(**arguments)
 
 

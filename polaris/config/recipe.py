@@ -1,4 +1,4 @@
-"""Rooms of the recipe: rope, difficulty pass, curation, temperature probe, stages and the final evaluation."""
+"""Sections of the recipe: rope, difficulty pass, curation, temperature probe, stages and the final evaluation."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""The whole configuration of a run: one frozen dataclass per room. Importing this file needs only the standard library.
+"""The whole configuration of a run: one frozen dataclass per section. Importing this file needs only the standard library.
 
-Every value has a default that suits a long run on GPUs; a TOML file and `--room.field=value` overrides change them
-(`polaris.config.load`). Bounds are checked where the value lives; what concerns two rooms is checked in `polaris.config.checks`.
+Every value has a default that suits a long run on GPUs; a TOML file and `--section.key=value` overrides change them
+(`polaris.config.load`). Bounds are checked where the value lives; what concerns two sections is checked in `polaris.config.checks`.
 """
 
 from __future__ import annotations
@@ -388,8 +388,8 @@ class RunConfig:
             raise Refused("[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")
-        rooms = [(room.name, getattr(self, room.name)) for room in fields(self)]
-        for name, values in rooms + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
+        sections = [(section.name, getattr(self, section.name)) for section in fields(self)]
+        for name, values in sections + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
             for value in fields(values) if is_dataclass(values) else ():
                 held = getattr(values, value.name)
                 numbers = [number for number in (held if isinstance(held, tuple) else (held,)) if isinstance(number, float)]

@@ -10,10 +10,10 @@ from typing import Any
 
 from polaris.config.names import shown
 from polaris.errors import Refused
-from polaris.reward.backslashes import TAB_MACROS
+from polaris.escapes import TAB_OF_MACRO
 
 _LINE = re.compile(r"\(at line (\d+), column \d+\)")
-_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f]|\t(?:{TAB_MACROS})(?![A-Za-z])")  # a tab may be meant
+_CONTROL = re.compile(rf"[\x00-\x08\x0b-\x1f\x7f]|{TAB_OF_MACRO}")
 _CURLY = "\u201c\u201d\u2018\u2019"
 _BARE = re.compile(rf"[^\W\d]|[/~.]+[^\W\d]|[{_CURLY}]")
 _BACKSLASH = "a backslash in double quotes is written twice (\"\\\\boxed{}\"), or the text stands in single quotes ('\\boxed{}')"

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from polaris.escapes import TAB_OF_MACRO
+
 _NAMES = {
     "\0": "a zero character",
     "\a": "a bell",
@@ -17,12 +19,11 @@ _NAMES = {
     "\f": "a form feed",
     "\r": "a carriage return",
 }
-# White space may stand in an answer; before these it was `\t` of `\times`, `\n` of `\neq`, `\r` of `\right`.
-TAB_MACROS = "ext|extbf|extit|extrm|extstyle|imes|heta|an|anh|au|riangle|riangleq|o|ilde|frac|binom|herefore|op"
+# White space may stand in an answer; before these it was `\n` of `\neq` or `\r` of `\right`.
 _LINE = "eq|eg|abla|ot|otin|mid|leq|geq|exists|parallel|subseteq|earrow|warrow|ewline|olimits|u(?=[_^])|e(?= ?-?\\d)"
 _RETURN = "ight|ightarrow|angle|brace|brack|ceil|floor|vert|ho|m(?= )"
 _CUT_MACRO = re.compile(
-    rf"\t(?:{TAB_MACROS})(?![A-Za-z])|\n(?:{_LINE})(?![A-Za-z])|\r(?:{_RETURN})(?![A-Za-z])|[\v\f](?=[A-Za-z])|[\x00-\x08\x0e-\x1f\x7f]"
+    rf"{TAB_OF_MACRO}|\n(?:{_LINE})(?![A-Za-z])|\r(?:{_RETURN})(?![A-Za-z])|[\v\f](?=[A-Za-z])|[\x00-\x08\x0e-\x1f\x7f]"
     r"|\\x[01][0-9a-f]|\\u00[01][0-9a-f]"
 )
 # The only break of a line, before a u: `\nu`, but for an equation of u behind another equation, or the next row of a table.

@@ -115,7 +115,7 @@ def test_missing_file(tmp_path):
         (["--fresh"], "belongs to `polaris train`"),
         (["--trainer=3"], "--trainer is a table"),
         (["--seed=1", "--seed.low=2"], "'seed' holds no fields"),
-        (["other.toml"], "'other.toml' is no override; write --room.field=value (one CONFIG comes first)"),
+        (["other.toml"], "'other.toml' is no override; write --section.key=value (one CONFIG comes first)"),
         (["trainer.steps=3"], "'trainer.steps' is no override; write --trainer.steps=3"),
         (["--bf16"], "--bf16 is unknown; here it is model.dtype"),
         (["--rollout.top_k=20"], "rollout.top_k would make the sampled distribution differ"),

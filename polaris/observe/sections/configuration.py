@@ -32,7 +32,7 @@ def _changes(run: RunFiles) -> str:
 
 
 def flat(config: Result, prefix: str = "") -> list[tuple[str, object]]:
-    """(`room.field`, value) of a nested configuration."""
+    """(`section.key`, value) of a nested configuration."""
     pairs: list[tuple[str, object]] = []
     for key, value in config.items():
         pairs += flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(prefix + str(key), value)]
