@@ -16,7 +16,7 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 	@$(VENV)/polaris train configs/quickstart.toml
 
 # Two halves of about the same length, each in a process of its own: engines and process groups of one do not meet those of the other.
-RUNS := tests/trainer tests/recipe tests/distributed tests/checkpoint tests/cli
+RUNS := tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
 
 test: .venv/stamp ## run the test suite, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts
@@ -25,7 +25,7 @@ test-runs: .venv/stamp
 	@$(VENV)/pytest $(RUNS)
 
 test-parts: .venv/stamp
-	@$(VENV)/pytest $(filter-out $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)))
+	@$(VENV)/pytest $(filter-out $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
 
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh

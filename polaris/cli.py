@@ -25,7 +25,7 @@ def main() -> None:
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:  # commands with an engine take it as a request to stop (`polaris.session`)
+    except KeyboardInterrupt:  # commands with an engine take it as a request to stop (`polaris.run.session`)
         sys.exit(130)
 
 

@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from polaris.errors import Refused
-from polaris.session import run_session
-from polaris.trainer.signals import StopRequest
+from polaris.run.session import run_session
+from polaris.stop import StopRequest
 
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.trainer.setup import Checked
+    from polaris.run.setup import Checked
 
 
 def main(arguments: list[str]) -> int:
@@ -47,9 +47,10 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     config = load_config(given or QUICKSTART, rest)
 
     from polaris.checkpoint.branch import Start
-    from polaris.trainer import setup
+    from polaris.recipe.final import check_final
+    from polaris.run import setup
 
-    checked, folder = setup.prepare(config, Start(**flags))
+    checked, folder = setup.prepare(config, Start(**flags), check_final)
     return replace(checked, file=str(given or _quickstart(QUICKSTART, rest))), folder
 
 
@@ -90,9 +91,9 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     from polaris.observe.report import summary, write_report
     from polaris.recipe.final import finish
     from polaris.recipe.run import run
-    from polaris.trainer.resume import resume
-    from polaris.trainer.setup import banner, check_ranks, open_recorder, open_rooms
-    from polaris.trainer.untrained import NothingTrained, why_untrained
+    from polaris.run.resume import resume
+    from polaris.run.setup import banner, check_ranks, open_recorder, open_rooms
+    from polaris.run.untrained import NothingTrained, why_untrained
 
     checked, folder = prepared
     check_ranks(checked, folder, world)

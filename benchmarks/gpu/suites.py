@@ -22,10 +22,10 @@ from benchmarks.kernels.peers import Unavailable
 ON_THE_GPU = {"gpu tests of the trainer": ("tests", "-m", "gpu", "--ignore=tests/kernels", "--continue-on-collection-errors")}
 ON_ITS_CPU = {
     "tests of the model": ("tests/model",),
-    "tests of packing and updates": ("tests/trainer/test_packing.py", "tests/trainer/test_optimizer.py", "tests/algorithm"),
+    "tests of packing and updates": ("tests/learn/test_packing.py", "tests/learn/test_optimizer.py", "tests/algorithm"),
     "tests of plain torch": ("tests/kernels/test_linear_logprob.py",),
     "tests of kernels in the trainer": ("tests/kernels/test_in_the_trainer.py", "tests/kernels/test_within_torch.py"),
-    "tests of gradients": ("tests/trainer/test_curated_gradients.py", "tests/distributed/test_same_gradients.py"),
+    "tests of gradients": ("tests/learn/test_curated_gradients.py", "tests/distributed/test_same_gradients.py"),
     "tests of the compiled kernels": ("tests/kernels/test_resources.py",),
 }
 """With the machine's software, but the GPU hidden: several ranks cannot share one."""

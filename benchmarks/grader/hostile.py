@@ -16,9 +16,8 @@ from golds import texts
 from mutators import CORRECT, WRONG, Mutator
 from report import Part, code, listing, table
 
-from polaris.data.prompt import GroundTruth
 from polaris.reward.pool import GraderPool
-from polaris.reward.verdict import Verdict
+from polaris.types import GroundTruth, Verdict
 
 STEP = 1024
 CHARS = 40_000

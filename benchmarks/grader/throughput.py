@@ -16,7 +16,7 @@ from report import Part, table
 
 from polaris.reward.grade import decide
 from polaris.reward.pool import GraderPool
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 ROUNDS = 5
 ANSWERS = 200

@@ -31,19 +31,19 @@ from polaris.algorithm.intervals import wilson_interval
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import QUICKSTART, load_config
 from polaris.config.recipe import RopeConfig
-from polaris.data.prompt import Prompt
 from polaris.distributed import mesh
 from polaris.embedded import resolve
 from polaris.embedded.task import draw_problem, solution
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import Sampling
+from polaris.run.context import Rooms
+from polaris.run.resume import resume
+from polaris.run.setup import check, open_rooms
+from polaris.run.step import train_step
+from polaris.sampling.collect import Draw, draw_groups
+from polaris.stop import StopRequest
 from polaris.sync.publish import publish
-from polaris.trainer.collect import Draw, draw_groups
-from polaris.trainer.resume import resume
-from polaris.trainer.rooms import Rooms
-from polaris.trainer.setup import check, open_rooms
-from polaris.trainer.signals import StopRequest
-from polaris.trainer.step import train_step
+from polaris.types import Prompt
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 TRAINED_RESPONSE, TRAINED_POSITIONS = 64, 96

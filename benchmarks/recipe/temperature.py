@@ -26,11 +26,11 @@ from polaris.config.load import load_config
 from polaris.distributed import mesh
 from polaris.recipe.plan import plan_stages, stage_config
 from polaris.recipe.temperature import Probe, probe_temperature, retune
-from polaris.trainer.resume import resume
-from polaris.trainer.rooms import Rooms
-from polaris.trainer.setup import check, open_rooms
-from polaris.trainer.signals import StopRequest
-from polaris.trainer.step import train_step
+from polaris.run.context import Rooms
+from polaris.run.resume import resume
+from polaris.run.setup import check, open_rooms
+from polaris.run.step import train_step
+from polaris.stop import StopRequest
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 CONFIG = """

@@ -12,10 +12,10 @@ from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, serve
 
 from polaris.config.load import load_config
 from polaris.distributed import mesh
-from polaris.trainer.resume import resume
-from polaris.trainer.setup import check, open_rooms
-from polaris.trainer.signals import StopRequest
-from polaris.trainer.step import train_step
+from polaris.run.resume import resume
+from polaris.run.setup import check, open_rooms
+from polaris.run.step import train_step
+from polaris.stop import StopRequest
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 

@@ -61,15 +61,15 @@ def model_flops(config: PretrainedConfig, tokens: float) -> float:
 
 def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str) -> Callable[[], bool]:
     """A callable that trains one pack of `tokens` tokens with the trainer's own update, and says whether the update was applied."""
-    from polaris.algorithm.metrics import Statistics
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
+    from polaris.learn.optimizer import build_optimizer
+    from polaris.learn.packing import Sample
+    from polaris.learn.statistics import Statistics
+    from polaris.learn.update import rank_packs, update
     from polaris.model.fused import can_fuse, fuse_modules
     from polaris.model.load import build_model
     from polaris.model.policy import Policy
-    from polaris.trainer.optimizer import build_optimizer
-    from polaris.trainer.packing import Sample
-    from polaris.trainer.update import rank_packs, update
 
     run = RunConfig(
         model=ModelConfig(dtype=dtype),

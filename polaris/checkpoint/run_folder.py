@@ -17,7 +17,7 @@ from polaris.checkpoint.changes import Changes, Progress, compare
 from polaris.config.load import dump_config, read_dumped
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 
 Part = Literal["export", "weights", "weights and optimizer"]
 

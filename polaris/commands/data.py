@@ -40,8 +40,8 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the findings, write the clean set; `ValueError` for bad input and, if strict, for ungradable answers."""
-    from polaris.data.check import check, write_clean
-    from polaris.data.check_report import report
+    from polaris.commands.dataset.check import check, write_clean
+    from polaris.commands.dataset.report import report
     from polaris.data.evaluation_sets import read_evaluation_sets
     from polaris.data.problems import survey
     from polaris.embedded import resolve

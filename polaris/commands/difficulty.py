@@ -12,8 +12,8 @@ from polaris.errors import Refused
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.trainer.setup import Checked
-    from polaris.trainer.signals import StopRequest
+    from polaris.run.setup import Checked
+    from polaris.stop import StopRequest
 
 DESCRIPTION = """\
 Measure how often the model solves each prompt (difficulty.samples_per_prompt responses at difficulty.temperature), and choose
@@ -33,7 +33,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, curate, print the histogram before and after; exit status as `run_session`."""
-    from polaris.session import run_session
+    from polaris.run.session import run_session
 
     return run_session(lambda: prepare(options.config, options.overrides), measure, lambda prepared: prepared[0].config.distributed)
 
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
 def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration with a difficulty pass, checks and run folder; raises `ValueError` for what is wrong."""
     from polaris.config.load import load_config
-    from polaris.trainer import setup
+    from polaris.run import setup
 
     config = load_config(path, overrides)
     if config.difficulty.samples_per_prompt == 0:
@@ -54,7 +54,7 @@ def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest
     from polaris.observe.histogram import lines
     from polaris.recipe.curation import curate_prompts
     from polaris.recipe.difficulty import measure_difficulty
-    from polaris.trainer.setup import check_ranks, open_engine_rooms
+    from polaris.run.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared
     check_ranks(checked, folder, world)

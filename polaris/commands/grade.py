@@ -42,11 +42,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Print the outcome; `ValueError` for bad input, before anything is graded."""
+    from polaris.commands.grading.grade_file import grade_rows, summarise, write_graded
+    from polaris.commands.grading.report import report
+    from polaris.commands.grading.response_rows import Columns, read_responses
     from polaris.observe.progress import progress
-    from polaris.reward.grade_file import grade_rows, summarise, write_graded
-    from polaris.reward.grade_report import report
     from polaris.reward.pool import GraderPool
-    from polaris.reward.response_rows import Columns, read_responses
     from polaris.reward.thinking import by_responses, opens_thinking
 
     if options.output and options.output.resolve() == options.file.resolve():

@@ -10,8 +10,8 @@ from polaris.commands.parser import add_config
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.trainer.setup import Checked
-    from polaris.trainer.signals import StopRequest
+    from polaris.run.setup import Checked
+    from polaris.stop import StopRequest
 
 DESCRIPTION = """\
 Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (those of
@@ -31,11 +31,11 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Probe, print the table; exit status as `run_session`."""
-    from polaris.session import run_session
+    from polaris.run.session import run_session
 
     def prepare() -> tuple[Checked, RunFolder]:
         from polaris.config.load import load_config
-        from polaris.trainer import setup  # takes seconds, in which a signal is heard already
+        from polaris.run import setup  # takes seconds, in which a signal is heard already
 
         return setup.prepare(load_config(options.config, options.overrides))
 
@@ -49,7 +49,7 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     from polaris.recipe.results import read_result
     from polaris.recipe.temperature import Probe, probe_temperature
     from polaris.recipe.temperature_table import table
-    from polaris.trainer.setup import check_ranks, open_engine_rooms
+    from polaris.run.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared
     check_ranks(checked, folder, world)

@@ -8,10 +8,10 @@ from decimal import Decimal
 from itertools import groupby
 from typing import Any
 
-from polaris.data.prompt import GroundTruth
 from polaris.errors import Refused
 from polaris.reward.alternatives import alternatives, flat
 from polaris.reward.grade import ungradable_reason
+from polaris.types import GroundTruth
 
 _SHOWN_CHARS = 60
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from polaris.data.gold import BadRow, Rejected, read_answers, rejected_answer
 from polaris.data.nested import nested
-from polaris.data.prompt import GroundTruth
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
 from polaris.reward.grade import accepted
+from polaris.types import GroundTruth
 
 EXPECTED = "`prompt`, `problem` or `question` (text or chat messages) with `answer` or `reward_model.ground_truth`"
 _UNIQUE = "make `id`, `extra_info.id` or `extra_info.index` unique, or remove it"

@@ -16,8 +16,8 @@ from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.pass_rates import read_pass_rate
 from polaris.data.problems import Problem, Survey, instructed, read_problems, rejected, repeated
-from polaris.data.prompt import Prompt
 from polaris.errors import Refused
+from polaris.types import Prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 _PROGRAMS = ("polaris.train", "polaris.evaluate", "polaris.cli")
 _EXPLAINED = (1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of `polaris.session`, each with a message or a traceback."""
+"""Exit codes of `polaris.run.session`, each with a message or a traceback."""
 _TOLD = 128 + signal.SIGTERM
 """Also what a rank answers to torchrun's own SIGTERM, after another one has ended; -SIGTERM before it listens."""
 

@@ -27,7 +27,8 @@ from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
-from polaris.rollout.types import Progress, Request, Rollout, Sampling
+from polaris.rollout.types import Progress, Request, Sampling
+from polaris.types import Rollout
 
 
 class EngineSource:

@@ -14,7 +14,7 @@ from polaris.config.load import differences
 from polaris.distributed.mesh import World
 from polaris.errors import Refused
 from polaris.evaluation.samples import mend, read_samples
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 
 _RECORD = "identity.json"
 _GROWING = ("sets", "yarn")

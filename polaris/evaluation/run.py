@@ -27,14 +27,14 @@ from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Source, Wanted
 from polaris.evaluation.suites import Suite, load_suites
 from polaris.evaluation.summary import summarise
+from polaris.files import write_atomically
 from polaris.observe.console import Console
-from polaris.observe.files import write_atomically
 from polaris.observe.phrases import count
 from polaris.observe.progress import progress
 from polaris.reward.grade import GRADER_VERSION
 from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.signals import StopRequest
+from polaris.stop import StopRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

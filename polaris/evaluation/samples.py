@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from polaris.data.prompt import GroundTruth
 from polaris.errors import Refused
-from polaris.rollout.types import FinishReason
+from polaris.types import FinishReason, GroundTruth
 
 
 class Key(NamedTuple):

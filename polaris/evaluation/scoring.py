@@ -12,14 +12,12 @@ from types import TracebackType
 from typing import Literal
 
 from polaris.config.schema import RewardConfig
-from polaris.data.prompt import GroundTruth
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
 from polaris.reward.extract import END_OF_THINKING, NO_END
 from polaris.reward.pool import GraderPool
 from polaris.reward.thinking import Thinking, by_responses, opens_thinking
-from polaris.reward.verdict import Verdict
-from polaris.rollout.types import FinishReason
+from polaris.types import FinishReason, GroundTruth, Verdict
 
 _THREADS = 8
 """Samples that are graded together; the pools' processes bound the work."""

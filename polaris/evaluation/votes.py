@@ -7,7 +7,7 @@ from collections.abc import Hashable, Sequence
 from polaris.evaluation.metrics import CORRECT
 from polaris.reward.extract import END_OF_THINKING
 from polaris.reward.pool import GraderPool
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 
 def votes_of(verdicts: Sequence[Verdict], pool: GraderPool) -> list[Hashable | None]:

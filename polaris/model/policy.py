@@ -5,13 +5,14 @@ Legend: T packed tokens, R response tokens among them, S sequences.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polaris.model.architecture import decoder_layers
 from polaris.model.attention import PackLayout
 from polaris.model.head import measure_form
 from polaris_kernels import linear_logprob
@@ -29,6 +30,11 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self._form = measure_form(model)
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """The decoder layers, each of which FSDP2 gathers on its own."""
+        return decoder_layers(self.model)
 
     def forward(
         self,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.errors import Refused
-from polaris.observe.files import sync_folder, write_atomically
+from polaris.files import sync_folder, write_atomically
 
 DETERMINISTIC_EXCLUDES = ("seconds/", "throughput/", "memory/")
 """Prefixes of the keys that depend on the clock or the machine; every other value repeats when the run is repeated."""

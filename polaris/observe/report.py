@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 from polaris.observe.page import render
 from polaris.observe.phrases import summary_line
 from polaris.observe.plot import png

@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
 
-from polaris.observe.files import write_atomically
-from polaris.reward.verdict import VerdictKind
+from polaris.files import write_atomically
+from polaris.types import VerdictKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,11 +10,11 @@ from typing import Any
 
 from polaris.data.curate import Passes, Reason, check_informative, curate, histogram, informative
 from polaris.data.ledger import Ledger
-from polaris.data.prompt import Prompt
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 from polaris.observe.histogram import png
 from polaris.recipe.results import read_result, write_result
-from polaris.trainer.rooms import EngineRooms
+from polaris.sampling.context import EngineRooms
+from polaris.types import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,6 @@ from typing import Any
 from polaris.config.schema import RunConfig
 from polaris.data.curate import informative
 from polaris.data.ledger import Ledger
-from polaris.data.prompt import Prompt
 from polaris.embedded import resolve
 from polaris.evaluation.provenance import model_identity
 from polaris.model.load import locate_model
@@ -20,12 +19,12 @@ from polaris.observe.phrases import count, duration
 from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
 from polaris.recipe.results import check_settings, digest, fingerprint, model_settings, read_result, write_result
 from polaris.reward import no_answer
-from polaris.reward.verdict import Verdict
-from polaris.rollout.types import GenerationInterrupted, Rollout, Sampling
-from polaris.trainer.answers import no_answers
-from polaris.trainer.breaker import MOST_KILLED, GradingFailed
-from polaris.trainer.collect import Draw, draw_rollouts, judge
-from polaris.trainer.rooms import EngineRooms
+from polaris.rollout.types import GenerationInterrupted, Sampling
+from polaris.sampling.answers import no_answers
+from polaris.sampling.breaker import MOST_KILLED, GradingFailed
+from polaris.sampling.collect import Draw, draw_rollouts, judge
+from polaris.sampling.context import EngineRooms
+from polaris.types import Prompt, Rollout, Verdict
 
 WAVES = 4
 """Responses of a chunk, in multiples of what the engines decode together: a kill costs them, and the engines idle at its end."""

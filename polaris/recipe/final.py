@@ -12,13 +12,22 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
 from polaris.errors import Refused
+from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.markdown import announcement
 from polaris.evaluation.run import evaluate_suites
 from polaris.evaluation.settings import final_settings
+from polaris.evaluation.suites import load_suites
 from polaris.recipe.plan import plan_stages
 from polaris.recipe.results import read_result
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.signals import StopRequest
+from polaris.stop import StopRequest
+
+
+def check_final(config: RunConfig, model: Path) -> None:
+    """Raise `ValueError` for a final evaluation that could not be made of a run that trains the checkpoint folder `model`."""
+    if config.final.suite:
+        settings = final_settings(config, model, config.rollout.temperature)
+        EngineSource(settings, load_suites(settings)).describe()
 
 
 def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest) -> bool:

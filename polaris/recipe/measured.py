@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from polaris.data.curate import histogram, informative
 from polaris.errors import Refused
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 from polaris.observe.metrics import read_records
 from polaris.recipe.results import check_settings
 from polaris.reward import no_answer

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from polaris.config.schema import RunConfig
-from polaris.data.prompt import Prompt
 from polaris.errors import Refused
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
+from polaris.types import Prompt
 
 _REMEDY = "restore it, or delete it if its phase can run again: nothing was trained since"
 

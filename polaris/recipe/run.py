@@ -13,8 +13,8 @@ from polaris.recipe.plan import plan_stages
 from polaris.recipe.results import read_result
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.loop import Recorder, train_to
-from polaris.trainer.rooms import Rooms
+from polaris.run.context import Rooms
+from polaris.run.loop import Recorder, train_to
 
 
 def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from polaris.checkpoint.state import TrainState
-from polaris.data.prompt import Prompt
 from polaris.data.sampler import Sampler
 from polaris.recipe.plan import Stage, stage_config
 from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
-from polaris.trainer.rooms import Rooms
+from polaris.run.context import Rooms
+from polaris.types import Prompt
 
 
 def open_stage(rooms: Rooms, stage: Stage, state: TrainState, stages: Path) -> Rooms:

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris.data.prompt import Prompt
 from polaris.errors import Refused
 from polaris.recipe.plan import Stage, plan_stages, stage_config
 from polaris.recipe.results import changed, read_result
 from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune
 from polaris.recipe.temperature_table import table
-from polaris.trainer.rooms import Rooms
+from polaris.run.context import Rooms
+from polaris.types import Prompt
 
 
 def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> float:

@@ -20,17 +20,17 @@ import numpy as np
 from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
 from polaris.algorithm.intervals import wilson_interval
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
-from polaris.data.prompt import Prompt
 from polaris.errors import Refused
-from polaris.observe.files import write_atomically
+from polaris.files import write_atomically
 from polaris.observe.zones_plot import png
 from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
 from polaris.rollout.types import Sampling
-from polaris.trainer.answers import stop_without_answers
-from polaris.trainer.breaker import stop_if_grading_fails
-from polaris.trainer.collect import Draw, Graded, draw_groups
-from polaris.trainer.record import response_facts
-from polaris.trainer.rooms import EngineRooms
+from polaris.run.record import response_facts
+from polaris.sampling.answers import stop_without_answers
+from polaris.sampling.breaker import stop_if_grading_fails
+from polaris.sampling.collect import Draw, Graded, draw_groups
+from polaris.sampling.context import EngineRooms
+from polaris.types import Prompt
 
 STEP = 0.05
 """Grid of `retune`."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from polaris.data.prompt import GroundTruth
 from polaris.reward.pool import GraderPool
-from polaris.reward.verdict import Verdict
+from polaris.types import GroundTruth, Verdict
 
 BATCH = 512
 

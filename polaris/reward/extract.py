@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 SEARCHED_CHARS = 50_000
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"

@@ -12,7 +12,6 @@ import math
 import re
 from typing import Literal
 
-from polaris.data.prompt import GroundTruth
 from polaris.reward import deepscaler
 from polaris.reward.alternatives import alternatives
 from polaris.reward.compare import equal, undecided
@@ -23,7 +22,7 @@ from polaris.reward.nodes import Choice, Leaf, Named, Node, Ordered, Relation, U
 from polaris.reward.screen import MAX_CHARS, refusal
 from polaris.reward.spelling import respell
 from polaris.reward.structure import read
-from polaris.reward.verdict import Verdict
+from polaris.types import GroundTruth, Verdict
 
 GRADER_VERSION = "8"
 """Written into every result; a higher number may give other verdicts."""

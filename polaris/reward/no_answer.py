@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, UNFINISHED
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 CUT_OFF = "cut off at the token limit"
 _METRICS = {CUT_OFF: "cut_off", NO_END: "no_end_of_thinking", UNFINISHED: "unfinished_thinking", NO_BOX: "no_box", EMPTY_BOX: "empty_box"}

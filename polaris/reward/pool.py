@@ -24,9 +24,8 @@ from queue import SimpleQueue
 from types import TracebackType
 
 import polaris
-from polaris.data.prompt import GroundTruth
 from polaris.reward.grade import Mode, decide
-from polaris.reward.verdict import CRASHED, TIMEOUT, Verdict
+from polaris.types import CRASHED, TIMEOUT, GroundTruth, Verdict
 
 START_LIMIT_S = 120.0
 

@@ -63,7 +63,7 @@ def create_engine(
         RopeMismatch: the engine rotates by other angles than `rope` asks for.
     """
     from polaris.model.rope import resolve_rope
-    from polaris.sync.rope_check import check_rope
+    from polaris.model.rope_check import check_rope
 
     resolved = resolve_rope(model_path, rope or RopeConfig())
     if max_model_len > resolved.max_positions:

@@ -18,7 +18,8 @@ from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
 from polaris.rollout.decoding import Decoding
 from polaris.rollout.isolation import any_kernel
 from polaris.rollout.slots import ATTENTION, KVSlots
-from polaris.rollout.types import GenerationInterrupted, Progress, Request, Rollout, Sampling
+from polaris.rollout.types import GenerationInterrupted, Progress, Request, Sampling
+from polaris.types import Rollout
 
 PROGRESS_INTERVAL_S = 0.1
 

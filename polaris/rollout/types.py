@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from polaris.errors import Refused
+from polaris.types import Rollout
 
 if TYPE_CHECKING:
     import torch
-
-FinishReason = Literal["stop", "length"]
 
 
 class EngineRefused(Refused):
@@ -41,24 +40,6 @@ class Sampling:
     max_tokens: int
     top_p: float = 1.0
     top_k: int = -1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rollout:
-    """One sampled response.
-
-    `tokens` [n] int32 ends with the end-of-sequence token when `finish_reason` is "stop";
-    `logprobs` [n] float32 are the engine's own, after temperature, in nats; `version` is that of the weights that sampled it.
-    """
-
-    key: tuple[int, int]
-    prompt_tokens: tuple[int, ...]
-    tokens: np.ndarray
-    logprobs: np.ndarray
-    finish_reason: FinishReason
-    version: int
-    temperature: float
-    seed: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

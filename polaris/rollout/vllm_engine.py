@@ -30,8 +30,9 @@ from polaris.errors import Refused, in_one_line
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
-from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Rollout, Sampling
+from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Sampling
 from polaris.rollout.vllm_versions import float32_head, sleep_options
+from polaris.types import Rollout
 
 PROGRESS_INTERVAL_S = 0.1
 _UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from polaris.config.schema import SyncConfig
-from polaris.data.prompt import Prompt
 from polaris.errors import RunFailed
 from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Engine, Request, Rollout, Sampling
+from polaris.rollout.types import Engine, Request, Sampling
+from polaris.types import Prompt, Rollout
 
 RESPONSES, MOST_TOKENS = 8, 32
 BASE_TOLERANCE = {"float32": 3e-4, "bfloat16": 0.25, "float16": 0.25}

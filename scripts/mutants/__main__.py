@@ -24,7 +24,24 @@ from sandbox import Run, Sandbox, instrument, preload
 from sites import Mutant, mutants_of
 
 HERE = Path(__file__).resolve().parent
-PACKAGES = ("algorithm", "checkpoint", "config", "data", "distributed", "kernels", "model", "recipe", "reward", "sync", "trainer")
+PACKAGES = (
+    *("algorithm", "checkpoint", "config", "data", "distributed", "kernels", "learn", "model"),
+    *("recipe", "reward", "run", "sampling", "sync"),
+)
+    "algorithm",
+    "checkpoint",
+    "config",
+    "data",
+    "distributed",
+    "kernels",
+    "model",
+    "learn",
+    "recipe",
+    "reward",
+    "run",
+    "sampling",
+    "sync",
+)
 FAST, SLOW = "not slow and not vllm and not gpu", "not vllm and not gpu"
 FAST_LIMIT_S, SLOW_LIMIT_S = 60.0, 240.0
 """Most seconds of tests for one mutant; the quickest are taken."""

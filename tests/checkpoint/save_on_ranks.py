@@ -16,9 +16,9 @@ from polaris.data.ledger import Ledger
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.distributed.seeds import seed_everything
+from polaris.learn.optimizer import build_optimizer
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
-from polaris.trainer.optimizer import build_optimizer
 
 LATE_S = 1.5
 

@@ -1,4 +1,4 @@
-"""Which weights a run begins with that another one has left; folders only, whole runs are in tests/trainer/test_resumed_runs.py."""
+"""Which weights a run begins with that another one has left; folders only, whole runs are in tests/run/test_resumed_runs.py."""
 
 import shutil
 from dataclasses import replace

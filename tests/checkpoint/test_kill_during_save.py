@@ -21,9 +21,9 @@ def open_policy(folder):
     from polaris.config.schema import OptimizerConfig
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
+    from polaris.learn.optimizer import build_optimizer
     from polaris.model.load import build_model, load_weights
     from polaris.model.policy import Policy
-    from polaris.trainer.optimizer import build_optimizer
 
     os.environ.pop("RANK", None)
     torch.set_num_threads(1)

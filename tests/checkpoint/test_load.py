@@ -12,7 +12,7 @@ from polaris.checkpoint.save import save
 from polaris.checkpoint.state import TrainState
 from polaris.config.schema import OptimizerConfig
 from polaris.data.ledger import Ledger
-from polaris.trainer.optimizer import build_optimizer
+from polaris.learn.optimizer import build_optimizer
 
 STATE = TrainState(step=3, version=2, sampler={"epoch": 1, "cursor": 5}, nonfinite_streak=1)
 

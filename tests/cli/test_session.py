@@ -16,7 +16,7 @@ WORK = """
 import os, signal, sys, time
 from polaris.errors import RunFailed
 from polaris.rollout.types import GenerationInterrupted
-from polaris.session import run_session
+from polaris.run.session import run_session
 
 def work(prepared, world, stop):
     {work}
@@ -72,7 +72,7 @@ def test_a_second_signal_ends_at_once(tmp_path):
 @pytest.mark.parametrize("command", ["train x.toml", "difficulty x.toml", "temperature x.toml", "eval --model=m --suite=s"])
 def test_signals_are_heard_before_anything_slow_is_imported(command):
     lines = (
-        "import sys; from polaris import session",
+        "import sys; from polaris.run import session",
         "session.run_session = lambda *facts: sys.exit('torch' in sys.modules)",
         f"sys.argv = ['polaris', *{command.split()}]; from polaris.cli import main; main()",
     )

@@ -4,9 +4,9 @@ import pytest
 
 from polaris.config.load import QUICKSTART
 from polaris.errors import Refused
+from polaris.run import setup
+from polaris.run.setup import Checked
 from polaris.train import _flags, prepare
-from polaris.trainer import setup
-from polaris.trainer.setup import Checked
 
 _REQUIRED = ("engine", "model", "tokenizer", "prompts", "held_out")
 

@@ -12,15 +12,15 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard
 from polaris.distributed.mesh import World
+from polaris.learn.optimizer import build_optimizer
+from polaris.learn.packing import Sample
+from polaris.learn.statistics import Statistics
+from polaris.learn.update import forward, rank_packs, update
 from polaris.model.load import build_model
 from polaris.model.policy import Policy
-from polaris.trainer.optimizer import build_optimizer
-from polaris.trainer.packing import Sample
-from polaris.trainer.update import forward, rank_packs, update
 
 
 class Collectives(TorchDispatchMode):

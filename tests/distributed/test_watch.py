@@ -12,7 +12,7 @@ import ctypes, os, signal, sys, time
 import torch, torch.distributed as dist
 from polaris.config.schema import DistributedConfig
 from polaris.distributed import watch
-from polaris.session import run_session
+from polaris.run.session import run_session
 
 watch.BEAT_S = 0.5
 

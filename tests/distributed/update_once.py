@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polaris.algorithm.metrics import Statistics
-from polaris.algorithm.objective import denominator
 from polaris.config.schema import AlgorithmConfig, RunConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
+from polaris.learn.objective import denominator
+from polaris.learn.optimizer import build_optimizer
+from polaris.learn.packing import Sample
+from polaris.learn.statistics import Statistics
+from polaris.learn.update import accumulate, rank_packs, update
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
-from polaris.trainer.optimizer import build_optimizer
-from polaris.trainer.packing import Sample
-from polaris.trainer.update import accumulate, rank_packs, update
 from polaris_kernels.policy_loss.registry import LOSSES
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from polaris.algorithm import objective
-from polaris.algorithm.metrics import Statistics
 from polaris.config.schema import AlgorithmConfig, RunConfig
 from polaris.distributed import mesh
-from polaris.trainer.update import accumulate, rank_packs
+from polaris.learn import objective
+from polaris.learn.statistics import Statistics
+from polaris.learn.update import accumulate, rank_packs
 from polaris_kernels import policy_loss
 from polaris_kernels.linear_logprob import linear_logprob_reference
 

@@ -9,12 +9,12 @@ import numpy as np
 
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig
-from polaris.data.prompt import Prompt
 from polaris.observe.console import Console
-from polaris.reward.verdict import TIMEOUT, Verdict
-from polaris.rollout.types import GenerationInterrupted, Rollout
-from polaris.trainer.rooms import EngineRooms, Rooms
-from polaris.trainer.signals import StopRequest
+from polaris.rollout.types import GenerationInterrupted
+from polaris.run.context import Rooms
+from polaris.sampling.context import EngineRooms
+from polaris.stop import StopRequest
+from polaris.types import TIMEOUT, Prompt, Rollout, Verdict
 
 
 def pass_config(folder, samples):

@@ -23,8 +23,8 @@ from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.measured import Journal, Measured, numbers
 from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.setup import check, open_engine_rooms
-from polaris.trainer.signals import StopRequest
+from polaris.run.setup import check, open_engine_rooms
+from polaris.stop import StopRequest
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 PROMPTS, CHUNKS = 65, 9

@@ -18,7 +18,7 @@ from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.results import read_result
 from polaris.recipe.run import prepare_prompts
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.breaker import GradingFailed
+from polaris.sampling.breaker import GradingFailed
 
 SAMPLES = 4
 PROMPTS = prompts_named(f"p{index}" for index in range(21))

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from polaris.data.prompt import Prompt
 from polaris.recipe.results import digest, read_result, write_result
+from polaris.types import Prompt
 
 WRITER = """
 import sys

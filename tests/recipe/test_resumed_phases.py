@@ -10,12 +10,12 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.recipe import DifficultyConfig, FinalConfig, StageConfig
 from polaris.config.schema import RunConfig
-from polaris.data.prompt import Prompt
 from polaris.distributed.mesh import World
 from polaris.recipe.final import last_temperature
 from polaris.recipe.results import write_result
 from polaris.recipe.run import prepare_prompts, run
-from polaris.trainer.rooms import Rooms
+from polaris.run.context import Rooms
+from polaris.types import Prompt
 
 PROMPTS = tuple(Prompt(id=name, text=name, tokens=(1, 2), ground_truth="2", source="x:1") for name in "abc")
 

@@ -13,6 +13,7 @@ from polaris.checkpoint.state import TrainState
 from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
 from polaris.data.ledger import Ledger
+from polaris.learn.successes import Success, Successes
 from polaris.recipe import final
 from polaris.recipe.final import last_temperature
 from polaris.recipe.plan import plan_stages, stage_config
@@ -20,7 +21,6 @@ from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage import close_stage, dropped_by, easiest, open_stage, without
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.successes import Success, Successes
 
 STAGES = (StageConfig(steps=3, drop_above=0.6), StageConfig(steps=5, max_response_tokens=64, temperature=0.9, eval_temperature=0.4))
 CONFIG = RunConfig(

@@ -23,11 +23,11 @@ from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.recipe.temperature import Probe, next_temperature, probe_temperature, retune
 from polaris.rollout.types import GenerationInterrupted
-from polaris.trainer.resume import resume
-from polaris.trainer.rooms import Rooms
-from polaris.trainer.setup import check, open_engine_rooms, open_rooms
-from polaris.trainer.signals import StopRequest
-from polaris.trainer.step import train_step
+from polaris.run.context import Rooms
+from polaris.run.resume import resume
+from polaris.run.setup import check, open_engine_rooms, open_rooms
+from polaris.run.step import train_step
+from polaris.stop import StopRequest
 
 # The first use on a new machine builds the embedded model.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -10,10 +10,10 @@ from polaris.config.schema import RewardConfig
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.results import read_result
 from polaris.recipe.temperature import measure
-from polaris.reward.verdict import Verdict
 from polaris.rollout.types import GenerationInterrupted, Sampling
-from polaris.trainer.answers import NoAnswers
-from polaris.trainer.thinking import settle_thinking
+from polaris.run.thinking import settle_thinking
+from polaris.sampling.answers import NoAnswers
+from polaris.types import Verdict
 
 PROMPTS = prompts_named(f"p{index}" for index in range(21))
 

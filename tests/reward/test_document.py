@@ -8,7 +8,7 @@ import pytest
 from polaris.reward import extract, screen
 from polaris.reward.extract import final_answer
 from polaris.reward.grade import accepted, grade, ungradable_reason
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "grader.md"
 

@@ -6,7 +6,7 @@ import pytest
 
 from polaris.reward.extract import SEARCHED_CHARS, final_answer
 from polaris.reward.grade import decide
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 MEGABYTE = 1_000_000
 

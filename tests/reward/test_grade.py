@@ -11,7 +11,7 @@ from polaris.reward.extract import final_answer
 from polaris.reward.grade import compare, decide, gradable, grade
 from polaris.reward.pool import GraderPool
 from polaris.reward.screen import MAX_CHARS
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 

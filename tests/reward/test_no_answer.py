@@ -4,7 +4,7 @@ import pytest
 
 from polaris.reward.grade import grade
 from polaris.reward.no_answer import CUT_OFF, count, in_words, metrics, reason
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 
 @pytest.mark.parametrize(

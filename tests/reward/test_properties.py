@@ -7,7 +7,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from polaris.reward.grade import decide, grade
-from polaris.reward.verdict import Verdict
+from polaris.types import Verdict
 
 X, Y = sympy.symbols("x y")
 integers = st.integers(-(10**6), 10**6)

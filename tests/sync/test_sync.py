@@ -5,7 +5,6 @@ from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.models.tiny import tiny_config, tiny_model
 from polaris.config.schema import ModelConfig, RolloutConfig, SyncConfig
-from polaris.data.prompt import Prompt
 from polaris.rollout.engine import create_engine
 from polaris.sync.probe import (
     RESPONSES,
@@ -19,6 +18,7 @@ from polaris.sync.probe import (
     take_yardstick,
 )
 from polaris.sync.publish import publish
+from polaris.types import Prompt
 
 PROMPTS = [
     Prompt(id=str(i), text="", tokens=tuple((7 * i + j) % 94 + 2 for j in range(1 + i % 5)), ground_truth="", source="") for i in range(50)

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from polaris.config.schema import SyncConfig
-from polaris.data.prompt import Prompt
+from polaris.model.rope_check import sampled_positions
 from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Rollout
 from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_probe, take_yardstick
-from polaris.sync.rope_check import sampled_positions
+from polaris.types import Prompt, Rollout
 
 LIMITS = SyncConfig(gap_factor=3.0)
 

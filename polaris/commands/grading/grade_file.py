@@ -1,0 +1,113 @@
+"""`polaris grade`: verdicts on a file of responses, their summary, and the disagreements with another grader."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from polaris.commands.grading.response_rows import ResponseRow
+from polaris.data.gold import Rejected, rejected_answer
+from polaris.evaluation.metrics import pass_at_k
+from polaris.files import write_atomically
+from polaris.reward import no_answer
+from polaris.reward.batches import grade_in_batches
+from polaris.reward.grade import GRADER_VERSION, Mode
+from polaris.reward.pool import GraderPool
+from polaris.types import Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Graded:
+    """A row with one verdict per response."""
+
+    row: ResponseRow
+    verdicts: tuple[Verdict, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disagreement:
+    """A response, by its index in its row, that the reference finds `reference` and we do not."""
+
+    graded: Graded
+    response: int
+    reference: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """`avg` is the mean over problems of the share of correct responses, `passed` the share of problems with a correct one.
+
+    `least` and `most` are the responses per problem; counts are of responses, but for `bad_golds`, rows whose gold answer no
+    response could equal; `missing` are those without an answer by the reason; `compared` are those with a reference verdict.
+    """
+
+    problems: int
+    responses: int
+    least: int
+    most: int
+    avg: float
+    passed: float
+    no_answer: int
+    missing: dict[str, int]
+    ungradable: int
+    killed: int
+    bad_golds: tuple[Rejected, ...]
+    compared: int
+    disagreements: tuple[Disagreement, ...]
+
+
+def grade_rows(rows: Sequence[ResponseRow], pool: GraderPool, done: Callable[[int], None]) -> list[Graded]:
+    """Grade every response of every row; `done` hears how many have a verdict."""
+    items = [(response, row.ground_truth) for row in rows for response in row.responses]
+    verdicts = iter(grade_in_batches(pool, items, done))
+    return [Graded(row=row, verdicts=tuple(next(verdicts) for _ in row.responses)) for row in rows]
+
+
+def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
+    """Counts and means. `by_id`: rows of one id are samples of one problem; otherwise every row is a problem."""
+    problems: dict[str, list[float]] = {}
+    for number, one in enumerate(graded):
+        problems.setdefault(one.row.id if by_id else str(number), []).extend(verdict.reward for verdict in one.verdicts)
+    verdicts = [verdict for one in graded for verdict in one.verdicts]
+    return Summary(
+        problems=len(problems),
+        responses=len(verdicts),
+        least=min(map(len, problems.values())),
+        most=max(map(len, problems.values())),
+        avg=_mean(_mean(rewards) for rewards in problems.values()),
+        passed=_mean(pass_at_k(len(rewards), int(sum(rewards)), len(rewards)) for rewards in problems.values()),
+        no_answer=sum(verdict.kind == "no_answer" for verdict in verdicts),
+        missing=no_answer.count(no_answer.reason(verdict, cut=False) for verdict in verdicts),
+        ungradable=sum(verdict.kind == "ungradable" for verdict in verdicts),
+        killed=sum(verdict.lost for verdict in verdicts),
+        bad_golds=tuple(bad for one in graded if (bad := rejected_answer(one.row.id, one.row.source, one.row.ground_truth))),
+        compared=sum(len(one.row.references or ()) for one in graded),
+        disagreements=tuple(_disagreements(graded)),
+    )
+
+
+def write_graded(graded: Sequence[Graded], path: Path, mode: Mode) -> None:
+    """Write the rows as JSONL with a `graded` list: per response verdict, reason, answer, grader version and mode."""
+    lines = []
+    for one in graded:
+        found = [
+            {"verdict": verdict.kind, "reason": verdict.reason, "answer": verdict.answer, "grader": GRADER_VERSION, "mode": mode}
+            for verdict in one.verdicts
+        ]
+        lines.append(json.dumps({**one.row.row, "graded": found}, ensure_ascii=False, default=str) + "\n")
+    # Half of a surrogate pair is legal in JSON and no Unicode text; it must not cost the user a whole graded file.
+    write_atomically(path, "".join(lines).encode(errors="backslashreplace"))
+
+
+def _disagreements(graded: Sequence[Graded]) -> Iterable[Disagreement]:
+    for one in graded:
+        for place, (verdict, reference) in enumerate(zip(one.verdicts, one.row.references or (), strict=False)):
+            if (verdict.kind == "correct") != reference:
+                yield Disagreement(graded=one, response=place, reference=reference)
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found)

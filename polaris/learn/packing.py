@@ -1,0 +1,122 @@
+"""Samples -> balanced packs: which rank trains what, in which forward pass, and the tensors of one pass.
+
+Legend: T packed tokens, R response tokens among them, S sequences.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polaris.model.attention import PackLayout, pack_layout
+
+# Attention costs as much as the rest of a layer at about this many tokens (dense 2 * 12 h^2, attention 4 * h * length, h = 2560).
+_QUADRATIC_LENGTH = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One response to train on: its tokens and engine log-probs [n], and what curation made of it."""
+
+    prompt_tokens: tuple[int, ...]
+    tokens: np.ndarray
+    logprobs: np.ndarray
+    advantage: float
+    temperature: float
+    stored: bool = False
+    """Sampled by older weights than the step's other responses (`polaris.learn.rescue`)."""
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_tokens) + len(self.tokens)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens `targets` [R].
+
+    `stored` [R] bool tells the tokens of stored responses; None where the pack has none.
+    """
+
+    tokens: Tensor
+    position_ids: Tensor
+    layout: PackLayout
+    rows: Tensor
+    targets: Tensor
+    temperature: Tensor
+    advantage: Tensor
+    behaviour_logprob: Tensor
+    sequence_lengths: Tensor
+    stored: Tensor | None
+
+
+def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
+    """Partition indices into `parts` sets of nearly equal cost (largest differencing method, Karmarkar and Karp 1982).
+
+    Deterministic: ties are broken by index.
+    """
+    ticket = count()
+    heap: list[tuple[float, int, list[tuple[float, list[int]]]]] = []
+    for index in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        sets: list[tuple[float, list[int]]] = [(costs[index], [index])] + [(0.0, [])] * (parts - 1)
+        heapq.heappush(heap, (-costs[index], next(ticket), sets))
+    while len(heap) > 1:
+        (_, _, large), (_, _, small) = heapq.heappop(heap), heapq.heappop(heap)
+        merged = [(a + b, x + y) for (a, x), (b, y) in zip(large, reversed(small), strict=True)]
+        merged.sort(key=lambda part: -part[0])
+        heapq.heappush(heap, (merged[-1][0] - merged[0][0], next(ticket), merged))
+    return [sorted(members) for _, members in heap[0][2]] if heap else [[] for _ in range(parts)]
+
+
+def plan_packs(lengths: Sequence[int], ranks: int, tokens_per_pack: int) -> list[list[list[int]]]:
+    """Sample indices as [rank][pack]: cost balanced over ranks, then tokens over packs.
+
+    Every index stands in exactly one pack, no pack exceeds `tokens_per_pack` unless a single sample does, and all ranks have
+    the same number of packs (some may be empty), since each pack is a set of collectives.
+    """
+    shares = karmarkar_karp([length * (1 + length / _QUADRATIC_LENGTH) for length in lengths], ranks)
+    packs = max(1, *(min(len(share), ceil(sum(lengths[i] for i in share) / tokens_per_pack)) for share in shares))
+    while True:
+        plan = [_split(share, lengths, packs) for share in shares]
+        if all(len(pack) == 1 or sum(lengths[i] for i in pack) <= tokens_per_pack for rank in plan for pack in rank):
+            return plan
+        packs += 1
+
+
+def _split(share: list[int], lengths: Sequence[int], packs: int) -> list[list[int]]:
+    return [[share[i] for i in part] for part in karmarkar_karp([lengths[i] for i in share], packs)]
+
+
+def build_pack(samples: Sequence[Sample], device: torch.device) -> Pack:
+    """Concatenate samples; an empty list gives one pass over a single token that trains nothing."""
+    tokens = [np.concatenate([np.asarray(s.prompt_tokens, dtype=np.int64), s.tokens]) for s in samples] or [np.zeros(1, dtype=np.int64)]
+    lengths = [len(t) for t in tokens]
+    starts = np.cumsum([0, *lengths[:-1]])
+    responses = np.array([len(s.tokens) for s in samples], dtype=np.int64)
+    rows = [start + len(s.prompt_tokens) - 1 + np.arange(len(s.tokens)) for start, s in zip(starts, samples, strict=False)]
+
+    def integers(parts: list[np.ndarray]) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *parts])).to(device)
+
+    def per_token(values: list[float]) -> Tensor:
+        return torch.from_numpy(np.repeat(np.array(values, dtype=np.float32), responses)).to(device)
+
+    return Pack(
+        tokens=integers(tokens),
+        position_ids=integers([np.arange(length) for length in lengths]),
+        layout=pack_layout(lengths, device),
+        rows=integers(rows),
+        targets=integers([s.tokens.astype(np.int64) for s in samples]),
+        temperature=per_token([s.temperature for s in samples]),
+        advantage=per_token([s.advantage for s in samples]),
+        behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
+        sequence_lengths=torch.from_numpy(responses).to(device),
+        stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,
+    )

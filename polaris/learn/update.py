@@ -1,0 +1,118 @@
+"""One optimizer update on one step's samples: packs -> forward -> policy loss -> backward -> clip -> guarded step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from polaris.config.schema import RunConfig
+from polaris.distributed import watch
+from polaris.distributed.fsdp import divide_gradients, shard_group
+from polaris.distributed.mesh import World
+from polaris.learn.objective import denominator, fused_objective, gradient_scale
+from polaris.learn.packing import Pack, Sample, build_pack, plan_packs
+from polaris.learn.statistics import Statistics
+from polaris.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateResult:
+    """`loss` and `grad_norm` (before clipping) of the whole update over all ranks; `applied` is false if either was not finite."""
+
+    loss: float
+    grad_norm: float
+    applied: bool
+    packs: int
+
+
+def split_updates(samples: Sequence[Sample], updates: int) -> list[list[Sample]]:
+    """Samples, in prompt order, as `updates` runs of nearly equal length; empty ones are left out."""
+    bounds = [len(samples) * i // updates for i in range(updates + 1)]
+    return [list(samples[a:b]) for a, b in pairwise(bounds) if b > a]
+
+
+def rank_packs(samples: Sequence[Sample], world: World, tokens_per_pack: int) -> list[Pack]:
+    """This rank's packs of one update."""
+    plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
+    return [build_pack([samples[i] for i in members], world.device) for members in plan[world.rank]]
+
+
+@torch.no_grad()
+def proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Tensor]:
+    """Log-probs [R] of every pack under the policy as it is before the step's first update."""
+    found = []
+    for index, pack in enumerate(packs):
+        watch.mark(f"proximal log-probs, pack {index + 1} of {len(packs)}")
+        found.append(forward(policy, pack)[0])
+    return found
+
+
+def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:
+    """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of their hidden states."""
+    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, pack.targets, pack.temperature, objective)
+
+
+def accumulate(
+    policy: Policy,
+    packs: Sequence[Pack],
+    proximal: Sequence[Tensor] | None,
+    total: float,
+    config: RunConfig,
+    statistics: Statistics,
+    scale: float = 1.0,
+) -> Tensor:
+    """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks.
+
+    What is propagated back is `scale` times the sum, not the loss: divided by the millions of tokens of a step, gradients of half
+    precision would underflow. The division comes last, on the float32 gradients that FSDP has reduced. `scale`: see `gradient_scale`.
+    """
+    loss_sum = torch.zeros((), dtype=torch.float64)
+    for index, pack in enumerate(packs):
+        watch.mark(f"update, pack {index + 1} of {len(packs)}")
+        objective = partial(
+            fused_objective,
+            behaviour_logprob=pack.behaviour_logprob,
+            advantage=pack.advantage,
+            sequence_lengths=pack.sequence_lengths,
+            stored=pack.stored,
+            config=config.algorithm,
+            denominator=1 / scale,
+            proximal_logprob=None if proximal is None else proximal[index],
+        )
+        loss, pack_statistics = forward(policy, pack, objective)
+        loss.backward()
+        statistics.merge(pack_statistics)
+        loss_sum += loss.detach().double().cpu()
+    divide_gradients(policy, total * scale)
+    return loss_sum / (total * scale)
+
+
+def update(
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    packs: Sequence[Pack],
+    proximal: Sequence[Tensor] | None,
+    samples: Sequence[Sample],
+    config: RunConfig,
+    statistics: Statistics,
+) -> UpdateResult:
+    """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
+    counts = {"response_tokens": sum(len(sample.tokens) for sample in samples), "sequences": len(samples)}
+    total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
+    policy.train()
+    loss = accumulate(policy, packs, proximal, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))
+    dist.all_reduce(loss, group=shard_group(policy))
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
+    grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)
+    applied = bool(torch.isfinite(loss)) and bool(torch.isfinite(torch.tensor(grad_norm)))
+    if applied:
+        optimizer.step()
+    optimizer.zero_grad()
+    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=len(packs))

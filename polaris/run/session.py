@@ -1,0 +1,116 @@
+"""How every command that starts an engine begins and ends: signals, process group, and exit status instead of tracebacks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from polaris.config.schema import DistributedConfig
+from polaris.errors import Refused, RunFailed
+from polaris.stop import StopRequest, is_main
+
+if TYPE_CHECKING:
+    from polaris.distributed.mesh import World
+
+Prepared = TypeVar("Prepared")
+
+
+def run_session(
+    prepare: Callable[[], Prepared],
+    work: Callable[[Prepared, World, StopRequest], None],
+    limits: Callable[[Prepared], DistributedConfig] = lambda _: DistributedConfig(),
+) -> int:
+    """Exit status: 0 done; 1 the run failed; 2 bad input; 130 and 143 after Ctrl-C and SIGTERM, with what is finished on disk.
+
+    Whatever is wrong before any engine exists is a `ValueError` of `prepare`; raised on one rank, it ends all. `limits` are how long
+    ranks wait for each other. A request to stop that one rank has heard is the status of all.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    stop = StopRequest()
+    stop.install()
+    with stop.at_once():
+        try:
+            prepared = prepare()
+        except ValueError as error:
+            refusal = str(error)
+            if is_main():
+                _say(refusal)
+            alone = os.environ.get("WORLD_SIZE", "1") == "1"
+            return 2 if alone else _refuse_together(_start(DistributedConfig()), refusal)
+
+        world = _start(limits(prepared))
+        if status := _refuse_together(world, ""):
+            return status
+    return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
+
+
+def _start(limits: DistributedConfig) -> World:
+    from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
+
+    return mesh.start(limits)
+
+
+def _refuse_together(world: World, refusal: str) -> int:
+    """2 if some rank was refused, which says so unless a rank before it has said the same; else 0."""
+    refusals = world.gather([refusal])
+    if not any(refusals):
+        return 0
+    if refusal and refusals.index(refusal) == world.rank > 0:
+        _say(refusal)
+    return _end(world, 2)
+
+
+def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
+    from polaris.distributed.failure import speaks
+    from polaris.rollout.types import GenerationInterrupted
+
+    try:
+        work()
+    except GenerationInterrupted:
+        if world.is_main:
+            print("stopped: what is finished is on disk, and the same command goes on from there")
+    except Exception as error:
+        known = error if isinstance(error, Refused | RunFailed) else _explained(error)
+        if known is None:
+            traceback.print_exc()
+            return 1
+        # It may concern one rank alone, such as a GPU that is occupied; what concerns all, the first of them says.
+        if speaks(world, str(known)):
+            _say(str(known))
+        return 2 if isinstance(known, Refused) else 1
+    signals = world.gather([stop.number])  # all ranks are done here, and none is cut off when torchrun sees the first one end
+    return 128 + max(signals) if any(signals) else 0
+
+
+def _explained(error: Exception) -> RunFailed | None:
+    """The failures that come from outside, in one line."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
+        return RunFailed(f"{error}; make room, or mend the disk. What is finished is on disk, and the same command goes on from there")
+    if isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer", str(error)):
+        return RunFailed(
+            "another rank is gone: see its message, or the exit codes that torchrun lists. What is finished is on disk, and the same "
+            "command goes on from there"
+        )
+    return None
+
+
+def _end(world: World, status: int) -> int:
+    """Leave the other ranks. Unless all is done, the process then ends here and now: leaving their group in order would wait for ranks
+    that wait for this one, while torchrun stops them all as soon as one of them is gone."""
+    from polaris.distributed import mesh
+
+    if status and world.size > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    mesh.stop()
+    return status
+
+
+def _say(message: str) -> None:
+    print("polaris:" if is_main() else f"polaris, rank {os.environ['RANK']}:", message, file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""`reward.require_thinking = "auto"`, decided once for a run before anything is graded; all phases, ranks and resumed calls share it.
+
+Where the chat template leaves it to the model, the beginnings of a few responses of the base model decide: thinking is opened at once or
+not at all. Their seeds are the run's, so the same call decides in the same way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.schema import RunConfig
+from polaris.distributed.mesh import World
+from polaris.evaluation.provenance import model_identity
+from polaris.recipe.results import changed, digest, model_settings, read_result, write_result
+from polaris.reward.thinking import Thinking, by_responses, by_template, opens_thinking
+from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import Engine, Request, Sampling
+from polaris.types import Prompt
+
+RESPONSES, MOST_TOKENS = 32, 32
+
+
+def settle_thinking(
+    config: RunConfig, prompts: Sequence[Prompt], model: Path, tokenizer: PreTrainedTokenizerBase, engine: Engine, world: World
+) -> Thinking:
+    """What the configuration says, or what "auto" comes to; the same on every rank. The engine must serve the weights of `model`.
+
+    It is kept in `stages/thinking.json` of the run's folder, where there is one, and in `config.json` once training begins. A run that has
+    been trained goes on with what it was graded by, one from before there was "auto" too.
+    """
+    if config.reward.require_thinking != "auto":
+        return Thinking(required=config.reward.require_thinking, why="reward.require_thinking says so")
+    folder = RunFolder(Path(config.root) / config.name)
+    settings = _settings(config, prompts, model) if world.is_main else {}
+    known = world.gather([_known(folder, settings)] if world.is_main else [])[0]
+    if known is not None:
+        return known
+    mine = by_template(prompt.text for prompt in prompts) or by_responses(_draw(config, prompts, tokenizer, engine))
+    decided = world.gather([mine] if world.is_main else [])[0]
+    if world.is_main and folder.path.is_dir():
+        write_result(folder.stages / "thinking.json", {"settings": settings, **asdict(decided)})
+    return decided
+
+
+def _settings(config: RunConfig, prompts: Sequence[Prompt], model: Path) -> dict[str, Any]:
+    """What the decision depends on."""
+    return {**model_settings(config), "weights": model_identity(model)["weights"], "digest": digest(prompts), "seed": config.seed}
+
+
+def _known(folder: RunFolder, settings: dict[str, Any]) -> Thinking | None:
+    """What a run that was trained is graded by; before that, what was decided, if the same would decide now."""
+    record = folder.path / "config.json"
+    if folder.newest_checkpoint() is not None and record.is_file():
+        recorded = json.loads(record.read_text(encoding="utf-8"))["reward"]["require_thinking"]
+        if recorded != "auto":
+            return Thinking(required=recorded, why="as the run began")
+    result = read_result(folder.stages / "thinking.json", "settings", "required", "why")
+    if result is None or changed(result["settings"], settings):
+        return None
+    return Thinking(required=result["required"], why=result["why"])
+
+
+def _draw(config: RunConfig, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, engine: Engine) -> list[bool]:
+    """Whether each of a few responses, to prompts spread over all of them, opens thinking."""
+    chosen = [prompts[i * len(prompts) // RESPONSES] for i in range(RESPONSES)]
+    requests = [
+        Request(key=(0, sample), prompt_tokens=prompt.tokens, seed=request_seed(config.seed, "thinking", 0, prompt.id, sample))
+        for sample, prompt in enumerate(chosen)
+    ]
+    sampling = Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, config.longest_response))
+    rollouts = engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=lambda: False)
+    texts = tokenizer.batch_decode([rollout.tokens.tolist() for rollout in rollouts], skip_special_tokens=True)
+    return [opens_thinking(text, prompt.text) for text, prompt in zip(texts, chosen, strict=True)]

@@ -1,0 +1,76 @@
+"""First responses without an answer: which share, why, and an end of the run, with the remedy, where it is all of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from polaris.config.schema import RunConfig
+from polaris.data import answer_format
+from polaris.errors import RunFailed
+from polaris.files import write_atomically
+from polaris.reward import no_answer
+from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, UNFINISHED
+from polaris.sampling.collect import Graded
+from polaris.sampling.context import EngineRooms
+from polaris.types import Prompt
+
+_KEPT = 16
+"""Most responses that are written down as evidence."""
+
+
+class NoAnswers(RunFailed):
+    """No response of the first ones has an answer: every reward is 0 for a formal reason."""
+
+
+def answers_missing(graded: Iterable[Graded]) -> dict[str, int]:
+    """How many responses have no answer, by the reason."""
+    return no_answer.count(no_answer.reason(one.verdict, one.rollout.finish_reason == "length") for one in graded)
+
+
+def stop_without_answers(rooms: EngineRooms, groups: Sequence[Sequence[Graded]], prompts: Sequence[Prompt], where: str, limit: int) -> None:
+    """Raise `NoAnswers` if none of the responses, of at most `limit` tokens, has an answer; some of them are kept in `no_answers.jsonl`.
+
+    Every rank holds all groups, so all ranks raise together.
+    """
+    everything = [(prompts[p], graded) for p, group in enumerate(groups) for graded in group]
+    missing = answers_missing(graded for _, graded in everything)
+    if sum(missing.values()) < len(everything):
+        return
+    path = Path(rooms.config.root) / rooms.config.name / "no_answers.jsonl"
+    if rooms.world.is_main:
+        lines = [
+            {"prompt": p.text, "response": g.text, "reason": g.verdict.reason, "finish_reason": g.rollout.finish_reason}
+            for p, g in everything[:: -(-len(everything) // _KEPT)]
+        ]
+        write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+    raise no_answers(where, missing, prompts, rooms.config, limit, f" {path} has some of them.")
+
+
+def no_answers(
+    where: str, missing: Mapping[str, int], prompts: Sequence[Prompt], config: RunConfig, limit: int, evidence: str = ""
+) -> NoAnswers:
+    """The error for responses that are all `missing` an answer: counts, and what helps against each reason."""
+    asked = answer_format.forms(prompt.text for prompt in prompts)
+    remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (max_response_tokens)"}
+    found = [remedies[reason] for reason in missing if reason in remedies]
+    if not asked[answer_format.BOX]:
+        found = [*(remedy for remedy in found if remedy != _PROMPTED), _ASK]
+    return NoAnswers(
+        f"{where}: none of the {sum(missing.values())} responses has an answer ({no_answer.in_words(missing)}), so every reward is 0; "
+        f"nothing was trained. Boxes are graded, and the prompts ask for: {answer_format.in_words(asked)}.{evidence} "
+        f"To mend it: {'; '.join(dict.fromkeys(found))}. Then start again under another --name, or with `polaris train --fresh`"
+    )
+
+
+_ASK = f"set {answer_format.REMEDY}"
+_PROMPTED = f"write a worked example into the prompts, begin with an instruction-tuned model, or set {answer_format.REMEDY}"
+_REMEDIES = {
+    NO_BOX: _PROMPTED,
+    EMPTY_BOX: _PROMPTED,
+    NO_END: "set reward.require_thinking = false if the model does not think; if it should, let its chat template open <think> "
+    "(data.chat_template_options = { enable_thinking = true })",
+    UNFINISHED: "allow longer responses (max_response_tokens), or set data.chat_template_options = { enable_thinking = false } where the "
+    "chat template knows it",
+}

@@ -1,0 +1,40 @@
+"""What phases that sample and grade need, made once at start."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from transformers import PreTrainedTokenizerBase
+
+from polaris.config.schema import RunConfig
+from polaris.distributed.mesh import World
+from polaris.reward.pool import GraderPool
+from polaris.rollout.types import Engine
+from polaris.stop import StopRequest
+
+
+class Reporter(Protocol):
+    """Who is told how far a phase is; `polaris.observe.console.Console` shows it."""
+
+    def phase(self, name: str, *, in_step: bool = True) -> AbstractContextManager[None]: ...
+
+    def progress(self, finished: int, total: int, tokens: int) -> None: ...
+
+    def note(self, text: str) -> None: ...
+
+    def warning(self, text: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineRooms:
+    """For phases that only sample and grade. `config.reward.require_thinking` is decided: never "auto"."""
+
+    config: RunConfig
+    world: World
+    tokenizer: PreTrainedTokenizerBase
+    engine: Engine
+    grader: GraderPool
+    console: Reporter
+    stop: StopRequest

@@ -1,0 +1,147 @@
+"""Steps of the real program on the embedded model: scarce batches, and the ledger and stored successes over a resume."""
+
+import json
+import signal
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+import torch
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.checkpoint.state import TrainState
+from polaris.config.load import load_config
+from polaris.embedded import resolve
+from polaris.observe.metrics import deterministic, read_records
+from polaris.rollout.types import GenerationInterrupted
+from polaris.run.loop import train_to
+from polaris.run.resume import resume
+from polaris.run.setup import check, open_recorder, open_rooms
+from polaris.run.step import train_step
+from polaris.stop import StopRequest
+
+# The first run on a new machine builds the embedded model.
+pytestmark = pytest.mark.timeout(600)
+START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
+
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    """One problem of each of eight lengths: some the model nearly always solves, some it seldom does."""
+    with open(resolve("embedded:train"), encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    chosen = [next(row for row in rows if row["difficulty"] == difficulty) for difficulty in (1, 3, 4, 5, 6, 7, 8, 10)]
+    path = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return path
+
+
+@contextmanager
+def rooms_of(world, problems, root, *overrides):
+    small = [
+        "--rollout.engine=transformers",
+        "--rollout.samples_per_prompt=4",
+        "--eval.path=",
+        "--trainer.cpu_threads=1",
+        "--observe.samples_per_step=100",
+    ]
+    config = load_config(CONFIG, [f"--data.path={problems}", f"--root={root}", "--observe.tensorboard=false", *small, *overrides])
+    with open_rooms(check(config), world, StopRequest()) as rooms:
+        yield rooms
+
+
+# At this temperature all responses to a prompt are the same, so that no group is informative.
+NOTHING_TO_LEARN = ["--rollout.temperature=0.01", "--trainer.prompts_per_step=2", "--algorithm.min_informative=0.5"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scarce", "drawn"), [("train", [2, 2, 2]), ("skip", [2, 2, 2]), ("generate", [6, 2, 6])])
+def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, problems, tmp_path, capsys, scarce, drawn):
+    overrides = [*NOTHING_TO_LEARN, f"--algorithm.scarce={scarce}", "--algorithm.max_draws=3", "--algorithm.substitution=true"]
+    with rooms_of(world, problems, tmp_path, *overrides) as rooms:
+        before = [weight.clone() for _, weight in rooms.policy.named_weights()]
+        state, records, counted = START, [], 0
+        for draws in drawn:
+            state, record, samples = train_step(rooms, state)
+            counted += 4 * draws
+            assert len(samples) == 4 * draws
+            assert sum(graded for _, graded in rooms.ledger.counts.values()) == counted
+            records.append(record)
+        assert [record["groups/drawn"] for record in records] == drawn
+        assert [record["epoch"] for record in records] == ([0, 0, 1] if scarce == "generate" else [0, 0, 0])
+        for record in records:
+            assert record["groups/informative"] == record["groups/substituted"] == 0
+            assert record["groups/all_right"] + record["groups/all_wrong"] == record["groups/drawn"]
+            assert record["groups/scarce"] == record["update/skipped"] == 1
+        if scarce == "generate":
+            assert all(graded <= 8 for _, graded in rooms.ledger.counts.values()), "a step holds no prompt twice"
+            assert len(rooms.ledger.counts) == 8
+        assert (state.step, state.version, state.sampler) == (3, 0, rooms.sampler.state())
+        assert all(torch.equal(a, b) for a, (_, b) in zip(before, rooms.policy.named_weights(), strict=True))
+    output = capsys.readouterr().out
+    assert output.count("no update, weights stay") == 3
+    assert output.count("further prompts are drawn") == (4 if scarce == "generate" else 0)
+
+
+@pytest.fixture
+def handlers():
+    """Puts the signal handlers of the test run back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.slow
+def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, tmp_path, monkeypatch, handlers):
+    overrides = ["--trainer.prompts_per_step=1", "--algorithm.scarce=generate", "--algorithm.rescue=2"]
+    with rooms_of(world, problems, tmp_path, *NOTHING_TO_LEARN, *overrides) as rooms:
+        state, record, _ = train_step(rooms, START)
+        assert record["groups/drawn"] == 3
+        before = rooms.ledger.counts
+        rooms.successes.save(tmp_path)
+        stored = pq.read_table(tmp_path / "successes.parquet")
+        assert stored.num_rows > 0
+        rooms.stop.install()
+        monkeypatch.setattr(rooms.console, "note", lambda text: signal.raise_signal(signal.SIGTERM))
+        with pytest.raises(GenerationInterrupted):
+            train_step(rooms, state)
+        assert rooms.sampler.state()["cursor"] == 5, "the first draw of the step was over"
+        rooms.successes.save(tmp_path)
+        assert rooms.ledger.counts == before
+        assert pq.read_table(tmp_path / "successes.parquet").equals(stored)
+
+
+def train(world, problems, root, lasts):
+    """Train to each of `lasts` in rooms of their own; the records, and what the last checkpoint keeps."""
+    overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
+    overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4"]
+    folder = RunFolder(root)
+    for last in lasts:
+        with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as rooms:
+            state = resume(rooms, folder)
+            if state.step:
+                rooms.sampler.restore(state.sampler)
+            recorder = open_recorder(rooms.config, folder, world, state.step)
+            state = train_to(last, rooms, folder, state, recorder)
+            recorder.close()
+    tables = [pq.read_table(folder.newest_checkpoint() / name) for name in ("ledger.parquet", "successes.parquet")]
+    return [deterministic(record) for record in read_records(folder.metrics)], tables
+
+
+@pytest.mark.slow
+def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_path):
+    records, (ledger, successes) = train(world, problems, tmp_path / "straight", [8])
+    assert sum(record["rescue/groups"] for record in records) > 0
+    assert sum(record["groups/substituted"] for record in records) > 0
+    assert [record["optimizer/lr"] for record in records] == pytest.approx([3e-4 * min(step, 4) / 4 for step in range(1, 9)])
+    assert ledger.column("graded").to_pylist() == [4 * 4] * 8
+    assert successes.num_rows > 8
+    again, (resumed_ledger, resumed_successes) = train(world, problems, tmp_path / "resumed", [0, 3, 6, 8])
+    assert again == records
+    assert resumed_ledger.equals(ledger)
+    assert resumed_successes.equals(successes)

@@ -1,0 +1,106 @@
+"""`require_thinking = "auto"` on the real engine: what template and base model decide is kept, and holds for whatever goes on."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from polaris.checkpoint import layout
+from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
+from polaris.checkpoint.state import TrainState
+from polaris.config.load import load_config
+from polaris.embedded import resolve
+from polaris.embedded.tokenizer import CHAT_TEMPLATE
+from polaris.run.loop import train_to
+from polaris.run.setup import check, open_engine_rooms, open_recorder, open_rooms
+from polaris.run.thinking import _known
+from polaris.stop import StopRequest
+
+# The first run on a new machine builds the embedded model.
+pytestmark = pytest.mark.timeout(600)
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
+
+
+@pytest.fixture
+def configured(tmp_path):
+    """The embedded run with few prompts; `model` is another folder of the model, with what its template ends with."""
+    problems = tmp_path / "set.jsonl"
+    problems.write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:8]))
+
+    def configure(*overrides, ending=None):
+        options = [f"--data.path={problems}", f"--root={tmp_path / 'runs'}", "--eval.path=", "--rollout.engine=transformers"]
+        options += [
+            "--trainer.prompts_per_step=4",
+            "--rollout.samples_per_prompt=2",
+            "--observe.tensorboard=false",
+            "--trainer.cpu_threads=1",
+        ]
+        if ending is not None:
+            model = tmp_path / "model"
+            shutil.copytree(resolve("embedded:model"), model, dirs_exist_ok=True)
+            (model / "chat_template.jinja").write_text(CHAT_TEMPLATE.replace("<|assistant|>", f"<|assistant|>{ending}"))
+            options.append(f"--model.path={model}")
+        return load_config(CONFIG, [*options, *overrides])
+
+    return configure
+
+
+def decided(config, world):
+    """What grading asks for, and what is kept of it."""
+    folder = open_run(config, fresh=False, main=False)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    with open_engine_rooms(check(config), world, StopRequest()) as rooms:
+        (verdict,) = rooms.grader.grade([("\\boxed{1}", "1")])
+        assert rooms.config.reward.require_thinking is (verdict.kind == "no_answer")
+    path = folder.stages / "thinking.json"
+    return verdict.kind == "no_answer", json.loads(path.read_text())["why"] if path.is_file() else None
+
+
+@pytest.mark.parametrize(
+    ("ending", "overrides", "required", "why"),
+    [
+        (None, [], True, "32 of 32 responses open thinking"),
+        ("<think>", [], True, "the chat template opens <think>"),
+        ("<think></think>", [], False, "the chat template closes thinking"),
+        (None, ["--reward.require_thinking=false"], False, None),
+        ("<think></think>", ["--reward.require_thinking=true"], True, None),
+    ],
+)
+def test_the_template_decides_or_else_the_model(configured, world, ending, overrides, required, why):
+    assert decided(configured(*overrides, ending=ending), world) == (required, why)
+
+
+def test_what_was_decided_stays_until_something_else_would_decide(configured, world):
+    config = configured()
+    assert decided(config, world)[0] is True
+    path = Path(config.root) / config.name / "stages" / "thinking.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"required": False}))
+    assert decided(config, world)[0] is False
+    assert decided(configured("--seed=1"), world)[0] is True
+
+
+def test_a_run_from_before_goes_on_as_it_was_graded(configured, world):
+    """Its `config.json` names a bool, and nothing was decided; the model opens thinking, so "auto" would decide otherwise."""
+    old, now = configured("--reward.require_thinking=false"), configured()
+    folder = open_run(old, fresh=False, main=False)
+    with open_rooms(check(old), world, StopRequest()) as rooms:
+        record_config(folder, rooms.config)
+        recorder = open_recorder(old, folder, world, 0)
+        train_to(1, rooms, folder, START, recorder)
+        recorder.close()
+    assert decided(now, world) == (False, None)
+
+
+def test_only_a_run_that_was_trained_decides_for_later_ones(tmp_path):
+    folder = RunFolder(tmp_path)
+    record = folder.path / "config.json"
+    record.write_text('{"reward": {"require_thinking": false}}')
+    assert _known(folder, {}) is None, "nothing was trained"
+    temporary = layout.temporary_folder(folder.checkpoints, 1)
+    temporary.mkdir(parents=True)
+    layout.commit(temporary, layout.step_folder(folder.checkpoints, 1))
+    assert _known(folder, {}).required is False
+    record.unlink()
+    assert _known(folder, {}) is None

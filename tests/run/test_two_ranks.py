@@ -1,0 +1,49 @@
+"""Two ranks, of which one is told to stop twice, train as one rank does that nobody stops."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from train_ranks import SHIFT, STEPS, check_run, train
+
+from polaris.embedded import resolve
+from polaris.observe.metrics import deterministic, read_records
+from polaris.stop import StopRequest
+
+pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
+SCRIPT = Path(__file__).with_name("train_ranks.py")
+
+
+@pytest.fixture(scope="module")
+def problems(tmp_path_factory):
+    """Some the model nearly always solves, some it seldom does."""
+    with open(resolve("embedded:train"), encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    chosen = [next(row for row in rows if row["difficulty"] == difficulty) for difficulty in (3, 4, 5, 6)]
+    path = tmp_path_factory.mktemp("data") / "problems.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in chosen))
+    return path
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problems, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    assert train(check_run(one, problems), world, StopRequest()) == [STEPS]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT), str(two), str(problems)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert result.returncode == 0, result.stderr[-3000:]
+    expected, found = ([deterministic(r) for r in read_records(root / "run" / "metrics.jsonl")] for root in (one, two))
+    steps = [record for record in expected if "reward/mean" in record]
+    assert [record["step"] for record in expected if "eval/accuracy" in record] == [0, 2, 4]
+    assert len(steps) == STEPS
+    assert steps[0]["groups/informative"] > 1, "there is something to learn on either rank"
+    assert all(record["policy/version"] == record["step"] for record in steps)
+    for record in steps:
+        assert record["sync/logprob_gap"] == pytest.approx(SHIFT, abs=0.2 * SHIFT)
+    assert [record.keys() for record in found] == [record.keys() for record in expected]
+    for theirs, ours in zip(found, expected, strict=True):
+        assert theirs == pytest.approx(ours, rel=1e-4, abs=3e-6)
