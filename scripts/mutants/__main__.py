@@ -25,17 +25,14 @@ from sites import Mutant, mutants_of
 
 HERE = Path(__file__).resolve().parent
 PACKAGES = (
-    *("algorithm", "checkpoint", "config", "data", "distributed", "kernels", "learn", "model"),
-    *("recipe", "reward", "run", "sampling", "sync"),
-)
     "algorithm",
     "checkpoint",
     "config",
     "data",
     "distributed",
     "kernels",
-    "model",
     "learn",
+    "model",
     "recipe",
     "reward",
     "run",

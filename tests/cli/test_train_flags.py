@@ -39,7 +39,7 @@ def test_a_restart_by_torchrun_resumes(monkeypatch):
 
 def test_what_is_read_is_named(tmp_path, monkeypatch):
     told = {}
-    monkeypatch.setattr(setup, "prepare", lambda config, start: (Checked(**dict.fromkeys(_REQUIRED), config=config), None))
+    monkeypatch.setattr(setup, "prepare", lambda config, start, check_later: (Checked(**dict.fromkeys(_REQUIRED), config=config), None))
     for arguments in (["--seed=1"], ["--data.path", "x"], [str(QUICKSTART), "--model.path=x"], [str(tmp_path / "my.toml")]):
         (tmp_path / "my.toml").write_text("")
         told[arguments[0]] = prepare(arguments)[0].file
