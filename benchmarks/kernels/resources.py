@@ -35,6 +35,7 @@ from polaris_kernels.policy_loss import tiled as policy_loss
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
 from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import architecture_tiles
+from polaris_kernels.token_batch import TokenBatch
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
@@ -164,13 +165,18 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
             logprob_from_logits.tiled_forward(logits, targets, values, -100)
             logprob_from_logits.tiled_backward(logits, logits, rows)
         yield str(dtype)[6:], kernels
-    lengths = torch.empty(64, dtype=torch.long, device="meta")
-    mask = torch.empty(length, dtype=torch.bool, device="meta")
+    batch = TokenBatch(
+        behaviour_logprob=values,
+        advantage=values,
+        mask=torch.empty(length, dtype=torch.bool, device="meta"),
+        proximal_logprob=values,
+        sequence_lengths=torch.empty(64, dtype=torch.long, device="meta"),
+    )
     for kind in get_args(Kind):
         for correction in get_args(CorrectionKind):
             settings = PolicyLossSettings(kind=kind, correction=correction)
             with recorded(architecture) as kernels:
-                policy_loss.tiled_forward(values, values, values, mask, values, lengths, settings)
+                policy_loss.tiled_forward(values, batch, settings)
             yield f"{kind}, {correction}", kernels
 
 

@@ -1,8 +1,21 @@
 """Fused operations for reinforcement learning of language models: Triton kernels on CUDA, chunked torch everywhere else."""
 
+from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
-from polaris_kernels.linear_policy_loss import linear_policy_loss
+from polaris_kernels.linear_policy_loss import linear_policy_loss, linear_policy_loss_of_batch
 from polaris_kernels.logprob_from_logits import logprob_from_logits
-from polaris_kernels.policy_loss import policy_loss
+from polaris_kernels.policy_loss import policy_loss, policy_loss_of_batch
+from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
-__all__ = ["linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"]
+__all__ = [
+    "Head",
+    "PolicyLossSettings",
+    "TokenBatch",
+    "linear_logprob",
+    "linear_policy_loss",
+    "linear_policy_loss_of_batch",
+    "logprob_from_logits",
+    "policy_loss",
+    "policy_loss_of_batch",
+]

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polaris_kernels import policy_loss
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels import PolicyLossSettings, TokenBatch, policy_loss
 from polaris_kernels.policy_loss.tiled import tiled_forward
 from polaris_kernels.policy_loss.totals import MAXIMA, SUMS
 
@@ -23,6 +22,11 @@ def inputs(seed=0, spread=0.4, tokens=200):
     return [x.to(DEVICE) for x in (logprob, behaviour, advantage, mask, proximal)]
 
 
+def batch_of(values, lengths=None):
+    _, behaviour, advantage, mask, proximal = values
+    return TokenBatch(behaviour_logprob=behaviour, advantage=advantage, mask=mask, proximal_logprob=proximal, sequence_lengths=lengths)
+
+
 def reference(logprob, behaviour, advantage, mask, proximal, settings):
     """Loss, totals and gradient of the definition in float64, on the CPU."""
     leaf = logprob.double().cpu().requires_grad_()
@@ -37,7 +41,7 @@ def reference(logprob, behaviour, advantage, mask, proximal, settings):
 def assert_equal(values, settings):
     lengths = (LENGTHS if len(values[0]) == 200 else torch.tensor([len(values[0])])).to(DEVICE)
     loss, totals, gradient = reference(*values, settings)
-    ours, slope = tiled_forward(*values, lengths, settings, block=64)
+    ours, slope = tiled_forward(values[0], batch_of(values, lengths), settings, block=64)
     torch.testing.assert_close(ours[0].cpu(), loss, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(slope.double().cpu(), gradient, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(ours[1:].cpu(), torch.stack(totals), rtol=1e-5, atol=1e-6)
@@ -72,7 +76,7 @@ def test_a_nan_of_the_trainer_reaches_loss_and_gradient(kind):
     values = inputs()
     values[0][150] = float("nan")
     values[3] = None
-    totals, gradient = tiled_forward(*values, LENGTHS.to(DEVICE), PolicyLossSettings(kind=kind), block=64)
+    totals, gradient = tiled_forward(values[0], batch_of(values, LENGTHS.to(DEVICE)), PolicyLossSettings(kind=kind), block=64)
     assert totals[0].isnan()
     assert totals[1 + len(SUMS)].isnan()
     if kind != "cispo":
@@ -82,10 +86,10 @@ def test_a_nan_of_the_trainer_reaches_loss_and_gradient(kind):
 def test_masked_tokens_may_hold_anything():
     values = inputs()
     settings = PolicyLossSettings(correction="tis")
-    expected = tiled_forward(*values, None, settings, block=64)
+    expected = tiled_forward(values[0], batch_of(values), settings, block=64)
     for tensor in (values[0], values[1], values[2], values[4]):
         tensor[~values[3]] = float("nan")
-    for ours, before in zip(tiled_forward(*values, None, settings, block=64), expected, strict=True):
+    for ours, before in zip(tiled_forward(values[0], batch_of(values), settings, block=64), expected, strict=True):
         assert torch.equal(ours, before)
 
 
@@ -102,7 +106,7 @@ def test_only_the_trained_log_probs_get_a_gradient():
 
 def test_no_tokens():
     values = [x[:0] for x in inputs()]
-    totals, gradient = tiled_forward(*values, None, PolicyLossSettings())
+    totals, gradient = tiled_forward(values[0], batch_of(values), PolicyLossSettings())
     assert totals.tolist() == [0.0] * 11 + [-float("inf")] * 2
     assert gradient.shape == (0,)
     loss, metrics = policy_loss(values[0].requires_grad_(), values[1], values[2], None, 1.0)

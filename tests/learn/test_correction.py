@@ -6,11 +6,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from objectives import objective
+from objectives import Tokens, objective
 
 from polaris.config.schema import AlgorithmConfig
 from polaris_kernels.policy_loss.correction import importance_correction
-from polaris_kernels.policy_loss.registry import LossInput
 
 RATIOS = torch.tensor([0.1, 0.5, 1.0, 1.9, 5.0], dtype=torch.float64)
 OLD = torch.full_like(RATIOS, -2.0)
@@ -60,11 +59,10 @@ def test_weight_has_no_gradient(mode):
 def test_mismatch_is_measured_on_finite_tokens_only():
     behaviour = torch.tensor([-1.0, -2.0, -math.inf, -3.0])
     old = torch.tensor([-1.5, -1.0, -1.0, -3.0], requires_grad=True)
-    batch = LossInput(
+    batch = Tokens(
         logprob=old,
-        old_logprob=old.detach(),
+        proximal_logprob=old.detach(),
         advantage=torch.ones(4),
-        sequence=torch.zeros(4, dtype=torch.long),
         sequence_lengths=torch.tensor([4]),
     )
     loss, statistics = objective(batch, behaviour, torch.tensor([1.0, 2.0, 3.0, 6.0]), AlgorithmConfig(), 4.0)
@@ -85,11 +83,10 @@ def test_kl_estimates_agree_with_the_exact_divergence():
     engine, trainer = (torch.randn(6, generator=generator, dtype=torch.float64).log_softmax(0) for _ in range(2))
     tokens = torch.multinomial(engine.exp(), 200_000, replacement=True, generator=generator)
     old = trainer[tokens].requires_grad_()
-    batch = LossInput(
+    batch = Tokens(
         logprob=old,
-        old_logprob=old.detach(),
+        proximal_logprob=old.detach(),
         advantage=torch.ones(len(tokens)),
-        sequence=torch.zeros_like(tokens),
         sequence_lengths=torch.tensor([len(tokens)]),
     )
     values = objective(batch, engine[tokens], torch.zeros(len(tokens)), AlgorithmConfig(), 1.0)[1].compute()

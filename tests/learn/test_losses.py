@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from objectives import objective
+from objectives import Tokens, objective
 
 from polaris.config.schema import AlgorithmConfig
 from polaris.learn.objective import denominator, fused_objective, gradient_scale
 from polaris_kernels.linear_logprob import linear_logprob_reference
-from polaris_kernels.policy_loss.registry import LOSSES, LossInput
+from polaris_kernels.policy_loss.registry import LOSSES
 
 CONFIGS = [
     AlgorithmConfig(loss="dapo"),
@@ -32,7 +32,7 @@ def batch_of(lengths, seed=0, spread=0.5):
     old, behaviour = (logprob + scale * torch.randn(logprob.shape, generator=generator, dtype=torch.float64) for scale in (spread, 0.1))
     advantage = torch.randn(len(lengths), generator=generator, dtype=torch.float64)[sequence]
     lengths = torch.tensor(lengths)
-    batch = LossInput(logprob=logprob.requires_grad_(), old_logprob=old, advantage=advantage, sequence=sequence, sequence_lengths=lengths)
+    batch = Tokens(logprob=logprob.requires_grad_(), proximal_logprob=old, advantage=advantage, sequence_lengths=lengths)
     return batch, behaviour
 
 
@@ -44,14 +44,13 @@ def single(config, ratio, advantage):
     """Loss, gradient with respect to the log-prob, and token loss of one token with that importance ratio."""
     logprob = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
     one = torch.ones(1, dtype=torch.float64)
-    batch = LossInput(
+    batch = Tokens(
         logprob=logprob,
-        old_logprob=logprob.detach() - math.log(ratio),
+        proximal_logprob=logprob.detach() - math.log(ratio),
         advantage=one * advantage,
-        sequence=torch.zeros(1, dtype=torch.long),
         sequence_lengths=torch.ones(1, dtype=torch.long),
     )
-    result = LOSSES[config.loss].token_loss(batch, config)
+    result = LOSSES[config.loss].token_loss(logprob, batch.as_batch(batch.proximal_logprob), config)
     (gradient,) = torch.autograd.grad(result.loss.sum(), logprob)
     return result.loss.item(), gradient.item(), result
 
@@ -62,7 +61,7 @@ def looped_loss(batch, behaviour, config, total):
     low, high, result = 1 - config.clip_low, 1 + config.clip_high, 0.0
     for s, length in enumerate(batch.sequence_lengths.tolist()):
         tokens = [t for t, owner in enumerate(batch.sequence.tolist()) if owner == s]
-        log_ratios = [float(batch.logprob[t] - batch.old_logprob[t]) for t in tokens]
+        log_ratios = [float(batch.logprob[t] - batch.proximal_logprob[t]) for t in tokens]
         for t, log_ratio in zip(tokens, log_ratios, strict=True):
             advantage = float(batch.advantage[t])
             ratio = math.exp(sum(log_ratios) / length if config.loss == "gspo" else log_ratio)
@@ -72,7 +71,7 @@ def looped_loss(batch, behaviour, config, total):
             )
             if config.loss == "dapo" and advantage < 0:
                 loss = min(loss, -config.dual_clip * advantage)
-            weight = min(math.exp(float(batch.old_logprob[t] - behaviour[t])), config.correction_high)
+            weight = min(math.exp(float(batch.proximal_logprob[t] - behaviour[t])), config.correction_high)
             result += weight * loss / (length if config.loss in ("grpo", "gspo") else 1)
     return result / total
 
@@ -103,9 +102,9 @@ def test_gspo_token_gradient_carries_the_tokens_own_correction():
     batch, behaviour = batch_of([4, 3])
     loss, _ = objective(batch, behaviour, torch.zeros_like(behaviour), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
-    log_ratio = (batch.logprob - batch.old_logprob).detach()
+    log_ratio = (batch.logprob - batch.proximal_logprob).detach()
     ratio = torch.cat([log_ratio[:4].mean().exp().expand(4) / 4, log_ratio[4:].mean().exp().expand(3) / 3])
-    torch.testing.assert_close(gradient, -(batch.old_logprob - behaviour).exp() * ratio * batch.advantage)
+    torch.testing.assert_close(gradient, -(batch.proximal_logprob - behaviour).exp() * ratio * batch.advantage)
 
 
 def test_cispo_gradient_is_the_clipped_weight_times_the_advantage():
@@ -128,11 +127,10 @@ def test_total_does_not_depend_on_the_packs(config, lengths, data):
     for pack in range(3):  # one of them may be empty
         members = [s for s, owner in enumerate(packs) if owner == pack]
         rows = torch.cat([torch.empty(0, dtype=torch.long), *((batch.sequence == s).nonzero().squeeze(1) for s in members)])
-        part = LossInput(
+        part = Tokens(
             logprob=batch.logprob[rows],
-            old_logprob=batch.old_logprob[rows],
+            proximal_logprob=batch.proximal_logprob[rows],
             advantage=batch.advantage[rows],
-            sequence=torch.repeat_interleave(torch.arange(len(members)), batch.sequence_lengths[members]),
             sequence_lengths=batch.sequence_lengths[members],
         )
         part_loss, statistics = objective(part, behaviour[rows], -part.logprob.detach(), config, total)
@@ -147,8 +145,8 @@ def test_total_does_not_depend_on_the_packs(config, lengths, data):
 def test_first_update_is_the_policy_gradient(config):
     lengths = [3, 5]
     batch, _ = batch_of(lengths)
-    batch = replace(batch, old_logprob=batch.logprob.detach())
-    loss, statistics = objective(batch, batch.old_logprob, torch.zeros_like(batch.advantage), config, 1.0)
+    batch = replace(batch, proximal_logprob=batch.logprob.detach())
+    loss, statistics = objective(batch, batch.proximal_logprob, torch.zeros_like(batch.advantage), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
     share = batch.sequence_lengths[batch.sequence] if config.loss in ("grpo", "gspo") else 1
     torch.testing.assert_close(gradient, -batch.advantage / share)
@@ -183,8 +181,8 @@ def test_dual_clip_bounds_negative_advantages_only():
 @pytest.mark.parametrize("gap", [-1e4, 1e4])
 def test_extreme_log_ratios_do_not_overflow(config, gap):
     batch, behaviour = batch_of([3, 4])
-    batch = replace(batch, logprob=batch.logprob.float(), old_logprob=(batch.logprob.detach() - gap).float())
-    loss, _ = objective(batch, behaviour.float(), torch.zeros_like(batch.old_logprob), config, 1.0)
+    batch = replace(batch, logprob=batch.logprob.float(), proximal_logprob=(batch.logprob.detach() - gap).float())
+    loss, _ = objective(batch, behaviour.float(), torch.zeros_like(batch.proximal_logprob), config, 1.0)
     (gradient,) = torch.autograd.grad(loss, batch.logprob)
     assert loss.isfinite()
     assert gradient.isfinite().all()
@@ -207,7 +205,7 @@ def test_from_hidden_states_equals_the_definition(config, first):
     targets, temperature = torch.randint(30, (14,), generator=generator), torch.full((14,), 0.8, dtype=torch.float64)
     logprob, entropy = linear_logprob_reference(*leaves, targets, temperature=temperature)
     old = None if first else logprob.detach() + 0.1 * torch.randn(14, dtype=torch.float64, generator=generator)
-    truth = replace(batch, logprob=logprob, old_logprob=logprob.detach() if first else old)
+    truth = replace(batch, logprob=logprob, proximal_logprob=logprob.detach() if first else old)
     expected, expected_statistics = objective(truth, behaviour, entropy.detach(), config, 5.0)
     terms = {"behaviour_logprob": behaviour, "advantage": batch.advantage, "sequence_lengths": batch.sequence_lengths}
     loss, statistics = fused_objective(*leaves, targets, temperature, **terms, config=config, denominator=5.0, proximal_logprob=old)

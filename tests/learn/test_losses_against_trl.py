@@ -7,11 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from objectives import objective
+from objectives import Tokens, objective
 
 from polaris.config.schema import AlgorithmConfig
 from polaris.learn.objective import denominator
-from polaris_kernels.policy_loss.registry import LossInput
 
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")
 
@@ -77,7 +76,7 @@ def test_value_gradient_and_clip_fractions(config, settings, seed):
     kept = mask.bool()
     packed = logprob[kept].requires_grad_()
     sequence = torch.arange(len(LENGTHS))[:, None].expand_as(mask)[kept]
-    batch = LossInput(logprob=packed, old_logprob=old[kept], advantage=advantage[sequence], sequence=sequence, sequence_lengths=lengths)
+    batch = Tokens(logprob=packed, proximal_logprob=old[kept], advantage=advantage[sequence], sequence_lengths=lengths)
     total = denominator(config.loss, response_tokens=sum(LENGTHS), sequences=len(LENGTHS), max_response_tokens=LONGEST)
     loss, statistics = objective(batch, behaviour[kept], torch.zeros_like(packed), config, total)
     loss.backward()

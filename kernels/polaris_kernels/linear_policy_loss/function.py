@@ -15,16 +15,14 @@ from polaris_kernels.checks import check_backward_mode, check_head, check_once, 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss.chunked import chunked_chunk
-from polaris_kernels.policy_loss.function import check_tokens, policy_loss
+from polaris_kernels.policy_loss.function import check_tokens, policy_loss_of_batch
 from polaris_kernels.policy_loss.registry import LOSSES
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
 from polaris_kernels.products import accumulate, product, product_operand
 from polaris_kernels.ranges import kept_times, to_keep, widen
 from polaris_kernels.softmax import rows_per_chunk
 from polaris_kernels.tiles import addressable, row_stride, tiles_for, whole_columns
-
-TokenLoss = Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]
-"""(log-probs of some tokens, their indices) -> loss, totals."""
+from polaris_kernels.token_batch import TokenBatch
 
 
 def linear_policy_loss(
@@ -68,99 +66,127 @@ def linear_policy_loss(
     Raises:
         ValueError: as the two operations.
     """
+    settings = PolicyLossSettings(
+        kind=kind,
+        clip_low=clip_low,
+        clip_high=clip_high,
+        dual_clip=dual_clip,
+        correction=correction,
+        correction_low=correction_low,
+        correction_high=correction_high,
+    )
+    batch = TokenBatch(
+        targets=targets,
+        temperature=temperature,
+        behaviour_logprob=behaviour_logprob,
+        advantage=advantage,
+        mask=mask,
+        proximal_logprob=proximal_logprob,
+        sequence_lengths=sequence_lengths,
+    )
+    if LOSSES[kind].of_sequences:
+        warnings.warn(f'kind = "{kind}" is a loss of whole sequences: computed by linear_logprob and policy_loss instead', stacklevel=2)
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    return linear_policy_loss_of_batch(hidden, head, batch, settings, denominator)
+
+
+def linear_policy_loss_of_batch(
+    hidden: Tensor, head: Head, batch: TokenBatch, settings: PolicyLossSettings, denominator: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
+    """`linear_policy_loss` of values that already travel as a head, a batch and settings, as in Polaris' own trainer.
+
+    The flat `linear_policy_loss` is for other trainers, whose code has tensors at hand and none of these types. A loss of whole sequences
+    is computed by the two operations without a warning.
+    """
     if torch.compiler.is_compiling():
         # Ends the graph here, and the call runs as it is. `torch.compiler.disable` would say so too, but takes seconds to import.
         raise RuntimeError("linear_policy_loss takes rows by the values of mask and advantage: compile around it, without fullgraph")
-    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    targets = batch.targets
+    if targets is None:
+        raise ValueError("the batch has no targets, whose log-probs linear_policy_loss computes: pass one integer per row, [T]")
     check_head(hidden, head)
-    check_backward_mode("linear_policy_loss", hidden, weight, bias)
-    if uses_triton(hidden):
-        hidden, weight = whole_columns(hidden), whole_columns(weight)
-    hidden, weight, bias = hidden.contiguous(), weight.contiguous(), None if bias is None else bias.contiguous()
-    head = replace(head, weight=weight, bias=bias)
-    temperature = check_rows(hidden, targets, temperature, -100, len(weight))
-    options: dict[str, Any] = {
-        "kind": kind,
-        "clip_low": clip_low,
-        "clip_high": clip_high,
-        "dual_clip": dual_clip,
-        "correction": correction,
-        "correction_low": correction_low,
-        "correction_high": correction_high,
-    }
-    settings = PolicyLossSettings(**options)
+    check_backward_mode("linear_policy_loss", hidden, head.weight, head.bias)
+    hidden, head = _laid_out(hidden, head)
+    temperature = check_rows(hidden, targets, batch.temperature, -100, len(head.weight))
     # The log-probs to be have the shape, dtype and device of the temperature.
-    check_tokens(temperature, behaviour_logprob, advantage, mask, denominator, proximal_logprob, sequence_lengths, settings)
-    mask = targets != -100 if mask is None else mask & (targets != -100)
-    if LOSSES[kind].of_sequences:
-        warnings.warn(f'kind = "{kind}" is a loss of whole sequences: computed by linear_logprob and policy_loss instead', stacklevel=2)
-        targets = targets.masked_fill(~mask, -100)
-        logprob, entropy = linear_logprob(
-            hidden, weight, targets, temperature=temperature, bias=bias, softcap=softcap, logits_dtype=logits_dtype
-        )
-        options |= {"proximal_logprob": proximal_logprob, "sequence_lengths": sequence_lengths}
-        loss, totals = policy_loss(logprob, behaviour_logprob, advantage, mask, denominator, **options)
-        assert entropy is not None
+    check_tokens(temperature, batch, settings, denominator)
+    trained = targets != -100 if batch.mask is None else batch.mask & (targets != -100)
+    batch = replace(batch, mask=trained)
+    if LOSSES[settings.kind].of_sequences:
+        logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature)
+        loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
         return loss, totals, logprob.detach(), entropy.detach()
-
-    def token_loss(logprob: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        proximal = None if proximal_logprob is None else proximal_logprob[rows]
-        return policy_loss(logprob, behaviour_logprob[rows], scaled[rows], None, denominator, proximal_logprob=proximal, **options)
-
-    scaled = advantage
-    if kind == "grpo" and sequence_lengths is not None:
+    learning = trained & (batch.advantage != 0) if torch.is_grad_enabled() else torch.zeros_like(trained)
+    if settings.kind == "grpo":
         # A share of a sequence's mean is the same loss at a share of the advantage.
-        scaled = advantage / _sequence_tokens(mask, sequence_lengths)
-        options["kind"] = "dr_grpo"
-    tokens = _Tokens(
+        batch, settings = replace(batch, advantage=batch.advantage / _sequence_tokens(batch)), replace(settings, kind="dr_grpo")
+    call = _Call(
         targets=targets.long(),
         temperature=temperature,
-        trained=mask,
-        learning=mask & (advantage != 0) if torch.is_grad_enabled() else torch.zeros_like(mask),
-        loss=token_loss,
+        trained=trained,
+        learning=learning,
+        batch=replace(batch, targets=None, temperature=1.0, mask=None, sequence_lengths=None),
+        settings=settings,
+        denominator=denominator,
     )
-    loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden, weight, bias, head, tokens)
+    loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden, head.weight, head.bias, head, call)
     return loss, totals, logprob, entropy
 
 
-def _sequence_tokens(mask: Tensor, sequence_lengths: Tensor) -> Tensor:
+def _laid_out(hidden: Tensor, head: Head) -> tuple[Tensor, Head]:
+    """Both as products and kernels read them."""
+    weight = head.weight
+    if uses_triton(hidden):
+        hidden, weight = whole_columns(hidden), whole_columns(weight)
+    return hidden.contiguous(), replace(head, weight=weight.contiguous(), bias=None if head.bias is None else head.bias.contiguous())
+
+
+def _score(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+    """Log-probs and entropies [T] by `linear_logprob`."""
+    options: dict[str, Any] = {"bias": head.bias, "softcap": head.softcap or None, "logits_dtype": head.logits_dtype}
+    logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
+    assert entropy is not None
+    return logprob, entropy
+
+
+def _sequence_tokens(batch: TokenBatch) -> Tensor:
     """[T] tokens of the mask in the sequence of each token."""
-    owner = torch.repeat_interleave(sequence_lengths, output_size=len(mask))
-    return torch.zeros_like(sequence_lengths).index_add_(0, owner, mask.to(sequence_lengths.dtype)).clamp_(min=1)[owner]
+    assert batch.mask is not None
+    lengths, owner = batch.sequences()
+    return torch.zeros_like(lengths).index_add_(0, owner, batch.mask.to(lengths.dtype)).clamp_(min=1)[owner]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Tokens:
-    """Values [T] of the call; `trained` is the mask, `learning` the tokens of it that have an advantage."""
+class _Call:
+    """Values [T] of the call; `trained` is the mask, `learning` the tokens of it that have an advantage.
+
+    `batch` is what the loss of single tokens takes, of any rows: it has neither mask nor sequences.
+    """
 
     targets: Tensor
     temperature: Tensor
     trained: Tensor
     learning: Tensor
-    loss: TokenLoss
+    batch: TokenBatch
+    settings: PolicyLossSettings
+    denominator: float | Tensor
+
+    def loss(self, logprob: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and totals of the tokens with those indices and log-probs."""
+        return policy_loss_of_batch(logprob, self.batch[rows], self.settings, self.denominator)
 
 
 class _LinearPolicyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, tokens: _Tokens
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, call: _Call
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
-        logprob, entropy = torch.zeros_like(tokens.temperature), torch.zeros_like(tokens.temperature)
-        rest = (tokens.trained & ~tokens.learning).nonzero().squeeze(1)
-        logprob[rest], values = linear_logprob(
-            hidden[rest],
-            weight,
-            tokens.targets[rest],
-            temperature=tokens.temperature[rest],
-            bias=bias,
-            softcap=head.softcap or None,
-            logits_dtype=head.logits_dtype,
-        )
-        assert values is not None
-        entropy[rest] = values
-        ctx.save_for_backward(*_learn(hidden, head, tokens, logprob, entropy, ctx.needs_input_grad[1:3]))
-        rows = tokens.trained.nonzero().squeeze(1)
-        loss, totals = tokens.loss(logprob[rows], rows)
+        logprob, entropy = torch.zeros_like(call.temperature), torch.zeros_like(call.temperature)
+        rest = (call.trained & ~call.learning).nonzero().squeeze(1)
+        logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest])
+        ctx.save_for_backward(*_learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))
+        rows = call.trained.nonzero().squeeze(1)
+        loss, totals = call.loss(logprob[rows], rows)
         ctx.mark_non_differentiable(logprob, entropy)
         return loss, logprob, entropy, totals
 
@@ -173,7 +199,7 @@ class _LinearPolicyLoss(torch.autograd.Function):
 
 
 def _learn(
-    hidden: Tensor, head: Head, tokens: _Tokens, logprob: Tensor, entropy: Tensor, wanted: tuple[bool, bool]
+    hidden: Tensor, head: Head, call: _Call, logprob: Tensor, entropy: Tensor, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, ...]:
     """Fill in log-probs and entropies of the tokens that learn.
 
@@ -187,21 +213,21 @@ def _learn(
     scale = logprob.new_full((), 2.0**60) if hidden.dtype == torch.float16 else None
     hidden_scale = None if scale is None else torch.ones_like(logprob).unsqueeze(1)
     weight = product_operand(head.weight)
-    learning = tokens.learning.nonzero().squeeze(1)
+    learning = call.learning.nonzero().squeeze(1)
     size, chunk_of = _implementation(hidden, head, weight, len(learning))
     for rows in learning.split(size) if len(learning) else ():
 
         def coefficient(values: Tensor, rows: Tensor = rows) -> Tensor:
             with torch.enable_grad():
                 leaf = values.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(tokens.loss(leaf, rows)[0], leaf)
+                (slope,) = torch.autograd.grad(call.loss(leaf, rows)[0], leaf)
             if scale is None:
                 return slope
-            widen(scale, slope / tokens.temperature[rows], sums)
+            widen(scale, slope / call.temperature[rows], sums)
             return slope * scale
 
         part = hidden[rows]
-        logprob[rows], entropy[rows], gradient = chunk_of(part, tokens.targets[rows], tokens.temperature[rows], coefficient)
+        logprob[rows], entropy[rows], gradient = chunk_of(part, call.targets[rows], call.temperature[rows], coefficient)
         if bias_sum is not None:
             bias_sum += gradient.sum(0, dtype=bias_sum.dtype)
         gradient = gradient.to(weight.dtype)

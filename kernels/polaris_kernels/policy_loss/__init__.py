@@ -1,6 +1,6 @@
 """The policy losses of the GRPO family, with importance correction and metrics, from per-token log-probs."""
 
-from polaris_kernels.policy_loss.function import policy_loss
+from polaris_kernels.policy_loss.function import policy_loss, policy_loss_of_batch
 from polaris_kernels.policy_loss.reference import policy_loss_reference
 
-__all__ = ["policy_loss", "policy_loss_reference"]
+__all__ = ["policy_loss", "policy_loss_of_batch", "policy_loss_reference"]

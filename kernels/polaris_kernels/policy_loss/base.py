@@ -1,4 +1,4 @@
-"""What a policy loss is given and what it returns.
+"""What a policy loss is and what it returns.
 
 Legend: R response tokens of a pack, S sequences of the pack. A pack holds whole sequences.
 """
@@ -13,25 +13,10 @@ import torch
 from torch import Tensor
 
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 LOG_RATIO_LIMIT = 20.0
 """Log-ratios are clamped to this before exp, as in verl: nothing overflows, and beyond it the gradient is zero."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LossInput:
-    """The response tokens of a pack, side by side; log-probs in nats."""
-
-    logprob: Tensor
-    """[R] float32, of the policy that is trained; requires grad."""
-    old_logprob: Tensor
-    """[R] float32, of the proximal policy; equals `logprob.detach()` in the first update of a step."""
-    advantage: Tensor
-    """[R] float32."""
-    sequence: Tensor
-    """[R] int64, index in 0..S-1 of each token's sequence."""
-    sequence_lengths: Tensor
-    """[S] int64, response tokens of each sequence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +41,20 @@ class PolicyLoss:
 
     name: str
     normaliser: Literal["tokens", "sequences", "constant"]
-    token_loss: Callable[[LossInput, PolicyLossSettings], TokenLoss]
+    token_loss: Callable[[Tensor, TokenBatch, PolicyLossSettings], TokenLoss]
+    """(log-probs [R] of the policy that is trained, the tokens, settings) -> each token's loss."""
     of_sequences: bool = False
 
 
-def token_ratio(batch: LossInput) -> Tensor:
+def token_ratio(logprob: Tensor, batch: TokenBatch) -> Tensor:
     """Importance ratio [R] of the trained to the proximal policy, token by token."""
-    return (batch.logprob - batch.old_logprob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    return (logprob - batch.proximal(logprob)).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
 
-def sequence_mean_share(batch: LossInput, loss: Tensor) -> Tensor:
+def sequence_mean_share(batch: TokenBatch, loss: Tensor) -> Tensor:
     """Token losses [R] over their sequence's length, so that they sum to the sum of the sequence means."""
-    return loss / batch.sequence_lengths[batch.sequence]
+    lengths, owner = batch.sequences()
+    return loss / lengths[owner]
 
 
 def clipped_surrogate(ratio: Tensor, advantage: Tensor, settings: PolicyLossSettings) -> TokenLoss:

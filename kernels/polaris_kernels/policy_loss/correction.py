@@ -21,16 +21,16 @@ class Correction:
     nonfinite: Tensor
 
 
-def importance_correction(old_logprob: Tensor, behaviour_logprob: Tensor, settings: PolicyLossSettings) -> Correction:
-    """Weights for w = exp(old_logprob - behaviour_logprob), both [R]: the proximal policy and the engine, in nats.
+def importance_correction(proximal_logprob: Tensor, behaviour_logprob: Tensor, settings: PolicyLossSettings) -> Correction:
+    """Weights for w = exp(proximal_logprob - behaviour_logprob), both [R]: the proximal policy and the engine, in nats.
 
     "off": 1. "tis": min(w, correction_high), truncated importance sampling (Yao et al. 2025). "mask": w where it lies in
     [correction_low, correction_high], else 0 (IcePop, Ling team 2025). Under "tis" and "mask" a token whose engine log-prob
     is not finite has weight 0; a trainer log-prob that is not finite stays visible in the loss.
     """
-    old_logprob, behaviour_logprob = old_logprob.detach(), behaviour_logprob.detach()
+    proximal_logprob, behaviour_logprob = proximal_logprob.detach(), behaviour_logprob.detach()
     nonfinite = ~behaviour_logprob.isfinite()
-    ratio = (old_logprob - behaviour_logprob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
+    ratio = (proximal_logprob - behaviour_logprob).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
     never = torch.zeros_like(nonfinite)
     if settings.correction == "off":
         return Correction(weight=torch.ones_like(ratio), truncated=never, masked=never, nonfinite=nonfinite)

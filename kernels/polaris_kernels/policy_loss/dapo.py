@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from torch import Tensor
+
+from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate; where the advantage is negative it does not exceed -dual_clip * A, however large the ratio."""
-    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, settings)
+    surrogate = clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
     if not settings.dual_clip:
         return surrogate
     bound = -settings.dual_clip * batch.advantage

@@ -5,13 +5,16 @@ The paper also leaves the group's standard deviation out of the advantage: set `
 
 from __future__ import annotations
 
-from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
+from torch import Tensor
+
+from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate of each token."""
-    return clipped_surrogate(token_ratio(batch), batch.advantage, settings)
+    return clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
 
 
 DR_GRPO = PolicyLoss(name="dr_grpo", normaliser="constant", token_loss=token_loss)

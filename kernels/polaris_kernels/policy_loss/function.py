@@ -1,17 +1,17 @@
-"""The public, differentiable `policy_loss`."""
+"""The public, differentiable `policy_loss`, and the same of a `TokenBatch`."""
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from polaris_kernels.checks import INTEGERS, check_plain, may_look, uses_triton
-from polaris_kernels.policy_loss.base import LossInput
 from polaris_kernels.policy_loss.reference import policy_loss_reference
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
 from polaris_kernels.policy_loss.totals import MAXIMA, SUMS
+from polaris_kernels.token_batch import TokenBatch
 
 
 def policy_loss(
@@ -68,71 +68,56 @@ def policy_loss(
         correction_low=correction_low,
         correction_high=correction_high,
     )
-    check_tokens(logprob, behaviour_logprob, advantage, mask, denominator, proximal_logprob, sequence_lengths, settings)
-    proximal = logprob if proximal_logprob is None else proximal_logprob
-    behaviour_logprob, advantage, proximal = (v.detach().to(logprob.dtype) for v in (behaviour_logprob, advantage, proximal))
+    batch = TokenBatch(
+        behaviour_logprob=behaviour_logprob,
+        advantage=advantage,
+        mask=mask,
+        proximal_logprob=proximal_logprob,
+        sequence_lengths=sequence_lengths,
+    )
+    return policy_loss_of_batch(logprob, batch, settings, denominator)
+
+
+def policy_loss_of_batch(
+    logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings, denominator: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`policy_loss` of values that already travel as a batch and settings, as in Polaris' own trainer.
+
+    The flat `policy_loss` is for other trainers, whose code has tensors at hand and none of these types.
+    """
+    check_tokens(logprob, batch, settings, denominator)
+    constants = ("behaviour_logprob", "advantage", "proximal_logprob")
+    given = {name: values for name in constants if (values := getattr(batch, name)) is not None}
+    batch = replace(batch, **{name: values.detach().to(logprob.dtype) for name, values in given.items()})
     if uses_triton(logprob):
         from polaris_kernels.policy_loss.tiled import TiledPolicyLoss
 
-        mask = None if mask is None else mask.contiguous()
-        tokens = (logprob.contiguous(), behaviour_logprob.contiguous(), advantage.contiguous(), mask, proximal.contiguous())
-        total, totals = TiledPolicyLoss.apply(*tokens, sequence_lengths, settings)
+        total, totals = TiledPolicyLoss.apply(logprob.contiguous(), batch, settings)
         metrics = dict(zip(SUMS + MAXIMA, totals[1:].unbind(), strict=True))
     else:
-        batch, behaviour_logprob = _packed(logprob, behaviour_logprob, advantage, mask, proximal, sequence_lengths)
-        total, metrics = policy_loss_reference(batch, behaviour_logprob, settings)
+        total, metrics = policy_loss_reference(logprob, batch, settings)
     return total / denominator, metrics
 
 
-def _packed(
-    logprob: Tensor, behaviour_logprob: Tensor, advantage: Tensor, mask: Tensor | None, proximal: Tensor, lengths: Tensor | None
-) -> tuple[LossInput, Tensor]:
-    """The tokens of the mask, and how many of them each sequence has."""
-    if lengths is None:
-        lengths = torch.tensor([len(logprob)], device=logprob.device)
-    sequence = torch.repeat_interleave(torch.arange(len(lengths), device=logprob.device), lengths, output_size=len(logprob))
-    if mask is not None:
-        logprob, behaviour_logprob, advantage, proximal, sequence = (
-            values[mask] for values in (logprob, behaviour_logprob, advantage, proximal, sequence)
-        )
-        lengths = torch.bincount(sequence, minlength=len(lengths))
-    batch = LossInput(logprob=logprob, old_logprob=proximal, advantage=advantage, sequence=sequence, sequence_lengths=lengths)
-    return batch, behaviour_logprob
-
-
-def check_tokens(
-    logprob: Tensor,
-    behaviour_logprob: Tensor,
-    advantage: Tensor,
-    mask: Tensor | None,
-    denominator: float | Tensor,
-    proximal_logprob: Tensor | None,
-    sequence_lengths: Tensor | None,
-    settings: PolicyLossSettings,
-) -> None:
+def check_tokens(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings, denominator: float | Tensor) -> None:
     """Raise ValueError for tokens that do not fit each other or the settings."""
     if logprob.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"logprob is {logprob.dtype}, in which a ratio has no digits; pass float32, for example from linear_logprob")
     if logprob.ndim != 1:
         raise ValueError(f"logprob has shape {tuple(logprob.shape)}; pass packed tokens [T], for example logprob[mask]")
-    others: dict[str, Any] = {
-        "behaviour_logprob": behaviour_logprob,
-        "advantage": advantage,
-        "mask": mask,
-        "proximal_logprob": proximal_logprob,
-    }
-    check_plain(logprob=logprob, **others, sequence_lengths=sequence_lengths)
+    others = {name: getattr(batch, name) for name in ("behaviour_logprob", "advantage", "mask", "proximal_logprob")}
+    check_plain(logprob=logprob, **others, sequence_lengths=batch.sequence_lengths)
     for name, values in others.items():
         if values is not None and values.shape != logprob.shape:
             raise ValueError(f"{name} has shape {tuple(values.shape)}; pass one value per token, [{len(logprob)}]")
     if denominator.ndim if isinstance(denominator, Tensor) else not denominator > 0:
         raise ValueError(f"denominator = {denominator} must be one number above 0: the tokens or sequences of the whole optimizer step")
-    if mask is not None and mask.dtype != torch.bool:
-        raise ValueError(f"mask is {mask.dtype}; pass bool, for example mask.bool()")
-    if settings.kind in ("grpo", "gspo") and sequence_lengths is None:
+    if batch.mask is not None and batch.mask.dtype != torch.bool:
+        raise ValueError(f"mask is {batch.mask.dtype}; pass bool, for example mask.bool()")
+    if settings.kind in ("grpo", "gspo") and batch.sequence_lengths is None:
         raise ValueError(f'kind = "{settings.kind}" needs sequence_lengths [S], the tokens of each sequence')
-    if sequence_lengths is not None:
-        _check_sequences(sequence_lengths, len(logprob))
+    if batch.sequence_lengths is not None:
+        _check_sequences(batch.sequence_lengths, len(logprob))
 
 
 def _check_sequences(lengths: Tensor, tokens: int) -> None:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
+from torch import Tensor
+
+from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """Each token's share of its sequence's mean clipped surrogate."""
-    surrogate = clipped_surrogate(token_ratio(batch), batch.advantage, settings)
+    surrogate = clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
     return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
 
 

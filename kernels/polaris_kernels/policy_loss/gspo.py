@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from polaris_kernels.policy_loss.base import LOG_RATIO_LIMIT, LossInput, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share
+from torch import Tensor
+
+from polaris_kernels.policy_loss.base import LOG_RATIO_LIMIT, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(batch: LossInput, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """Each token's share of its sequence's mean, in the paper's GSPO-token form: value of the sequence, gradient of the token."""
-    log_ratio = (batch.logprob - batch.old_logprob).detach()
-    mean = log_ratio.new_zeros(len(batch.sequence_lengths)).index_add(0, batch.sequence, sequence_mean_share(batch, log_ratio))
-    sequence_ratio = mean.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[batch.sequence]
-    ratio = sequence_ratio * (batch.logprob - batch.logprob.detach()).exp()
+    log_ratio = (logprob - batch.proximal(logprob)).detach()
+    lengths, owner = batch.sequences()
+    mean = log_ratio.new_zeros(len(lengths)).index_add(0, owner, sequence_mean_share(batch, log_ratio))
+    sequence_ratio = mean.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[owner]
+    ratio = sequence_ratio * (logprob - logprob.detach()).exp()
     surrogate = clipped_surrogate(ratio, batch.advantage, settings)
     return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
 

@@ -40,6 +40,103 @@ def log_ratio(logprob: tensor, proximal: tensor) -> tensor:
 
 
 @triton.jit
+def in_mask(mask: tensor, places: tensor, inside: tensor, MASK: tl.constexpr) -> tensor:
+    """Which of the tokens inside of the segment are trained."""
+    if MASK:
+        inside = inside & (tl.load(mask + places, mask=inside, other=0) != 0)
+    return inside
+
+
+@triton.jit
+def sequence_terms(
+    logprob: tensor, proximal: tensor, mask: tensor, first: tensor, end: tensor, KIND: tl.constexpr, MASK: tl.constexpr, BLOCK: tl.constexpr
+) -> tuple[tensor, tensor]:
+    """One over the tokens of a sequence, and for "gspo" the geometric mean of their ratios."""
+    count = tl.zeros([BLOCK], tl.float32)
+    log_ratios = tl.zeros([BLOCK], tl.float32)
+    for start in range(first, end, BLOCK):
+        places = start + tl.arange(0, BLOCK)
+        inside = in_mask(mask, places, places < end, MASK)
+        count += tl.where(inside, 1.0, 0.0)
+        if KIND == "gspo":
+            new, old = tl.load(logprob + places, mask=inside, other=0.0), tl.load(proximal + places, mask=inside, other=0.0)
+            log_ratios += new - old
+    share = 1.0 / tl.maximum(tl.sum(count, 0), 1.0)
+    ratio = 1.0
+    if KIND == "gspo":
+        ratio = tl.exp(log_ratio(tl.sum(log_ratios, 0) * share, 0.0))
+    return share, ratio
+
+
+@triton.jit
+def token_loss(
+    new: tensor, old: tensor, advantage: tensor, sequence_ratio: tensor, never: tensor, low: tensor, high: tensor, dual_clip: tensor,
+    KIND: tl.constexpr, DUAL: tl.constexpr, BLOCK: tl.constexpr,
+) -> tuple[tensor, tensor, tensor, tensor, tensor, tensor]:  # fmt: skip
+    """Loss, its derivative by the log-prob, the ratio, and where the lower, the upper and the dual bound acted."""
+    at_dual = never
+    if KIND == "gspo":
+        ratio = tl.zeros([BLOCK], tl.float32) + sequence_ratio
+        loss, slope, at_low, at_high = clipped(ratio, advantage, low, high)
+    elif KIND == "cispo":
+        ratio = tl.exp(log_ratio(new, old))
+        weight = clamp(ratio, low, high)
+        loss, slope, at_low, at_high = -weight * advantage * new, -weight * advantage, ratio < low, ratio > high
+    else:
+        ratio = tl.exp(log_ratio(new, old))
+        loss, slope, at_low, at_high = clipped(ratio, advantage, low, high)
+        slope = tl.where(tl.abs(new - old) > LIMIT, 0.0, slope)
+        if KIND == "dapo" and DUAL:
+            at_dual = (advantage < 0) & (loss > -dual_clip * advantage)
+            loss = tl.where(at_dual, -dual_clip * advantage, loss)
+            slope = tl.where(at_dual, 0.0, slope)
+    return loss, slope, ratio, at_low, at_high, at_dual
+
+
+@triton.jit
+def corrected(
+    share: tensor, gap: tensor, nonfinite: tensor, never: tensor, low: tensor, high: tensor, CORRECTION: tl.constexpr
+) -> tuple[tensor, tensor, tensor]:
+    """`share` times the weight of the way from the engine to the trainer, and where that was truncated and masked."""
+    truncated, masked, factor = never, never, share
+    if CORRECTION != "off":
+        weight = tl.exp(log_ratio(gap, 0.0))
+        outside = weight > high
+        if CORRECTION == "tis":
+            truncated = outside & ~nonfinite
+            factor = share * tl.where(nonfinite, 0.0, tl.minimum(weight, high))
+        else:
+            outside = outside | (weight < low)
+            masked = outside & ~nonfinite
+            factor = share * tl.where(nonfinite | outside, 0.0, weight)
+    return factor, truncated, masked
+
+
+@triton.jit
+def kl_k3(gap: tensor) -> tensor:
+    """exp(d) - 1 - d, which cancels for small d, where the series is exact to float32."""
+    series = gap * gap * (0.5 + gap * (1.0 / 6 + gap * (1.0 / 24)))
+    return tl.where(tl.abs(gap) < 0.02, series, tl.exp(gap) - 1 - gap)
+
+
+@triton.jit
+def merge_segments(partials: tensor, totals: tensor, segments: tensor, MERGE: tl.constexpr) -> None:
+    """Sums (slots 0 to 10) and maxima (11 and 12) over the segments, in their order."""
+    slots = tl.arange(0, SLOTS)
+    added = tl.zeros([MERGE, SLOTS], tl.float64)
+    highest = tl.full([MERGE, SLOTS], float("-inf"), tl.float32)
+    for line in range(0, segments, MERGE):
+        lines = line + tl.arange(0, MERGE)
+        there = (lines < segments)[:, None] & (slots < 13)[None, :]
+        # From L2: this processor's L1 need not know what the others wrote.
+        values = tl.load(partials + lines[:, None] * SLOTS + slots[None, :], mask=there, other=0.0, cache_modifier=".cg")
+        added += values.to(tl.float64)
+        highest = tl.maximum(highest, tl.where(there, values, float("-inf")), propagate_nan=tl.PropagateNan.ALL)
+    result = tl.where(slots < 11, tl.sum(added, 0), largest(highest).to(tl.float64))
+    tl.store(totals + slots, result, mask=slots < 13)
+
+
+@triton.jit
 def loss_kernel(
     logprob: tensor, behaviour: tensor, advantage: tensor, mask: tensor, proximal: tensor, bounds: tensor, gradient: tensor,
     partials: tensor, totals: tensor, arrived: tensor, T: tensor, segments: tensor,
@@ -56,20 +153,7 @@ def loss_kernel(
     share = 1.0
     sequence_ratio = 1.0
     if KIND == "grpo" or KIND == "gspo":
-        count = tl.zeros([BLOCK], tl.float32)
-        log_ratios = tl.zeros([BLOCK], tl.float32)
-        for start in range(first, end, BLOCK):
-            places = start + tl.arange(0, BLOCK)
-            inside = places < end
-            if MASK:
-                inside = inside & (tl.load(mask + places, mask=inside, other=0) != 0)
-            count += tl.where(inside, 1.0, 0.0)
-            if KIND == "gspo":
-                new, old = tl.load(logprob + places, mask=inside, other=0.0), tl.load(proximal + places, mask=inside, other=0.0)
-                log_ratios += new - old
-        share = 1.0 / tl.maximum(tl.sum(count, 0), 1.0)
-        if KIND == "gspo":
-            sequence_ratio = tl.exp(log_ratio(tl.sum(log_ratios, 0) * share, 0.0))
+        share, sequence_ratio = sequence_terms(logprob, proximal, mask, first, end, KIND, MASK, BLOCK)
     losses = tl.zeros([BLOCK], tl.float32)
     tokens = tl.zeros([BLOCK], tl.float32)
     low_clips = tl.zeros([BLOCK], tl.float32)
@@ -87,43 +171,17 @@ def loss_kernel(
     for start in range(first, end, BLOCK):
         places = start + tl.arange(0, BLOCK)
         in_segment = places < end
-        inside = in_segment
-        if MASK:
-            inside = inside & (tl.load(mask + places, mask=inside, other=0) != 0)
+        inside = in_mask(mask, places, in_segment, MASK)
         new = tl.load(logprob + places, mask=inside, other=0.0)
         old = tl.load(proximal + places, mask=inside, other=0.0)
         engine = tl.load(behaviour + places, mask=inside, other=0.0)
         a = tl.load(advantage + places, mask=inside, other=0.0)
         never = places < first
-        at_dual = never
-        if KIND == "gspo":
-            ratio = tl.zeros([BLOCK], tl.float32) + sequence_ratio
-            loss, slope, at_low, at_high = clipped(ratio, a, low, high)
-        elif KIND == "cispo":
-            ratio = tl.exp(log_ratio(new, old))
-            weight = clamp(ratio, low, high)
-            loss, slope, at_low, at_high = -weight * a * new, -weight * a, ratio < low, ratio > high
-        else:
-            ratio = tl.exp(log_ratio(new, old))
-            loss, slope, at_low, at_high = clipped(ratio, a, low, high)
-            slope = tl.where(tl.abs(new - old) > LIMIT, 0.0, slope)
-            if KIND == "dapo" and DUAL:
-                at_dual = (a < 0) & (loss > -dual_clip * a)
-                loss = tl.where(at_dual, -dual_clip * a, loss)
-                slope = tl.where(at_dual, 0.0, slope)
+        terms = token_loss(new, old, a, sequence_ratio, never, low, high, dual_clip, KIND, DUAL, BLOCK)
+        loss, slope, ratio, at_low, at_high, at_dual = terms
         nonfinite = (engine != engine) | (tl.abs(engine) == float("inf"))
         gap = tl.where(nonfinite, 0.0, old - engine)
-        truncated, masked, factor = never, never, share
-        if CORRECTION != "off":
-            weight = tl.exp(log_ratio(gap, 0.0))
-            outside = weight > correction_high
-            if CORRECTION == "tis":
-                truncated = outside & ~nonfinite
-                factor = share * tl.where(nonfinite, 0.0, tl.minimum(weight, correction_high))
-            else:
-                outside = outside | (weight < correction_low)
-                masked = outside & ~nonfinite
-                factor = share * tl.where(nonfinite | outside, 0.0, weight)
+        factor, truncated, masked = corrected(share, gap, nonfinite, never, correction_low, correction_high, CORRECTION)
         tl.store(gradient + places, tl.where(inside, factor * slope, 0.0), mask=in_segment)
         losses += tl.where(inside, factor * loss, 0.0)
         tokens += tl.where(inside, 1.0, 0.0)
@@ -134,9 +192,7 @@ def loss_kernel(
         maskings += tl.where(inside & masked, 1.0, 0.0)
         broken += tl.where(inside & nonfinite, 1.0, 0.0)
         k1 += tl.where(inside, -gap, 0.0)
-        # exp(d) - 1 - d cancels for small d, where the series is exact to float32.
-        series = gap * gap * (0.5 + gap * (1.0 / 6 + gap * (1.0 / 24)))
-        k3 += tl.where(inside, tl.where(tl.abs(gap) < 0.02, series, tl.exp(gap) - 1 - gap), 0.0)
+        k3 += tl.where(inside, kl_k3(gap), 0.0)
         distance += tl.where(inside, tl.abs(gap), 0.0)
         largest_ratio = tl.maximum(largest_ratio, tl.where(inside, ratio, float("-inf")), propagate_nan=tl.PropagateNan.ALL)
         largest_gap = tl.maximum(largest_gap, tl.where(inside, tl.abs(gap), float("-inf")), propagate_nan=tl.PropagateNan.ALL)
@@ -156,15 +212,4 @@ def loss_kernel(
     tl.store(row + 12, largest(largest_gap))
     tl.debug_barrier()
     if tl.atomic_add(arrived, 1, sem="acq_rel") == segments - 1:
-        slots = tl.arange(0, SLOTS)
-        added = tl.zeros([MERGE, SLOTS], tl.float64)
-        highest = tl.full([MERGE, SLOTS], float("-inf"), tl.float32)
-        for line in range(0, segments, MERGE):
-            lines = line + tl.arange(0, MERGE)
-            there = (lines < segments)[:, None] & (slots < 13)[None, :]
-            # From L2: this processor's L1 need not know what the others wrote.
-            values = tl.load(partials + lines[:, None] * SLOTS + slots[None, :], mask=there, other=0.0, cache_modifier=".cg")
-            added += values.to(tl.float64)
-            highest = tl.maximum(highest, tl.where(there, values, float("-inf")), propagate_nan=tl.PropagateNan.ALL)
-        result = tl.where(slots < 11, tl.sum(added, 0), largest(highest).to(tl.float64))
-        tl.store(totals + slots, result, mask=slots < 13)
+        merge_segments(partials, totals, segments, MERGE)

@@ -5,30 +5,35 @@ Legend: T tokens, S sequences.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
-from polaris_kernels.policy_loss.base import LossInput, TokenLoss
+from polaris_kernels.policy_loss.base import TokenLoss
 from polaris_kernels.policy_loss.correction import Correction, importance_correction
 from polaris_kernels.policy_loss.registry import LOSSES
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.token_batch import TokenBatch
 
 
-def policy_loss_reference(batch: LossInput, behaviour_logprob: Tensor, settings: PolicyLossSettings) -> tuple[Tensor, dict[str, Tensor]]:
+def policy_loss_reference(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> tuple[Tensor, dict[str, Tensor]]:
     """Sum of the corrected token losses, before any normalisation, and the totals that `polaris_kernels.policy_loss.totals` names."""
-    correction = importance_correction(batch.old_logprob, behaviour_logprob, settings)
-    token_loss = LOSSES[settings.kind].token_loss(batch, settings)
+    if batch.mask is not None:
+        logprob, batch = logprob[batch.mask], replace(batch[batch.mask], mask=None)
+    correction = importance_correction(batch.proximal(logprob), batch.behaviour_logprob, settings)
+    token_loss = LOSSES[settings.kind].token_loss(logprob, batch, settings)
     loss = (correction.weight * token_loss.loss).sum()
     with torch.no_grad():
-        return loss, _totals(batch, behaviour_logprob, token_loss, correction)
+        return loss, _totals(logprob, batch, token_loss, correction)
 
 
-def _totals(batch: LossInput, behaviour_logprob: Tensor, token_loss: TokenLoss, correction: Correction) -> dict[str, Tensor]:
+def _totals(logprob: Tensor, batch: TokenBatch, token_loss: TokenLoss, correction: Correction) -> dict[str, Tensor]:
     """KL(engine || trainer) estimated on the engine's own samples (Schulman, "Approximating KL divergence").
 
-    With the gap d = old_logprob - behaviour_logprob: k1 = -d (unbiased, may be negative), k3 = exp(d) - 1 - d.
+    With the gap d = proximal_logprob - behaviour_logprob: k1 = -d (unbiased, may be negative), k3 = exp(d) - 1 - d.
     """
-    gap = (batch.old_logprob.double() - behaviour_logprob.double()).masked_fill(correction.nonfinite, 0.0)
+    gap = (batch.proximal(logprob).double() - batch.behaviour_logprob.double()).masked_fill(correction.nonfinite, 0.0)
     sums = {
         "tokens": torch.ones_like(gap),
         "clip_low": token_loss.clip_low,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from polaris_kernels.policy_loss.base import LossInput, PolicyLoss, TokenLoss
+from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss
 from polaris_kernels.policy_loss.cispo import CISPO
 from polaris_kernels.policy_loss.dapo import DAPO
 from polaris_kernels.policy_loss.dr_grpo import DR_GRPO
@@ -11,4 +11,4 @@ from polaris_kernels.policy_loss.gspo import GSPO
 
 LOSSES: dict[str, PolicyLoss] = {loss.name: loss for loss in (DAPO, GRPO, DR_GRPO, GSPO, CISPO)}
 
-__all__ = ["LOSSES", "LossInput", "PolicyLoss", "TokenLoss"]
+__all__ = ["LOSSES", "PolicyLoss", "TokenLoss"]

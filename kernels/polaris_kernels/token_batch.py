@@ -1,0 +1,60 @@
+"""What a policy loss knows of each token before its log-prob: the one value that travels from a trainer's pack to the kernels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenBatch:
+    """T tokens to train on, side by side, of S whole sequences. Log-probs are in nats; no gradient reaches any value.
+
+    Two responses of two tokens and one token, sampled at temperature 0.8, the first of which was right:
+
+    >>> batch = TokenBatch(
+    ...     targets=torch.tensor([785, 4226, 15]),
+    ...     temperature=0.8,
+    ...     behaviour_logprob=torch.tensor([-0.3, -1.2, -0.9]),
+    ...     advantage=torch.tensor([1.0, 1.0, -1.0]),
+    ...     sequence_lengths=torch.tensor([2, 1]),
+    ... )
+    >>> batch[batch.advantage > 0].targets
+    tensor([ 785, 4226])
+    """
+
+    behaviour_logprob: Tensor
+    """[T] float32, of the engine that sampled the tokens, which may differ from any trainer's."""
+    advantage: Tensor
+    """[T] float32."""
+    targets: Tensor | None = None
+    """[T] integers, the tokens themselves, -100 outside of the mask; only a loss that scores them itself needs them."""
+    temperature: float | Tensor = 1.0
+    """Of the softmax that scores them: a number or [T]."""
+    mask: Tensor | None = None
+    """[T] bool, the tokens to train on; None for all."""
+    proximal_logprob: Tensor | None = None
+    """[T] float32, of the trainer before the step's first update; None in that update, where every ratio is 1."""
+    sequence_lengths: Tensor | None = None
+    """[S] integers that sum to T; "grpo" and "gspo" need them."""
+
+    def __getitem__(self, rows: Tensor) -> TokenBatch:
+        """The tokens at `rows`, [T] bool or rising indices; what is left of each sequence is its length."""
+        lengths = self.sequence_lengths
+        if lengths is not None:
+            lengths = torch.bincount(self.sequences()[1][rows], minlength=len(lengths))
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "sequence_lengths"}
+        taken = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor) and value.ndim}
+        return replace(self, **taken, sequence_lengths=lengths)
+
+    def proximal(self, logprob: Tensor) -> Tensor:
+        """Log-probs [T] of the proximal policy; in the step's first update it is the trained one, with `logprob` [T], as a constant."""
+        return logprob.detach() if self.proximal_logprob is None else self.proximal_logprob
+
+    def sequences(self) -> tuple[Tensor, Tensor]:
+        """The lengths [S], and for each token the index [T] of its sequence."""
+        lengths = self.sequence_lengths
+        assert lengths is not None, "this needs sequence_lengths"
+        return lengths, torch.repeat_interleave(lengths, output_size=len(self.advantage))
