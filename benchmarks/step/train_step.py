@@ -96,7 +96,7 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
         temperature=1.0,
     )
     packs = rank_packs([sample], world, tokens)
-    return lambda: update(policy, optimizer, packs, None, [sample], run, Statistics()).applied
+    return lambda: update(policy, optimizer, packs, [sample], run, Statistics()).applied
 
 
 def measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: int = 3) -> dict[str, float]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from polaris.model.attention import PackLayout, pack_layout
+from polaris_kernels import TokenBatch
 
 # Attention costs as much as the rest of a layer at about this many tokens (dense 2 * 12 h^2, attention 4 * h * length, h = 2560).
 _QUADRATIC_LENGTH = 16384
@@ -40,7 +41,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pack:
-    """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens `targets` [R].
+    """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens, whose values `batch` holds.
 
     `stored` [R] bool tells the tokens of stored responses; None where the pack has none.
     """
@@ -49,11 +50,7 @@ class Pack:
     position_ids: Tensor
     layout: PackLayout
     rows: Tensor
-    targets: Tensor
-    temperature: Tensor
-    advantage: Tensor
-    behaviour_logprob: Tensor
-    sequence_lengths: Tensor
+    batch: TokenBatch
     stored: Tensor | None
 
 
@@ -113,10 +110,12 @@ def build_pack(samples: Sequence[Sample], device: torch.device) -> Pack:
         position_ids=integers([np.arange(length) for length in lengths]),
         layout=pack_layout(lengths, device),
         rows=integers(rows),
-        targets=integers([s.tokens.astype(np.int64) for s in samples]),
-        temperature=per_token([s.temperature for s in samples]),
-        advantage=per_token([s.advantage for s in samples]),
-        behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
-        sequence_lengths=torch.from_numpy(responses).to(device),
+        batch=TokenBatch(
+            targets=integers([s.tokens.astype(np.int64) for s in samples]),
+            temperature=per_token([s.temperature for s in samples]),
+            advantage=per_token([s.advantage for s in samples]),
+            behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
+            sequence_lengths=torch.from_numpy(responses).to(device),
+        ),
         stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,
     )

@@ -1,28 +1,51 @@
-"""Means and maxima over packs and ranks, summed exactly: totals and counts travel, not means."""
+"""Metrics of an update: the total of a pack that each comes from; their means and maxima over packs and ranks, summed exactly."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-MISMATCHES = ("mismatch", "rescue")
-"""Distance of the engine that sampled from the trainer: of fresh samples, and of stored successes that rescue put in."""
-MEANS = (
-    "policy/clip_low",
-    "policy/clip_high",
-    "policy/clip_dual",
-    "policy/entropy",
-    *(f"{prefix}/{name}" for prefix in MISMATCHES for name in ("kl_k1", "kl_k3", "logprob_gap_mean")),
-    *(f"{prefix}/{name}" for prefix in MISMATCHES for name in ("masked_fraction", "truncated_fraction", "nonfinite_fraction")),
-)
-MAXIMA = ("policy/ratio_max", *(f"{prefix}/logprob_gap_max" for prefix in MISMATCHES))
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The mean of what `total` sums up over what `count` counts; the maximum `total` where there is no count.
+
+    Totals are those of `polaris_kernels.policy_loss.totals` and what `Statistics.add_totals` names.
+    """
+
+    total: str
+    count: str | None
+
+
+def _mismatch(**metrics: Metric) -> dict[str, Metric]:
+    """Distance of the engine that sampled from the trainer: of fresh samples, and of stored successes that rescue put in."""
+    return {f"{group}/{name}": metric for group in ("mismatch", "rescue") for name, metric in metrics.items()}
+
+
+METRICS = {
+    "policy/clip_low": Metric("clip_low", "tokens"),
+    "policy/clip_high": Metric("clip_high", "tokens"),
+    "policy/clip_dual": Metric("clip_dual", "tokens"),
+    "policy/entropy": Metric("entropy", "tokens"),
+    **_mismatch(kl_k1=Metric("kl_k1", "finite"), kl_k3=Metric("kl_k3", "finite"), logprob_gap_mean=Metric("gap", "finite")),
+    **_mismatch(
+        masked_fraction=Metric("masked", "tokens"),
+        truncated_fraction=Metric("truncated", "tokens"),
+        nonfinite_fraction=Metric("nonfinite", "tokens"),
+    ),
+    "policy/ratio_max": Metric("ratio_max", None),
+    **_mismatch(logprob_gap_max=Metric("gap_max", None)),
+}
+MEANS = tuple(name for name, metric in METRICS.items() if metric.count)
+MAXIMA = tuple(name for name, metric in METRICS.items() if not metric.count)
 
 
 class Statistics:
-    """Accumulates `MEANS` and `MAXIMA`. The names are fixed, so a rank that saw no pack joins the collectives all the same.
+    """Accumulates `METRICS`. The names are fixed, so a rank that saw no pack joins the collectives all the same.
 
     Values may be tensors on any device; they are not read before `compute` or `all_reduce`.
     """
@@ -30,6 +53,17 @@ class Statistics:
     def __init__(self) -> None:
         self._sums = {name: torch.zeros(2, dtype=torch.float64) for name in MEANS}
         self._maxima = {name: torch.tensor(-math.inf, dtype=torch.float64) for name in MAXIMA}
+
+    def add_totals(self, group: str, totals: dict[str, Tensor]) -> None:
+        """Add a pack's totals to the metrics of that group; "finite" counts the tokens whose engine log-prob is a number."""
+        totals = totals | {"finite": totals["tokens"] - totals["nonfinite"]}
+        for name, metric in METRICS.items():
+            if not name.startswith(f"{group}/"):
+                continue
+            if metric.count:
+                self.add_mean(name, totals[metric.total], totals[metric.count])
+            else:
+                self.add_max(name, totals[metric.total])
 
     def add_mean(self, name: str, total: Tensor | float, count: Tensor | float) -> None:
         """Add `count` values that sum to `total`."""

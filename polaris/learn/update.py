@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -16,10 +15,11 @@ from polaris.config.schema import RunConfig
 from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, shard_group
 from polaris.distributed.mesh import World
-from polaris.learn.objective import denominator, fused_objective, gradient_scale
+from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
 from polaris.learn.packing import Pack, Sample, build_pack, plan_packs
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
+from polaris_kernels import Head
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,24 +45,24 @@ def rank_packs(samples: Sequence[Sample], world: World, tokens_per_pack: int) ->
 
 
 @torch.no_grad()
-def proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Tensor]:
-    """Log-probs [R] of every pack under the policy as it is before the step's first update."""
+def with_proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Pack]:
+    """The packs with the log-probs [R] of their tokens under the policy as it is before the step's first update."""
     found = []
     for index, pack in enumerate(packs):
         watch.mark(f"proximal log-probs, pack {index + 1} of {len(packs)}")
-        found.append(forward(policy, pack)[0])
+        found.append(replace(pack, batch=replace(pack.batch, proximal_logprob=forward(policy, pack)[0])))
     return found
 
 
 def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:
     """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of their hidden states."""
-    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, pack.targets, pack.temperature, objective)
+    batch = pack.batch
+    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, batch.targets, batch.temperature, objective)
 
 
 def accumulate(
     policy: Policy,
     packs: Sequence[Pack],
-    proximal: Sequence[Tensor] | None,
     total: float,
     config: RunConfig,
     statistics: Statistics,
@@ -73,19 +73,14 @@ def accumulate(
     What is propagated back is `scale` times the sum, not the loss: divided by the millions of tokens of a step, gradients of half
     precision would underflow. The division comes last, on the float32 gradients that FSDP has reduced. `scale`: see `gradient_scale`.
     """
+    settings = policy_loss_settings(config.algorithm)
     loss_sum = torch.zeros((), dtype=torch.float64)
     for index, pack in enumerate(packs):
         watch.mark(f"update, pack {index + 1} of {len(packs)}")
-        objective = partial(
-            fused_objective,
-            behaviour_logprob=pack.behaviour_logprob,
-            advantage=pack.advantage,
-            sequence_lengths=pack.sequence_lengths,
-            stored=pack.stored,
-            config=config.algorithm,
-            denominator=1 / scale,
-            proximal_logprob=None if proximal is None else proximal[index],
-        )
+
+        def objective(hidden: Tensor, head: Head, temperature: Tensor, pack: Pack = pack) -> tuple[Tensor, Statistics]:
+            return policy_objective(hidden, head, replace(pack.batch, temperature=temperature), settings, 1 / scale, pack.stored)
+
         loss, pack_statistics = forward(policy, pack, objective)
         loss.backward()
         statistics.merge(pack_statistics)
@@ -98,7 +93,6 @@ def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
     packs: Sequence[Pack],
-    proximal: Sequence[Tensor] | None,
     samples: Sequence[Sample],
     config: RunConfig,
     statistics: Statistics,
@@ -107,7 +101,7 @@ def update(
     counts = {"response_tokens": sum(len(sample.tokens) for sample in samples), "sequences": len(samples)}
     total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
     policy.train()
-    loss = accumulate(policy, packs, proximal, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))
+    loss = accumulate(policy, packs, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))
     dist.all_reduce(loss, group=shard_group(policy))
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
     grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)

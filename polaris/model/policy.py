@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from polaris.model.architecture import decoder_layers
 from polaris.model.attention import PackLayout
 from polaris.model.head import measure_form
-from polaris_kernels import linear_logprob
+from polaris_kernels import Head, linear_logprob
 
 
 class Policy(nn.Module):
@@ -44,7 +44,7 @@ class Policy(nn.Module):
         rows: Tensor,
         targets: Tensor,
         temperature: Tensor,
-        objective: Callable[[Tensor, Tensor, Tensor, Tensor], Any] | None = None,
+        objective: Callable[[Tensor, Head, Tensor], Any] | None = None,
     ) -> Any:
         """Log-probs [R] and entropies [R] (no gradient), float32, of softmax(logits / temperature); or the objective's results.
 
@@ -52,18 +52,18 @@ class Policy(nn.Module):
             tokens, position_ids: [T] int64, positions restarting at 0 in each sequence.
             rows: [R] index of the position that predicts each response token.
             targets, temperature: [R] the response tokens and the temperature that sampled them.
-            objective: called here with (hidden [R, H], head weight [V, H], targets, temperature, bias=[V] or None, softcap=float or None),
-                while the head is gathered; scale is part of that temperature.
+            objective: called here with (hidden [R, H], head, temperature [R] with the scale in it), while the head is gathered.
         """
         output = self.model.get_decoder()(
             input_ids=tokens[None], position_ids=position_ids[None], attention_mask=None, use_cache=False, layout=layout
         )
         hidden = output.last_hidden_state[0].index_select(0, rows)
-        head: Any = self.model.get_output_embeddings()
-        temperature, options = self._form.temperature(temperature), {"bias": head.bias, "softcap": self._form.kernel_softcap}
+        output_layer: Any = self.model.get_output_embeddings()
+        weight, bias, softcap = output_layer.weight, output_layer.bias, self._form.kernel_softcap
+        temperature = self._form.temperature(temperature)
         if objective is not None:
-            return objective(hidden, head.weight, targets, temperature, **options)
-        logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
+            return objective(hidden, Head(weight=weight, bias=bias, softcap=softcap or 0.0), temperature)
+        logprob, entropy = linear_logprob(hidden, weight, targets, temperature=temperature, bias=bias, softcap=softcap)
         assert entropy is not None
         return logprob, entropy.detach()
 

@@ -11,7 +11,7 @@ from polaris.learn.curate import Curated, count_verdicts
 from polaris.learn.optimizer import learning_rate
 from polaris.learn.rescue import store_successes
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import UpdateResult, proximal_logprobs, rank_packs, split_updates, update
+from polaris.learn.update import UpdateResult, rank_packs, split_updates, update, with_proximal_logprobs
 from polaris.observe.samples import RolloutSample
 from polaris.run.clock import Clock
 from polaris.run.context import Rooms
@@ -68,10 +68,10 @@ def run_updates(rooms: Rooms, curated: Curated, step: int, statistics: Statistic
         group["lr"] = learning_rate(config.optimizer, step, config.steps)
     batches = split_updates(curated.samples, config.trainer.updates_per_step)
     packs = [rank_packs(batch, rooms.world, config.trainer.tokens_per_pack) for batch in batches]
-    proximal = [proximal_logprobs(rooms.policy, p) for p in packs] if len(batches) > 1 else [None] * len(batches)
+    if len(batches) > 1:
+        packs = [with_proximal_logprobs(rooms.policy, of_batch) for of_batch in packs]
     return [
-        update(rooms.policy, rooms.optimizer, pack, old, batch, config, statistics)
-        for batch, pack, old in zip(batches, packs, proximal, strict=True)
+        update(rooms.policy, rooms.optimizer, of_batch, batch, config, statistics) for batch, of_batch in zip(batches, packs, strict=True)
     ]
 
 

@@ -75,7 +75,7 @@ def main(folder):
     optimizer = build_optimizer(policy, config.optimizer)
     packs = rank_packs(samples(), world, 128)
     with Collectives() as updating:
-        result = update(policy, optimizer, packs, None, samples(), config, Statistics())
+        result = update(policy, optimizer, packs, samples(), config, Statistics())
     with Collectives() as publishing:
         published = sum(1 for _ in policy.named_weights())
     with torch.no_grad():

@@ -52,11 +52,14 @@ def gradients(policy, world, loss_name, tokens_per_pack, correction):
     """Loss, statistics and full gradients of one update before clipping, with the behaviour policy as the proximal one."""
     config = RunConfig(algorithm=AlgorithmConfig(loss=loss_name, correction=correction))
     batch = with_logprobs(samples())
-    packs = rank_packs(batch, world, tokens_per_pack)
+    packs = [
+        dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
+        for pack in rank_packs(batch, world, tokens_per_pack)
+    ]
     total = denominator(loss_name, response_tokens=sum(len(s.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
     policy.train()
     statistics = Statistics()
-    loss = accumulate(policy, packs, [pack.behaviour_logprob for pack in packs], total, config, statistics)
+    loss = accumulate(policy, packs, total, config, statistics)
     torch.distributed.all_reduce(loss)
     statistics.all_reduce(world.device)
     grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}
@@ -74,12 +77,12 @@ def main(folder, output):
     batch = with_logprobs(samples())
     losses = []
     for _ in range(3):
-        result = update(policy, optimizer, rank_packs(batch, world, 256), None, batch, config, Statistics())
+        result = update(policy, optimizer, rank_packs(batch, world, 256), batch, config, Statistics())
         losses.append((result.loss, result.grad_norm))
     # One rank's data goes bad: no rank may apply the step.
     before = [weight.clone() for _, weight in policy.named_weights()]
     bad = [dataclasses.replace(s, advantage=float("nan")) if i == 0 else s for i, s in enumerate(batch)]
-    result = update(policy, optimizer, rank_packs(bad, world, 256), None, bad, config, Statistics())
+    result = update(policy, optimizer, rank_packs(bad, world, 256), bad, config, Statistics())
     unchanged = all(torch.equal(a, b) for a, (_, b) in zip(before, policy.named_weights(), strict=True))
     if world.is_main:
         torch.save({"results": results, "losses": losses, "skipped": not result.applied, "unchanged": unchanged}, output)

@@ -11,11 +11,11 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.config.schema import AlgorithmConfig, RunConfig
 from polaris.distributed import mesh
-from polaris.learn import objective
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs
 from polaris_kernels import policy_loss
 from polaris_kernels.linear_logprob import linear_logprob_reference
+from polaris_kernels.linear_policy_loss import function
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "distributed"))
 import update_once
@@ -44,20 +44,21 @@ def test_training_uses_the_operations_and_equals_the_definitions(tmp_path, monke
     model = Qwen3ForCausalLM(Qwen3Config(vocab_size=97, num_hidden_layers=2, **SHAPE))
     model.save_pretrained(tmp_path)
     calls = []
-    for name in ("linear_logprob", "linear_policy_loss", "policy_loss"):
-        original = getattr(objective, name)
-        monkeypatch.setattr(objective, name, lambda *a, _name=name, _original=original, **k: calls.append(_name) or _original(*a, **k))
+    one, two = function._LinearPolicyLoss.apply, function.linear_logprob
+    monkeypatch.setattr(function._LinearPolicyLoss, "apply", lambda *a: calls.append("one operation") or one(*a))
+    monkeypatch.setattr(function, "linear_logprob", lambda *a, **k: calls.append("linear_logprob") or two(*a, **k))
     config = RunConfig(algorithm=AlgorithmConfig(loss=loss))
     samples = update_once.with_logprobs(update_once.samples())
     world = mesh.start()
     try:
         policy = update_once.open_policy(tmp_path, world)
         packs = rank_packs(samples, world, 128)
-        value = accumulate(policy, packs, None, 50.0, config, Statistics())
+        value = accumulate(policy, packs, 50.0, config, Statistics())
         gradients = {name: parameter.grad.full_tensor().double() for name, parameter in policy.model.named_parameters()}
     finally:
         mesh.stop()
-    assert calls == (["linear_logprob", "policy_loss"] if loss == "gspo" else ["linear_policy_loss"]) * len(packs)
+    # The one operation takes tokens without an advantage, of which there may be none, to `linear_logprob`.
+    assert calls == (["linear_logprob"] if loss == "gspo" else ["one operation", "linear_logprob"]) * len(packs)
     settings = {name: getattr(config.algorithm, name) for name in ("clip_low", "clip_high", "dual_clip", "correction")}
     bounds = {name: getattr(config.algorithm, name) for name in ("correction_low", "correction_high")}
     expected, truth = definition(model.double(), samples, {"kind": loss} | settings | bounds, 50.0)

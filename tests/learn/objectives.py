@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from polaris.learn.objective import policy_objective
-from polaris_kernels import TokenBatch
+from polaris.learn.objective import pack_statistics, policy_loss_settings
+from polaris_kernels import TokenBatch, policy_loss_of_batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,15 +23,18 @@ class Tokens:
         """[R], the index of each token's sequence."""
         return torch.repeat_interleave(torch.arange(len(self.sequence_lengths)), self.sequence_lengths)
 
-    def as_batch(self, behaviour) -> TokenBatch:
+    def as_batch(self, behaviour, **scored) -> TokenBatch:
         return TokenBatch(
             behaviour_logprob=behaviour,
             advantage=self.advantage,
             proximal_logprob=self.proximal_logprob,
             sequence_lengths=self.sequence_lengths,
+            **scored,
         )
 
 
 def objective(tokens, behaviour, entropy, config, total):
-    terms = (tokens.advantage, entropy, tokens.sequence_lengths, config, total, tokens.proximal_logprob)
-    return policy_objective(tokens.logprob, behaviour, *terms)
+    """As `policy_objective` of hidden states that have those log-probs and entropies."""
+    batch, settings = tokens.as_batch(behaviour), policy_loss_settings(config)
+    loss, totals = policy_loss_of_batch(tokens.logprob, batch, settings, total)
+    return loss, pack_statistics(totals | {"entropy": entropy.double().sum()}, tokens.logprob, batch, settings)

@@ -29,7 +29,7 @@ def gradients(trainer, samples, config, tokens_per_pack=10**6):
     counts = {"response_tokens": sum(len(s.tokens) for s in samples), "sequences": len(samples)}
     total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
     policy.train()
-    accumulate(policy, rank_packs(samples, world, tokens_per_pack), None, total, config, Statistics())
+    accumulate(policy, rank_packs(samples, world, tokens_per_pack), total, config, Statistics())
     grads = torch.cat([parameter.grad.full_tensor().flatten() for _, parameter in policy.model.named_parameters()])
     policy.zero_grad()
     return grads

@@ -61,7 +61,7 @@ def gradients(policy, world, loss, total):
     """Times the denominator, so that they should be the same for every one."""
     packs = rank_packs(samples(), world, 256)
     policy.train()
-    accumulate(policy, packs, None, total, RunConfig(algorithm=AlgorithmConfig(loss=loss)), Statistics())
+    accumulate(policy, packs, total, RunConfig(algorithm=AlgorithmConfig(loss=loss)), Statistics())
     grads = [total * parameter.grad.full_tensor().double().flatten() for parameter in policy.parameters()]
     policy.zero_grad()
     return torch.cat(grads)

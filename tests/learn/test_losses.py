@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from objectives import Tokens, objective
 
 from polaris.config.schema import AlgorithmConfig
-from polaris.learn.objective import denominator, fused_objective, gradient_scale
+from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
+from polaris_kernels import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.policy_loss.registry import LOSSES
 
@@ -50,7 +51,7 @@ def single(config, ratio, advantage):
         advantage=one * advantage,
         sequence_lengths=torch.ones(1, dtype=torch.long),
     )
-    result = LOSSES[config.loss].token_loss(logprob, batch.as_batch(batch.proximal_logprob), config)
+    result = LOSSES[config.loss].token_loss(logprob, batch.as_batch(batch.proximal_logprob), policy_loss_settings(config))
     (gradient,) = torch.autograd.grad(result.loss.sum(), logprob)
     return result.loss.item(), gradient.item(), result
 
@@ -207,8 +208,8 @@ def test_from_hidden_states_equals_the_definition(config, first):
     old = None if first else logprob.detach() + 0.1 * torch.randn(14, dtype=torch.float64, generator=generator)
     truth = replace(batch, logprob=logprob, proximal_logprob=logprob.detach() if first else old)
     expected, expected_statistics = objective(truth, behaviour, entropy.detach(), config, 5.0)
-    terms = {"behaviour_logprob": behaviour, "advantage": batch.advantage, "sequence_lengths": batch.sequence_lengths}
-    loss, statistics = fused_objective(*leaves, targets, temperature, **terms, config=config, denominator=5.0, proximal_logprob=old)
+    given = replace(batch, proximal_logprob=old).as_batch(behaviour, targets=targets, temperature=temperature)
+    loss, statistics = policy_objective(leaves[0], Head(weight=leaves[1]), given, policy_loss_settings(config), 5.0)
     torch.testing.assert_close(loss, expected)
     assert statistics.compute() == pytest.approx(expected_statistics.compute())
     for got, true in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves), strict=True):

@@ -70,14 +70,14 @@ def test_pack_tensors():
     assert pack.position_ids.tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     assert pack.layout.cu_seqlens.tolist() == [0, 5, 8]
     assert pack.rows.tolist() == [1, 2, 3, 5, 6]
-    assert pack.targets.tolist() == pack.tokens[pack.rows + 1].tolist() == [7, 8, 9, 4, 2]
-    assert pack.sequence_lengths.tolist() == [3, 2]
-    assert pack.advantage.tolist() == [1.5] * 3 + [-0.5] * 2
-    assert pack.behaviour_logprob.tolist() == [-1, -2, -3, -1, -2]
-    torch.testing.assert_close(pack.temperature, torch.tensor([0.6] * 3 + [1.4] * 2))
+    assert pack.batch.targets.tolist() == pack.tokens[pack.rows + 1].tolist() == [7, 8, 9, 4, 2]
+    assert pack.batch.sequence_lengths.tolist() == [3, 2]
+    assert pack.batch.advantage.tolist() == [1.5] * 3 + [-0.5] * 2
+    assert pack.batch.behaviour_logprob.tolist() == [-1, -2, -3, -1, -2]
+    torch.testing.assert_close(pack.batch.temperature, torch.tensor([0.6] * 3 + [1.4] * 2))
 
 
 def test_empty_pack_trains_nothing():
     pack = build_pack([], torch.device("cpu"))
     assert pack.tokens.shape == (1,)
-    assert pack.rows.numel() == pack.targets.numel() == pack.advantage.numel() == 0
+    assert pack.rows.numel() == pack.batch.targets.numel() == pack.batch.advantage.numel() == 0

@@ -7,7 +7,8 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 
-from polaris.learn.statistics import Statistics
+from polaris.learn.statistics import METRICS, Statistics
+from polaris_kernels import PolicyLossSettings, TokenBatch, policy_loss_of_batch
 
 
 def filled() -> Statistics:
@@ -43,6 +44,22 @@ def test_a_nan_stays_visible():
     statistics.add_max("policy/ratio_max", math.nan)
     statistics.add_max("policy/ratio_max", 2.0)
     assert math.isnan(statistics.compute()["policy/ratio_max"])
+
+
+def test_every_metric_comes_from_a_total_that_there_is():
+    tokens = TokenBatch(behaviour_logprob=torch.tensor([-1.0, -torch.inf, -2.0]), advantage=torch.ones(3))
+    logprob = torch.tensor([-1.5, -1.0, -2.25])
+    totals = policy_loss_of_batch(logprob, tokens, PolicyLossSettings(correction="tis"), 1.0)[1] | {"entropy": torch.tensor(6.0)}
+    statistics = Statistics()
+    for group in ("policy", "mismatch", "rescue"):
+        statistics.add_totals(group, totals)
+    found = statistics.compute()
+    assert list(found) == list(METRICS)
+    assert found["policy/entropy"] == 2.0
+    for group in ("mismatch", "rescue"):
+        assert found[f"{group}/nonfinite_fraction"] == 1 / 3
+        assert found[f"{group}/logprob_gap_mean"] == 0.375, "of the two tokens whose engine log-prob is a number"
+        assert found[f"{group}/logprob_gap_max"] == 0.5
 
 
 def test_names_are_fixed():

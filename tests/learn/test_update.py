@@ -12,7 +12,7 @@ from polaris.config.schema import AlgorithmConfig, OptimizerConfig, RunConfig, T
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.packing import Sample
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import proximal_logprobs, rank_packs, split_updates, update
+from polaris.learn.update import rank_packs, split_updates, update, with_proximal_logprobs
 from polaris.run import step
 from polaris.run.step import run_updates
 
@@ -69,7 +69,7 @@ def test_weights_and_moments_are_those_of_a_gradient_clipped_by_hand(fresh, tiny
     truth, optimizer, before = Float64(tiny_qwen3, config), build_optimizer(policy, config.optimizer), weights_of(policy)
     norms = []
     for samples in (make_samples(5, 0), make_samples(5, 1, 0.05), make_samples(5, 2, 3.0)):
-        result = update(policy, optimizer, rank_packs(samples, world, 30), None, samples, config, Statistics())
+        result = update(policy, optimizer, rank_packs(samples, world, 30), samples, config, Statistics())
         old = [truth.logprobs(sample).detach() for sample in samples]
         loss, norm, _ = truth.step(samples, old, config.optimizer.lr)
         assert result.applied
@@ -111,7 +111,7 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
 
 def test_a_step_of_one_update_has_no_forward_before_it(fresh, monkeypatch):
     policy, world = fresh
-    monkeypatch.setattr(step, "proximal_logprobs", lambda policy, packs: pytest.fail("a forward that nothing needs"))
+    monkeypatch.setattr(step, "with_proximal_logprobs", lambda policy, packs: pytest.fail("a forward that nothing needs"))
     config = RunConfig(optimizer=OPTIMIZER)
     rooms = rooms_of(policy, world, build_optimizer(policy, config.optimizer), config)
     assert [result.applied for result in run_updates(rooms, SimpleNamespace(samples=make_samples(3, 0)), 1, Statistics())] == [True]
@@ -139,15 +139,19 @@ def test_a_step_of_fewer_samples_than_updates(fresh, tiny_qwen3):
     assert run_updates(rooms_of(policy, world, optimizer, config), SimpleNamespace(samples=[]), 2, Statistics()) == []
 
 
-def infinite_gradient(samples, packs, policy):
+def infinite_gradient(samples, policy, world):
     """The sum of the losses is finite; the norm of the gradients is not."""
-    return [dataclasses.replace(samples[0], advantage=3e38 / len(samples[0].tokens)), *samples[1:]], None
+    samples = [dataclasses.replace(samples[0], advantage=3e38 / len(samples[0].tokens)), *samples[1:]]
+    return samples, rank_packs(samples, world, 30)
 
 
-def infinite_loss(samples, packs, policy):
+def infinite_loss(samples, policy, world):
     """Clipped tokens have no gradient, and each a loss that is finite; the sum of three is not."""
     assert len(samples[0].tokens) >= 3
-    return [dataclasses.replace(samples[0], advantage=1e38), *samples[1:]], [old - 0.5 for old in proximal_logprobs(policy, packs)]
+    samples = [dataclasses.replace(samples[0], advantage=1e38), *samples[1:]]
+    packs = with_proximal_logprobs(policy, rank_packs(samples, world, 30))
+    batches = [dataclasses.replace(pack.batch, proximal_logprob=pack.batch.proximal_logprob - 0.5) for pack in packs]
+    return samples, [dataclasses.replace(pack, batch=batch) for pack, batch in zip(packs, batches, strict=True)]
 
 
 @pytest.mark.parametrize("spoil", [infinite_gradient, infinite_loss])
@@ -155,11 +159,11 @@ def test_neither_an_infinite_gradient_nor_an_infinite_loss_alone_is_applied(fres
     policy, world = fresh
     config = RunConfig(optimizer=OPTIMIZER, algorithm=AlgorithmConfig(correction="off"))
     optimizer, good = build_optimizer(policy, config.optimizer), make_samples(5, 5)
-    update(policy, optimizer, rank_packs(good, world, 30), None, good, config, Statistics())
+    update(policy, optimizer, rank_packs(good, world, 30), good, config, Statistics())
     before = [weights_of(policy), moments_of(policy, optimizer, "exp_avg"), moments_of(policy, optimizer, "exp_avg_sq")]
     counts = [int(state["step"]) for state in optimizer.state.values()]
-    samples, proximal = spoil(good, rank_packs(good, world, 30), policy)
-    result = update(policy, optimizer, rank_packs(samples, world, 30), proximal, samples, config, Statistics())
+    samples, packs = spoil(good, policy, world)
+    result = update(policy, optimizer, packs, samples, config, Statistics())
     assert np.isfinite(result.loss) == (spoil is infinite_gradient), result
     assert np.isfinite(result.grad_norm) == (spoil is infinite_loss), result
     assert not result.applied
@@ -168,4 +172,4 @@ def test_neither_an_infinite_gradient_nor_an_infinite_loss_alone_is_applied(fres
         assert all(torch.equal(kept[name], now[name]) for name in kept)
     assert [int(state["step"]) for state in optimizer.state.values()] == counts
     assert all(parameter.grad is None for parameter in policy.parameters()), "nothing of it is left for the next update"
-    assert update(policy, optimizer, rank_packs(good, world, 30), None, good, config, Statistics()).applied
+    assert update(policy, optimizer, rank_packs(good, world, 30), good, config, Statistics()).applied

@@ -146,9 +146,9 @@ def test_the_objective_gets_the_head_that_the_model_has(name, tmp_path):
     policy = Policy(build_model(tmp_path))
     load_weights(policy.model, tmp_path, torch.device("cpu"))
 
-    def objective(hidden, weight, targets, temperature, bias=None, softcap=None):
-        logits = torch.nn.functional.linear(hidden, weight, bias)
-        logits = softcap * torch.tanh(logits / softcap) if softcap else logits
+    def objective(hidden, head, temperature):
+        logits = torch.nn.functional.linear(hidden, head.weight, head.bias)
+        logits = head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
         return (logits / temperature[:, None]).log_softmax(-1).gather(1, targets[:, None])[:, 0]
 
     tokens, positions, layout, rows, targets = pack()

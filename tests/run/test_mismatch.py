@@ -21,7 +21,7 @@ def metrics(trainer, samples, config, tokens_per_pack=10**6):
     policy, world = trainer
     statistics = Statistics()
     policy.train()
-    accumulate(policy, rank_packs(samples, world, tokens_per_pack), None, 50.0, config, statistics)
+    accumulate(policy, rank_packs(samples, world, tokens_per_pack), 50.0, config, statistics)
     policy.zero_grad()
     return statistics.compute()
 
