@@ -25,7 +25,7 @@ import numpy as np
 
 from polaris.embedded import resolve
 from polaris.observe.metrics import read_records
-from polaris.recipe.results import read_result
+from polaris.results import Result
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG, RESULTS = REPOSITORY / "configs" / "quickstart.toml", REPOSITORY / "benchmarks" / "results"
@@ -88,7 +88,7 @@ def train(root: Path, name: str, seed: int, budget: float) -> Path:
 
 def generated(folder: Path) -> list[tuple[int, float]]:
     """(step, tokens sampled by the run until then); a stage's probe counts from its first step on."""
-    difficulty = read_result(folder / "stages" / "difficulty.json")
+    difficulty = Result(folder / "stages" / "difficulty.json").read()
     total = float(difficulty["tokens"]) if difficulty else 0.0
     found, stage = [], -1
     for record in read_records(folder / "metrics.jsonl"):
@@ -96,7 +96,7 @@ def generated(folder: Path) -> list[tuple[int, float]]:
             continue
         if record["stage"] > stage:
             stage = record["stage"]
-            probe = read_result(folder / "stages" / f"temperature-{stage + 1}.json")
+            probe = Result(folder / "stages" / f"temperature-{stage + 1}.json").read()
             total += (
                 sum(len(r["per_prompt"]) * probe["settings"]["samples_per_prompt"] * r["length_mean"] for r in probe["readings"])
                 if probe

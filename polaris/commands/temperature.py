@@ -46,9 +46,9 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     """The whole probe of the first stage, with the model of the configuration."""
     from polaris.observe.console import Console
     from polaris.recipe.plan import plan_stages, stage_config
-    from polaris.recipe.results import read_result
     from polaris.recipe.temperature import Probe, probe_temperature
     from polaris.recipe.temperature_table import table
+    from polaris.results import Result
     from polaris.run.setup import check_ranks, open_engine_rooms
 
     checked, folder = prepared
@@ -60,7 +60,7 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts
     # Training has begun with it, so it stays as it was decided.
-    result = read_result(path, "temperature", "readings") if measured and folder.newest_checkpoint() else None
+    result = Result(path).read("temperature", "readings") if measured and folder.newest_checkpoint() else None
     if result is None:
         with open_engine_rooms(checked, world, stop) as rooms:
             result = probe_temperature(Probe(rooms, prompts, max_tokens, path))

@@ -15,6 +15,7 @@ from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.config.toml import read_toml
 from polaris.errors import Refused
+from polaris.results import differences
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.toml"
@@ -82,21 +83,6 @@ def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
 def changed_fields(config: RunConfig, recorded: str) -> list[str]:
     """Fields, as `section.key: old -> new`, in which a config differs from one recorded by `dump_config`."""
     return differences(json.loads(recorded), json.loads(dump_config(config)))
-
-
-def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
-    """Leaves, as `branch.leaf: old -> new`, in which two trees of settings differ, by name."""
-    old, new = _flatten(before), _flatten(after)
-    return [f"{key}: {old.get(key)!r} -> {new.get(key)!r}" for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-
-
-def _flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            value = {str(index): item for index, item in enumerate(value)}
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
 
 
 def _apply(values: dict[str, Any], overrides: list[str]) -> None:

@@ -14,7 +14,6 @@ from polaris.config.recipe import RopeConfig
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
 from polaris.errors import Refused
-from polaris.evaluation.provenance import model_identity
 from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Wanted
@@ -22,6 +21,7 @@ from polaris.evaluation.suites import Suite
 from polaris.evaluation.trained import trained_otherwise
 from polaris.model.check import check_weights
 from polaris.model.folder import transformers_config
+from polaris.model.identity import model_identity
 from polaris.model.load import load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template

@@ -10,13 +10,11 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from polaris.config.load import differences
 from polaris.distributed.mesh import World
 from polaris.errors import Refused
 from polaris.evaluation.samples import mend, read_samples
-from polaris.files import write_atomically
+from polaris.results import Result, differences
 
-_RECORD = "identity.json"
 _GROWING = ("sets", "yarn")
 """Parts of the identity whose members are drawn independently of each other, so that they may be more or fewer."""
 
@@ -29,24 +27,23 @@ def claimed(folder: Path, identity: dict[str, Any], world: World) -> Iterator[No
     Raises:
         ValueError: on every rank, if the folder holds another evaluation, is in use, or cannot be written.
     """
-    lock, problems = None, []
+    lock, problems = FileLock(folder / ".lock"), []
     if world.is_main:
         try:
-            lock = _claim(folder, json.loads(json.dumps(identity)))
+            _lock(folder, lock)
+            _record(folder, json.loads(json.dumps(identity)))
         except ValueError as error:
             problems.append(str(error))
     problems = world.gather(problems)
-    if problems:
-        raise Refused(problems[0])
     try:
+        if problems:
+            raise Refused(problems[0])
         yield
     finally:
-        if lock is not None:
-            lock.release()
+        lock.release()
 
 
-def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
-    lock = FileLock(folder / ".lock")
+def _lock(folder: Path, lock: FileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -54,15 +51,17 @@ def _claim(folder: Path, identity: dict[str, Any]) -> FileLock:
         raise Refused(f"{folder} is in use by another evaluation; wait for it, or choose another folder") from None
     except OSError as error:
         raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another one") from None
-    record = folder / _RECORD
-    begun = any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl"))
-    old = _recorded(record, lock) if begun else {}
-    if begun and (changes := _changes(old, identity, folder)):
-        lock.release()
-        raise Refused(f"{folder} holds an evaluation with other settings ({'; '.join(changes)}); move it away, or go back to its settings")
-    grown = identity | {part: old.get(part, {}) | identity.get(part, {}) for part in _GROWING}
-    write_atomically(record, (json.dumps(grown, indent=2) + "\n").encode())
-    return lock
+
+
+def _record(folder: Path, identity: dict[str, Any]) -> None:
+    """Record the identity and what earlier calls have added to its growing parts; raises `Refused` if their samples are of another one."""
+    record = Result(folder / "identity.json", remedy="what the samples beside it are is unknown: move the folder away")
+    old: dict[str, Any] = {}
+    if any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl")):
+        old = record.read_existing()
+        if changes := "; ".join(_changes(old, identity, folder)):
+            raise Refused(f"{folder} holds an evaluation with other settings ({changes}); move it away, or go back to its settings")
+    record.write(identity | {part: old.get(part, {}) | identity.get(part, {}) for part in _GROWING})
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], folder: Path) -> list[str]:
@@ -86,11 +85,3 @@ def _drawn(folder: Path) -> dict[str, set[str]]:
         sets |= here
         factors |= {place.name.removeprefix("rope-")} if here else set()
     return {"sets": sets, "yarn": factors}
-
-
-def _recorded(record: Path, lock: FileLock) -> dict[str, Any]:
-    try:
-        return dict(json.loads(record.read_text()))
-    except (OSError, ValueError) as error:
-        lock.release()
-        raise Refused(f"{record} cannot be read ({error}), so what the samples beside it are is unknown; move the folder away") from error

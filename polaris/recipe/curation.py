@@ -12,7 +12,7 @@ from polaris.data.curate import Passes, Reason, check_informative, curate, histo
 from polaris.data.ledger import Ledger
 from polaris.files import write_atomically
 from polaris.observe.histogram import png
-from polaris.recipe.results import read_result, write_result
+from polaris.results import Result
 from polaris.sampling.context import EngineRooms
 from polaris.types import Prompt
 
@@ -47,7 +47,7 @@ def curate_prompts(rooms: EngineRooms, prompts: Sequence[Prompt], ledger: Ledger
         before=histogram(before.values(), samples),
         after=histogram(after.values(), samples),
     )
-    result = {
+    content = {
         "settings": {**asdict(config.curation), "histogram": list(config.curation.histogram), "seed": config.seed},
         "before": _numbers(before, curation.before),
         "after": _numbers(after, curation.after),
@@ -55,10 +55,10 @@ def curate_prompts(rooms: EngineRooms, prompts: Sequence[Prompt], ledger: Ledger
     }
     reasons = ", ".join(f"{size} {reason}" for reason, size in sorted(Counter(dropped.values()).items()))
     rooms.console.note(f"curation: {len(after)} of {len(before)} prompts left (dropped: {reasons or 'none'})")
-    path = folder / "curation.json"
-    if rooms.world.is_main and read_result(path) != result:
-        write_atomically(path.with_suffix(".png"), png(curation.before, curation.after))
-        write_result(path, result)
+    result = Result(folder / "curation.json")
+    if rooms.world.is_main and result.read() != content:
+        write_atomically(result.path.with_suffix(".png"), png(curation.before, curation.after))
+        result.write(content)
     return curation
 
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from polaris.config.schema import RunConfig
 from polaris.data.curate import informative
+from polaris.data.digest import digest, fingerprint
 from polaris.data.ledger import Ledger
 from polaris.embedded import resolve
-from polaris.evaluation.provenance import model_identity
+from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
 from polaris.observe.phrases import count, duration
 from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
-from polaris.recipe.results import check_settings, digest, fingerprint, model_settings, read_result, write_result
+from polaris.results import Result
 from polaris.reward import no_answer
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.sampling.answers import no_answers
@@ -44,16 +45,15 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
         NoAnswers: no response of the first chunk has an answer.
         ValueError: `folder` holds a pass with other settings.
     """
-    settings, path = pass_settings(rooms.config, prompts), folder / "difficulty.json"
-    result = read_result(path, "settings")
-    if result is None and rooms.config.difficulty.column:
-        _finish(rooms, path, settings, [_published(prompt) for prompt in prompts], None)
-    elif result is None:
-        _run(rooms, prompts, settings, path)
+    result = Result(folder / "difficulty.json", pass_settings(rooms.config, prompts))
+    if (content := result.read()) is not None:
+        result.refuse_changes(content)
+    elif rooms.config.difficulty.column:
+        _finish(rooms, result, [_published(prompt) for prompt in prompts], None)
     else:
-        check_settings(path, result["settings"], settings)
+        _run(rooms, prompts, result)
     ledger = Ledger()
-    for prompt_id, (passed, verdicts) in read_passes(path.with_suffix(".parquet")).items():
+    for prompt_id, (passed, verdicts) in read_passes(result.path.with_suffix(".parquet")).items():
         ledger.add_offline(prompt_id, passed, verdicts)
     return ledger
 
@@ -82,8 +82,9 @@ def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any
     }
 
 
-def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any], path: Path) -> None:
-    journal = Journal(path.with_suffix(".partial.jsonl"), settings, write=rooms.world.is_main)
+def _run(rooms: EngineRooms, prompts: Sequence[Prompt], result: Result) -> None:
+    partial = result.path.with_suffix(".partial.jsonl")
+    journal = Journal(partial, result.depends_on, write=rooms.world.is_main)
     rows = journal.rows
     for chunk in _chunks(rooms, prompts):
         wanted = [prompt for prompt in chunk if prompt.id not in rows]
@@ -94,23 +95,23 @@ def _run(rooms: EngineRooms, prompts: Sequence[Prompt], settings: dict[str, Any]
             measured = _measure(rooms, wanted)
         _stop_if_grading_fails(measured, len(chunk) * rooms.config.difficulty.samples_per_prompt)
         rows |= {row.id: row for row in measured}
-        _stop_without_answers(rooms, prompts, rows.values(), path.with_suffix(".partial.jsonl"))
+        _stop_without_answers(rooms, prompts, rows.values(), partial)
         if measured:
             journal.append(measured, time.monotonic() - start)
             rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
         if len(measured) < len(wanted):
             raise GenerationInterrupted
-    _finish(rooms, path, settings, [rows[prompt.id] for prompt in prompts], journal.seconds)
+    _finish(rooms, result, [rows[prompt.id] for prompt in prompts], journal.seconds)
 
 
-def _finish(rooms: EngineRooms, path: Path, settings: dict[str, Any], rows: Sequence[Measured], seconds: float | None) -> None:
+def _finish(rooms: EngineRooms, result: Result, rows: Sequence[Measured], seconds: float | None) -> None:
     """Write the results, the rows in the prompts' order; without `seconds` nothing was drawn."""
     rooms.world.barrier()
     if rooms.world.is_main:
         samples = rooms.config.difficulty.samples_per_prompt
-        save_measured(path.with_suffix(".parquet"), rows, samples, drawn=seconds is not None)
-        write_result(path, {"settings": settings, **numbers(rows, samples, seconds)})
-        path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
+        save_measured(result.path.with_suffix(".parquet"), rows, samples, drawn=seconds is not None)
+        result.write({"settings": result.depends_on, **numbers(rows, samples, seconds)})
+        result.path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
     rooms.world.barrier()
 
 

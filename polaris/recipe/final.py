@@ -11,14 +11,13 @@ from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
-from polaris.errors import Refused
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.markdown import announcement
 from polaris.evaluation.run import evaluate_suites
 from polaris.evaluation.settings import final_settings
 from polaris.evaluation.suites import load_suites
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import read_result
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.stop import StopRequest
 
@@ -61,8 +60,5 @@ def last_temperature(config: RunConfig, stages: Path) -> float:
     stage = plan_stages(config)[-1]
     if stage.settings.temperature != "probe":
         return stage.settings.temperature or config.rollout.temperature
-    path = stage.temperature_result(stages)
-    result = read_result(path, "temperature")
-    if result is None:
-        raise Refused(f"{path} is gone, which holds the last stage's temperature; restore it, or set final.temperature")
-    return float(result["temperature"])
+    result = Result(stage.temperature_result(stages), remedy="restore it, or set final.temperature")
+    return float(result.read_existing("temperature")["temperature"])

@@ -6,7 +6,7 @@ import io
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from polaris.data.curate import histogram, informative
 from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.observe.metrics import read_records
-from polaris.recipe.results import check_settings
+from polaris.results import Result
 from polaris.reward import no_answer
 
 
@@ -42,9 +42,9 @@ class Journal:
     Every rank reads it, one writes. Raises `ValueError` if the file belongs to a pass with other settings.
     """
 
-    def __init__(self, path: Path, settings: dict[str, Any], *, write: bool) -> None:
-        lines = read_records(path) or [settings]
-        check_settings(path, lines[0], settings)
+    def __init__(self, path: Path, settings: Mapping[str, Any], *, write: bool) -> None:
+        lines = read_records(path) or [dict(settings)]
+        Result(path, settings).refuse_changes(lines[0])
         self._path, self._write, self._parts = path, write, lines[1:]
         if write:
             write_atomically(path, b"".join(map(_line, lines)))

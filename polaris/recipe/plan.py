@@ -7,6 +7,7 @@ from pathlib import Path
 
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
+from polaris.results import Result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,9 +19,9 @@ class Stage:
     end: int
     settings: StageConfig
 
-    def result(self, folder: Path) -> Path:
-        """Where its closing is written, below the run's `stages/`; numbered from 1, as people count."""
-        return folder / f"stage-{self.index + 1}.json"
+    def result(self, folder: Path) -> Result:
+        """Its closing, below the run's `stages/`, which holds while it ends at the same step; numbered from 1, as people count."""
+        return Result(folder / f"stage-{self.index + 1}.json", {"step": self.end})
 
     def temperature_result(self, folder: Path) -> Path:
         """Where its temperature probe is written."""

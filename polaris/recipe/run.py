@@ -10,8 +10,8 @@ from polaris.errors import Refused
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import read_result
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.context import Rooms
 from polaris.run.loop import Recorder, train_to
@@ -28,7 +28,7 @@ def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) 
         for stage in plan_stages(rooms.config):
             dropped = dropped_by(stage, folder.stages)
             if dropped is None and state.step > stage.end:
-                raise Refused(f"{stage.result(folder.stages)} is gone, and cannot be made again at step {state.step}; restore it")
+                raise Refused(f"{stage.result(folder.stages).path} is gone, and cannot be made again at step {state.step}; restore it")
             if dropped is None or state.step < stage.end:
                 opened = open_stage(rooms, stage, state, folder.stages)
                 state = train_to(stage.end, opened, folder, state, recorder)
@@ -48,13 +48,10 @@ def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms
     """
     if not rooms.config.difficulty.samples_per_prompt:
         return rooms
-    if state.step and (chosen := read_result(folder.stages / "curation.json", "dropped")) is not None:
+    if state.step and (chosen := Result(folder.stages / "curation.json").read("dropped")) is not None:
         return replace(rooms, prompts=without(rooms.prompts, chosen["dropped"]))
-    result = folder.stages / "difficulty.json"
-    if state.step > 0 and not result.is_file() and not rooms.config.difficulty.column:
-        raise Refused(
-            f"{result} is gone, and these weights cannot measure it again; restore it, or run `polaris difficulty` with this configuration"
-        )
+    if state.step > 0 and not rooms.config.difficulty.column:  # these weights cannot measure it again
+        Result(folder.stages / "difficulty.json", remedy="restore it, or run `polaris difficulty` with this configuration").read_existing()
     measured = measure_difficulty(rooms, rooms.prompts, folder.stages)
     curation = curate_prompts(rooms, rooms.prompts, measured, folder.stages)
     if state.step == 0:

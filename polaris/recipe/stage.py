@@ -9,7 +9,6 @@ from pathlib import Path
 from polaris.checkpoint.state import TrainState
 from polaris.data.sampler import Sampler
 from polaris.recipe.plan import Stage, stage_config
-from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.run.context import Rooms
 from polaris.types import Prompt
@@ -44,7 +43,8 @@ def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
     rooms.world.barrier()
     if rooms.world.is_main:
         left = len(rooms.prompts) - len(dropped)
-        write_result(stage.result(stages), {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left})
+        content = {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left}
+        stage.result(stages).write(content)
         full = "" if left > rooms.config.trainer.prompts_per_step else ", one step, the least that is kept"
         if rooms.config.stage:  # a run without [[stage]] is one that nobody has named
             rooms.console.note(
@@ -56,8 +56,8 @@ def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
 
 def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
     """What a closed stage dropped; None if it is not closed, or was closed at an earlier step than it has now."""
-    result = read_result(stage.result(stages), "step", "dropped")
-    return None if result is None or result["step"] != stage.end else list(result["dropped"])
+    content = stage.result(stages).read_if_valid("dropped")
+    return list(content["dropped"]) if content else None
 
 
 def easiest(rooms: Rooms, drop_above: float) -> list[str]:

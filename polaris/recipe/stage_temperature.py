@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris.errors import Refused
 from polaris.recipe.plan import Stage, plan_stages, stage_config
-from polaris.recipe.results import changed, read_result
 from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune
 from polaris.recipe.temperature_table import table
+from polaris.results import Result
 from polaris.run.context import Rooms
 from polaris.types import Prompt
 
@@ -32,9 +31,10 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     plan = plan_stages(rooms.config)
     given = stage.settings.temperature
     temperature = rooms.config.rollout.temperature if given == "probe" else given or rooms.config.rollout.temperature
-    if begun:
-        return _decided(stage.temperature_result(stages)) if given == "probe" else temperature
-    if given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2]):
+    if begun and given == "probe":
+        decided = Result(stage.temperature_result(stages), remedy="restore it, or give the stage a number")
+        return float(decided.read_existing("temperature")["temperature"])
+    if begun or (given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2])):
         return temperature
     prompts = rooms.held_out or rooms.prompts
     before = _to_restore(rooms, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
@@ -55,28 +55,18 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
     return float(result["temperature"])
 
 
-def _decided(path: Path) -> float:
-    """What the probe of a stage that has begun found, whatever has changed since."""
-    result = read_result(path, "temperature")
-    if result is None:
-        raise Refused(f"{path} is gone, and these weights cannot measure it again; restore it, or give the stage a number")
-    return float(result["temperature"])
-
-
 def _to_restore(rooms: Rooms, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
     """The result of the stage `before`, if its diversity can be compared with what is read now; else None, and the console says why."""
-    result = read_result(before.temperature_result(stages), "settings", "temperature", "diversity")
     probe = rooms.config.probe
-    now: dict[str, Any] = {
-        "samples_per_prompt": probe.samples_per_prompt,
-        "prompts": len(prompts_of(rooms, prompts)),
-    }
+    depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(rooms, prompts))}
     if probe.diversity != "auto":
-        now["diversity"] = probe.diversity
+        depends_on["diversity"] = probe.diversity
     if before.settings.temperature != "probe":  # it may have been measured before the stage was given a number
-        now["temperature"] = before.settings.temperature or rooms.config.rollout.temperature
-    if result is not None and not (changes := changed(result["settings"] | {"temperature": result["temperature"]}, now)):
-        return result
-    why = "was not measured" if result is None else f"was measured with other settings ({changes})"
+        depends_on["temperature"] = before.settings.temperature or rooms.config.rollout.temperature
+    result = Result(before.temperature_result(stages), depends_on)
+    content = result.read("settings", "temperature", "diversity")
+    if content is not None and not (changes := result.changes(content)):
+        return content
+    why = "was not measured" if content is None else f"was measured with other settings ({changes})"
     rooms.console.note(f"stage {before.index + 2} probes the whole grid: how diverse stage {before.index + 1} began {why}")
     return None

@@ -20,10 +20,12 @@ import numpy as np
 from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
 from polaris.algorithm.intervals import wilson_interval
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
+from polaris.data.digest import digest
 from polaris.errors import Refused
 from polaris.files import write_atomically
+from polaris.model.identity import model_settings
 from polaris.observe.zones_plot import png
-from polaris.recipe.results import changed, check_settings, digest, model_settings, read_result, write_result
+from polaris.results import Result
 from polaris.rollout.types import Sampling
 from polaris.run.record import response_facts
 from polaris.sampling.answers import stop_without_answers
@@ -80,7 +82,7 @@ class Probe:
         self._recorded: Kind = "words"
         self.max_tokens = max_tokens
         self.prompts = prompts_of(rooms, prompts)
-        self._measurement = {
+        measurement = {
             **model_settings(config),
             "prompts": len(self.prompts),
             "digest": digest(self.prompts),
@@ -89,15 +91,15 @@ class Probe:
             "require_thinking": config.reward.require_thinking,
             "seed": config.seed,
         }
-        self.settings = self._measurement | {
+        self.settings = measurement | {
             "temperatures": list(config.probe.temperatures),
             "diversity": self._kind,
             "tolerance": config.probe.tolerance,
         }
         self._path = path
-        self._unfinished = path.with_name(f"unfinished-{path.name}")
-        self._readings: dict[float, Reading] = {}
-        self._take(read_result(self._unfinished, "settings", "readings"))
+        self._unfinished = Result(path.with_name(f"unfinished-{path.name}"), measurement | {"version": rooms.engine.version})
+        kept = self._unfinished.read_if_valid("readings")
+        self._readings = _readings(kept) if kept else {}
 
     def result(self, source: str, **wanted: float) -> dict[str, Any] | None:
         """The finished result, if it is there and was decided in this way.
@@ -107,19 +109,18 @@ class Probe:
         Raises:
             ValueError: it is of another model, or other prompts or settings, or came about in another way.
         """
-        result = read_result(self._path, "settings", "temperature", "readings")
-        if result is None:
+        content = Result(self._path).read("settings", "temperature", "readings")
+        if content is None:
             return None
-        way = {"source": source, **wanted}
-        found = result["settings"]
-        self._recorded = found["diversity"]
-        settings = self.settings | {"diversity": self.kind([_reading(values) for values in result["readings"]])}
-        decided = not changed(found, settings) and not changed(result, way)
-        if not decided and self._take(result):
+        self._recorded = content["settings"]["diversity"]
+        readings = _readings(content)
+        kind = self.kind(readings.values())
+        result = Result(self._path, {**self.settings, "diversity": kind, "source": source, **wanted})
+        if result.changes(content) and not self._unfinished.changes(content):
+            self._readings |= readings
             return None
-        check_settings(self._path, found, settings)
-        check_settings(self._path, result, way)
-        return result
+        result.refuse_changes(content)
+        return content
 
     def at(self, temperature: float) -> Reading:
         """The reading at a temperature, drawn unless it is kept. Raises `GenerationInterrupted`."""
@@ -129,12 +130,12 @@ class Probe:
         diversity(reading, self.kind([reading]))  # refuses before more is drawn
         self._readings[temperature] = reading
         if self.rooms.world.is_main:
-            write_result(self._unfinished, self._record(self._readings.values()))
+            self._unfinished.write(self._record(self._readings.values()))
         shares = f"distinct words {reading.words:.3f}, tokens {reading.tokens:.3f}"
         self.rooms.console.note(f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, {shares}")
         return reading
 
-    def kind(self, readings: Sequence[Reading]) -> Kind:
+    def kind(self, readings: Iterable[Reading]) -> Kind:
         """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text.
 
         Readings of an older version do not say how many words they had: then the kind stays the recorded one.
@@ -160,16 +161,9 @@ class Probe:
                 write_atomically(self._path.with_suffix(".png"), png(result))
             else:
                 self._path.with_suffix(".png").unlink(missing_ok=True)
-            write_result(self._path, result)
-            self._unfinished.unlink(missing_ok=True)
+            Result(self._path).write(result)
+            self._unfinished.path.unlink(missing_ok=True)
         return result
-
-    def _take(self, record: Mapping[str, Any] | None) -> bool:
-        """Keep the readings of a record of the same weights, measured in the same way; whether it is one."""
-        if record is None or record.get("version") != self.rooms.engine.version or changed(record["settings"], self._measurement):
-            return False
-        self._readings |= {values["temperature"]: _reading(values) for values in record["readings"]}
-        return True
 
     def _record(self, readings: Iterable[Reading]) -> dict[str, Any]:
         return {"settings": self.settings, "version": self.rooms.engine.version, "readings": [asdict(reading) for reading in readings]}
@@ -282,8 +276,9 @@ def count(groups: Sequence[Sequence[Graded]], temperature: float) -> Reading:
     )
 
 
-def _reading(values: Mapping[str, Any]) -> Reading:
-    return Reading(**values)
+def _readings(content: Mapping[str, Any]) -> dict[float, Reading]:
+    """The readings of a result, by their temperatures."""
+    return {values["temperature"]: Reading(**values) for values in content["readings"]}
 
 
 def _accuracy(readings: Sequence[Reading]) -> np.ndarray:

@@ -22,6 +22,7 @@ from polaris.config.load import dump_config
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data import answer_format
+from polaris.data.digest import digest, fingerprint
 from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
 from polaris.data.ledger import Ledger
 from polaris.data.prompts import PromptSet, load_prompts, ungradable_rows
@@ -31,11 +32,11 @@ from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
-from polaris.evaluation.provenance import model_identity
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.successes import Successes
 from polaris.model.check import check_checkpoint
 from polaris.model.fused import can_fuse, fuse_modules
+from polaris.model.identity import model_identity
 from polaris.model.load import ModelFacts, build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
 from polaris.model.rope import resolve_rope, rotary_table
@@ -44,7 +45,6 @@ from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers import check_trackers, open_trackers
-from polaris.recipe.results import digest, fingerprint
 from polaris.reward.pool import GraderPool
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, check_model, create_engine

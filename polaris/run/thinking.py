@@ -6,19 +6,18 @@ not at all. Their seeds are the run's, so the same call decides in the same way.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
+from polaris.data.digest import digest
 from polaris.distributed.mesh import World
-from polaris.evaluation.provenance import model_identity
-from polaris.recipe.results import changed, digest, model_settings, read_result, write_result
+from polaris.model.identity import model_identity, model_settings
+from polaris.results import Result
 from polaris.reward.thinking import Thinking, by_responses, by_template, opens_thinking
 from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import Engine, Request, Sampling
@@ -38,33 +37,28 @@ def settle_thinking(
     if config.reward.require_thinking != "auto":
         return Thinking(required=config.reward.require_thinking, why="reward.require_thinking says so")
     folder = RunFolder(Path(config.root) / config.name)
-    settings = _settings(config, prompts, model) if world.is_main else {}
-    known = world.gather([_known(folder, settings)] if world.is_main else [])[0]
+    result = Result(folder.stages / "thinking.json", _depends_on(config, prompts, model) if world.is_main else {})
+    known = world.gather([_known(folder, result)] if world.is_main else [])[0]
     if known is not None:
         return known
     mine = by_template(prompt.text for prompt in prompts) or by_responses(_draw(config, prompts, tokenizer, engine))
     decided = world.gather([mine] if world.is_main else [])[0]
     if world.is_main and folder.path.is_dir():
-        write_result(folder.stages / "thinking.json", {"settings": settings, **asdict(decided)})
+        result.write({"settings": result.depends_on, **asdict(decided)})
     return decided
 
 
-def _settings(config: RunConfig, prompts: Sequence[Prompt], model: Path) -> dict[str, Any]:
-    """What the decision depends on."""
+def _depends_on(config: RunConfig, prompts: Sequence[Prompt], model: Path) -> dict[str, object]:
     return {**model_settings(config), "weights": model_identity(model)["weights"], "digest": digest(prompts), "seed": config.seed}
 
 
-def _known(folder: RunFolder, settings: dict[str, Any]) -> Thinking | None:
+def _known(folder: RunFolder, result: Result) -> Thinking | None:
     """What a run that was trained is graded by; before that, what was decided, if the same would decide now."""
-    record = folder.path / "config.json"
-    if folder.newest_checkpoint() is not None and record.is_file():
-        recorded = json.loads(record.read_text(encoding="utf-8"))["reward"]["require_thinking"]
-        if recorded != "auto":
-            return Thinking(required=recorded, why="as the run began")
-    result = read_result(folder.stages / "thinking.json", "settings", "required", "why")
-    if result is None or changed(result["settings"], settings):
-        return None
-    return Thinking(required=result["required"], why=result["why"])
+    record = folder.record() if folder.newest_checkpoint() else None
+    if record and record.config.reward.require_thinking != "auto":
+        return Thinking(required=record.config.reward.require_thinking, why="as the run began")
+    decided = result.read_if_valid("required", "why")
+    return Thinking(required=decided["required"], why=decided["why"]) if decided else None
 
 
 def _draw(config: RunConfig, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, engine: Engine) -> list[bool]:

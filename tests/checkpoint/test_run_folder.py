@@ -15,7 +15,7 @@ from polaris.config.recipe import CurationConfig, DifficultyConfig, StageConfig
 from polaris.config.schema import DistributedConfig, OptimizerConfig, RewardConfig, RunConfig, SyncConfig
 from polaris.errors import Refused
 from polaris.observe.metrics import MetricsFile
-from polaris.recipe.results import write_result
+from polaris.results import Result
 
 FIRST, SECOND = StageConfig(steps=3), StageConfig(steps=2, temperature=0.7)
 
@@ -34,7 +34,7 @@ def recorded(tmp_path):
         config = RunConfig(root=str(tmp_path), name="run", stage=stages)
         record_config(RunFolder(tmp_path / "run"), config)
         for number in range(1, closed + 1):
-            write_result(tmp_path / "run" / "stages" / f"stage-{number}.json", {})
+            Result(tmp_path / "run" / "stages" / f"stage-{number}.json").write({})
         checkpoint = step_folder(tmp_path / "run" / "checkpoints", step)
         checkpoint.mkdir(parents=True)
         (checkpoint / COMMIT).write_text('{"files": {}}')
@@ -257,7 +257,7 @@ def test_a_place_that_cannot_hold_a_run_is_refused(tmp_path):
 
 def test_fresh_sets_results_of_a_phase_alone_aside_too_and_says_where(tmp_path, capsys):
     config = RunConfig(root=str(tmp_path), name="run")
-    write_result(tmp_path / "run" / "stages" / "difficulty.json", {})
+    Result(tmp_path / "run" / "stages" / "difficulty.json").write({})
     open_run(config, fresh=True)
     assert not (tmp_path / "run" / "stages").exists()
     (moved,) = tmp_path.glob("run-before-*/stages/*")

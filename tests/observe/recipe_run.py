@@ -13,8 +13,8 @@ from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder, RolloutSample
 from polaris.recipe.measured import Measured, numbers
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import write_result
 from polaris.recipe.temperature import Reading
+from polaris.results import Result
 
 LIMITS = (40_960, 53_248, 65_536)
 GRID = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6)
@@ -30,10 +30,8 @@ def recipe_run(folder, config, *, texts=("1 + 1 is 2.",), response_tokens=60):
     _prompts(folder / "stages", config)
     for stage in stages:
         _temperature(stage.temperature_result(folder / "stages"), stage.index)
-        write_result(
-            stage.result(folder / "stages"), {"step": stage.end, "drop_above": 0.9, "dropped": ["a", "b"], "left": 900 - stage.index}
-        )
-    write_result(folder / "stages" / "evaluation" / "step-000010" / "result.json", _evaluation())
+        stage.result(folder / "stages").write({"step": stage.end, "drop_above": 0.9, "dropped": ["a", "b"], "left": 900 - stage.index})
+    Result(folder / "stages" / "evaluation" / "step-000010" / "result.json").write(_evaluation())
     recorder = RolloutRecorder(folder)
     for step in range(1, config.steps + 1):
         recorder.write(step, [_sample(index, text, response_tokens) for index, text in enumerate(texts)])
@@ -90,11 +88,11 @@ def _prompts(stages, config):
     rows = [
         Measured(id=f"p{i}", passed=k, count=SAMPLES, lost=0, tokens=SAMPLES * 9_000, clipped=int(k == 0)) for i, k in enumerate(passed)
     ]
-    write_result(stages / "difficulty.json", {"settings": {}, **numbers(rows, SAMPLES, 41_000.0)})
+    Result(stages / "difficulty.json").write({"settings": {}, **numbers(rows, SAMPLES, 41_000.0)})
     before = {row.id: (row.passed, row.count) for row in rows}
     dropped = curate(before, SAMPLES, config.curation, config.seed)
     after = {key: passes for key, passes in before.items() if key not in dropped}
-    write_result(stages / "curation.json", {"settings": {}, "before": _numbers(before), "after": _numbers(after), "dropped": dropped})
+    Result(stages / "curation.json").write({"settings": {}, "before": _numbers(before), "after": _numbers(after), "dropped": dropped})
 
 
 def _numbers(measured):
@@ -138,7 +136,7 @@ def _temperature(path, index):
     else:
         readings = readings[5:6]
         result = {"temperature": 1.2, "source": "fixed", "diversity": 0.65}
-    write_result(path, {**result, "settings": settings, "readings": readings})
+    Result(path).write({**result, "settings": settings, "readings": readings})
 
 
 def _evaluation():

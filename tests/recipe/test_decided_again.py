@@ -12,10 +12,10 @@ from polaris.config.recipe import ProbeConfig, RopeConfig, StageConfig
 from polaris.config.schema import ModelConfig, RunConfig
 from polaris.recipe import temperature
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune
 from polaris.recipe.temperature_table import table
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 
 HELD_OUT = prompts_named(f"p{index}" for index in range(30))
@@ -118,7 +118,7 @@ def test_a_finished_probe_is_decided_again_from_its_readings(probe, measure, tmp
     changed = replace(GRID, **change)
     result = probe(changed)
     assert measure.drawn() == [at for at in changed.temperatures if at not in GRID.temperatures]
-    assert result == read_result(tmp_path / "result.json") == probe(changed, "straight")
+    assert result == Result(tmp_path / "result.json").read() == probe(changed, "straight")
     assert result["version"] == 0
     assert sorted(path.name for path in tmp_path.glob("*result*")) == ["result.json", "result.png"]
     measure.drawn()
@@ -134,7 +134,7 @@ def test_a_stop_before_the_new_decision_loses_neither_old_nor_new_readings(probe
     with pytest.raises(GenerationInterrupted):
         probe(wider)
     assert measure.drawn() == [0.6]
-    assert read_result(tmp_path / "result.json") == before
+    assert Result(tmp_path / "result.json").read() == before
     measure.stops_at = None
     probe(wider)
     assert measure.drawn() == [1.6]
@@ -143,10 +143,10 @@ def test_a_stop_before_the_new_decision_loses_neither_old_nor_new_readings(probe
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"version": 1}, r"temperatures: \[0\.4, 0\.8, 1\.2\], now \[0\.4, 0\.6, 0\.8, 1\.2\]"),
-        ({"seed": 1}, "seed: 0, now 1"),
-        ({"rope": RopeConfig(factor=2.0)}, "rope: "),
-        ({"model": ModelConfig(dtype="float32")}, "dtype: 'bfloat16', now 'float32'"),
+        ({"version": 1}, r"temperatures: \[0\.4, 0\.8, 1\.2\] -> \[0\.4, 0\.6, 0\.8, 1\.2\]"),
+        ({"seed": 1}, "seed: 0 -> 1"),
+        ({"rope": RopeConfig(factor=2.0)}, r"rope\.factor: "),
+        ({"model": ModelConfig(dtype="float32")}, "dtype: 'bfloat16' -> 'float32'"),
     ],
 )
 def test_a_finished_probe_is_not_decided_again_for_other_weights_or_measurements(probe, measure, tmp_path, change, message):
@@ -155,7 +155,7 @@ def test_a_finished_probe_is_not_decided_again_for_other_weights_or_measurements
     with pytest.raises(ValueError, match=message):
         probe(FINER, **change)
     assert measure.drawn() == []
-    assert read_result(tmp_path / "result.json") == before
+    assert Result(tmp_path / "result.json").read() == before
 
 
 AUTO = replace(GRID, diversity="auto")
@@ -183,7 +183,7 @@ def test_results_of_the_version_before_go_on(probe, measure, tmp_path, kind):
     for reading in old["readings"]:
         del reading["word_grams"]
     del old["zones"]["kept"], old["zones"]["prompts_to_tell"]
-    write_result(tmp_path / "result.json", old)
+    Result(tmp_path / "result.json").write(old)
     measure.drawn()
     assert probe(AUTO) == probe(AUTO, version=7) == old
     assert len(table(old)) == 1 + len(GRID.temperatures)
@@ -257,15 +257,15 @@ def test_the_number_of_a_stage_that_has_not_begun_may_change(open_stage, measure
     open_stage(0, (first, second))
     assert open_stage(0, (replace(first, temperature=0.5), second)) == 0.5
     assert measure.drawn() == [0.4, 0.5]
-    assert read_result(tmp_path / "temperature-1.json")["temperature"] == 0.5
+    assert Result(tmp_path / "temperature-1.json").read()["temperature"] == 0.5
 
 
 @pytest.mark.parametrize(
     ("change", "why"),
     [
-        ({"diversity": "tokens"}, "diversity: 'words', now 'tokens'"),
-        ({"samples_per_prompt": 8}, "samples_per_prompt: 4, now 8"),
-        ({"prompts": 12}, "prompts: 24, now 12"),
+        ({"diversity": "tokens"}, "diversity: 'words' -> 'tokens'"),
+        ({"samples_per_prompt": 8}, "samples_per_prompt: 4 -> 8"),
+        ({"prompts": 12}, "prompts: 24 -> 12"),
     ],
 )
 def test_diversities_that_cannot_be_compared_are_not(open_stage, tmp_path, capsys, change, why):
@@ -273,7 +273,7 @@ def test_diversities_that_cannot_be_compared_are_not(open_stage, tmp_path, capsy
     open_stage(0, stages)
     open_stage(1, stages, replace(GRID, **change), version=9)
     assert f"stage 2 probes the whole grid: how diverse stage 1 began was measured with other settings ({why})" in capsys.readouterr().out
-    result = read_result(tmp_path / "temperature-2.json")
+    result = Result(tmp_path / "temperature-2.json").read()
     assert (result["source"], [reading["temperature"] for reading in result["readings"]]) == ("probe", [0.4, 0.8, 1.2])
 
 
@@ -281,15 +281,15 @@ def test_a_measurement_at_a_temperature_that_the_stage_did_not_take_is_not_resto
     first, second = StageConfig(temperature="probe"), StageConfig(temperature="probe")
     probed = open_stage(0, (first, second))
     open_stage(1, (replace(first, temperature=probed + 0.1), second), version=9)
-    assert f"(temperature: {probed!r}, now {probed + 0.1!r})" in capsys.readouterr().out
-    assert read_result(tmp_path / "temperature-2.json")["source"] == "probe"
+    assert f"(temperature: {probed!r} -> {probed + 0.1!r})" in capsys.readouterr().out
+    assert Result(tmp_path / "temperature-2.json").read()["source"] == "probe"
 
 
 def test_the_kind_of_diversity_that_the_stage_before_counted_is_restored(open_stage, tmp_path):
     stages = (StageConfig(temperature=0.4), StageConfig(temperature="probe"))
     open_stage(0, stages, replace(GRID, diversity="tokens"))
     open_stage(1, stages, AUTO, version=9)
-    result = read_result(tmp_path / "temperature-2.json")
+    result = Result(tmp_path / "temperature-2.json").read()
     assert (result["source"], result["settings"]["diversity"]) == ("retune", "tokens")
 
 
@@ -298,7 +298,7 @@ def test_diversities_that_can_be_compared_are_restored(open_stage, tmp_path, cap
     open_stage(0, stages)
     open_stage(1, stages, replace(GRID, temperatures=(0.3, 0.5, 0.9), tolerance=0.1), version=9)
     assert "probes the whole grid" not in capsys.readouterr().out
-    result = read_result(tmp_path / "temperature-2.json")
+    result = Result(tmp_path / "temperature-2.json").read()
     assert (result["source"], result["version"]) == ("retune", 9)
 
 
@@ -313,7 +313,7 @@ def test_the_command_prints_what_training_has_begun_with_whatever_has_changed_si
     config = RunConfig(root=str(tmp_path), probe=FINER, stage=(StageConfig(temperature="probe"),))
     folder = RunFolder(tmp_path)
     result = probe()
-    write_result(plan_stages(config)[0].temperature_result(folder.stages), result)
+    Result(plan_stages(config)[0].temperature_result(folder.stages)).write(result)
     checkpoint = folder.checkpoints / "step-000003"
     checkpoint.mkdir(parents=True)
     (checkpoint / "COMMIT.json").write_text('{"files": {}}')

@@ -171,7 +171,7 @@ def test_a_finished_pass_is_read_and_curated_anew_but_never_mixed_up(straight, s
     assert kept["3/4"] == kept["4/4"] == 0 < kept["2/4"]
 
     _, errors = finish(start("straight", "--difficulty.temperature=0.7")[0], status=2)
-    assert "difficulty.json was measured with other settings (temperature: 0.6, now 0.7)" in errors
+    assert "difficulty.json was measured with other settings (temperature: 0.6 -> 0.7)" in errors
 
 
 @pytest.mark.slow
@@ -271,7 +271,7 @@ def test_a_torn_chunk_is_dropped_and_the_next_one_begins_a_line(tmp_path, torn):
 
 def test_a_journal_of_other_settings_is_refused(tmp_path):
     Journal(tmp_path / "partial.jsonl", {"seed": 0, "model": "a"}, write=True)
-    with pytest.raises(ValueError, match="seed: 0, now 1"):
+    with pytest.raises(ValueError, match="seed: 0 -> 1"):
         Journal(tmp_path / "partial.jsonl", {"seed": 1, "model": "a"}, write=True)
 
 

@@ -15,8 +15,8 @@ from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run
 from polaris.observe.sections.difficulty import difficulty
 from polaris.recipe.difficulty import measure_difficulty
-from polaris.recipe.results import read_result
 from polaris.recipe.run import prepare_prompts
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.sampling.breaker import GradingFailed
 
@@ -115,8 +115,8 @@ def test_lost_verdicts_stop_every_rank_also_where_a_stop_is_requested(measure, s
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda config: replace(config, model=replace(config.model, dtype="float32")), "dtype: 'bfloat16', now 'float32'"),
-        (lambda config: replace(config, rope=RopeConfig(factor=2.0)), r"rope: \{'factor': 1\.0"),
+        (lambda config: replace(config, model=replace(config.model, dtype="float32")), "dtype: 'bfloat16' -> 'float32'"),
+        (lambda config: replace(config, rope=RopeConfig(factor=2.0)), r"rope\.factor: 1\.0 -> 2\.0"),
     ],
 )
 @pytest.mark.parametrize("stops_after", [None, 25])
@@ -165,7 +165,7 @@ def test_pass_rates_of_the_set_say_nothing_of_responses_and_are_refused_when_the
     assert left == [prompt.id for prompt in prompts if prompt.passes != (4, 4)]
     stages = tmp_path / "run" / "stages"
     assert pq.read_table(stages / "difficulty.parquet").column_names == ["id", "passed", "count", "lost"]
-    result = read_result(stages / "difficulty.json")
+    result = Result(stages / "difficulty.json").read()
     assert not {"response_length_mean", "clip_share", "tokens", "seconds"} & result.keys()
     assert result["settings"].keys() == {"column", "prompts", "digest", "passes", "samples_per_prompt"}
     assert result["accuracy"] == sum(index % 5 for index in range(21)) / 84

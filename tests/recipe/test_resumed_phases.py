@@ -12,8 +12,8 @@ from polaris.config.recipe import DifficultyConfig, FinalConfig, StageConfig
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
 from polaris.recipe.final import last_temperature
-from polaris.recipe.results import write_result
 from polaris.recipe.run import prepare_prompts, run
+from polaris.results import Result
 from polaris.run.context import Rooms
 from polaris.types import Prompt
 
@@ -31,7 +31,7 @@ def at(step):
 
 def test_the_prompts_that_were_chosen_stay_once_something_is_trained(tmp_path):
     """Whatever is changed with `--change`: chosen by another seed, an epoch would be another."""
-    write_result(tmp_path / "stages" / "curation.json", {"dropped": {"b": "always solved"}})
+    Result(tmp_path / "stages" / "curation.json").write({"dropped": {"b": "always solved"}})
     config = RunConfig(difficulty=DifficultyConfig(samples_per_prompt=4), seed=5)
     rooms = Rooms(**dict.fromkeys(Rooms.__dataclass_fields__) | {"config": config, "prompts": PROMPTS})
     assert [prompt.id for prompt in prepare_prompts(rooms, RunFolder(tmp_path), at(4)).prompts] == ["a", "c"]
@@ -47,7 +47,7 @@ def test_the_temperature_of_the_last_stage(tmp_path):
     config = RunConfig(stage=(StageConfig(temperature="probe"),), final=FinalConfig())
     with pytest.raises(ValueError, match=r"temperature-1\.json is gone.* final\.temperature"):
         last_temperature(config, tmp_path)
-    write_result(tmp_path / "temperature-1.json", {"temperature": 0.85})
+    Result(tmp_path / "temperature-1.json").write({"temperature": 0.85})
     assert last_temperature(config, tmp_path) == 0.85
     assert last_temperature(replace(config, stage=(StageConfig(temperature=0.4),)), tmp_path) == 0.4
     assert last_temperature(replace(config, stage=(StageConfig(),)), tmp_path) == config.rollout.temperature

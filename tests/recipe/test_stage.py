@@ -17,9 +17,9 @@ from polaris.learn.successes import Success, Successes
 from polaris.recipe import final
 from polaris.recipe.final import last_temperature
 from polaris.recipe.plan import plan_stages, stage_config
-from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage import close_stage, dropped_by, easiest, open_stage, without
 from polaris.recipe.stage_temperature import stage_temperature
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 
 STAGES = (StageConfig(steps=3, drop_above=0.6), StageConfig(steps=5, max_response_tokens=64, temperature=0.9, eval_temperature=0.4))
@@ -68,7 +68,7 @@ def test_the_last_temperature_may_have_been_measured(tmp_path):
     probed = replace(CONFIG, stage=(STAGES[0], replace(STAGES[1], temperature="probe")))
     with pytest.raises(ValueError, match=r"set final\.temperature"):
         last_temperature(probed, tmp_path)
-    write_result(plan_stages(probed)[1].temperature_result(tmp_path), {"temperature": 1.3})
+    Result(plan_stages(probed)[1].temperature_result(tmp_path)).write({"temperature": 1.3})
     assert last_temperature(probed, tmp_path) == 1.3
     assert last_temperature(replace(CONFIG, stage=STAGES[:1]), tmp_path) == 0.7, "that of the rollouts, where the stage has none"
 
@@ -162,7 +162,7 @@ def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
     assert dropped_by(stage, tmp_path) is None
     assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path)) == ["b", "f", "d", "c"]
     assert "stage 1 ends: 4 prompts above 0.6 dropped, 2 left, one step, the least that is kept" in capsys.readouterr().out
-    assert read_result(tmp_path / "stage-1.json") == {"step": 3, "drop_above": 0.6, "dropped": ["b", "f", "d", "c"], "left": 2}
+    assert Result(tmp_path / "stage-1.json").read() == {"step": 3, "drop_above": 0.6, "dropped": ["b", "f", "d", "c"], "left": 2}
     assert dropped_by(stage, tmp_path) == ["b", "f", "d", "c"]
     assert dropped_by(replace(stage, end=4), tmp_path) is None, "it was closed at an earlier step than it has now"
     assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"

@@ -19,9 +19,9 @@ from polaris.distributed import mesh
 from polaris.distributed.mesh import World
 from polaris.model.load import build_model, load_weights
 from polaris.recipe.plan import plan_stages, stage_config
-from polaris.recipe.results import read_result, write_result
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.recipe.temperature import Probe, next_temperature, probe_temperature, retune
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.context import Rooms
 from polaris.run.resume import resume
@@ -52,7 +52,7 @@ class StopsAfter(StopRequest):
         self.path, self.readings = None, 0
 
     def requested(self):
-        return self.path is not None and self.path.exists() and len(read_result(self.path)["readings"]) >= self.readings
+        return self.path is not None and self.path.exists() and len(Result(self.path).read()["readings"]) >= self.readings
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +111,7 @@ def test_retuning_finds_the_temperature_that_undoes_a_sharpening(rooms, checked,
     assert result["stopped"] == "diversity restored"
     assert result["diversity"] >= before.tokens > result["readings"][-2]["tokens"]
     assert [reading["temperature"] for reading in result["readings"]] == [0.4, 0.45, 0.5, 0.55, 0.6][: len(result["readings"])]
-    assert read_result(tmp_path / "after.json") == result
+    assert Result(tmp_path / "after.json").read() == result
 
 
 def test_retuning_never_goes_into_collapse(rooms, checked, tmp_path):
@@ -143,12 +143,12 @@ def test_a_stopped_probe_goes_on_after_its_last_reading(rooms, checked, tmp_path
     grid.stop.path, grid.stop.readings = tmp_path / "unfinished-stopped.json", 2
     with pytest.raises(GenerationInterrupted):
         probe_temperature(probe_of(grid, checked, tmp_path / "stopped.json"))
-    kept = read_result(grid.stop.path)
+    kept = Result(grid.stop.path).read()
     assert [reading["temperature"] for reading in kept["readings"]] == [0.2, 0.6]
     grid.stop.path = None
     # A number that no draw could give shows that the reading is not drawn again.
     kept["readings"][0]["length_mean"] = 12345.0
-    write_result(tmp_path / "unfinished-stopped.json", kept)
+    Result(tmp_path / "unfinished-stopped.json").write(kept)
     resumed = probe_temperature(probe_of(grid, checked, tmp_path / "stopped.json"))
     assert resumed["readings"][0].pop("length_mean") == 12345.0
     straight["readings"][0].pop("length_mean")
@@ -168,7 +168,7 @@ def test_a_result_is_read_and_one_with_other_settings_refused(rooms, checked, we
     result = probe_temperature(probe_of(grid, checked, tmp_path / "result.json"))
     rooms.engine.load_weights(weights.items(), 7)  # a resumed stage serves later weights
     assert probe_temperature(probe_of(grid, checked, tmp_path / "result.json")) == result
-    with pytest.raises(ValueError, match=r"temperatures: \[0\.2, 0\.6, 1\.4\], now \[0\.2, 0\.6, 1\.6\]"):
+    with pytest.raises(ValueError, match=r"temperatures: \[0\.2, 0\.6, 1\.4\] -> \[0\.2, 0\.6, 1\.6\]"):
         probe_temperature(probe_of(with_probe(rooms, temperatures=(0.2, 0.6, 1.6)), checked, tmp_path / "result.json"))
 
 
@@ -200,7 +200,7 @@ def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(room
     sharpen(rooms, weights, 1.1)
     retuned = stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False)
     assert retuned in (0.45, 0.5)
-    first, second = (read_result(tmp_path / f"temperature-{number}.json") for number in (1, 2))
+    first, second = (Result(tmp_path / f"temperature-{number}.json").read() for number in (1, 2))
     assert (first["source"], second["source"], second["target"]) == ("fixed", "retune", first["diversity"])
     assert (first["settings"]["max_response_tokens"], second["settings"]["max_response_tokens"]) == (192, 192)
     assert stage_temperature(rooms_of_run, plan[2], tmp_path, begun=False) == rooms.config.rollout.temperature
@@ -209,7 +209,7 @@ def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(room
     sharpen(rooms, weights, 3.0)
     assert stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False) == retuned  # read, not measured
     other = stage_rooms(rooms, checked, (StageConfig(temperature=0.5), *stages[1:]))
-    with pytest.raises(ValueError, match=r"temperature: 0\.4, now 0\.5"):
+    with pytest.raises(ValueError, match=r"temperature: 0\.4 -> 0\.5"):
         stage_temperature(other, plan_stages(other.config)[0], tmp_path, begun=False)
 
 
@@ -225,7 +225,7 @@ def test_a_stage_that_has_begun_is_not_measured(rooms, checked, tmp_path):
 def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_is_held_out(rooms, checked, tmp_path):
     rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature="probe"),), held_out=())
     found = stage_temperature(rooms_of_run, plan_stages(rooms_of_run.config)[0], tmp_path, begun=False)
-    result = read_result(tmp_path / "temperature-1.json")
+    result = Result(tmp_path / "temperature-1.json").read()
     assert (result["source"], result["temperature"]) == ("probe", found)
     assert [reading["temperature"] for reading in result["readings"]] == [0.2, 0.4, 0.6]
     assert len(result["readings"][0]["per_prompt"]) == 40
@@ -244,13 +244,13 @@ def test_a_killed_command_draws_only_what_it_had_not_finished(config_file, tmp_p
     unfinished = tmp_path / "killed" / "probed" / "stages" / "unfinished-temperature-probe.json"
     process = subprocess.Popen(command(tmp_path / "killed"), env=environment, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 200
-    while not unfinished.exists() or len(read_result(unfinished)["readings"]) < 2:
+    while not unfinished.exists() or len(Result(unfinished).read()["readings"]) < 2:
         assert process.poll() is None, "the probe ended early"
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.kill()
     process.wait()
-    kept = [reading["temperature"] for reading in read_result(unfinished)["readings"]]
+    kept = [reading["temperature"] for reading in Result(unfinished).read()["readings"]]
     again = subprocess.run(command(tmp_path / "killed"), env=environment, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     drawn = [line.split(":")[0] for line in again.stdout.splitlines() if line.startswith("temperature ") and ":" in line]

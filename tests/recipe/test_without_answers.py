@@ -8,8 +8,8 @@ from scripted import on_ranks, pass_config, prompts_named
 
 from polaris.config.schema import RewardConfig
 from polaris.recipe.difficulty import measure_difficulty
-from polaris.recipe.results import read_result
 from polaris.recipe.temperature import measure
+from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.run.thinking import settle_thinking
 from polaris.sampling.answers import NoAnswers
@@ -66,7 +66,7 @@ def test_the_same_after_a_stop_within_the_chunk(config, tmp_path):
 
 def test_one_answer_is_enough_and_the_rest_is_counted(config, tmp_path, capsys):
     difficulty(config, tmp_path / "stages", (None,), answered=1)
-    found = read_result(tmp_path / "stages" / "difficulty.json")
+    found = Result(tmp_path / "stages" / "difficulty.json").read()
     assert found["no_answer"] == pytest.approx(83 / 84)
     assert found["no_answer/no_box"] + found["no_answer/cut_off"] == pytest.approx(83 / 84)
     assert found["no_answer/cut_off"] > 0
@@ -99,4 +99,4 @@ def test_ranks_agree_whether_an_answer_needs_the_end_of_thinking(config, tmp_pat
         results, engines = on_ranks(auto, settle, stops_after=(None, None))
         assert results == [first, first]
         assert [len(engine.asked) for engine in engines] == [asked, asked]
-    assert read_result(tmp_path / "run" / "stages" / "thinking.json")["required"] is first
+    assert Result(tmp_path / "run" / "stages" / "thinking.json").read()["required"] is first

@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.run_folder import RunFolder, open_run, record_config
+from polaris.checkpoint.run_folder import Record, RunFolder, open_run, record_config
 from polaris.checkpoint.state import TrainState
 from polaris.config.load import load_config
+from polaris.config.schema import RewardConfig, RunConfig
 from polaris.embedded import resolve
 from polaris.embedded.tokenizer import CHAT_TEMPLATE
+from polaris.results import Result
 from polaris.run.loop import train_to
 from polaris.run.setup import check, open_engine_rooms, open_recorder, open_rooms
 from polaris.run.thinking import _known
@@ -94,13 +96,13 @@ def test_a_run_from_before_goes_on_as_it_was_graded(configured, world):
 
 
 def test_only_a_run_that_was_trained_decides_for_later_ones(tmp_path):
-    folder = RunFolder(tmp_path)
+    folder, undecided = RunFolder(tmp_path), Result(tmp_path / "stages" / "thinking.json")
     record = folder.path / "config.json"
-    record.write_text('{"reward": {"require_thinking": false}}')
-    assert _known(folder, {}) is None, "nothing was trained"
+    record.write_text(Record(config=RunConfig(reward=RewardConfig(require_thinking=False))).to_json())
+    assert _known(folder, undecided) is None, "nothing was trained"
     temporary = layout.temporary_folder(folder.checkpoints, 1)
     temporary.mkdir(parents=True)
     layout.commit(temporary, layout.step_folder(folder.checkpoints, 1))
-    assert _known(folder, {}).required is False
+    assert _known(folder, undecided).required is False
     record.unlink()
-    assert _known(folder, {}) is None
+    assert _known(folder, undecided) is None
