@@ -25,7 +25,7 @@ from polaris.stop import StopRequest
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.run.setup import Checked
+    from polaris.run.checks import Checked
 
 
 def main(arguments: list[str]) -> int:
@@ -48,9 +48,9 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
 
     from polaris.checkpoint.branch import Start
     from polaris.recipe.final import check_final
-    from polaris.run import setup
+    from polaris.run import checks
 
-    checked, folder = setup.prepare(config, Start(**flags), check_final)
+    checked, folder = checks.prepare(config, Start(**flags), check_final)
     return replace(checked, file=str(given or _quickstart(QUICKSTART, rest))), folder
 
 
@@ -91,24 +91,26 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     from polaris.observe.report import summary, write_report
     from polaris.recipe.final import finish
     from polaris.recipe.run import run
+    from polaris.run.banner import banner
+    from polaris.run.checks import check_ranks
     from polaris.run.resume import resume
-    from polaris.run.setup import banner, check_ranks, open_recorder, open_rooms
+    from polaris.run.setup import open_recorder, open_training
     from polaris.run.untrained import NothingTrained, why_untrained
 
     checked, folder = prepared
     check_ranks(checked, folder, world)
-    with open_rooms(checked, world, stop) as rooms:
+    with open_training(checked, world, stop) as context:
         with stop.at_once():
-            state = resume(rooms, folder, checked.origin)
-        rooms.console.resumed(state.step)
-        rooms.console.banner(banner(checked, rooms, folder, state))
-        recorder = open_recorder(checked.config, folder, world, state.step)
+            state = resume(context, folder, checked.origin)
+        context.console.resumed(state.step)
+        context.console.banner(banner(checked, context, folder, state))
+        recorder = open_recorder(context, folder, state.step)
         if world.is_main:
-            record_config(folder, rooms.config, checked.content, checked.origin, state.step)
-        state = run(rooms, folder, state, recorder)
+            record_config(folder, context.config, checked.content, checked.origin, state.step)
+        state = run(context, folder, state, recorder)
         recorder.close()
-    console, config = rooms.console, rooms.config
-    del rooms  # the policy's memory belongs to the final evaluation's engine now
+    console, config = context.console, context.config
+    del context  # the policy's memory belongs to the final evaluation's engine now
     stopped = world.any(stop.requested())
     if state.step == config.steps and not stopped:
         if state.version == 0:

@@ -32,20 +32,31 @@ FinishReason = Literal["stop", "length"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rollout:
-    """One sampled response.
+    """Sample number `sample` of the prompt `prompt_id`: n response tokens, as one engine drew them.
 
-    `tokens` [n] int32 ends with the end-of-sequence token when `finish_reason` is "stop";
-    `logprobs` [n] float32 are the engine's own, after temperature, in nats; `version` is that of the weights that sampled it.
+    `tokens` [n] int32 ends with the end-of-sequence token when `finish_reason` is "stop". `logprobs` [n] float32 are the behaviour
+    log-probs: the engine's own, at `temperature`, in nats. `versions` [n] int32 are those of the weights that sampled each token.
+    `mask` [n] bool is False for tokens that the policy did not choose, such as a tool's output; None where it chose them all.
+
+    >>> Rollout(prompt_id="row-7", sample=0, tokens=np.array([52, 2], np.int32), logprobs=np.array([-0.7, -0.1], np.float32),
+    ...         versions=np.array([3, 3], np.int32), finish_reason="stop", temperature=1.0, seed=11).version
+    3
     """
 
-    key: tuple[int, int]
-    prompt_tokens: tuple[int, ...]
+    prompt_id: str
+    sample: int
     tokens: np.ndarray
     logprobs: np.ndarray
+    versions: np.ndarray
     finish_reason: FinishReason
-    version: int
     temperature: float
     seed: int
+    mask: np.ndarray | None = None
+
+    @property
+    def version(self) -> int:
+        """Version of the oldest weights that sampled a part of it."""
+        return int(self.versions.min())
 
 
 VerdictKind = Literal["correct", "wrong", "no_answer", "ungradable"]
@@ -55,20 +66,36 @@ TIMEOUT, CRASHED = "timeout", "crashed"
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What grading one response ends in: `reason` says why in a few words; `answer` is what was graded, None where there was none.
+    """What a reward makes of one response.
 
+    `reason` says why in a few words; `answer` is what was graded, None where there was none; `reward` is what the response earns.
     "ungradable" is text that may not be parsed, or that took a grading process its life; neither earns anything.
     """
 
     kind: VerdictKind
     reason: str = ""
     answer: str | None = None
+    reward: float = 0.0
 
     @property
     def lost(self) -> bool:
         """The text was legal and the limit ours, so the response says nothing about its policy: neither reward nor advantage."""
         return self.kind == "ungradable" and self.reason in (TIMEOUT, CRASHED)
 
-    @property
-    def reward(self) -> float:
-        return 1.0 if self.kind == "correct" else 0.0
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoredRollout:
+    """A rollout with its text and verdict; `stored` where it was drawn in an earlier step, not by the present weights."""
+
+    rollout: Rollout
+    text: str
+    verdict: Verdict
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """A prompt with all of its rollouts of one step, in the order of their samples: what group-relative advantages compare."""
+
+    prompt: Prompt
+    rollouts: tuple[ScoredRollout, ...]

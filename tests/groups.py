@@ -4,11 +4,10 @@ import dataclasses
 
 import numpy as np
 
-from polaris.sampling.collect import Graded
-from polaris.types import Prompt, Rollout, Verdict
+from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
 VERDICTS = {
-    "+": Verdict("correct", answer="1"),
+    "+": Verdict("correct", answer="1", reward=1.0),
     "-": Verdict("wrong", answer="2"),
     "0": Verdict("no_answer"),
     "x": Verdict("ungradable", reason="timeout", answer="9^9^9"),
@@ -21,29 +20,29 @@ def prompt(name):
     return Prompt(id=name, text=f"problem {name}", tokens=tokens, ground_truth=f"truth {name}", source="script:0")
 
 
-def graded(name, sample, verdict, version=5, temperature=1.0):
+def scored(name, sample, verdict, version=5, temperature=1.0):
     generator = np.random.default_rng([ord(letter) for letter in name] + [sample, version])
     length = int(generator.integers(3, 12))
     rollout = Rollout(
-        key=(0, sample),
-        prompt_tokens=prompt(name).tokens,
+        prompt_id=name,
+        sample=sample,
         tokens=generator.integers(0, 97, length).astype(np.int32),
         logprobs=(-np.log(97) + generator.normal(0, 0.5, length)).astype(np.float32),
         finish_reason="stop",
-        version=version,
+        versions=np.full(length, version, np.int32),
         temperature=temperature,
         seed=int(generator.integers(2**62)),
     )
-    return Graded(rollout=rollout, text=f"{name}/{sample}/{version}", verdict=VERDICTS[verdict])
+    return ScoredRollout(rollout=rollout, text=f"{name}/{sample}/{version}", verdict=VERDICTS[verdict])
 
 
 def group(name, verdicts, **fields):
-    return [graded(name, sample, verdict, **fields) for sample, verdict in enumerate(verdicts)]
+    return Group(prompt=prompt(name), rollouts=tuple(scored(name, sample, verdict, **fields) for sample, verdict in enumerate(verdicts)))
 
 
 def batch(**verdicts):
-    """Prompts and groups of a batch such as `batch(a="+-", b="--")`."""
-    return [prompt(name) for name in verdicts], [group(name, letters) for name, letters in verdicts.items()]
+    """The groups of a batch such as `batch(a="+-", b="--")`."""
+    return [group(name, letters) for name, letters in verdicts.items()]
 
 
 def same(first, second):

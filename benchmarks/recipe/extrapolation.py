@@ -36,11 +36,12 @@ from polaris.embedded import resolve
 from polaris.embedded.task import draw_problem, solution
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import Sampling
-from polaris.run.context import Rooms
+from polaris.run.checks import check
+from polaris.run.context import TrainContext
 from polaris.run.resume import resume
-from polaris.run.setup import check, open_rooms
+from polaris.run.setup import open_training
 from polaris.run.step import train_step
-from polaris.sampling.collect import Draw, draw_groups
+from polaris.sampling.draw import Draw, draw_groups
 from polaris.stop import StopRequest
 from polaris.sync.publish import publish
 from polaris.types import Prompt
@@ -94,14 +95,14 @@ def measure(seed: int, steps: int, world: mesh.World) -> dict[str, Any]:
             "--stage.0.max_response_tokens=0",
         ]
         config = load_config(QUICKSTART, [f"--root={folder}", f"--seed={seed}", "--data.max_prompt_tokens=32", *settings])
-        with open_rooms(check(config), world, StopRequest()) as rooms:
-            state, longest = resume(rooms, RunFolder(Path(folder))), 0
+        with open_training(check(config), world, StopRequest()) as context:
+            state, longest = resume(context, RunFolder(Path(folder))), 0
             for _ in range(steps):
-                state, record, samples = train_step(rooms, state)
+                state, record, samples = train_step(context, state)
                 longest = max(longest, *(sample.length for sample in samples))
-                rooms.console.step(record)
-            buckets = problems(rooms.tokenizer, seed)
-            return {"longest": longest, "accuracy": {name: accuracy(rooms, rope, buckets, state.version) for name, rope in ROPES.items()}}
+                context.console.step(record)
+            buckets = problems(context.sampling.tokenizer, seed)
+            return {"longest": longest, "accuracy": {name: accuracy(context, rope, buckets, state.version) for name, rope in ROPES.items()}}
 
 
 def problems(tokenizer: PreTrainedTokenizerBase, seed: int) -> list[list[Prompt]]:
@@ -122,17 +123,17 @@ def problems(tokenizer: PreTrainedTokenizerBase, seed: int) -> list[list[Prompt]
     return buckets
 
 
-def accuracy(rooms: Rooms, rope: RopeConfig, buckets: Sequence[Sequence[Prompt]], served: int) -> list[list[float]]:
+def accuracy(context: TrainContext, rope: RopeConfig, buckets: Sequence[Sequence[Prompt]], served: int) -> list[list[float]]:
     """avg@n of every problem of every bucket, by the trained policy in an engine with this rope."""
-    config = rooms.config
+    config = context.config
     engine = create_engine(config.rollout, resolve("embedded:model"), config.model, max_model_len=512, seed=config.seed, rope=rope)
-    publish(engine, rooms.policy.named_weights(), served)
+    publish(engine, context.learner.weights(), served)
     prompts = [prompt for bucket in buckets for prompt in bucket]
     sampling = Sampling(temperature=TEMPERATURE, max_tokens=LONGEST)
     draw = Draw(prompts=prompts, samples=SAMPLES, sampling=sampling, stream="extrapolation", step=0)
-    groups = draw_groups(replace(rooms, engine=engine), draw)
+    groups = draw_groups(replace(context.sampling, engine=engine), draw)
     engine.close()
-    rates = [float(np.mean([graded.verdict.reward for graded in group])) for group in groups]
+    rates = [float(np.mean([scored.verdict.reward for scored in group.rollouts])) for group in groups]
     return [rates[place * PER_BUCKET : (place + 1) * PER_BUCKET] for place in range(len(buckets))]
 
 

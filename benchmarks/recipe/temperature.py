@@ -13,7 +13,6 @@ import platform
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from os import cpu_count
@@ -25,10 +24,11 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import load_config
 from polaris.distributed import mesh
 from polaris.recipe.plan import plan_stages, stage_config
-from polaris.recipe.temperature import Probe, probe_temperature, retune
-from polaris.run.context import Rooms
+from polaris.recipe.temperature import TemperatureProbe, probe_temperature, retune
+from polaris.run.checks import check
+from polaris.run.context import TrainContext
 from polaris.run.resume import resume
-from polaris.run.setup import check, open_rooms
+from polaris.run.setup import open_training
 from polaris.run.step import train_step
 from polaris.stop import StopRequest
 
@@ -78,21 +78,21 @@ def measure(folder: Path, steps: int) -> dict[str, Any]:
     """Probe, train, retune, probe again."""
     world = mesh.start()
     (folder / "config.toml").write_text(CONFIG)
-    with open_rooms(check(load_config(folder / "config.toml", [f"--root={folder}"])), world, StopRequest()) as rooms:
-        state = resume(rooms, RunFolder(folder))
-        before = probe_temperature(_probe(rooms, folder / "before.json"))
-        config = stage_config(rooms.config, plan_stages(rooms.config)[0], before["temperature"])
+    with open_training(check(load_config(folder / "config.toml", [f"--root={folder}"])), world, StopRequest()) as context:
+        state = resume(context, RunFolder(folder))
+        before = probe_temperature(_probe(context, folder / "before.json"))
+        training = context.with_config(stage_config(context.config, plan_stages(context.config)[0], before["temperature"]))
         for _ in range(steps):
-            state, record, _ = train_step(replace(rooms, config=config), state)
-            rooms.console.step(record)
-        retuned = retune(_probe(rooms, folder / "retuned.json"), before["temperature"], before["diversity"])
-        after = probe_temperature(_probe(rooms, folder / "after.json"))
+            state, record, _ = train_step(training, state)
+            context.console.step(record)
+        retuned = retune(_probe(context, folder / "retuned.json"), before["temperature"], before["diversity"])
+        after = probe_temperature(_probe(context, folder / "after.json"))
     mesh.stop()
     return {"before": before, "retuned": retuned, "after": after}
 
 
-def _probe(rooms: Rooms, path: Path) -> Probe:
-    return Probe(rooms, rooms.held_out, rooms.config.rollout.max_response_tokens, path)
+def _probe(context: TrainContext, path: Path) -> TemperatureProbe:
+    return TemperatureProbe(context.sampling, context.held_out, context.config.rollout.max_response_tokens, path)
 
 
 def markdown(result: dict[str, Any]) -> str:

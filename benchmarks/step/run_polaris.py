@@ -1,4 +1,4 @@
-"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own rooms and its own `train_step`, on configs/embedded-grpo.toml."""
+"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own context and its own `train_step`, on configs/embedded-grpo.toml."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, serve
 
 from polaris.config.load import load_config
 from polaris.distributed import mesh
+from polaris.run.checks import check
 from polaris.run.resume import resume
-from polaris.run.setup import check, open_rooms
+from polaris.run.setup import open_training
 from polaris.run.step import train_step
 from polaris.stop import StopRequest
 
@@ -34,12 +35,12 @@ def main(engine: str, root: str) -> None:
     }
     config = load_config(CONFIG, [f"--{key}={value}" for key, value in overrides.items()])
     checked, folder = check(config), open_run(config, fresh=False, main=True)
-    with open_rooms(checked, mesh.start(), StopRequest()) as rooms:
-        state = resume(rooms, folder)
+    with open_training(checked, mesh.start(), StopRequest()) as context:
+        state = resume(context, folder)
 
         def step() -> dict[str, Any]:
             nonlocal state
-            state, record, _ = train_step(rooms, state)
+            state, record, _ = train_step(context, state)
             facts = {key: value for key, value in record.items() if key.startswith("seconds/")}
             return facts | {"response_tokens": record["response/length_mean"] * PROMPTS * SAMPLES}
 

@@ -64,12 +64,13 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
     from polaris.learn.optimizer import build_optimizer
-    from polaris.learn.packing import Sample
+    from polaris.learn.packing import TrainingSample
     from polaris.learn.statistics import Statistics
     from polaris.learn.update import rank_packs, update
     from polaris.model.fused import can_fuse, fuse_modules
     from polaris.model.load import build_model
     from polaris.model.policy import Policy
+    from polaris.types import Rollout
 
     run = RunConfig(
         model=ModelConfig(dtype=dtype),
@@ -88,13 +89,17 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
         fuse_modules(policy.model)
     optimizer = build_optimizer(policy, run.optimizer)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, tokens).astype(np.int32)
-    sample = Sample(
-        prompt_tokens=tuple(ids[:16].tolist()),
+    rollout = Rollout(
+        prompt_id="",
+        sample=0,
         tokens=ids[16:],
         logprobs=np.full(tokens - 16, -np.log(config.vocab_size), np.float32),
-        advantage=1.0,
+        versions=np.zeros(tokens - 16, np.int32),
+        finish_reason="length",
         temperature=1.0,
+        seed=0,
     )
+    sample = TrainingSample(prompt_tokens=tuple(ids[:16].tolist()), rollout=rollout, advantage=1.0)
     packs = rank_packs([sample], world, tokens)
     return lambda: update(policy, optimizer, packs, [sample], run, Statistics()).applied
 

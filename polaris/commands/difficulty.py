@@ -12,7 +12,7 @@ from polaris.errors import Refused
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.run.setup import Checked
+    from polaris.run.checks import Checked
     from polaris.stop import StopRequest
 
 DESCRIPTION = """\
@@ -41,27 +41,29 @@ def run(options: argparse.Namespace) -> int:
 def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration with a difficulty pass, checks and run folder; raises `ValueError` for what is wrong."""
     from polaris.config.load import load_config
-    from polaris.run import setup
+    from polaris.run import checks
 
     config = load_config(path, overrides)
     if config.difficulty.samples_per_prompt == 0:
         raise Refused("difficulty.samples_per_prompt = 0 is no pass; set it (the recipe: 8)")
-    return setup.prepare(config)
+    return checks.prepare(config)
 
 
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """The pass and curation, with the model of the configuration."""
+    from polaris.observe.console import Console
     from polaris.observe.histogram import lines
     from polaris.recipe.curation import curate_prompts
     from polaris.recipe.difficulty import measure_difficulty
-    from polaris.run.setup import check_ranks, open_engine_rooms
+    from polaris.run.checks import check_ranks
+    from polaris.run.setup import open_sampling
 
     checked, folder = prepared
     check_ranks(checked, folder, world)
     prompts = checked.prompts.prompts
-    with open_engine_rooms(checked, world, stop) as rooms:
-        ledger = measure_difficulty(rooms, prompts, folder.stages)
-        curation = curate_prompts(rooms, prompts, ledger, folder.stages)
+    with open_sampling(checked, world, stop, Console(world.is_main, 0)) as context:
+        measured = measure_difficulty(context, prompts, folder.stages)
+        curation = curate_prompts(context, prompts, measured, folder.stages)
         written = f"wrote {folder.stages}/difficulty.parquet, difficulty.json, curation.json and curation.png"
         for line in (*lines(curation.before, curation.after), written):
-            rooms.console.note(line)
+            context.console.note(line)

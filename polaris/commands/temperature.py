@@ -10,7 +10,7 @@ from polaris.commands.parser import add_config
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
     from polaris.distributed.mesh import World
-    from polaris.run.setup import Checked
+    from polaris.run.checks import Checked
     from polaris.stop import StopRequest
 
 DESCRIPTION = """\
@@ -35,9 +35,9 @@ def run(options: argparse.Namespace) -> int:
 
     def prepare() -> tuple[Checked, RunFolder]:
         from polaris.config.load import load_config
-        from polaris.run import setup  # takes seconds, in which a signal is heard already
+        from polaris.run import checks  # takes seconds, in which a signal is heard already
 
-        return setup.prepare(load_config(options.config, options.overrides))
+        return checks.prepare(load_config(options.config, options.overrides))
 
     return run_session(prepare, probe, lambda prepared: prepared[0].config.distributed)
 
@@ -46,10 +46,11 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     """The whole probe of the first stage, with the model of the configuration."""
     from polaris.observe.console import Console
     from polaris.recipe.plan import plan_stages, stage_config
-    from polaris.recipe.temperature import Probe, probe_temperature
+    from polaris.recipe.temperature import TemperatureProbe, probe_temperature
     from polaris.recipe.temperature_table import table
     from polaris.results import Result
-    from polaris.run.setup import check_ranks, open_engine_rooms
+    from polaris.run.checks import check_ranks
+    from polaris.run.setup import open_sampling
 
     checked, folder = prepared
     check_ranks(checked, folder, world)
@@ -62,8 +63,8 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     # Training has begun with it, so it stays as it was decided.
     result = Result(path).read("temperature", "readings") if measured and folder.newest_checkpoint() else None
     if result is None:
-        with open_engine_rooms(checked, world, stop) as rooms:
-            result = probe_temperature(Probe(rooms, prompts, max_tokens, path))
+        with open_sampling(checked, world, stop, Console(world.is_main, 0)) as context:
+            result = probe_temperature(TemperatureProbe(context, prompts, max_tokens, path))
     console = Console(world.is_main, 0)
     for text in [*table(result), f"initial temperature {result['temperature']:g}; {path} and {path.with_suffix('.png').name}"]:
         console.note(text)

@@ -27,7 +27,7 @@ from polaris.model.rope import resolve_rope
 from polaris.reward.thinking import Thinking, by_template
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, create_engine
-from polaris.rollout.types import Progress, Request, Sampling
+from polaris.rollout.types import Progress, RolloutRequest, Sampling
 from polaris.types import Rollout
 
 
@@ -86,7 +86,7 @@ class EngineSource:
         settings = self._settings
 
         def finished(rollout: Rollout) -> None:
-            one = wanted[rollout.key[0]]
+            one = wanted[int(rollout.prompt_id)]
             hooks.on_sample(
                 Sample(
                     key=one.key,
@@ -101,7 +101,7 @@ class EngineSource:
             hooks.on_progress(state.finished, state.tokens)
 
         requests = [
-            Request(key=(index, one.key.sample), prompt_tokens=self._prompts[one.key[:2]], seed=one.seed)
+            RolloutRequest(prompt_id=str(index), sample=one.key.sample, prompt_tokens=self._prompts[one.key[:2]], seed=one.seed)
             for index, one in enumerate(wanted)
         ]
         sampling = Sampling(temperature=settings.temperature, max_tokens=settings.max_response_tokens, top_k=settings.top_k)

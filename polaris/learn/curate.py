@@ -1,4 +1,4 @@
-"""Graded groups -> rescue -> rewards, advantages -> substitution -> the samples that are trained on."""
+"""Groups -> rescue -> rewards, advantages -> substitution -> the training batch."""
 
 from __future__ import annotations
 
@@ -11,26 +11,28 @@ from polaris.algorithm.advantage import group_advantages
 from polaris.algorithm.curation import GroupKinds, classify_groups
 from polaris.algorithm.substitution import substitute
 from polaris.config.schema import RunConfig
-from polaris.data.ledger import Ledger
-from polaris.learn.packing import Sample
+from polaris.learn.packing import TrainingSample
 from polaris.learn.rescue import rescue
-from polaris.learn.successes import Successes
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.rollout.seeds import request_seed
-from polaris.sampling.collect import Graded
-from polaris.types import Prompt
+from polaris.sampling.colocated import is_scarce
+from polaris.types import Group, ScoredRollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curated:
-    """P prompts of a step with G responses each, as drawn and as trained on."""
+class TrainingBatch:
+    """P groups of a step with G rollouts each, as drawn and as trained on.
 
-    prompts: Sequence[Prompt]
-    drawn: Sequence[list[Graded]]
-    """The policy's own responses: what ledger and metrics count."""
+    Of `4 groups with the rewards 1111, 1000, 0000, 0110`, two are informative: `trained` is [1, 3], or with substitution [1, 1, 3, 3] or
+    alike, and `samples` are the rollouts of these groups.
+    """
+
+    drawn: Sequence[Group]
+    """What the policy itself has answered: what pass rates and metrics count."""
     drawn_kinds: GroupKinds
-    groups: Sequence[list[Graded]]
+    groups: Sequence[Group]
     """The same after rescue."""
-    rescued: Sequence[Graded]
+    rescued: Sequence[ScoredRollout]
     """The stored successes that rescue put in."""
     advantages: np.ndarray
     """[P, G], of `groups`."""
@@ -39,30 +41,29 @@ class Curated:
     scarce: bool
     """They are fewer than algorithm.min_informative asks for."""
     trained: Sequence[int]
-    """Indices of the groups that are trained on, in order. A copy is its index again, so everything about a group stays together."""
-    samples: Sequence[Sample]
-    """Their responses."""
+    """Indices of the groups that are trained on, in order; substitution repeats an index."""
+    samples: Sequence[TrainingSample]
+    """Their rollouts."""
 
 
-def curate(prompts: Sequence[Prompt], drawn: Sequence[list[Graded]], config: RunConfig, successes: Successes, step: int) -> Curated:
-    """Which groups a step trains on, and with which advantages. Groups without variance teach nothing and are not among them.
+def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, step: int) -> TrainingBatch:
+    """Which groups a step trains on, and with which advantages. Groups without variance have no gradient and are not among them.
 
     A response whose grading was lost to our own limits takes part in no group.
     """
     algorithm, places = config.algorithm, config.trainer.prompts_per_step
     drawn_kinds = classify_groups(*_rewards(drawn))
-    groups, rescued = rescue(prompts, drawn, drawn_kinds.all_wrong, successes, config.seed, step)
+    groups, rescued = rescue(drawn, drawn_kinds.all_wrong, successes, config.seed, step)
     rewards, valid = _rewards(groups)
     informative = classify_groups(rewards, valid).informative
     advantages = group_advantages(rewards, valid, algorithm.advantage_scale)
-    scarce = bool(informative.sum() / places < algorithm.min_informative)
+    scarce = is_scarce(int(informative.sum()), config)
     trained = np.flatnonzero(informative).tolist()
     if algorithm.substitution:
         trained = substitute(informative, places, request_seed(config.seed, "substitution", step, "", 0))
     if scarce and algorithm.scarce == "skip":
         trained = []
-    return Curated(
-        prompts=prompts,
+    return TrainingBatch(
         drawn=drawn,
         drawn_kinds=drawn_kinds,
         groups=groups,
@@ -71,30 +72,17 @@ def curate(prompts: Sequence[Prompt], drawn: Sequence[list[Graded]], config: Run
         informative=int(informative.sum()),
         scarce=scarce,
         trained=trained,
-        samples=[_sample(groups[p][s], advantages[p, s]) for p in trained for s in np.flatnonzero(valid[p]).tolist()],
+        samples=[_sample(groups[p], s, advantages[p, s]) for p in trained for s in np.flatnonzero(valid[p]).tolist()],
     )
 
 
-def count_verdicts(ledger: Ledger, prompts: Sequence[Prompt], drawn: Sequence[Sequence[Graded]]) -> None:
-    """Add every group of a step to the ledger, whether it was trained on or not; lost verdicts count neither way."""
-    for prompt, group in zip(prompts, drawn, strict=True):
-        kinds = [graded.verdict.kind for graded in group if not graded.verdict.lost]
-        ledger.add(prompt.id, kinds.count("correct"), len(kinds))
-
-
-def _rewards(groups: Sequence[Sequence[Graded]]) -> tuple[np.ndarray, np.ndarray]:
+def _rewards(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
     """Rewards [P, G] float64, and [P, G] bool where there is a verdict."""
-    rewards = np.array([[graded.verdict.reward for graded in group] for group in groups], dtype=np.float64)
-    return rewards, np.array([[not graded.verdict.lost for graded in group] for group in groups])
+    verdicts = [[scored.verdict for scored in group.rollouts] for group in groups]
+    rewards = np.array([[verdict.reward for verdict in row] for row in verdicts], dtype=np.float64)
+    return rewards, np.array([[not verdict.lost for verdict in row] for row in verdicts])
 
 
-def _sample(graded: Graded, advantage: float) -> Sample:
-    rollout = graded.rollout
-    return Sample(
-        prompt_tokens=rollout.prompt_tokens,
-        tokens=rollout.tokens,
-        logprobs=rollout.logprobs,
-        advantage=float(advantage),
-        temperature=rollout.temperature,
-        stored=graded.stored,
-    )
+def _sample(group: Group, s: int, advantage: float) -> TrainingSample:
+    scored = group.rollouts[s]
+    return TrainingSample(prompt_tokens=group.prompt.tokens, rollout=scored.rollout, advantage=float(advantage), stored=scored.stored)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from polaris.model.attention import PackLayout, pack_layout
+from polaris.types import Rollout
 from polaris_kernels import TokenBatch
 
 # Attention costs as much as the rest of a layer at about this many tokens (dense 2 * 12 h^2, attention 4 * h * length, h = 2560).
@@ -23,20 +24,25 @@ _QUADRATIC_LENGTH = 16384
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """One response to train on: its tokens and engine log-probs [n], and what curation made of it."""
+class TrainingSample:
+    """One rollout to train on, behind its prompt, with the advantage of each of its tokens."""
 
     prompt_tokens: tuple[int, ...]
-    tokens: np.ndarray
-    logprobs: np.ndarray
+    rollout: Rollout
     advantage: float
-    temperature: float
     stored: bool = False
-    """Sampled by older weights than the step's other responses (`polaris.learn.rescue`)."""
+    """Sampled by older weights than the step's other rollouts (`polaris.learn.rescue`)."""
 
     @property
     def length(self) -> int:
-        return len(self.prompt_tokens) + len(self.tokens)
+        """Tokens of prompt and response."""
+        return len(self.prompt_tokens) + len(self.rollout.tokens)
+
+    @property
+    def chosen(self) -> np.ndarray:
+        """[n] int64 places of the response tokens that the policy chose; the others are read, but not trained on."""
+        mask = self.rollout.mask
+        return np.arange(len(self.rollout.tokens)) if mask is None else np.flatnonzero(mask)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,30 +97,31 @@ def _split(share: list[int], lengths: Sequence[int], packs: int) -> list[list[in
     return [[share[i] for i in part] for part in karmarkar_karp([lengths[i] for i in share], packs)]
 
 
-def build_pack(samples: Sequence[Sample], device: torch.device) -> Pack:
+def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
     """Concatenate samples; an empty list gives one pass over a single token that trains nothing."""
-    tokens = [np.concatenate([np.asarray(s.prompt_tokens, dtype=np.int64), s.tokens]) for s in samples] or [np.zeros(1, dtype=np.int64)]
-    lengths = [len(t) for t in tokens]
+    whole = [np.concatenate([np.asarray(s.prompt_tokens, dtype=np.int64), s.rollout.tokens]) for s in samples]
+    lengths = [len(tokens) for tokens in whole] or [1]
     starts = np.cumsum([0, *lengths[:-1]])
-    responses = np.array([len(s.tokens) for s in samples], dtype=np.int64)
-    rows = [start + len(s.prompt_tokens) - 1 + np.arange(len(s.tokens)) for start, s in zip(starts, samples, strict=False)]
+    chosen = [sample.chosen for sample in samples]
+    responses = np.array([len(places) for places in chosen], dtype=np.int64)
+    rows = [start + len(s.prompt_tokens) - 1 + places for start, s, places in zip(starts, samples, chosen, strict=False)]
 
-    def integers(parts: list[np.ndarray]) -> Tensor:
-        return torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.int64), *parts])).to(device)
+    def joined(parts: list[np.ndarray], dtype: type = np.int64) -> Tensor:
+        return torch.from_numpy(np.concatenate([np.zeros(0, dtype=dtype), *parts])).to(device)
 
     def per_token(values: list[float]) -> Tensor:
         return torch.from_numpy(np.repeat(np.array(values, dtype=np.float32), responses)).to(device)
 
     return Pack(
-        tokens=integers(tokens),
-        position_ids=integers([np.arange(length) for length in lengths]),
+        tokens=joined(whole or [np.zeros(1, dtype=np.int64)]),
+        position_ids=joined([np.arange(length) for length in lengths]),
         layout=pack_layout(lengths, device),
-        rows=integers(rows),
+        rows=joined(rows),
         batch=TokenBatch(
-            targets=integers([s.tokens.astype(np.int64) for s in samples]),
-            temperature=per_token([s.temperature for s in samples]),
+            targets=joined([s.rollout.tokens[places].astype(np.int64) for s, places in zip(samples, chosen, strict=True)]),
+            temperature=per_token([s.rollout.temperature for s in samples]),
             advantage=per_token([s.advantage for s in samples]),
-            behaviour_logprob=torch.from_numpy(np.concatenate([np.zeros(0, dtype=np.float32), *(s.logprobs for s in samples)])).to(device),
+            behaviour_logprob=joined([s.rollout.logprobs[places] for s, places in zip(samples, chosen, strict=True)], np.float32),
             sequence_lengths=torch.from_numpy(responses).to(device),
         ),
         stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,

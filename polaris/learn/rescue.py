@@ -22,65 +22,29 @@ from dataclasses import replace
 
 import numpy as np
 
-from polaris.learn.successes import Success, Successes
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.rollout.seeds import request_seed
-from polaris.sampling.collect import Graded
-from polaris.types import Prompt, Verdict
+from polaris.types import Group, ScoredRollout
 
 
 def rescue(
-    prompts: Sequence[Prompt], groups: Sequence[list[Graded]], all_wrong: np.ndarray, successes: Successes, seed: int, step: int
-) -> tuple[list[list[Graded]], list[Graded]]:
+    groups: Sequence[Group], all_wrong: np.ndarray, successes: SuccessBuffer, seed: int, step: int
+) -> tuple[list[Group], list[ScoredRollout]]:
     """The groups, with one failure of each `all_wrong` [P] group replaced where its prompt has a stored success; and what was put in.
 
-    Which failure and which success is a function of (seed, step, prompt). The success takes the failure's place and key; responses
-    whose grading was lost are not failures and stay.
+    Which failure and which success is a function of (seed, step, prompt). The success takes the failure's place; responses whose
+    grading was lost are not failures and stay.
     """
     after, rescued = list(groups), []
     for p in np.flatnonzero(all_wrong).tolist():
-        stored = successes.of(prompts[p].id)
+        prompt_id, rollouts = groups[p].prompt.id, groups[p].rollouts
+        stored = successes.of(prompt_id)
         if not stored:
             continue
-        failures = [s for s, graded in enumerate(groups[p]) if not graded.verdict.lost]
-        place, choice = (request_seed(seed, "rescue", step, prompts[p].id, use) for use in range(2))
+        failures = [s for s, scored in enumerate(rollouts) if not scored.verdict.lost]
+        place, choice = (request_seed(seed, "rescue", step, prompt_id, use) for use in range(2))
         s = failures[place % len(failures)]
-        rescued.append(_in_place_of(groups[p][s], stored[choice % len(stored)]))
-        after[p] = [*groups[p][:s], rescued[-1], *groups[p][s + 1 :]]
+        success = stored[choice % len(stored)]
+        rescued.append(replace(success, rollout=replace(success.rollout, sample=rollouts[s].rollout.sample)))
+        after[p] = replace(groups[p], rollouts=(*rollouts[:s], rescued[-1], *rollouts[s + 1 :]))
     return after, rescued
-
-
-def store_successes(successes: Successes, prompts: Sequence[Prompt], groups: Sequence[Sequence[Graded]]) -> None:
-    """Store the correct responses of a finished step, for later epochs: no prompt is drawn twice in one."""
-    if not successes.most:
-        return
-    for prompt, group in zip(prompts, groups, strict=True):
-        correct = [graded for graded in group if graded.verdict.kind == "correct"]
-        successes.add(prompt.id, [_success(graded) for graded in correct[-successes.most :]])
-
-
-def _success(graded: Graded) -> Success:
-    # Copies, because an engine's arrays may be views that keep a whole batch alive.
-    rollout = graded.rollout
-    return Success(
-        tokens=rollout.tokens.copy(),
-        logprobs=rollout.logprobs.copy(),
-        finish_reason=rollout.finish_reason,
-        version=rollout.version,
-        temperature=rollout.temperature,
-        seed=rollout.seed,
-        text=graded.text,
-        answer=graded.verdict.answer,
-    )
-
-
-def _in_place_of(failure: Graded, success: Success) -> Graded:
-    rollout = replace(
-        failure.rollout,
-        tokens=success.tokens,
-        logprobs=success.logprobs,
-        finish_reason=success.finish_reason,
-        version=success.version,
-        temperature=success.temperature,
-        seed=success.seed,
-    )
-    return Graded(rollout=rollout, text=success.text, verdict=Verdict("correct", answer=success.answer), stored=True)

@@ -16,7 +16,7 @@ from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, shard_group
 from polaris.distributed.mesh import World
 from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
-from polaris.learn.packing import Pack, Sample, build_pack, plan_packs
+from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
 from polaris_kernels import Head
@@ -32,13 +32,13 @@ class UpdateResult:
     packs: int
 
 
-def split_updates(samples: Sequence[Sample], updates: int) -> list[list[Sample]]:
+def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[TrainingSample]]:
     """Samples, in prompt order, as `updates` runs of nearly equal length; empty ones are left out."""
     bounds = [len(samples) * i // updates for i in range(updates + 1)]
     return [list(samples[a:b]) for a, b in pairwise(bounds) if b > a]
 
 
-def rank_packs(samples: Sequence[Sample], world: World, tokens_per_pack: int) -> list[Pack]:
+def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> list[Pack]:
     """This rank's packs of one update."""
     plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
     return [build_pack([samples[i] for i in members], world.device) for members in plan[world.rank]]
@@ -93,12 +93,12 @@ def update(
     policy: Policy,
     optimizer: torch.optim.Optimizer,
     packs: Sequence[Pack],
-    samples: Sequence[Sample],
+    samples: Sequence[TrainingSample],
     config: RunConfig,
     statistics: Statistics,
 ) -> UpdateResult:
     """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
-    counts = {"response_tokens": sum(len(sample.tokens) for sample in samples), "sequences": len(samples)}
+    counts = {"response_tokens": sum(len(sample.chosen) for sample in samples), "sequences": len(samples)}
     total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
     policy.train()
     loss = accumulate(policy, packs, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))

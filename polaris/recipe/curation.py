@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from polaris.data.curate import Passes, Reason, check_informative, curate, histogram, informative
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.files import write_atomically
 from polaris.observe.histogram import png
 from polaris.results import Result
-from polaris.sampling.context import EngineRooms
+from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
 
 
@@ -27,16 +27,16 @@ class Curation:
     after: list[int]
 
 
-def curate_prompts(rooms: EngineRooms, prompts: Sequence[Prompt], ledger: Ledger, folder: Path) -> Curation:
-    """Apply `[curation]` to the measured pass rates: a function of configuration, prompts and ledger alone, the same on every rank.
+def curate_prompts(context: SamplingContext, prompts: Sequence[Prompt], measured: PassRates, folder: Path) -> Curation:
+    """Apply `[curation]` to the measured pass rates: a function of configuration, prompts and pass rates alone, the same on every rank.
 
     Writes `curation.json` and `curation.png` into `folder`.
 
     Raises:
         CurationError: the set cannot be given the shape, or too few prompts teach something; nothing is written.
     """
-    config, samples = rooms.config, rooms.config.difficulty.samples_per_prompt
-    counts = ledger.counts
+    config, samples = context.config, context.config.difficulty.samples_per_prompt
+    counts = measured.counts
     before = {prompt.id: counts[prompt.id] for prompt in prompts}
     dropped = curate(before, samples, config.curation, config.seed)
     check_informative(before, dropped, samples, config.trainer.prompts_per_step)
@@ -54,9 +54,9 @@ def curate_prompts(rooms: EngineRooms, prompts: Sequence[Prompt], ledger: Ledger
         "dropped": dropped,
     }
     reasons = ", ".join(f"{size} {reason}" for reason, size in sorted(Counter(dropped.values()).items()))
-    rooms.console.note(f"curation: {len(after)} of {len(before)} prompts left (dropped: {reasons or 'none'})")
+    context.console.note(f"curation: {len(after)} of {len(before)} prompts left (dropped: {reasons or 'none'})")
     result = Result(folder / "curation.json")
-    if rooms.world.is_main and result.read() != content:
+    if context.world.is_main and result.read() != content:
         write_atomically(result.path.with_suffix(".png"), png(curation.before, curation.after))
         result.write(content)
     return curation

@@ -12,7 +12,7 @@ from typing import Any
 from polaris.config.schema import RunConfig
 from polaris.data.curate import informative
 from polaris.data.digest import digest, fingerprint
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.embedded import resolve
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
@@ -23,15 +23,15 @@ from polaris.reward import no_answer
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.sampling.answers import no_answers
 from polaris.sampling.breaker import MOST_KILLED, GradingFailed
-from polaris.sampling.collect import Draw, draw_rollouts, judge
-from polaris.sampling.context import EngineRooms
+from polaris.sampling.context import SamplingContext
+from polaris.sampling.draw import Draw, draw_rollouts, judge
 from polaris.types import Prompt, Rollout, Verdict
 
 WAVES = 4
 """Responses of a chunk, in multiples of what the engines decode together: a kill costs them, and the engines idle at its end."""
 
 
-def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Path) -> Ledger:
+def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], folder: Path) -> PassRates:
     """Pass rates of the prompts under the weights that the engine serves, on every rank; read where `folder` or the set has them.
 
     Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. What an interrupted pass has
@@ -45,17 +45,17 @@ def measure_difficulty(rooms: EngineRooms, prompts: Sequence[Prompt], folder: Pa
         NoAnswers: no response of the first chunk has an answer.
         ValueError: `folder` holds a pass with other settings.
     """
-    result = Result(folder / "difficulty.json", pass_settings(rooms.config, prompts))
+    result = Result(folder / "difficulty.json", pass_settings(context.config, prompts))
     if (content := result.read()) is not None:
         result.refuse_changes(content)
-    elif rooms.config.difficulty.column:
-        _finish(rooms, result, [_published(prompt) for prompt in prompts], None)
+    elif context.config.difficulty.column:
+        _finish(context, result, [_published(prompt) for prompt in prompts], None)
     else:
-        _run(rooms, prompts, result)
-    ledger = Ledger()
+        _run(context, prompts, result)
+    pass_rates = PassRates()
     for prompt_id, (passed, verdicts) in read_passes(result.path.with_suffix(".parquet")).items():
-        ledger.add_offline(prompt_id, passed, verdicts)
-    return ledger
+        pass_rates.add_offline(prompt_id, passed, verdicts)
+    return pass_rates
 
 
 def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
@@ -82,37 +82,37 @@ def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any
     }
 
 
-def _run(rooms: EngineRooms, prompts: Sequence[Prompt], result: Result) -> None:
+def _run(context: SamplingContext, prompts: Sequence[Prompt], result: Result) -> None:
     partial = result.path.with_suffix(".partial.jsonl")
-    journal = Journal(partial, result.depends_on, write=rooms.world.is_main)
+    journal = Journal(partial, result.depends_on, write=context.world.is_main)
     rows = journal.rows
-    for chunk in _chunks(rooms, prompts):
+    for chunk in _chunks(context, prompts):
         wanted = [prompt for prompt in chunk if prompt.id not in rows]
         if not wanted:
             continue
         start = time.monotonic()
-        with rooms.console.phase("difficulty", in_step=False):
-            measured = _measure(rooms, wanted)
-        _stop_if_grading_fails(measured, len(chunk) * rooms.config.difficulty.samples_per_prompt)
+        with context.console.phase("difficulty", in_step=False):
+            measured = _measure(context, wanted)
+        _stop_if_grading_fails(measured, len(chunk) * context.config.difficulty.samples_per_prompt)
         rows |= {row.id: row for row in measured}
-        _stop_without_answers(rooms, prompts, rows.values(), partial)
+        _stop_without_answers(context, prompts, rows.values(), partial)
         if measured:
             journal.append(measured, time.monotonic() - start)
-            rooms.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
+            context.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
         if len(measured) < len(wanted):
             raise GenerationInterrupted
-    _finish(rooms, result, [rows[prompt.id] for prompt in prompts], journal.seconds)
+    _finish(context, result, [rows[prompt.id] for prompt in prompts], journal.seconds)
 
 
-def _finish(rooms: EngineRooms, result: Result, rows: Sequence[Measured], seconds: float | None) -> None:
+def _finish(context: SamplingContext, result: Result, rows: Sequence[Measured], seconds: float | None) -> None:
     """Write the results, the rows in the prompts' order; without `seconds` nothing was drawn."""
-    rooms.world.barrier()
-    if rooms.world.is_main:
-        samples = rooms.config.difficulty.samples_per_prompt
+    context.world.barrier()
+    if context.world.is_main:
+        samples = context.config.difficulty.samples_per_prompt
         save_measured(result.path.with_suffix(".parquet"), rows, samples, drawn=seconds is not None)
         result.write({"settings": result.depends_on, **numbers(rows, samples, seconds)})
         result.path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
-    rooms.world.barrier()
+    context.world.barrier()
 
 
 def _published(prompt: Prompt) -> Measured:
@@ -121,35 +121,35 @@ def _published(prompt: Prompt) -> Measured:
     return Measured(id=prompt.id, passed=passed, count=count, lost=0, tokens=0, clipped=0)
 
 
-def _chunks(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
-    rollout = rooms.config.rollout
-    together = rooms.world.size // rollout.tensor_parallel * rollout.max_concurrent
-    size = max(1, WAVES * together // rooms.config.difficulty.samples_per_prompt)
+def _chunks(context: SamplingContext, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
+    rollout = context.config.rollout
+    together = context.world.size // rollout.tensor_parallel * rollout.max_concurrent
+    size = max(1, WAVES * together // context.config.difficulty.samples_per_prompt)
     return (prompts[start : start + size] for start in range(0, len(prompts), size))
 
 
-def _measure(rooms: EngineRooms, prompts: Sequence[Prompt]) -> list[Measured]:
+def _measure(context: SamplingContext, prompts: Sequence[Prompt]) -> list[Measured]:
     """The prompts on every rank; after a stop only those whose samples had all ended. Responses stay where they were drawn."""
-    samples = rooms.config.difficulty.samples_per_prompt
-    groups: list[list[Rollout]] = [[] for _ in prompts]
+    samples = context.config.difficulty.samples_per_prompt
+    ended: dict[str, list[Rollout]] = {prompt.id: [] for prompt in prompts}
     with suppress(GenerationInterrupted):
         draw_rollouts(
-            rooms,
-            Draw(prompts=prompts, samples=samples, sampling=_sampling(rooms.config), stream="difficulty", step=0),
-            on_finished=lambda rollout: groups[rollout.key[0]].append(rollout),
+            context,
+            Draw(prompts=prompts, samples=samples, sampling=_sampling(context.config), stream="difficulty", step=0),
+            on_finished=lambda rollout: ended[rollout.prompt_id].append(rollout),
         )
-    rollouts = [rollout for group in groups if len(group) == samples for rollout in group]
-    _, verdicts = judge(rooms, rollouts, prompts)
+    rollouts = [rollout for group in ended.values() if len(group) == samples for rollout in group]
+    _, verdicts = judge(context, rollouts, prompts)
     graded = list(zip(rollouts, verdicts, strict=True))
-    mine = [_count(prompts, graded[start : start + samples]) for start in range(0, len(graded), samples)]
-    return rooms.world.gather(mine)
+    mine = [_count(graded[start : start + samples]) for start in range(0, len(graded), samples)]
+    return context.world.gather(mine)
 
 
-def _count(prompts: Sequence[Prompt], group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
-    """All samples of one of the prompts."""
+def _count(group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
+    """All samples of one prompt."""
     lost = sum(verdict.lost for _, verdict in group)
     return Measured(
-        id=prompts[group[0][0].key[0]].id,
+        id=group[0][0].prompt_id,
         passed=sum(verdict.kind == "correct" for _, verdict in group),
         count=len(group) - lost,
         lost=lost,
@@ -169,15 +169,15 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
         )
 
 
-def _stop_without_answers(rooms: EngineRooms, prompts: Sequence[Prompt], rows: Collection[Measured], partial: Path) -> None:
+def _stop_without_answers(context: SamplingContext, prompts: Sequence[Prompt], rows: Collection[Measured], partial: Path) -> None:
     """Raise `NoAnswers` if no response so far has an answer; nothing of such a pass is worth keeping. The first that has one settles it."""
-    samples = rooms.config.difficulty.samples_per_prompt
+    samples = context.config.difficulty.samples_per_prompt
     if not rows or any(sum(row.no_answer.values()) < samples for row in rows):
         return
-    rooms.world.barrier()
-    if rooms.world.is_main:
+    context.world.barrier()
+    if context.world.is_main:
         partial.unlink(missing_ok=True)
-    raise no_answers("difficulty pass", missing(rows), prompts, rooms.config, _sampling(rooms.config).max_tokens)
+    raise no_answers("difficulty pass", missing(rows), prompts, context.config, _sampling(context.config).max_tokens)
 
 
 def _sampling(config: RunConfig) -> Sampling:

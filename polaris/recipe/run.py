@@ -13,47 +13,53 @@ from polaris.recipe.plan import plan_stages
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
-from polaris.run.context import Rooms
+from polaris.run.context import TrainContext
 from polaris.run.loop import Recorder, train_to
+from polaris.types import Prompt
 
 
-def run(rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
+def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
     """Difficulty pass -> curation -> (temperature probe -> training -> drop what became easy) per stage, or until a stop is requested.
 
     Raises:
         CurationError: too few prompts teach anything; nothing was trained.
     """
     try:
-        rooms = prepare_prompts(rooms, folder, state)
-        for stage in plan_stages(rooms.config):
+        context = prepare_prompts(context, folder, state)
+        for stage in plan_stages(context.config):
             dropped = dropped_by(stage, folder.stages)
             if dropped is None and state.step > stage.end:
                 raise Refused(f"{stage.result(folder.stages).path} is gone, and cannot be made again at step {state.step}; restore it")
             if dropped is None or state.step < stage.end:
-                opened = open_stage(rooms, stage, state, folder.stages)
+                opened = open_stage(context, stage, state, folder.stages)
                 state = train_to(stage.end, opened, folder, state, recorder)
-                if state.step < stage.end or rooms.world.any(rooms.stop.requested()):
+                if state.step < stage.end or context.sampling.world.any(context.sampling.stop.requested()):
                     return state  # at its last step a stopped stage stays open: its evaluation may be missing
                 dropped = close_stage(opened, stage, folder.stages)
-            rooms = replace(rooms, prompts=without(rooms.prompts, dropped))
+            context = _with_prompts(context, without(context.source.prompts, dropped))
     except GenerationInterrupted:
-        rooms.console.note("stop requested: what this phase has finished is on disk, and the same command goes on from there")
+        context.console.note("stop requested: what this phase has finished is on disk, and the same command goes on from there")
     return state
 
 
-def prepare_prompts(rooms: Rooms, folder: RunFolder, state: TrainState) -> Rooms:
-    """The rooms with the prompts that curation leaves; the ledger begins with the offline pass rates.
+def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState) -> TrainContext:
+    """The context with the prompts that curation leaves; their pass rates begin with the offline pass rates.
 
     Once something is trained the prompts are those that were chosen, whatever has changed since: another choice would be another epoch.
     """
-    if not rooms.config.difficulty.samples_per_prompt:
-        return rooms
+    prompts = context.source.prompts
+    if not context.config.difficulty.samples_per_prompt:
+        return context
     if state.step and (chosen := Result(folder.stages / "curation.json").read("dropped")) is not None:
-        return replace(rooms, prompts=without(rooms.prompts, chosen["dropped"]))
-    if state.step > 0 and not rooms.config.difficulty.column:  # these weights cannot measure it again
+        return _with_prompts(context, without(prompts, chosen["dropped"]))
+    if state.step > 0 and not context.config.difficulty.column:  # these weights cannot measure it again
         Result(folder.stages / "difficulty.json", remedy="restore it, or run `polaris difficulty` with this configuration").read_existing()
-    measured = measure_difficulty(rooms, rooms.prompts, folder.stages)
-    curation = curate_prompts(rooms, rooms.prompts, measured, folder.stages)
+    measured = measure_difficulty(context.sampling, prompts, folder.stages)
+    curation = curate_prompts(context.sampling, prompts, measured, folder.stages)
     if state.step == 0:
-        rooms.ledger.restore(measured)
-    return replace(rooms, prompts=curation.prompts)
+        context.pass_rates.restore(measured)
+    return _with_prompts(context, curation.prompts)
+
+
+def _with_prompts(context: TrainContext, prompts: tuple[Prompt, ...]) -> TrainContext:
+    return replace(context, source=replace(context.source, prompts=prompts))

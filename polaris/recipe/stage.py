@@ -10,47 +10,49 @@ from polaris.checkpoint.state import TrainState
 from polaris.data.sampler import Sampler
 from polaris.recipe.plan import Stage, stage_config
 from polaris.recipe.stage_temperature import stage_temperature
-from polaris.run.context import Rooms
+from polaris.run.context import TrainContext
 from polaris.types import Prompt
 
 
-def open_stage(rooms: Rooms, stage: Stage, state: TrainState, stages: Path) -> Rooms:
-    """The rooms of the stage; measures its temperature where the configuration says "probe" and no result is there.
+def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: Path) -> TrainContext:
+    """The context of the stage; measures its temperature where the configuration says "probe" and no result is there.
 
-    `rooms.prompts` are those that earlier stages left. A stage begins with a new epoch; one that was begun goes on where its cursor stood.
+    `context.source.prompts` are those that earlier stages left. A stage begins with a new epoch; one that has begun goes on at its
+    cursor.
 
     Raises:
         GenerationInterrupted: a stop was requested during the probe.
     """
     begun = state.step > stage.start
-    temperature = stage_temperature(rooms, stage, stages, begun)
-    config = stage_config(rooms.config, stage, temperature)
-    sampler = Sampler(len(rooms.prompts), config.trainer.prompts_per_step, config.seed)
+    temperature = stage_temperature(context, stage, stages, begun)
+    config = stage_config(context.config, stage, temperature)
+    sampler = Sampler(len(context.source.prompts), config.trainer.prompts_per_step, config.seed)
     if begun:
         sampler.restore(state.sampler)
     elif stage.start:  # or it would begin with the order of the stage before
         sampler.restore({"epoch": state.sampler["epoch"] + 1, "cursor": 0})
-    rooms.successes.keep(prompt.id for prompt in rooms.prompts)
-    return replace(rooms, config=config, sampler=sampler, stage=stage.index)
+    context.successes.keep(prompt.id for prompt in context.source.prompts)
+    opened = context.with_config(config)
+    return replace(opened, source=replace(opened.source, sampler=sampler), stage=stage.index)
 
 
-def close_stage(rooms: Rooms, stage: Stage, stages: Path) -> list[str]:
+def close_stage(context: TrainContext, stage: Stage, stages: Path) -> list[str]:
     """Ids of the prompts that are too easy for the next stage: their running pass rate is above `stage.drop_above`."""
     done = dropped_by(stage, stages)
     if done is not None:
         return done
-    dropped = easiest(rooms, stage.settings.drop_above)
-    rooms.world.barrier()
-    if rooms.world.is_main:
-        left = len(rooms.prompts) - len(dropped)
+    dropped = easiest(context, stage.settings.drop_above)
+    context.sampling.world.barrier()
+    if context.sampling.world.is_main:
+        left = len(context.source.prompts) - len(dropped)
         content = {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left}
         stage.result(stages).write(content)
-        full = "" if left > rooms.config.trainer.prompts_per_step else ", one step, the least that is kept"
-        if rooms.config.stage:  # a run without [[stage]] is one that nobody has named
-            rooms.console.note(
+        full = "" if left > context.config.trainer.prompts_per_step else ", one step, the least that is kept"
+        if context.config.stage:  # a run without [[stage]] is one that nobody has named
+            context.console.note(
                 f"stage {stage.index + 1} ends: {len(dropped)} prompts above {stage.settings.drop_above:g} dropped, {left} left{full}"
             )
-    rooms.world.barrier()
+    context.sampling.world.barrier()
     return dropped
 
 
@@ -60,10 +62,11 @@ def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
     return list(content["dropped"]) if content else None
 
 
-def easiest(rooms: Rooms, drop_above: float) -> list[str]:
+def easiest(context: TrainContext, drop_above: float) -> list[str]:
     """Ids with a pass rate above `drop_above`, easiest first; never so many that what is left does not fill a step."""
-    rates = {prompt.id: rate for prompt in rooms.prompts if (rate := rooms.ledger.rate(prompt.id)) is not None and rate > drop_above}
-    most = len(rooms.prompts) - rooms.config.trainer.prompts_per_step
+    known = {prompt.id: context.pass_rates.rate(prompt.id) for prompt in context.source.prompts}
+    rates = {prompt_id: rate for prompt_id, rate in known.items() if rate is not None and rate > drop_above}
+    most = len(context.source.prompts) - context.config.trainer.prompts_per_step
     return sorted(rates, key=lambda prompt_id: (-rates[prompt_id], prompt_id))[: max(0, most)]
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from polaris.recipe.plan import Stage, plan_stages, stage_config
-from polaris.recipe.temperature import Probe, probe_temperature, prompts_of, read_once, retune
+from polaris.recipe.temperature import TemperatureProbe, probe_temperature, prompts_of, read_once, retune
 from polaris.recipe.temperature_table import table
 from polaris.results import Result
-from polaris.run.context import Rooms
+from polaris.run.context import TrainContext
 from polaris.types import Prompt
 
 
-def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> float:
+def stage_temperature(context: TrainContext, stage: Stage, stages: Path, begun: bool) -> float:
     """The temperature of `stage`: as configured, or measured with the weights that the engine serves now.
 
     "probe" means the whole probe in the first stage; later the temperature that restores the diversity with which the previous
@@ -28,45 +28,45 @@ def stage_temperature(rooms: Rooms, stage: Stage, stages: Path, begun: bool) -> 
         NoAccuracy: the accuracy cannot be told from 0 at any temperature.
         GenerationInterrupted: a stop was requested.
     """
-    plan = plan_stages(rooms.config)
+    plan = plan_stages(context.config)
     given = stage.settings.temperature
-    temperature = rooms.config.rollout.temperature if given == "probe" else given or rooms.config.rollout.temperature
+    temperature = context.config.rollout.temperature if given == "probe" else given or context.config.rollout.temperature
     if begun and given == "probe":
         decided = Result(stage.temperature_result(stages), remedy="restore it, or give the stage a number")
         return float(decided.read_existing("temperature")["temperature"])
     if begun or (given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2])):
         return temperature
-    prompts = rooms.held_out or rooms.prompts
-    before = _to_restore(rooms, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
-    own = stage_config(rooms.config, stage, temperature).rollout.max_response_tokens
+    prompts = context.held_out or context.source.prompts
+    before = _to_restore(context, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
+    own = stage_config(context.config, stage, temperature).rollout.max_response_tokens
     # Longer responses repeat more, so diversity is compared at one length; and in one kind.
     max_tokens, kind = (before["settings"][key] for key in ("max_response_tokens", "diversity")) if before else (own, None)
-    probe = Probe(rooms, prompts, max_tokens, stage.temperature_result(stages), kind=kind)
+    probe = TemperatureProbe(context.sampling, prompts, max_tokens, stage.temperature_result(stages), kind=kind)
     if given != "probe":
         result = read_once(probe, temperature)
     elif before is None:
         result = probe_temperature(probe)
     else:
         if before["settings"]["digest"] != probe.settings["digest"]:
-            rooms.console.warning("the diversity to restore was measured on other prompts; a held-out set (eval.path) stays the same")
+            context.console.warning("the diversity to restore was measured on other prompts; a held-out set (eval.path) stays the same")
         result = retune(probe, before["temperature"], before["diversity"])
     for text in [f"stage {stage.index + 1}: temperature {result['temperature']:g} ({result['source']})", *table(result)]:
-        rooms.console.note(text)
+        context.console.note(text)
     return float(result["temperature"])
 
 
-def _to_restore(rooms: Rooms, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
+def _to_restore(context: TrainContext, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
     """The result of the stage `before`, if its diversity can be compared with what is read now; else None, and the console says why."""
-    probe = rooms.config.probe
-    depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(rooms, prompts))}
+    probe = context.config.probe
+    depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(context.config, prompts))}
     if probe.diversity != "auto":
         depends_on["diversity"] = probe.diversity
     if before.settings.temperature != "probe":  # it may have been measured before the stage was given a number
-        depends_on["temperature"] = before.settings.temperature or rooms.config.rollout.temperature
+        depends_on["temperature"] = before.settings.temperature or context.config.rollout.temperature
     result = Result(before.temperature_result(stages), depends_on)
     content = result.read("settings", "temperature", "diversity")
     if content is not None and not (changes := result.changes(content)):
         return content
     why = "was not measured" if content is None else f"was measured with other settings ({changes})"
-    rooms.console.note(f"stage {before.index + 2} probes the whole grid: how diverse stage {before.index + 1} began {why}")
+    context.console.note(f"stage {before.index + 2} probes the whole grid: how diverse stage {before.index + 1} began {why}")
     return None

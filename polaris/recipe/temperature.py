@@ -20,6 +20,7 @@ import numpy as np
 from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
 from polaris.algorithm.intervals import wilson_interval
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
+from polaris.config.schema import RunConfig
 from polaris.data.digest import digest
 from polaris.errors import Refused
 from polaris.files import write_atomically
@@ -30,9 +31,9 @@ from polaris.rollout.types import Sampling
 from polaris.run.record import response_facts
 from polaris.sampling.answers import stop_without_answers
 from polaris.sampling.breaker import stop_if_grading_fails
-from polaris.sampling.collect import Draw, Graded, draw_groups
-from polaris.sampling.context import EngineRooms
-from polaris.types import Prompt
+from polaris.sampling.context import SamplingContext
+from polaris.sampling.draw import Draw, draw_groups
+from polaris.types import Group, Prompt
 
 STEP = 0.05
 """Grid of `retune`."""
@@ -60,7 +61,7 @@ class Reading:
     """4-grams of words per 4-gram of tokens; None in results of older versions."""
 
 
-class Probe:
+class TemperatureProbe:
     """Readings over `prompts_of` the prompts, responses of at most `max_tokens`; `path` is where the result will be.
 
     `kind` is the diversity that is to be restored; None takes the one that `probe.diversity` names or, where it is "auto", that the
@@ -69,19 +70,19 @@ class Probe:
 
     def __init__(
         self,
-        rooms: EngineRooms,
+        context: SamplingContext,
         prompts: Sequence[Prompt],
         max_tokens: int,
         path: Path,
         *,
         kind: Kind | None = None,
     ) -> None:
-        config = rooms.config
-        self.rooms = rooms
+        config = context.config
+        self.context = context
         self._kind = kind or config.probe.diversity
         self._recorded: Kind = "words"
         self.max_tokens = max_tokens
-        self.prompts = prompts_of(rooms, prompts)
+        self.prompts = prompts_of(config, prompts)
         measurement = {
             **model_settings(config),
             "prompts": len(self.prompts),
@@ -97,7 +98,7 @@ class Probe:
             "tolerance": config.probe.tolerance,
         }
         self._path = path
-        self._unfinished = Result(path.with_name(f"unfinished-{path.name}"), measurement | {"version": rooms.engine.version})
+        self._unfinished = Result(path.with_name(f"unfinished-{path.name}"), measurement | {"version": context.engine.version})
         kept = self._unfinished.read_if_valid("readings")
         self._readings = _readings(kept) if kept else {}
 
@@ -126,13 +127,13 @@ class Probe:
         """The reading at a temperature, drawn unless it is kept. Raises `GenerationInterrupted`."""
         if temperature in self._readings:
             return self._readings[temperature]
-        reading = measure(self.rooms, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
+        reading = measure(self.context, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
         diversity(reading, self.kind([reading]))  # refuses before more is drawn
         self._readings[temperature] = reading
-        if self.rooms.world.is_main:
+        if self.context.world.is_main:
             self._unfinished.write(self._record(self._readings.values()))
         shares = f"distinct words {reading.words:.3f}, tokens {reading.tokens:.3f}"
-        self.rooms.console.note(f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, {shares}")
+        self.context.console.note(f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, {shares}")
         return reading
 
     def kind(self, readings: Iterable[Reading]) -> Kind:
@@ -156,7 +157,7 @@ class Probe:
             **self._record(readings),
         }
         result["settings"] = self.settings | {"diversity": kind}
-        if self.rooms.world.is_main:
+        if self.context.world.is_main:
             if len(readings) > 1:
                 write_atomically(self._path.with_suffix(".png"), png(result))
             else:
@@ -166,7 +167,7 @@ class Probe:
         return result
 
     def _record(self, readings: Iterable[Reading]) -> dict[str, Any]:
-        return {"settings": self.settings, "version": self.rooms.engine.version, "readings": [asdict(reading) for reading in readings]}
+        return {"settings": self.settings, "version": self.context.engine.version, "readings": [asdict(reading) for reading in readings]}
 
 
 def diversity(reading: Reading, kind: Kind) -> float:
@@ -177,12 +178,12 @@ def diversity(reading: Reading, kind: Kind) -> float:
     return share
 
 
-def prompts_of(rooms: EngineRooms, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
+def prompts_of(config: RunConfig, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     """The first `probe.prompts` of them."""
-    return prompts[: rooms.config.probe.prompts or None]
+    return prompts[: config.probe.prompts or None]
 
 
-def probe_temperature(probe: Probe) -> dict[str, Any]:
+def probe_temperature(probe: TemperatureProbe) -> dict[str, Any]:
     """Readings at all of `probe.temperatures`, the zones, and the initial temperature.
 
     Raises:
@@ -191,7 +192,7 @@ def probe_temperature(probe: Probe) -> dict[str, Any]:
     """
     if (done := probe.result("probe")) is not None:
         return done
-    config = probe.rooms.config.probe
+    config = probe.context.config.probe
     if len(probe.prompts) <= 1:
         raise Refused("the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)")
     readings = [probe.at(temperature) for temperature in config.temperatures]
@@ -202,7 +203,7 @@ def probe_temperature(probe: Probe) -> dict[str, Any]:
     return probe.finish("probe", chosen, readings, zones=asdict(zones))
 
 
-def retune(probe: Probe, current: float, target: float) -> dict[str, Any]:
+def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, Any]:
     """The coolest temperature from `current` up that has the diversity `target`, on a grid of 0.05, none where accuracy collapses.
 
     Collapse is measured against the best accuracy from `current` up, so that no more temperatures are drawn than the rise needs.
@@ -211,7 +212,7 @@ def retune(probe: Probe, current: float, target: float) -> dict[str, Any]:
     """
     if (done := probe.result("retune", target=target)) is not None:
         return done
-    config = probe.rooms.config
+    config = probe.context.config
     chosen = probe.at(current)
     readings, stopped = [chosen], "diversity restored"
     if not above_zero(np.array(chosen.per_prompt)):
@@ -230,7 +231,7 @@ def retune(probe: Probe, current: float, target: float) -> dict[str, Any]:
     return probe.finish("retune", chosen, readings, target=target, stopped=stopped)
 
 
-def read_once(probe: Probe, temperature: float) -> dict[str, Any]:
+def read_once(probe: TemperatureProbe, temperature: float) -> dict[str, Any]:
     """The diversity at a temperature that somebody else chose, for the `retune` after it. Raises `GenerationInterrupted`."""
     if (done := probe.result("fixed", temperature=temperature)) is not None:
         return done
@@ -243,24 +244,24 @@ def next_temperature(temperature: float) -> float:
     return round((math.floor(temperature / STEP + 1e-6) + 1) * STEP, 2)
 
 
-def measure(rooms: EngineRooms, prompts: Sequence[Prompt], sampling: Sampling) -> Reading:
+def measure(context: SamplingContext, prompts: Sequence[Prompt], sampling: Sampling) -> Reading:
     """Draw, grade and count; the same reading on every rank. Raises `GenerationInterrupted`, `GradingFailed` and `NoAnswers`."""
-    draw = Draw(prompts=prompts, samples=rooms.config.probe.samples_per_prompt, sampling=sampling, stream="probe", step=0)
-    with rooms.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
-        groups = draw_groups(rooms, draw)
-        stop_if_grading_fails(groups, prompts, Path(rooms.config.root) / rooms.config.name)
-        if rooms.engine.version == 0 and sampling.temperature <= 1:  # hotter text may lose its form
-            stop_without_answers(rooms, groups, prompts, f"temperature {sampling.temperature:g}", sampling.max_tokens)
+    draw = Draw(prompts=prompts, samples=context.config.probe.samples_per_prompt, sampling=sampling, stream="probe", step=0)
+    with context.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
+        groups = draw_groups(context, draw)
+        stop_if_grading_fails(groups, Path(context.config.root) / context.config.name)
+        if context.engine.version == 0 and sampling.temperature <= 1:  # hotter text may lose its form
+            stop_without_answers(context, groups, f"temperature {sampling.temperature:g}", sampling.max_tokens)
         # Counting takes memory: one rank does it.
-        return rooms.world.gather([count(groups, sampling.temperature)] if rooms.world.is_main else [])[0]
+        return context.world.gather([count(groups, sampling.temperature)] if context.world.is_main else [])[0]
 
 
-def count(groups: Sequence[Sequence[Graded]], temperature: float) -> Reading:
-    """The reading of graded samples, one group per prompt."""
-    per_prompt = np.array([np.mean([graded.verdict.reward for graded in group]) for group in groups])
-    everything = [graded for group in groups for graded in group]
+def count(groups: Sequence[Group], temperature: float) -> Reading:
+    """The reading of the groups of all prompts."""
+    per_prompt = np.array([np.mean([scored.verdict.reward for scored in group.rollouts]) for group in groups])
+    everything = [scored for group in groups for scored in group.rollouts]
     facts = response_facts(everything, "response")
-    texts, tokens = [graded.text for graded in everything], [graded.rollout.tokens for graded in everything]
+    texts, tokens = [scored.text for scored in everything], [scored.rollout.tokens for scored in everything]
     low, high = wilson_interval(per_prompt)
     return Reading(
         temperature=temperature,

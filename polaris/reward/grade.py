@@ -46,7 +46,7 @@ def decide(response: str, ground_truth: GroundTruth, *, require_thinking: bool, 
         return answer
     golds = accepted(ground_truth)
     if answer.strip() in golds:
-        return Verdict("correct", "same text", _shown(answer))
+        return Verdict("correct", "same text", _shown(answer), reward=1.0)
     if reason := "longer than the grader reads" if len(answer) > MAX_CHARS else _refusal(answer):
         return Verdict("ungradable", reason, _shown(answer))
     return _verdict(answer, golds, mode, undecided) or answer
@@ -63,7 +63,7 @@ def _verdict(answer: str, golds: list[str], mode: Mode, algebra: Algebra) -> Ver
     """None where `algebra` could not tell."""
     found = [_equal(gold, answer, mode, algebra) for gold in golds]
     if True in found:
-        return Verdict("correct", "equal", answer)
+        return Verdict("correct", "equal", answer, reward=1.0)
     return None if None in found else Verdict("wrong", "", answer)
 
 

@@ -10,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, Pre
 
 from polaris.errors import Refused
 from polaris.model.names import checkpoint_names
-from polaris.rollout.types import Request
+from polaris.rollout.types import RolloutRequest
 
 
 def stop_tokens(folder: str | Path) -> tuple[int, ...]:
@@ -58,7 +58,7 @@ def check_vocabulary(prompts: Iterable[Sequence[int]], vocab_size: int, tokenize
         )
 
 
-def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: int) -> None:
+def check_requests(requests: Sequence[RolloutRequest], max_model_len: int, vocab_size: int) -> None:
     """Refuse prompts that the engine cannot run, before any of them runs.
 
     Raises:
@@ -68,11 +68,11 @@ def check_requests(requests: Sequence[Request], max_model_len: int, vocab_size: 
         length = len(request.prompt_tokens)
         if not 0 < length < max_model_len:
             raise Refused(
-                f"prompt {request.key} has {length} tokens, the engine takes 1 to {max_model_len - 1}; lower data.max_prompt_tokens"
+                f"prompt {request.prompt_id} has {length} tokens, the engine takes 1 to {max_model_len - 1}; lower data.max_prompt_tokens"
             )
         if min(request.prompt_tokens) < 0 or max(request.prompt_tokens) >= vocab_size:
             raise Refused(
-                f"prompt {request.key} holds a token outside the model's vocabulary of {vocab_size}; is the tokenizer that of the model?"
+                f"prompt {request.prompt_id} holds a token outside the model's vocabulary of {vocab_size}; is the tokenizer the model's?"
             )
 
 

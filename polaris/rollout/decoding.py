@@ -12,7 +12,7 @@ from transformers import DynamicCache, PreTrainedModel
 
 from polaris.rollout.sampling import draw, uniforms
 from polaris.rollout.slots import KVSlots
-from polaris.rollout.types import Request, Sampling
+from polaris.rollout.types import RolloutRequest, Sampling
 
 PREFILL_TOKENS = 8192
 
@@ -48,7 +48,13 @@ class Decoding:
     """
 
     def __init__(
-        self, model: PreTrainedModel, slots: KVSlots, requests: Sequence[Request], sampling: Sampling, stops: Sequence[int], max_length: int
+        self,
+        model: PreTrainedModel,
+        slots: KVSlots,
+        requests: Sequence[RolloutRequest],
+        sampling: Sampling,
+        stops: Sequence[int],
+        max_length: int,
     ) -> None:
         self._model, self._slots, self._requests, self._sampling = model, slots, requests, sampling
         self._device = model.device

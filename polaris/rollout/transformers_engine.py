@@ -18,7 +18,7 @@ from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
 from polaris.rollout.decoding import Decoding
 from polaris.rollout.isolation import any_kernel
 from polaris.rollout.slots import ATTENTION, KVSlots
-from polaris.rollout.types import GenerationInterrupted, Progress, Request, Sampling
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling
 from polaris.types import Rollout
 
 PROGRESS_INTERVAL_S = 0.1
@@ -55,7 +55,7 @@ class TransformersEngine:
     @torch.inference_mode()
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[RolloutRequest],
         sampling: Sampling,
         *,
         on_progress: Callable[[Progress], None],
@@ -128,15 +128,15 @@ class TransformersEngine:
     def close(self) -> None:
         self._model = self._slots = None
 
-    def _rollout(self, request: Request, result: tuple[np.ndarray, np.ndarray, bool], sampling: Sampling) -> Rollout:
+    def _rollout(self, request: RolloutRequest, result: tuple[np.ndarray, np.ndarray, bool], sampling: Sampling) -> Rollout:
         tokens, logprobs, stopped = result
         return Rollout(
-            key=request.key,
-            prompt_tokens=request.prompt_tokens,
+            prompt_id=request.prompt_id,
+            sample=request.sample,
             tokens=tokens,
             logprobs=logprobs,
+            versions=np.full(len(tokens), self._version, np.int32),
             finish_reason="stop" if stopped else "length",
-            version=self._version,
             temperature=sampling.temperature,
             seed=request.seed,
         )

@@ -24,10 +24,11 @@ class GenerationInterrupted(Exception):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
-    """One sample to draw. `key` is the caller's (prompt index, sample index) and comes back on the rollout."""
+class RolloutRequest:
+    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout."""
 
-    key: tuple[int, int]
+    prompt_id: str
+    sample: int
     prompt_tokens: tuple[int, ...]
     seed: int
 
@@ -66,7 +67,7 @@ class Engine(Protocol):
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[RolloutRequest],
         sampling: Sampling,
         *,
         on_progress: Callable[[Progress], None],

@@ -30,7 +30,7 @@ from polaris.errors import Refused, in_one_line
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
-from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, Request, Sampling
+from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, RolloutRequest, Sampling
 from polaris.rollout.vllm_versions import float32_head, sleep_options
 from polaris.types import Rollout
 
@@ -82,7 +82,7 @@ class VLLMEngine:
 
     def generate(
         self,
-        requests: Sequence[Request],
+        requests: Sequence[RolloutRequest],
         sampling: Sampling,
         *,
         on_progress: Callable[[Progress], None],
@@ -124,7 +124,7 @@ class VLLMEngine:
     def score(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Engine.score`; `tokens` must leave room for one more token, which vLLM samples and we drop."""
         llm = self._ready()
-        check_requests([Request(key=(0, 0), prompt_tokens=tuple(tokens), seed=0)], self._max_model_len, self._vocab_size)
+        check_requests([RolloutRequest(prompt_id="", sample=0, prompt_tokens=tuple(tokens), seed=0)], self._max_model_len, self._vocab_size)
         parameters = SamplingParams(
             temperature=1.0,
             max_tokens=1,
@@ -252,16 +252,17 @@ class VLLMEngine:
             skip_clone=True,
         )
 
-    def _rollout(self, request: Request, output: Any, sampling: Sampling) -> Rollout:
+    def _rollout(self, request: RolloutRequest, output: Any, sampling: Sampling) -> Rollout:
         sample = output.outputs[0]
         assert sample.finish_reason in ("stop", "length"), sample.finish_reason
+        tokens = np.asarray(sample.token_ids, np.int32)
         return Rollout(
-            key=request.key,
-            prompt_tokens=request.prompt_tokens,
-            tokens=np.asarray(sample.token_ids, np.int32),
+            prompt_id=request.prompt_id,
+            sample=request.sample,
+            tokens=tokens,
             logprobs=np.asarray(sample.logprobs.logprobs, np.float32),
+            versions=np.full(len(tokens), self._version, np.int32),
             finish_reason=sample.finish_reason,
-            version=self._version,
             temperature=sampling.temperature,
             seed=request.seed,
         )

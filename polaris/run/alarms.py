@@ -21,12 +21,13 @@ class Alarms:
         self._seen: set[str] = set()
         self._high: set[str] = set()
 
-    def look(self, record: Mapping[str, Any], limit: int) -> None:
-        """A record of `metrics.jsonl`, of responses of at most `limit` tokens."""
+    def look(self, record: Mapping[str, Any]) -> None:
+        """A record of `metrics.jsonl`."""
         for title, missing, cut in _WATCHED:
             if missing in record:
                 why = ", ".join(f"{record[key]:.1%} {words}" for key, words in no_answer.keys(missing) if record.get(key))
                 self._watch(missing, record, f"{title}{record[missing]:.1%} of the responses have no answer ({why})", "")
+                limit = record[cut.replace("clip_ratio", "limit")]
                 said = f"{title}{record[cut]:.1%} of the responses are cut off at {limit} tokens"
                 self._watch(cut, record, said, "; allow longer ones (max_response_tokens), or look at rollouts/ for endless repetition")
 

@@ -1,44 +1,46 @@
-"""What the phases of a run need, made once at start."""
+"""What training needs, made once at start (`polaris.run.setup`) and again for each stage (`polaris.recipe.stage`)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-import torch
+from dataclasses import dataclass, replace
 
 from polaris.checkpoint.state import Kept
-from polaris.data.ledger import Ledger
-from polaris.data.sampler import Sampler
-from polaris.learn.successes import Successes
-from polaris.model.policy import Policy
+from polaris.config.schema import RunConfig
+from polaris.data.pass_rates import PassRates
+from polaris.learn.learner import Learner
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
-from polaris.sampling.context import EngineRooms
-from polaris.sync.probe import Probe, Yardstick
+from polaris.sampling.clock import Clock
+from polaris.sampling.colocated import Colocated
+from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Rooms(EngineRooms):
-    """For phases that train; a stage has its own `config`, `prompts` and `sampler`."""
+class TrainContext:
+    """One stage of training: where groups come from, who learns from them, and what is remembered of each prompt."""
 
-    console: Console
-    prompts: tuple[Prompt, ...]
+    config: RunConfig
+    """The stage's; `sampling`, `source` and `learner` have it too (`with_config`)."""
+    sampling: SamplingContext
+    source: Colocated
+    learner: Learner
     held_out: tuple[Prompt, ...]
-    sampler: Sampler
-    policy: Policy
-    optimizer: torch.optim.Optimizer
-    ledger: Ledger
+    pass_rates: PassRates
     """Pass rate of every prompt drawn so far."""
-    successes: Successes
+    successes: SuccessBuffer
     """Correct rollouts that rescue later failures."""
-    probe: Probe
-    """The responses that the engine draws after each weight sync, as a proof of its weights."""
-    yardstick: Yardstick
-    """How far engine and trainer were apart on the base model."""
+    console: Console
+    clock: Clock
     stage: int = 0
-    """The stage of training, counted from 0."""
+    """Counted from 0."""
+
+    def with_config(self, config: RunConfig) -> TrainContext:
+        """The same with another configuration, such as a stage's."""
+        sampling, learner = replace(self.sampling, config=config), replace(self.learner, config=config)
+        return replace(self, config=config, sampling=sampling, source=replace(self.source, context=sampling), learner=learner)
 
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.ledger, self.successes)
+        return (self.pass_rates, self.successes)

@@ -9,44 +9,44 @@ import numpy as np
 
 from polaris.reward import no_answer
 from polaris.rollout.types import Sampling
-from polaris.run.clock import Clock
-from polaris.run.context import Rooms
+from polaris.run.context import TrainContext
 from polaris.run.record import length_facts, response_facts
 from polaris.sampling.answers import answers_missing
 from polaris.sampling.breaker import stop_if_grading_fails
-from polaris.sampling.collect import Draw, draw_groups
+from polaris.sampling.draw import Draw, draw_groups
 
 
-def evaluate(rooms: Rooms, step: int) -> dict[str, Any]:
+def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
     """Record of one evaluation. Its seeds do not depend on the step, so evaluations differ by the weights alone.
 
     Raises:
         GenerationInterrupted: a stop was requested.
         GradingFailed: more than 1 % of the responses killed their grading process.
     """
-    config, clock = rooms.config, Clock(rooms.console)
+    config, clock = context.config, context.clock
     temperature = config.eval.temperature or config.rollout.temperature
     draw = Draw(
-        prompts=rooms.held_out,
+        prompts=context.held_out,
         samples=config.eval.samples_per_prompt,
         sampling=Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens),
         stream="eval",
         step=0,
     )
+    clock.restart()
     with clock.phase("eval", in_step=False):
-        groups = draw_groups(rooms, draw)
-        stop_if_grading_fails(groups, rooms.held_out, Path(config.root) / config.name)
-    everything = [graded for group in groups for graded in group]
-    rewards = np.array([[graded.verdict.reward for graded in group] for group in groups])
+        groups = draw_groups(context.sampling, draw)
+        stop_if_grading_fails(groups, Path(config.root) / config.name)
+    everything = [scored for group in groups for scored in group.rollouts]
+    rewards = np.array([[scored.verdict.reward for scored in group.rollouts] for group in groups])
     return {
         "step": step,
-        "stage": rooms.stage,
+        "stage": context.stage,
         "eval/problems": len(groups),
         "eval/samples_per_prompt": config.eval.samples_per_prompt,
         "eval/temperature": temperature,
         "eval/accuracy": float(rewards.mean()),
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
-        "eval/killed": float(np.mean([graded.verdict.lost for graded in everything])),
+        "eval/killed": float(np.mean([scored.verdict.lost for scored in everything])),
         **no_answer.metrics(answers_missing(everything), len(everything), "eval/no_answer"),
         **response_facts(everything, "eval/response"),
         **length_facts(everything, "eval/response", config.rollout.max_response_tokens),

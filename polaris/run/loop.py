@@ -9,64 +9,65 @@ from typing import Any
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.save import save
 from polaris.checkpoint.state import TrainState
+from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder, RolloutSample
 from polaris.observe.trackers import Tracker
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.alarms import Alarms
-from polaris.run.context import Rooms
+from polaris.run.context import TrainContext
 from polaris.run.held_out import evaluate
 from polaris.run.step import train_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """Where records go; writes on rank 0 only."""
+    """Where records go; files and trackers on rank 0 only."""
 
     active: bool
+    console: Console
+    alarms: Alarms
     metrics: MetricsFile
     rollouts: RolloutRecorder
     trackers: list[Tracker]
 
     def write(self, record: Mapping[str, Any], samples: list[RolloutSample]) -> None:
+        """A record of a step or an evaluation, and the rollouts to keep of it."""
         if self.active:
             self.rollouts.write(record["step"], samples)
             self.metrics.append(record)
             for tracker in self.trackers:
                 tracker.log(record)
+        self.console.step(record)
+        self.alarms.look(record)
 
     def close(self) -> None:
         for tracker in self.trackers:
             tracker.close()
 
 
-def train_to(last: int, rooms: Rooms, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
+def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
     """Train to step `last`, or until a stop is requested; either way the returned state is on disk."""
-    config, alarms = rooms.config, Alarms(rooms.console)
+    config, world, stop = context.config, context.sampling.world, context.sampling.stop
     saved = state.step or None
     # One rank reads, since it also truncates and appends: ranks that disagree about an evaluation wait for each other for ever.
-    records = read_records(folder.metrics) if rooms.world.is_main else []
-    evaluated = set(rooms.world.gather([record["step"] for record in records if "eval/accuracy" in record]))
+    records = read_records(folder.metrics) if world.is_main else []
+    evaluated = set(world.gather([record["step"] for record in records if "eval/accuracy" in record]))
     try:
-        while not rooms.world.any(rooms.stop.requested()):
-            if rooms.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
-                record = evaluate(rooms, state.step)
+        while not world.any(stop.requested()):
+            if context.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
+                recorder.write(evaluate(context, state.step), [])
                 evaluated.add(state.step)
-                recorder.write(record, [])
-                rooms.console.step(record)
-                alarms.look(record, config.rollout.max_response_tokens)
             if state.step >= last:
                 break
-            state, record, samples = train_step(rooms, state)
+            state, record, samples = train_step(context, state)
             recorder.write(record, samples)
-            rooms.console.step(record)
-            alarms.look(record, config.rollout.max_response_tokens)
             if _due(state.step, config.checkpoint.every, last):
-                saved = _save(rooms, folder, state)
+                saved = _save(context, folder, state)
     except GenerationInterrupted:
-        rooms.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
+        context.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
     if saved != state.step:
-        _save(rooms, folder, state)
+        _save(context, folder, state)
     return state
 
 
@@ -74,7 +75,8 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _save(rooms: Rooms, folder: RunFolder, state: TrainState) -> int:
-    with rooms.console.phase("checkpoint", in_step=False):
-        save(folder.checkpoints, state, rooms.policy, rooms.optimizer, rooms.world, rooms.config.checkpoint.keep, rooms.kept)
+def _save(context: TrainContext, folder: RunFolder, state: TrainState) -> int:
+    learner = context.learner
+    with context.console.phase("checkpoint", in_step=False):
+        save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, context.config.checkpoint.keep, context.kept)
     return state.step

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from polaris.checkpoint.state import TrainState
-from polaris.distributed.fsdp import assert_sharded, shard_group
+from polaris.config.schema import RunConfig
 from polaris.errors import RunFailed
-from polaris.learn.curate import Curated, count_verdicts
-from polaris.learn.optimizer import learning_rate
-from polaris.learn.rescue import store_successes
-from polaris.learn.statistics import Statistics
-from polaris.learn.update import UpdateResult, rank_packs, split_updates, update, with_proximal_logprobs
+from polaris.learn.curate import TrainingBatch, curate
+from polaris.learn.update import UpdateResult
 from polaris.observe.samples import RolloutSample
-from polaris.run.clock import Clock
-from polaris.run.context import Rooms
-from polaris.run.generate import generate
+from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.run.record import rollout_samples, step_record
-from polaris.run.serve import serve_weights
+from polaris.sampling.colocated import scarcity
 
 _HALF = "; float16 also overflows where activations pass 65,504, and bfloat16 does not"
 
@@ -27,61 +23,54 @@ class NonFiniteRun(RunFailed):
     """Too many updates in a row had a non-finite loss or gradient."""
 
 
-def train_step(rooms: Rooms, state: TrainState) -> tuple[TrainState, dict[str, Any], list[RolloutSample]]:
-    """Rollouts -> verdicts -> curation -> update -> weight sync; returns the next state, its record and samples to keep.
+def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, dict[str, Any], list[RolloutSample]]:
+    """Groups -> training batch -> update -> weight sync; returns the next state, its record and samples to keep.
 
-    Ledger and stored successes change only when the step is done, by what the policy itself has drawn.
+    Pass rates and stored successes change only when the step is done, by what the policy itself has drawn.
 
     Raises:
-        GenerationInterrupted: a stop was requested during the rollouts; weights, state, ledger and successes are those of before.
+        GenerationInterrupted: a stop was requested during the rollouts; weights, state, pass rates and successes are those of before.
         GradingFailed: more than 1 % of the responses killed their grading process.
         NoAnswers: no response of the first step has an answer.
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
-    clock, memory, step = Clock(rooms.console), PeakMemory(rooms.engine), state.step + 1
-    assert_sharded(rooms.policy)
-    curated = generate(rooms, step, clock)
+    source, learner, clock, step = context.source, context.learner, context.clock, state.step + 1
+    clock.restart()
+    memory = PeakMemory(context.sampling.engine)
+    learner.assert_sharded()
+    groups = source.next(step)
+    batch = curate(groups, context.config, context.successes, step)
+    _say_what_is_missing(context, batch, step)
     memory.end("rollout")
     with clock.phase("update"):
-        rooms.engine.sleep()
-        statistics = Statistics()
-        results = run_updates(rooms, curated, step, statistics)
-        statistics.all_reduce(rooms.world.device, shard_group(rooms.policy))
+        result = learner.update(batch.samples, step)
     memory.end("update")
-    version = state.version + any(result.applied for result in results)
+    version = state.version + result.applied
     with clock.phase("sync"):
-        gap = serve_weights(rooms, version)
+        gap = source.publish(learner.weights(), version)
     memory.end("sync")
-    count_verdicts(rooms.ledger, curated.prompts, curated.drawn)
-    store_successes(rooms.successes, curated.prompts, curated.drawn)
-    following = TrainState(
-        step=step, version=version, sampler=rooms.sampler.state(), nonfinite_streak=_streak(rooms, state.nonfinite_streak, results)
-    )
-    record = step_record(rooms, following, curated, results, statistics.compute(), gap, clock, memory)
-    return following, record, rollout_samples(curated, rooms.tokenizer, step, rooms.config.observe.samples_per_step)
+    context.pass_rates.add_groups(batch.drawn)
+    context.successes.add(batch.drawn)
+    streak = _streak(context.config, state.nonfinite_streak, result.updates)
+    following = TrainState(step=step, version=version, sampler=source.sampler.state(), nonfinite_streak=streak)
+    record = step_record(context, following, batch, result, gap, memory)
+    return following, record, rollout_samples(batch, context.sampling.tokenizer, step, context.config.observe.samples_per_step)
 
 
-def run_updates(rooms: Rooms, curated: Curated, step: int, statistics: Statistics) -> list[UpdateResult]:
-    """All updates of a step; the proximal policy is the one before the first of them."""
-    config = rooms.config
-    for group in rooms.optimizer.param_groups:
-        group["lr"] = learning_rate(config.optimizer, step, config.steps)
-    batches = split_updates(curated.samples, config.trainer.updates_per_step)
-    packs = [rank_packs(batch, rooms.world, config.trainer.tokens_per_pack) for batch in batches]
-    if len(batches) > 1:
-        packs = [with_proximal_logprobs(rooms.policy, of_batch) for of_batch in packs]
-    return [
-        update(rooms.policy, rooms.optimizer, of_batch, batch, config, statistics) for batch, of_batch in zip(batches, packs, strict=True)
-    ]
+def _say_what_is_missing(context: TrainContext, batch: TrainingBatch, step: int) -> None:
+    if batch.scarce or not batch.trained:
+        outcome = "trained all the same" if batch.trained else "no update, weights stay"
+        context.console.note(scarcity(batch.informative, len(batch.drawn), context.config, step, outcome))
 
 
-def _streak(rooms: Rooms, streak: int, results: list[UpdateResult]) -> int:
-    for result in results:
-        streak = 0 if result.applied else streak + 1
-        if streak >= rooms.config.trainer.max_nonfinite_steps:
+def _streak(config: RunConfig, streak: int, updates: Sequence[UpdateResult]) -> int:
+    """Updates in a row that were not finite, those of earlier steps included."""
+    for update in updates:
+        streak = 0 if update.applied else streak + 1
+        if streak >= config.trainer.max_nonfinite_steps:
             raise NonFiniteRun(
-                f"{streak} updates in a row had a non-finite loss ({result.loss}) or gradient norm ({result.grad_norm}); none was applied. "
+                f"{streak} updates in a row had a non-finite loss ({update.loss}) or gradient norm ({update.grad_norm}); none was applied. "
                 "Lower optimizer.lr and resume with --change, or look at the last "
-                f"rollouts{_HALF if rooms.config.model.dtype == 'float16' else ''}"
+                f"rollouts{_HALF if config.model.dtype == 'float16' else ''}"
             )
     return streak

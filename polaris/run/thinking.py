@@ -20,7 +20,7 @@ from polaris.model.identity import model_identity, model_settings
 from polaris.results import Result
 from polaris.reward.thinking import Thinking, by_responses, by_template, opens_thinking
 from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Engine, Request, Sampling
+from polaris.rollout.types import Engine, RolloutRequest, Sampling
 from polaris.types import Prompt
 
 RESPONSES, MOST_TOKENS = 32, 32
@@ -65,7 +65,12 @@ def _draw(config: RunConfig, prompts: Sequence[Prompt], tokenizer: PreTrainedTok
     """Whether each of a few responses, to prompts spread over all of them, opens thinking."""
     chosen = [prompts[i * len(prompts) // RESPONSES] for i in range(RESPONSES)]
     requests = [
-        Request(key=(0, sample), prompt_tokens=prompt.tokens, seed=request_seed(config.seed, "thinking", 0, prompt.id, sample))
+        RolloutRequest(
+            prompt_id=prompt.id,
+            sample=sample,
+            prompt_tokens=prompt.tokens,
+            seed=request_seed(config.seed, "thinking", 0, prompt.id, sample),
+        )
         for sample, prompt in enumerate(chosen)
     ]
     sampling = Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, config.longest_response))

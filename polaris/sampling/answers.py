@@ -12,9 +12,8 @@ from polaris.errors import RunFailed
 from polaris.files import write_atomically
 from polaris.reward import no_answer
 from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, UNFINISHED
-from polaris.sampling.collect import Graded
-from polaris.sampling.context import EngineRooms
-from polaris.types import Prompt
+from polaris.sampling.context import SamplingContext
+from polaris.types import Group, Prompt, ScoredRollout
 
 _KEPT = 16
 """Most responses that are written down as evidence."""
@@ -24,28 +23,29 @@ class NoAnswers(RunFailed):
     """No response of the first ones has an answer: every reward is 0 for a formal reason."""
 
 
-def answers_missing(graded: Iterable[Graded]) -> dict[str, int]:
+def answers_missing(scored: Iterable[ScoredRollout]) -> dict[str, int]:
     """How many responses have no answer, by the reason."""
-    return no_answer.count(no_answer.reason(one.verdict, one.rollout.finish_reason == "length") for one in graded)
+    return no_answer.count(no_answer.reason(one.verdict, one.rollout.finish_reason == "length") for one in scored)
 
 
-def stop_without_answers(rooms: EngineRooms, groups: Sequence[Sequence[Graded]], prompts: Sequence[Prompt], where: str, limit: int) -> None:
+def stop_without_answers(context: SamplingContext, groups: Sequence[Group], where: str, limit: int) -> None:
     """Raise `NoAnswers` if none of the responses, of at most `limit` tokens, has an answer; some of them are kept in `no_answers.jsonl`.
 
     Every rank holds all groups, so all ranks raise together.
     """
-    everything = [(prompts[p], graded) for p, group in enumerate(groups) for graded in group]
-    missing = answers_missing(graded for _, graded in everything)
+    everything = [(group.prompt, scored) for group in groups for scored in group.rollouts]
+    missing = answers_missing(scored for _, scored in everything)
     if sum(missing.values()) < len(everything):
         return
-    path = Path(rooms.config.root) / rooms.config.name / "no_answers.jsonl"
-    if rooms.world.is_main:
+    path = Path(context.config.root) / context.config.name / "no_answers.jsonl"
+    if context.world.is_main:
         lines = [
-            {"prompt": p.text, "response": g.text, "reason": g.verdict.reason, "finish_reason": g.rollout.finish_reason}
-            for p, g in everything[:: -(-len(everything) // _KEPT)]
+            {"prompt": p.text, "response": s.text, "reason": s.verdict.reason, "finish_reason": s.rollout.finish_reason}
+            for p, s in everything[:: -(-len(everything) // _KEPT)]
         ]
         write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
-    raise no_answers(where, missing, prompts, rooms.config, limit, f" {path} has some of them.")
+    prompts = [group.prompt for group in groups]
+    raise no_answers(where, missing, prompts, context.config, limit, f" {path} has some of them.")
 
 
 def no_answers(

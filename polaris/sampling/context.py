@@ -1,4 +1,4 @@
-"""What phases that sample and grade need, made once at start."""
+"""What everything that samples and grades needs, made once at start (`polaris.run.setup`)."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineRooms:
-    """For phases that only sample and grade. `config.reward.require_thinking` is decided: never "auto"."""
+class SamplingContext:
+    """This rank's engine and grader, and whom to ask and tell. `config.reward.require_thinking` is decided: never "auto"."""
 
     config: RunConfig
     world: World

@@ -15,7 +15,7 @@ import numpy as np
 from polaris.config.schema import SyncConfig
 from polaris.errors import RunFailed
 from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Engine, Request, Sampling
+from polaris.rollout.types import Engine, RolloutRequest, Sampling
 from polaris.types import Prompt, Rollout
 
 RESPONSES, MOST_TOKENS = 8, 32
@@ -38,10 +38,10 @@ class Yardstick:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class SyncProbe:
     """The responses to draw after every sync: always the same requests."""
 
-    requests: tuple[Request, ...]
+    requests: tuple[RolloutRequest, ...]
     sampling: Sampling
 
     def draw(self, engine: Engine) -> list[Rollout]:
@@ -49,17 +49,19 @@ class Probe:
         return engine.generate(self.requests, self.sampling, on_progress=lambda progress: None, should_stop=lambda: False)
 
 
-def make_probe(prompts: Sequence[Prompt], seed: int, most_tokens: int) -> Probe:
+def make_probe(prompts: Sequence[Prompt], seed: int, most_tokens: int) -> SyncProbe:
     """Eight responses of at most 32 tokens, at temperature 1, to prompts spread over all of them."""
     chosen = [prompts[i * len(prompts) // RESPONSES] for i in range(RESPONSES)]
     requests = [
-        Request(key=(0, sample), prompt_tokens=prompt.tokens, seed=request_seed(seed, "sync", 0, prompt.id, sample))
+        RolloutRequest(
+            prompt_id=prompt.id, sample=sample, prompt_tokens=prompt.tokens, seed=request_seed(seed, "sync", 0, prompt.id, sample)
+        )
         for sample, prompt in enumerate(chosen)
     ]
-    return Probe(requests=tuple(requests), sampling=Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, most_tokens)))
+    return SyncProbe(requests=tuple(requests), sampling=Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, most_tokens)))
 
 
-def make_far_probe(prompts: Sequence[Prompt], seed: int, longest: int) -> Probe:
+def make_far_probe(prompts: Sequence[Prompt], seed: int, longest: int) -> SyncProbe:
     """One response of at most 32 tokens that ends at position `longest`, behind a prompt of all prompts one after the other.
 
     It is drawn once, at start, where no rotary table shows by which angles engine and trainer rotate: log-probs far from the first
@@ -68,8 +70,8 @@ def make_far_probe(prompts: Sequence[Prompt], seed: int, longest: int) -> Probe:
     most = min(MOST_TOKENS, max(1, longest // 2))
     tokens = [token for prompt in prompts[: longest // 8 + 1] for token in prompt.tokens]
     tokens = (tokens * (longest // max(1, len(tokens)) + 1))[: longest - most]
-    request = Request(key=(0, 0), prompt_tokens=tuple(tokens), seed=request_seed(seed, "far", 0, "", 0))
-    return Probe(requests=(request,), sampling=Sampling(temperature=1.0, max_tokens=most))
+    request = RolloutRequest(prompt_id="all", sample=0, prompt_tokens=tuple(tokens), seed=request_seed(seed, "far", 0, "", 0))
+    return SyncProbe(requests=(request,), sampling=Sampling(temperature=1.0, max_tokens=most))
 
 
 def logprob_gap(rollouts: Sequence[Rollout], trainer_logprobs: np.ndarray) -> float:

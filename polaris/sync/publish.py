@@ -1,24 +1,58 @@
-"""Hands the trainer's weights to the rollout engine as one versioned transaction."""
+"""The trainer's weights to the rollout engine as one versioned transaction, and the proof that the engine serves them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from polaris.rollout.types import Engine
+import numpy as np
+
+from polaris.distributed.mesh import World
+from polaris.rollout.types import Engine, RolloutRequest
+from polaris.sync.probe import SyncProbe, Yardstick, check_gap, logprob_gap
+from polaris.types import Rollout
 
 if TYPE_CHECKING:
     import torch
+
+TrainerLogprobs = Callable[[Sequence[RolloutRequest], Sequence[Rollout]], np.ndarray]
+"""The trainer's log-probs [R] of all response tokens of the rollouts, one rollout after the other, each at its temperature."""
 
 
 def publish(engine: Engine, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
     """Wake the engine, load all weights (Hugging Face names, full tensors) and drop the caches of the old ones; then it serves `version`.
 
-    The trainer calls `engine.sleep()` when generation is over, and this before the next one; between the two no request runs.
-    Tensors are taken one at a time, so `weights` may gather them lazily; on every rank, since gathering is collective.
+    The engine sleeps from the end of a step's rollouts until this; no request runs in between. Tensors are taken one at a time, so
+    `weights` may gather them lazily; on every rank, since gathering is collective.
 
     Raises:
         RuntimeError: the weights are not exactly those of the model; the engine is then closed.
     """
     engine.wake()
     engine.load_weights(weights, version)
+
+
+def measure_gap(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogprobs, world: World) -> float:
+    """Mean distance of the log-probs of engine and trainer on the responses of the probe, in nats, of the rank where it is largest."""
+    rollouts = probe.draw(engine)
+    return max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts))]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncProof:
+    """What is drawn and compared after every weight sync."""
+
+    probe: SyncProbe
+    yardstick: Yardstick
+    trainer_logprobs: TrainerLogprobs
+
+    def check(self, engine: Engine, version: int, world: World) -> float:
+        """The gap (`measure_gap`) after `version` was published.
+
+        Raises:
+            WeightSyncError: the engine's log-probs are not the trainer's.
+        """
+        gap = measure_gap(engine, self.probe, self.trainer_logprobs, world)
+        check_gap(gap, self.yardstick, version)
+        return gap

@@ -12,7 +12,7 @@ import torch
 from polaris.checkpoint import layout, load, save
 from polaris.checkpoint.state import TrainState
 from polaris.config.schema import OptimizerConfig
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.distributed.seeds import seed_everything
@@ -66,7 +66,7 @@ def main(model, folder):
     else:
         save.random_state = late(save.random_state)  # and it is not committed before everybody has written
     state = TrainState(step=7, version=6, sampler={"cursor": 3}, nonfinite_streak=1)
-    ledger, again = Ledger(), Ledger()
+    ledger, again = PassRates(), PassRates()
     ledger.add("prompt", 2, 5)
     final = save.save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
     facts = {"complete": layout.is_complete(final), "files": sorted(path.name for path in final.glob("*"))}

@@ -47,7 +47,7 @@ def fill(policy, optimizer, step):
 def save_for_ever(folder, checkpoints):
     from polaris.checkpoint.save import save
     from polaris.checkpoint.state import TrainState
-    from polaris.data.ledger import Ledger
+    from polaris.data.pass_rates import PassRates
 
     world, policy, optimizer = open_policy(folder)
     step = max(layout.complete_steps(checkpoints), default=0)
@@ -55,18 +55,18 @@ def save_for_ever(folder, checkpoints):
         step += 1
         fill(policy, optimizer, step)
         state = TrainState(step=step, version=step, sampler={"epoch": 0, "cursor": step}, nonfinite_streak=0)
-        ledger = Ledger()
+        ledger = PassRates()
         ledger.add("prompt", step, step)
         save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
 
 
 def load_newest(folder, checkpoints, answer):
     from polaris.checkpoint.load import load
-    from polaris.data.ledger import Ledger
+    from polaris.data.pass_rates import PassRates
 
     world, policy, optimizer = open_policy(folder)
     steps = layout.complete_steps(checkpoints)
-    ledger = Ledger()
+    ledger = PassRates()
     state = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world, kept=[ledger])
     whole = all(bool((p.full_tensor() == state.step).all()) for p in policy.parameters())
     answer.put((steps[-1], state.step, state.sampler["cursor"], ledger.counts, whole, len(optimizer.state_dict()["state"])))
@@ -104,7 +104,7 @@ def folder(tmp_path_factory):
 def context():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load", "polaris.data.ledger"]
+        ["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load", "polaris.data.pass_rates"]
     )
     return context
 

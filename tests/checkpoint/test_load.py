@@ -11,7 +11,7 @@ from polaris.checkpoint.load import begin_with, load
 from polaris.checkpoint.save import save
 from polaris.checkpoint.state import TrainState
 from polaris.config.schema import OptimizerConfig
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.learn.optimizer import build_optimizer
 
 STATE = TrainState(step=3, version=2, sampler={"epoch": 1, "cursor": 5}, nonfinite_streak=1)
@@ -39,7 +39,7 @@ def copies(policy):
 def saved(trainer, tmp_path):
     """A checkpoint after two updates, and what came after it: weights of a third, draws, and the ledger."""
     policy, world = trainer
-    optimizer, ledger = build_optimizer(policy, OptimizerConfig(lr=1e-2)), Ledger()
+    optimizer, ledger = build_optimizer(policy, OptimizerConfig(lr=1e-2)), PassRates()
     for seed in (1, 2):
         update(policy, optimizer, seed)
     ledger.add("a", 1, 4)
@@ -56,7 +56,7 @@ def test_after_a_load_draws_and_updates_are_those_after_the_save(trainer, saved)
     random.seed(9)
     np.random.seed(9)
     torch.manual_seed(9)
-    optimizer, ledger = build_optimizer(policy, OptimizerConfig(lr=1e-2)), Ledger()
+    optimizer, ledger = build_optimizer(policy, OptimizerConfig(lr=1e-2)), PassRates()
     update(policy, optimizer, 8)
     ledger.add("b", 2, 2)
     assert load(folder, policy, optimizer, world, kept=[ledger]) == STATE

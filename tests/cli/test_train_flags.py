@@ -5,7 +5,7 @@ import pytest
 from polaris.config.load import QUICKSTART
 from polaris.errors import Refused
 from polaris.run import setup
-from polaris.run.setup import Checked
+from polaris.run.checks import Checked
 from polaris.train import _flags, prepare
 
 _REQUIRED = ("engine", "model", "tokenizer", "prompts", "held_out")

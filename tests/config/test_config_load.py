@@ -195,10 +195,10 @@ def test_every_field_is_read_somewhere():
     for path in (ROOT / "polaris").rglob("*.py"):
         if path.name != "schema.py":
             read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
-    rooms = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
+    context = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
     # Sampling restrictions exist to be refused: schema.py itself reads them.
     refused = {"top_p", "top_k", "min_p", "repetition_penalty"}
-    unread = {f"{room.__name__}.{f.name}" for room in rooms for f in dataclasses.fields(room) if f.name not in read | refused}
+    unread = {f"{room.__name__}.{f.name}" for room in context for f in dataclasses.fields(room) if f.name not in read | refused}
     assert not unread
 
 

@@ -16,11 +16,12 @@ from polaris.config.schema import ModelConfig, RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import build_optimizer
-from polaris.learn.packing import Sample
+from polaris.learn.packing import TrainingSample
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import forward, rank_packs, update
 from polaris.model.load import build_model
 from polaris.model.policy import Policy
+from polaris.types import Rollout
 
 
 class Collectives(TorchDispatchMode):
@@ -51,12 +52,19 @@ def open_policy(folder, mesh):
 
 def samples():
     return [
-        Sample(
+        TrainingSample(
             prompt_tokens=(1, 2, 3),
-            tokens=np.arange(length, dtype=np.int32) % 500,
-            logprobs=np.full(length, -6.0, np.float32),
+            rollout=Rollout(
+                prompt_id="",
+                sample=0,
+                tokens=np.arange(length, dtype=np.int32) % 500,
+                logprobs=np.full(length, -6.0, np.float32),
+                versions=np.zeros(length, np.int32),
+                finish_reason="stop",
+                temperature=1.0,
+                seed=0,
+            ),
             advantage=1.0,
-            temperature=1.0,
         )
         for length in range(5, 60)
     ]

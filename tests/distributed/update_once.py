@@ -12,23 +12,37 @@ from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.learn.objective import denominator
 from polaris.learn.optimizer import build_optimizer
-from polaris.learn.packing import Sample
+from polaris.learn.packing import TrainingSample
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs, update
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
+from polaris.types import Rollout
 from polaris_kernels.policy_loss.registry import LOSSES
+
+
+def _sample(prompt_tokens, tokens, advantage, temperature):
+    rollout = Rollout(
+        prompt_id="",
+        sample=0,
+        tokens=tokens,
+        logprobs=np.zeros(0, np.float32),
+        versions=np.zeros(len(tokens), np.int32),
+        finish_reason="stop",
+        temperature=temperature,
+        seed=0,
+    )
+    return TrainingSample(prompt_tokens=prompt_tokens, rollout=rollout, advantage=advantage)
 
 
 def samples(count=13):
     generator = np.random.default_rng(0)
     return [
-        Sample(
-            prompt_tokens=tuple(generator.integers(0, 97, generator.integers(1, 12)).tolist()),
-            tokens=generator.integers(0, 97, generator.integers(1, 60)).astype(np.int32),
-            logprobs=np.zeros(0, np.float32),
-            advantage=float(generator.normal()),
-            temperature=float(generator.choice([0.6, 1.0, 1.4])),
+        _sample(
+            tuple(generator.integers(0, 97, generator.integers(1, 12)).tolist()),
+            generator.integers(0, 97, generator.integers(1, 60)).astype(np.int32),
+            float(generator.normal()),
+            float(generator.choice([0.6, 1.0, 1.4])),
         )
         for _ in range(count)
     ]

@@ -14,8 +14,8 @@ class Float64:
 
     def logprobs(self, sample):
         """[n] of the response, at the sample's own temperature."""
-        tokens = torch.tensor([*sample.prompt_tokens, *sample.tokens.tolist()])
-        logits = self.model(tokens[None]).logits[0, :-1] / sample.temperature
+        tokens = torch.tensor([*sample.prompt_tokens, *sample.rollout.tokens.tolist()])
+        logits = self.model(tokens[None]).logits[0, :-1] / sample.rollout.temperature
         return logits.log_softmax(-1).gather(1, tokens[1:, None])[len(sample.prompt_tokens) - 1 :, 0]
 
     def loss(self, samples, old):
@@ -23,14 +23,14 @@ class Float64:
         algorithm, total, ratios = self.config.algorithm, torch.zeros((), dtype=torch.float64), []
         for sample, before in zip(samples, old, strict=True):
             ratio = (self.logprobs(sample) - before).exp()
-            weight = (before - torch.from_numpy(sample.logprobs).double()).exp().clamp(max=algorithm.correction_high)
+            weight = (before - torch.from_numpy(sample.rollout.logprobs).double()).exp().clamp(max=algorithm.correction_high)
             clipped = ratio.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high)
             loss = torch.maximum(-ratio * sample.advantage, -clipped * sample.advantage)
             if sample.advantage < 0:
                 loss = loss.clamp(max=-algorithm.dual_clip * sample.advantage)
             total = total + (weight * loss).sum()
             ratios.append(ratio.detach())
-        return total / sum(len(sample.tokens) for sample in samples), torch.cat(ratios)
+        return total / sum(len(sample.rollout.tokens) for sample in samples), torch.cat(ratios)
 
     def step(self, samples, old, lr):
         """Loss, gradient norm before clipping, and the ratios."""

@@ -7,11 +7,10 @@ import pytest
 from groups import batch, group, same
 
 from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.embedded.tokenizer import build_tokenizer
-from polaris.learn.curate import count_verdicts, curate
-from polaris.learn.rescue import store_successes
-from polaris.learn.successes import Successes
+from polaris.learn.curate import curate
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.samples import choose
 from polaris.run.record import group_facts, reward_facts, rollout_samples
 from polaris.types import Verdict
@@ -26,19 +25,16 @@ def settings(places=6, **algorithm):
 @pytest.fixture
 def successes():
     """Prompt c was solved twice by version 2 at temperature 0.7; so was prompt b."""
-    store = Successes(2)
+    store = SuccessBuffer(2)
     for name in "bc":
-        prompts, _ = batch(**{name: ""})
-        store_successes(store, prompts, [group(name, "+-+", version=2, temperature=0.7)])
+        store.add([group(name, "+-+", version=2, temperature=0.7)])
     return store
 
 
-def check_sample(sample, graded, advantage):
-    rollout = graded.rollout
-    assert sample.prompt_tokens == rollout.prompt_tokens
-    assert np.array_equal(sample.tokens, rollout.tokens)
-    assert np.array_equal(sample.logprobs, rollout.logprobs)
-    assert sample.temperature == rollout.temperature
+def check_sample(sample, group, s, advantage):
+    assert sample.prompt_tokens == group.prompt.tokens
+    assert sample.rollout is group.rollouts[s].rollout
+    assert sample.stored == group.rollouts[s].stored
     assert sample.advantage == pytest.approx(advantage, rel=1e-5)
 
 
@@ -47,39 +43,39 @@ def advantages(rewards):
 
 
 def test_every_field_of_a_rescued_group(successes):
-    prompts, drawn = batch(**LETTERS)
-    curated = curate(prompts, drawn, settings(), successes, step=9)
+    drawn = batch(**LETTERS)
+    curated = curate(drawn, settings(), successes, step=9)
     assert curated.drawn == drawn, "the policy's own responses stay as they are"
     assert curated.trained == [0, 2, 5]
-    [place] = [s for s in range(4) if curated.groups[2][s] is not drawn[2][s]]
-    put_in, failure = curated.groups[2][place], drawn[2][place]
+    [place] = [s for s in range(4) if curated.groups[2].rollouts[s] is not drawn[2].rollouts[s]]
+    put_in, failure = curated.groups[2].rollouts[place], drawn[2].rollouts[place]
     stored = successes.of("c")
     [origin] = [success for success in stored if success.text == put_in.text]
     assert put_in.text.startswith("c/")
     assert put_in.text.endswith("/2")
-    assert put_in.verdict == Verdict("correct", answer="1")
-    assert np.array_equal(put_in.rollout.tokens, origin.tokens)
-    assert np.array_equal(put_in.rollout.logprobs, origin.logprobs)
-    assert (put_in.rollout.version, put_in.rollout.temperature, put_in.rollout.seed) == (2, 0.7, origin.seed)
+    assert put_in.verdict == Verdict("correct", answer="1", reward=1.0)
+    assert np.array_equal(put_in.rollout.tokens, origin.rollout.tokens)
+    assert np.array_equal(put_in.rollout.logprobs, origin.rollout.logprobs)
+    assert (put_in.rollout.version, put_in.rollout.temperature, put_in.rollout.seed) == (2, 0.7, origin.rollout.seed)
     assert put_in.rollout.finish_reason == "stop"
-    assert (put_in.rollout.key, put_in.rollout.prompt_tokens) == (failure.rollout.key, prompts[2].tokens)
+    assert (put_in.rollout.prompt_id, put_in.rollout.sample, put_in.stored) == ("c", failure.rollout.sample, True)
     expected = advantages([1.0 if s == place else 0.0 for s in range(4)])
     assert curated.advantages[2] == pytest.approx(expected)
     for s in range(4):
-        check_sample(curated.samples[4 + s], curated.groups[2][s], expected[s])
-    assert curated.samples[4 + place].temperature == 0.7
-    assert same(drawn[2][place], group("c", "--0-")[place]), "the failure itself is as it was drawn"
+        check_sample(curated.samples[4 + s], curated.groups[2], s, expected[s])
+    assert curated.samples[4 + place].rollout.temperature == 0.7
+    assert same(failure, group("c", "--0-").rollouts[place]), "the failure itself is as it was drawn"
 
 
 def test_the_choice_of_failure_and_success_follows_the_step(successes):
-    prompts, drawn = batch(**LETTERS)
+    drawn = batch(**LETTERS)
     seen = set()
     for step in range(40):
-        first, again = (curate(prompts, drawn, settings(), successes, step) for _ in range(2))
+        first, again = (curate(drawn, settings(), successes, step) for _ in range(2))
         [rescued] = first.rescued
         assert rescued.text == again.rescued[0].text
-        seen.add((rescued.rollout.key, rescued.text))
-    assert len({key for key, _ in seen}) == 4
+        seen.add((rescued.rollout.sample, rescued.text))
+    assert len({sample for sample, _ in seen}) == 4
     assert len({text for _, text in seen}) == 2
 
 
@@ -89,39 +85,38 @@ def test_the_choice_of_failure_and_success_follows_the_step(successes):
 )
 def test_the_choice_at_a_seed_and_a_step_is_pinned(successes, seed, step, trained, place, success):
     """Which groups are copied, which failure goes and which success comes; a run resumed under another version goes on with the same."""
-    prompts, drawn = batch(**LETTERS)
-    curated = curate(prompts, drawn, replace(settings(substitution=True), seed=seed), successes, step)
+    drawn = batch(**LETTERS)
+    curated = curate(drawn, replace(settings(substitution=True), seed=seed), successes, step)
     assert curated.trained == trained
-    assert [(rescued.rollout.key[1], rescued.text) for rescued in curated.rescued] == [(place, success)]
+    assert [(rescued.rollout.sample, rescued.text) for rescued in curated.rescued] == [(place, success)]
 
 
 def test_a_lost_verdict_is_no_failure_to_replace(successes):
-    prompts, drawn = batch(c="x-x-")
+    drawn = batch(c="x-x-")
     for step in range(20):
-        [rescued] = curate(prompts, drawn, settings(1), successes, step).rescued
-        assert rescued.rollout.key[1] in (1, 3)
+        [rescued] = curate(drawn, settings(1), successes, step).rescued
+        assert rescued.rollout.sample in (1, 3)
 
 
 def test_every_field_of_a_substituted_batch(successes):
-    prompts, drawn = batch(**LETTERS)
-    curated = curate(prompts, drawn, settings(substitution=True), successes, step=9)
+    drawn = batch(**LETTERS)
+    curated = curate(drawn, settings(substitution=True), successes, step=9)
     assert len(curated.trained) == 6
     assert sorted(curated.trained) == [0, 0, 2, 2, 5, 5]
     assert [curated.trained[p] for p in (0, 2, 5)] == [0, 2, 5]
     samples = iter(curated.samples)
     for p in curated.trained:
-        letters = [graded.verdict for graded in curated.groups[p]]
+        letters = [scored.verdict for scored in curated.groups[p].rollouts]
         valid = [s for s in range(4) if not letters[s].lost]
         expected = advantages([letters[s].reward for s in valid])
         for s, advantage in zip(valid, expected, strict=True):
-            check_sample(next(samples), curated.groups[p][s], advantage)
-            assert curated.groups[p][s].rollout.prompt_tokens == prompts[p].tokens
+            check_sample(next(samples), curated.groups[p], s, advantage)
     assert next(samples, None) is None
 
 
 def test_the_record_counts_what_was_drawn_and_what_became_of_it(successes):
-    prompts, drawn = batch(**LETTERS)
-    curated = curate(prompts, drawn, settings(substitution=True), successes, step=9)
+    drawn = batch(**LETTERS)
+    curated = curate(drawn, settings(substitution=True), successes, step=9)
     assert group_facts(curated) == {
         "groups/drawn": 6,
         "groups/informative": 2,
@@ -135,25 +130,25 @@ def test_the_record_counts_what_was_drawn_and_what_became_of_it(successes):
         "rescue/age_max": 3,
         "update/skipped": 0,
     }
-    facts = reward_facts([graded for group in drawn for graded in group])
+    facts = reward_facts([scored for group in drawn for scored in group.rollouts])
     assert facts["reward/mean"] == facts["reward/accuracy"] == 8 / 24
     everything = list(np.ndindex(6, 4))
-    order = choose(9, [curated.groups[p][s].verdict.kind for p, s in everything], 24)
+    order = choose(9, [curated.groups[p].rollouts[s].verdict.kind for p, s in everything], 24)
     rows = rollout_samples(curated, build_tokenizer(), step=9, count=24)
     for row, index in zip(rows, order, strict=True):
         p, s = everything[index]
-        graded = curated.groups[p][s]
-        assert (row.prompt, row.ground_truth) == (f"problem {prompts[p].id}", f"truth {prompts[p].id}")
-        assert (row.response, row.verdict, row.version) == (graded.text, graded.verdict.kind, graded.rollout.version)
+        scored = curated.groups[p].rollouts[s]
+        assert (row.prompt, row.ground_truth) == (f"problem {drawn[p].prompt.id}", f"truth {drawn[p].prompt.id}")
+        assert (row.response, row.verdict, row.version) == (scored.text, scored.verdict.kind, scored.rollout.version)
         assert row.advantage == curated.advantages[p, s]
 
 
 @pytest.mark.parametrize(("share", "scarce"), [(0.0, False), (2 / 6, False), (0.4, True)])
 @pytest.mark.parametrize("mode", ["train", "generate", "skip"])
 def test_a_scarce_batch_is_trained_on_or_skipped(share, scarce, mode):
-    prompts, drawn = batch(**LETTERS)
+    drawn = batch(**LETTERS)
     config = settings(min_informative=share, scarce=mode if share else "train")
-    curated = curate(prompts, drawn, config, Successes(0), step=1)
+    curated = curate(drawn, config, SuccessBuffer(0), step=1)
     assert curated.informative == 2
     assert curated.scarce == scarce
     skipped = scarce and mode == "skip"
@@ -164,19 +159,18 @@ def test_a_scarce_batch_is_trained_on_or_skipped(share, scarce, mode):
 
 
 def test_groups_of_further_draws_fill_the_places_of_one_step():
-    prompts, drawn = batch(**{f"{name}{draw}": letters for draw in range(2) for name, letters in LETTERS.items()})
-    curated = curate(prompts, drawn, settings(substitution=True), Successes(0), step=1)
+    drawn = batch(**{f"{name}{draw}": letters for draw in range(2) for name, letters in LETTERS.items()})
+    curated = curate(drawn, settings(substitution=True), SuccessBuffer(0), step=1)
     assert len(curated.trained) == 6
     assert set(curated.trained) == {0, 5, 6, 11}
-    over = curate(prompts, drawn, settings(3, substitution=True), Successes(0), step=1)
+    over = curate(drawn, settings(3, substitution=True), SuccessBuffer(0), step=1)
     assert over.trained == [0, 5, 6, 11], "nothing informative is thrown away"
 
 
-def test_the_ledger_counts_every_drawn_group_and_no_lost_verdict(successes):
-    prompts, drawn = batch(**LETTERS)
-    ledger = Ledger()
-    count_verdicts(ledger, prompts, drawn)
-    assert ledger.counts == {"a": (2, 4), "b": (4, 4), "c": (0, 4), "d": (0, 4), "e": (1, 1), "f": (1, 3)}
+def test_pass_rates_count_every_drawn_group_and_no_lost_verdict():
+    pass_rates = PassRates()
+    pass_rates.add_groups(batch(**LETTERS))
+    assert pass_rates.counts == {"a": (2, 4), "b": (4, 4), "c": (0, 4), "d": (0, 4), "e": (1, 1), "f": (1, 3)}
 
 
 @pytest.mark.parametrize("wrong", [{"rescue": 1, "correction": "off"}, {"scarce": "skip"}, {"scarce": "generate"}])

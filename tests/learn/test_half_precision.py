@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from samples import training_sample
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.config.schema import AlgorithmConfig, RunConfig
 from polaris.distributed.fsdp import shard
-from polaris.learn.packing import Sample
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs
 from polaris.model.load import build_model, load_weights
@@ -46,7 +46,7 @@ def samples():
 
     def sample():
         length = int(generator.integers(20, 60))
-        return Sample(
+        return training_sample(
             prompt_tokens=tuple(generator.integers(0, VOCABULARY, 4).tolist()),
             tokens=generator.integers(0, VOCABULARY, length).astype(np.int32),
             logprobs=np.full(length, -np.log(VOCABULARY), np.float32),

@@ -2,15 +2,16 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from samples import training_sample
 
-from polaris.learn.packing import Sample, build_pack, karmarkar_karp, plan_packs
+from polaris.learn.packing import build_pack, karmarkar_karp, plan_packs
 
 LENGTHS = st.lists(st.integers(1, 5000), max_size=60)
 
 
 def make_sample(prompt, response, advantage=1.0, temperature=0.7):
     logprobs = -np.arange(1, len(response) + 1, dtype=np.float32)
-    return Sample(
+    return training_sample(
         prompt_tokens=tuple(prompt), tokens=np.array(response, np.int32), logprobs=logprobs, advantage=advantage, temperature=temperature
     )
 

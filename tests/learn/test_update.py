@@ -1,20 +1,19 @@
 """One update and a step of two, against float64 (float64.py): clipping, ratios off 1, and what is not finite."""
 
 import dataclasses
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from float64 import Float64
+from samples import training_sample
 
 from polaris.config.schema import AlgorithmConfig, OptimizerConfig, RunConfig, TrainerConfig
+from polaris.learn import learner
+from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
-from polaris.learn.packing import Sample
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import rank_packs, split_updates, update, with_proximal_logprobs
-from polaris.run import step
-from polaris.run.step import run_updates
 
 # eps is large, so that a step of AdamW is not the same for a gradient and for ten times that gradient.
 OPTIMIZER = OptimizerConfig(lr=3e-3, eps=1e-3, weight_decay=0.1)
@@ -25,7 +24,7 @@ def make_samples(count, seed, scale=1.0):
     generator = np.random.default_rng(seed)
     lengths = generator.integers(3, 12, count)
     return [
-        Sample(
+        training_sample(
             prompt_tokens=tuple(generator.integers(0, 97, 4).tolist()),
             tokens=generator.integers(0, 97, length).astype(np.int32),
             logprobs=(-np.log(97) + generator.normal(0, 0.4, length)).astype(np.float32),
@@ -82,8 +81,8 @@ def test_weights_and_moments_are_those_of_a_gradient_clipped_by_hand(fresh, tiny
     assert distance(weights_of(policy), truth.weights(), before) < 1e-3
 
 
-def rooms_of(policy, world, optimizer, config):
-    return SimpleNamespace(policy=policy, world=world, optimizer=optimizer, config=config)
+def learner_of(policy, world, optimizer, config):
+    return Learner(policy=policy, optimizer=optimizer, config=config, world=world)
 
 
 def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(fresh, tiny_qwen3):
@@ -91,19 +90,19 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
     optimizer = dataclasses.replace(OPTIMIZER, lr=2e-2)
     config = RunConfig(optimizer=optimizer, trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=30))
     truth, optimizer, before = Float64(tiny_qwen3, config), build_optimizer(policy, config.optimizer), weights_of(policy)
-    samples, statistics = make_samples(9, 3), Statistics()
-    results = run_updates(rooms_of(policy, world, optimizer, config), SimpleNamespace(samples=samples), 1, statistics)
+    samples = make_samples(9, 3)
+    result = learner_of(policy, world, optimizer, config).update(samples, 1)
     old = [truth.logprobs(sample).detach() for sample in samples]
     parts = (slice(0, 4), slice(4, 9))
     expected = [truth.step(samples[part], old[part], config.optimizer.lr) for part in parts]
-    ratios, tokens = expected[1][2], sum(len(sample.tokens) for sample in samples)
-    advantage = torch.cat([torch.full((len(sample.tokens),), sample.advantage) for sample in samples[parts[1]]])
+    ratios, tokens = expected[1][2], sum(len(sample.rollout.tokens) for sample in samples)
+    advantage = torch.cat([torch.full((len(sample.rollout.tokens),), sample.advantage) for sample in samples[parts[1]]])
     clipped = {"low": int(((ratios < 0.8) & (advantage < 0)).sum()), "high": int(((ratios > 1.28) & (advantage > 0)).sum())}
     assert min(clipped.values()) > 0
-    for result, (loss, norm, _) in zip(results, expected, strict=True):
-        assert result.loss == pytest.approx(loss, rel=1e-3)
-        assert result.grad_norm == pytest.approx(norm, rel=1e-3)
-    found = statistics.compute()
+    for one, (loss, norm, _) in zip(result.updates, expected, strict=True):
+        assert one.loss == pytest.approx(loss, rel=1e-3)
+        assert one.grad_norm == pytest.approx(norm, rel=1e-3)
+    found = result.statistics
     assert found["policy/ratio_max"] == pytest.approx(float(ratios.max()), rel=1e-3)
     assert {name: found[f"policy/clip_{name}"] for name in clipped} == pytest.approx({n: count / tokens for n, count in clipped.items()})
     assert distance(weights_of(policy), truth.weights(), before) < 2e-3
@@ -111,10 +110,10 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
 
 def test_a_step_of_one_update_has_no_forward_before_it(fresh, monkeypatch):
     policy, world = fresh
-    monkeypatch.setattr(step, "with_proximal_logprobs", lambda policy, packs: pytest.fail("a forward that nothing needs"))
+    monkeypatch.setattr(learner, "with_proximal_logprobs", lambda policy, packs: pytest.fail("a forward that nothing needs"))
     config = RunConfig(optimizer=OPTIMIZER)
-    rooms = rooms_of(policy, world, build_optimizer(policy, config.optimizer), config)
-    assert [result.applied for result in run_updates(rooms, SimpleNamespace(samples=make_samples(3, 0)), 1, Statistics())] == [True]
+    result = learner_of(policy, world, build_optimizer(policy, config.optimizer), config).update(make_samples(3, 0), 1)
+    assert [one.applied for one in result.updates] == [True]
 
 
 @pytest.mark.parametrize(("samples", "updates", "sizes"), [(2, 4, [1, 1]), (1, 3, [1]), (0, 2, []), (7, 3, [2, 2, 3]), (4, 4, [1] * 4)])
@@ -130,24 +129,26 @@ def test_a_step_of_fewer_samples_than_updates(fresh, tiny_qwen3):
     config = RunConfig(optimizer=OPTIMIZER, trainer=TrainerConfig(updates_per_step=4))
     truth, optimizer, before = Float64(tiny_qwen3, config), build_optimizer(policy, config.optimizer), weights_of(policy)
     samples = make_samples(2, 4)
-    results = run_updates(rooms_of(policy, world, optimizer, config), SimpleNamespace(samples=samples), 1, Statistics())
+    own = learner_of(policy, world, optimizer, config)
+    result = own.update(samples, 1)
     old = [truth.logprobs(sample).detach() for sample in samples]
     for sample, logprobs in zip(samples, old, strict=True):
         truth.step([sample], [logprobs], config.optimizer.lr)
-    assert [result.applied for result in results] == [True, True]
+    assert [one.applied for one in result.updates] == [True, True]
     assert distance(weights_of(policy), truth.weights(), before) < 2e-3
-    assert run_updates(rooms_of(policy, world, optimizer, config), SimpleNamespace(samples=[]), 2, Statistics()) == []
+    nothing = own.update([], 2)
+    assert (nothing.updates, nothing.applied) == ([], False)
 
 
 def infinite_gradient(samples, policy, world):
     """The sum of the losses is finite; the norm of the gradients is not."""
-    samples = [dataclasses.replace(samples[0], advantage=3e38 / len(samples[0].tokens)), *samples[1:]]
+    samples = [dataclasses.replace(samples[0], advantage=3e38 / len(samples[0].rollout.tokens)), *samples[1:]]
     return samples, rank_packs(samples, world, 30)
 
 
 def infinite_loss(samples, policy, world):
     """Clipped tokens have no gradient, and each a loss that is finite; the sum of three is not."""
-    assert len(samples[0].tokens) >= 3
+    assert len(samples[0].rollout.tokens) >= 3
     samples = [dataclasses.replace(samples[0], advantage=1e38), *samples[1:]]
     packs = with_proximal_logprobs(policy, rank_packs(samples, world, 30))
     batches = [dataclasses.replace(pack.batch, proximal_logprob=pack.batch.proximal_logprob - 0.5) for pack in packs]

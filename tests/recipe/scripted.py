@@ -1,4 +1,4 @@
-"""Rooms of one or several ranks, as threads, whose engine and grader follow a script."""
+"""Sampling contexts of one or several ranks, as threads, whose engine and grader follow a script."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -9,11 +9,18 @@ import numpy as np
 
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig
+from polaris.data.pass_rates import PassRates
+from polaris.data.sampler import Sampler
+from polaris.learn.learner import Learner
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
 from polaris.rollout.types import GenerationInterrupted
-from polaris.run.context import Rooms
-from polaris.sampling.context import EngineRooms
+from polaris.run.context import TrainContext
+from polaris.sampling.clock import Clock
+from polaris.sampling.colocated import Colocated
+from polaris.sampling.context import SamplingContext
 from polaris.stop import StopRequest
+from polaris.sync.publish import SyncProof
 from polaris.types import TIMEOUT, Prompt, Rollout, Verdict
 
 
@@ -74,21 +81,22 @@ class ScriptedEngine:
         for request in sorted(requests, key=lambda request: request.seed):
             if self.stops_after is not None and len(ended) == self.stops_after:
                 raise GenerationInterrupted
-            ended[request.key] = _response(request, sampling)
+            key = (request.prompt_id, request.sample)
+            ended[key] = _response(request, sampling)
             if on_finished is not None:
-                on_finished(ended[request.key])
-        return [ended[request.key] for request in requests]
+                on_finished(ended[key])
+        return [ended[request.prompt_id, request.sample] for request in requests]
 
 
 def _response(request, sampling):
     tokens = np.random.default_rng(request.seed).integers(10, 10 + round(30 * sampling.temperature), 5 + request.seed % 6).astype(np.int32)
     return Rollout(
-        key=request.key,
-        prompt_tokens=request.prompt_tokens,
+        prompt_id=request.prompt_id,
+        sample=request.sample,
         tokens=tokens,
         logprobs=np.zeros(len(tokens), np.float32),
         finish_reason="length" if len(tokens) == 10 else "stop",
-        version=0,
+        versions=np.zeros(len(tokens), np.int32),
         temperature=sampling.temperature,
         seed=request.seed,
     )
@@ -102,18 +110,18 @@ class ScriptedGrader:
 
     def grade(self, items):
         lost, self._lost = min(self._lost, len(items)), max(0, self._lost - len(items))
-        verdicts = [Verdict("correct") if sum(map(ord, text)) % 3 == 0 else Verdict("wrong") for text, _ in items]
+        verdicts = [Verdict("correct", reward=1.0) if sum(map(ord, text)) % 3 == 0 else Verdict("wrong") for text, _ in items]
         return [Verdict("ungradable", TIMEOUT)] * lost + verdicts[lost:]
 
 
 def on_ranks(config, work, *, stops_after=(), lost=0):
-    """`work(rooms)` on as many ranks as `stops_after` has entries (None: not stopped): results or errors, and prompts each has drawn."""
+    """`work(context)` on as many ranks as `stops_after` has entries (None: not stopped): results or errors, and prompts each has drawn."""
     size = max(1, len(stops_after))
     ranks = Ranks(size)
     engines = [ScriptedEngine(stops_after[rank] if stops_after else None) for rank in range(size)]
 
     def one(rank):
-        rooms = EngineRooms(
+        context = SamplingContext(
             config=config,
             world=ranks.world(rank),
             tokenizer=SimpleNamespace(batch_decode=lambda tokens, **_: [" ".join(map(str, one)) for one in tokens]),
@@ -123,7 +131,7 @@ def on_ranks(config, work, *, stops_after=(), lost=0):
             stop=StopRequest(),
         )
         try:
-            return work(rooms)
+            return work(context)
         except Exception as error:
             return error
 
@@ -132,7 +140,25 @@ def on_ranks(config, work, *, stops_after=(), lost=0):
     return results, engines
 
 
-def for_training(rooms, **fields):
-    """The rooms of training, without the parts that nobody touches here."""
-    shared = {name: getattr(rooms, name) for name in EngineRooms.__dataclass_fields__}
-    return Rooms(**dict.fromkeys(Rooms.__dataclass_fields__) | shared | fields)
+def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=None):
+    """A training context whose learner and proof of sync nobody calls."""
+    clock = Clock(sampling.console)
+    source = Colocated(
+        context=sampling,
+        clock=clock,
+        prompts=prompts,
+        sampler=None if not prompts else Sampler(len(prompts), min(len(prompts), sampling.config.trainer.prompts_per_step), 0),
+        proof=SyncProof(probe=None, yardstick=None, trainer_logprobs=None),
+        informative=lambda groups, step: len(groups),
+    )
+    return TrainContext(
+        config=sampling.config,
+        sampling=sampling,
+        source=source,
+        learner=Learner(policy=None, optimizer=None, config=sampling.config, world=sampling.world),
+        held_out=held_out,
+        pass_rates=pass_rates or PassRates(),
+        successes=successes or SuccessBuffer(0),
+        console=sampling.console,
+        clock=clock,
+    )

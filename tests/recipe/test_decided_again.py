@@ -13,7 +13,7 @@ from polaris.config.schema import ModelConfig, RunConfig
 from polaris.recipe import temperature
 from polaris.recipe.plan import plan_stages
 from polaris.recipe.stage_temperature import stage_temperature
-from polaris.recipe.temperature import Probe, probe_temperature, read_once, retune
+from polaris.recipe.temperature import TemperatureProbe, probe_temperature, read_once, retune
 from polaris.recipe.temperature_table import table
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
@@ -29,11 +29,11 @@ class Measure:
     def __init__(self, measure):
         self._measure, self._drawn, self.stops_at = measure, [], None
 
-    def __call__(self, rooms, prompts, sampling):
+    def __call__(self, context, prompts, sampling):
         if sampling.temperature == self.stops_at:
             raise GenerationInterrupted
         self._drawn.append(sampling.temperature)
-        return self._measure(rooms, prompts, sampling)
+        return self._measure(context, prompts, sampling)
 
     def drawn(self):
         """What was drawn since the last call."""
@@ -52,9 +52,9 @@ WITHOUT_SPACES = SimpleNamespace(batch_decode=lambda tokens, **_: ["".join(chr(0
 
 
 def on_one_rank(config, version, work, tokenizer=None):
-    def served(rooms):
-        rooms.engine.version = version
-        return work(replace(rooms, tokenizer=tokenizer or rooms.tokenizer))
+    def served(context):
+        context.engine.version = version
+        return work(replace(context, tokenizer=tokenizer or context.tokenizer))
 
     (result,), _ = on_ranks(config, served)
     if isinstance(result, Exception):
@@ -69,8 +69,8 @@ def probe(tmp_path):
     def once(settings=GRID, name="result", *, choose=probe_temperature, version=0, tokenizer=None, **config):
         held_in = RunConfig(root=str(tmp_path), probe=settings, **config)
 
-        def work(rooms):
-            return choose(Probe(rooms, HELD_OUT, 64, tmp_path / f"{name}.json"))
+        def work(context):
+            return choose(TemperatureProbe(context, HELD_OUT, 64, tmp_path / f"{name}.json"))
 
         return on_one_rank(held_in, version, work, tokenizer)
 
@@ -233,7 +233,7 @@ def open_stage(tmp_path):
         return on_one_rank(
             config,
             version,
-            lambda rooms: stage_temperature(for_training(rooms, held_out=HELD_OUT), plan_stages(config)[index], tmp_path, begun),
+            lambda context: stage_temperature(for_training(context, held_out=HELD_OUT), plan_stages(config)[index], tmp_path, begun),
         )
 
     return begin

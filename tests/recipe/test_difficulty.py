@@ -17,13 +17,15 @@ from polaris import cli
 from polaris.config.load import load_config
 from polaris.distributed.mesh import World
 from polaris.embedded import resolve
+from polaris.observe.console import Console
 from polaris.observe.histogram import lines, png
 from polaris.observe.metrics import read_records
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.measured import Journal, Measured, numbers
 from polaris.rollout.seeds import request_seed
 from polaris.rollout.types import GenerationInterrupted
-from polaris.run.setup import check, open_engine_rooms
+from polaris.run.checks import check
+from polaris.run.setup import open_sampling
 from polaris.stop import StopRequest
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
@@ -146,14 +148,14 @@ def test_a_stopped_engine_keeps_the_finished_prompts_of_a_chunk(straight, prompt
     expected, _ = straight
     checked = check(load_config(CONFIG, [f"--data.path={prompt_set}", f"--root={tmp_path}", *SMALL]))
     world, stages = World(rank=0, size=1, device=torch.device("cpu"), mesh=None), tmp_path / "stages"
-    with open_engine_rooms(checked, world, StopsAtPoll(60)) as rooms:
+    with open_sampling(checked, world, StopsAtPoll(60), Console(True, 0)) as context:
         with pytest.raises(GenerationInterrupted):
-            measure_difficulty(rooms, checked.prompts.prompts, stages)
+            measure_difficulty(context, checked.prompts.prompts, stages)
         kept = [row["id"] for part in read_records(stages / "difficulty.partial.jsonl")[1:] for row in part["rows"]]
         assert len(kept) % 8, "no part of a chunk was kept"
-        drawn, generate = [], rooms.engine.generate
-        rooms.engine.generate = lambda requests, *args, **options: drawn.extend(requests) or generate(requests, *args, **options)
-        measure_difficulty(replace(rooms, stop=StopRequest()), checked.prompts.prompts, stages)
+        drawn, generate = [], context.engine.generate
+        context.engine.generate = lambda requests, *args, **options: drawn.extend(requests) or generate(requests, *args, **options)
+        measure_difficulty(replace(context, stop=StopRequest()), checked.prompts.prompts, stages)
     seeds = [request_seed(0, "difficulty", 0, p.id, s) for p in checked.prompts.prompts if p.id not in kept for s in range(4)]
     assert [request.seed for request in drawn] == seeds
     assert pq.read_table(stages / "difficulty.parquet") == pq.read_table(expected / "difficulty.parquet")
@@ -215,7 +217,7 @@ def test_a_chunk_whose_grading_fails_is_not_kept(start, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_ledger(prompt_set, tmp_path):
+def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set, tmp_path):
     problems = [json.loads(line) for line in prompt_set.read_text().splitlines()[:12]]
     rated = [problem | {"rate": f"{index % 4}/3"} for index, problem in enumerate(problems)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in rated))

@@ -10,7 +10,7 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import TrainerConfig
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run
 from polaris.observe.sections.difficulty import difficulty
@@ -31,11 +31,11 @@ def config(tmp_path):
 
 @pytest.fixture
 def measure(config, tmp_path):
-    """A pass into a folder: the ranks' ledgers or errors, the number of samples that each engine was asked for, and the folder."""
+    """A pass into a folder: the ranks' pass rates or errors, the number of samples that each engine was asked for, and the folder."""
 
     def begin(name, changed=None, **script):
         config_of_pass = changed or config
-        results, engines = on_ranks(config_of_pass, lambda rooms: measure_difficulty(rooms, PROMPTS, tmp_path / name), **script)
+        results, engines = on_ranks(config_of_pass, lambda context: measure_difficulty(context, PROMPTS, tmp_path / name), **script)
         return results, [len(engine.asked) for engine in engines], tmp_path / name
 
     return begin
@@ -71,7 +71,7 @@ def test_a_stop_keeps_the_prompts_whose_samples_had_all_ended(config, measure, t
     resumed, drawn, folder = measure("stopped", parallel, stops_after=untouched)
     assert sum(drawn) // tensor_parallel == (len(PROMPTS) - len(kept)) * SAMPLES, "a prompt that was kept is not drawn again"
     assert (folder / "difficulty.parquet").read_bytes() == (expected / "difficulty.parquet").read_bytes()
-    assert [ledger.counts for ledger in resumed] == [ledger.counts for ledger in straight]
+    assert [rates.counts for rates in resumed] == [rates.counts for rates in straight]
     assert not (folder / "difficulty.partial.jsonl").exists()
 
 
@@ -149,9 +149,9 @@ def prepared(config, folder, prompts, step):
     own = replace(config, difficulty=replace(config.difficulty, column="rate"), trainer=TrainerConfig(prompts_per_step=4))
     state = TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
 
-    def work(rooms):
-        prepared_rooms = prepare_prompts(for_training(rooms, prompts=prompts, ledger=Ledger()), RunFolder(folder), state)
-        return [prompt.id for prompt in prepared_rooms.prompts]
+    def work(context):
+        prepared = prepare_prompts(for_training(context, prompts=prompts, pass_rates=PassRates()), RunFolder(folder), state)
+        return [prompt.id for prompt in prepared.source.prompts]
 
     (left,), _ = on_ranks(own, work)
     if isinstance(left, Exception):
@@ -176,12 +176,15 @@ def test_pass_rates_of_the_set_say_nothing_of_responses_and_are_refused_when_the
         prepared(config, tmp_path / "run", rated(lambda index: (index + 1) % 5), step=0)
 
 
-def test_the_ledger_of_a_run_begins_with_the_pass_rates(config, tmp_path):
-    prompts, ledger = rated(lambda index: index % 5), Ledger()
+def test_a_run_begins_with_the_pass_rates(config, tmp_path):
+    prompts, pass_rates = rated(lambda index: index % 5), PassRates()
     own = replace(config, difficulty=replace(config.difficulty, column="rate"), trainer=TrainerConfig(prompts_per_step=4))
     state = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
-    on_ranks(own, lambda rooms: prepare_prompts(for_training(rooms, prompts=prompts, ledger=ledger), RunFolder(tmp_path / "run"), state))
-    assert ledger.counts == {prompt.id: prompt.passes for prompt in prompts}
+    on_ranks(
+        own,
+        lambda context: prepare_prompts(for_training(context, prompts=prompts, pass_rates=pass_rates), RunFolder(tmp_path / "run"), state),
+    )
+    assert pass_rates.counts == {prompt.id: prompt.passes for prompt in prompts}
 
 
 def test_pass_rates_of_the_set_are_read_again_at_any_step(config, tmp_path):

@@ -1,28 +1,26 @@
 """What a resumed run is refused for, because going on would compute something else."""
 
+import re
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
-import torch
+from scripted import for_training, on_ranks
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.recipe import DifficultyConfig, FinalConfig, StageConfig
 from polaris.config.schema import RunConfig
-from polaris.distributed.mesh import World
 from polaris.recipe.final import last_temperature
 from polaris.recipe.run import prepare_prompts, run
 from polaris.results import Result
-from polaris.run.context import Rooms
 from polaris.types import Prompt
 
 PROMPTS = tuple(Prompt(id=name, text=name, tokens=(1, 2), ground_truth="2", source="x:1") for name in "abc")
 
 
-def rooms_of(prompts, **config):
-    world = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
-    return SimpleNamespace(prompts=prompts, world=world, config=RunConfig(**config))
+def result_of(work, config):
+    (result,), _ = on_ranks(config, lambda context: work(for_training(context, prompts=PROMPTS)))
+    return result
 
 
 def at(step):
@@ -33,14 +31,15 @@ def test_the_prompts_that_were_chosen_stay_once_something_is_trained(tmp_path):
     """Whatever is changed with `--change`: chosen by another seed, an epoch would be another."""
     Result(tmp_path / "stages" / "curation.json").write({"dropped": {"b": "always solved"}})
     config = RunConfig(difficulty=DifficultyConfig(samples_per_prompt=4), seed=5)
-    rooms = Rooms(**dict.fromkeys(Rooms.__dataclass_fields__) | {"config": config, "prompts": PROMPTS})
-    assert [prompt.id for prompt in prepare_prompts(rooms, RunFolder(tmp_path), at(4)).prompts] == ["a", "c"]
+    prepared = result_of(lambda context: prepare_prompts(context, RunFolder(tmp_path), at(4)), config)
+    assert [prompt.id for prompt in prepared.source.prompts] == ["a", "c"]
 
 
 def test_a_closing_that_is_gone_is_not_made_again_later(tmp_path):
-    rooms = rooms_of(PROMPTS, stage=(StageConfig(steps=3), StageConfig(steps=3)))
-    with pytest.raises(ValueError, match=r"stage-1\.json is gone, and cannot be made again at step 4; restore it"):
-        run(rooms, RunFolder(tmp_path), at(4), None)
+    config = RunConfig(stage=(StageConfig(steps=3), StageConfig(steps=3)))
+    refused = result_of(lambda context: run(context, RunFolder(tmp_path), at(4), None), config)
+    assert isinstance(refused, ValueError)
+    assert re.search(r"stage-1\.json is gone, and cannot be made again at step 4; restore it", str(refused))
 
 
 def test_the_temperature_of_the_last_stage(tmp_path):

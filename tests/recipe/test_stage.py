@@ -3,17 +3,17 @@
 import time
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
+from groups import group
 from scripted import for_training, on_ranks, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.state import TrainState
 from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
-from polaris.data.ledger import Ledger
-from polaris.learn.successes import Success, Successes
+from polaris.data.pass_rates import PassRates
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.recipe import final
 from polaris.recipe.final import last_temperature
 from polaris.recipe.plan import plan_stages, stage_config
@@ -34,11 +34,11 @@ def state(step, epoch=0, cursor=0):
 
 
 def on_one_rank(work, config=CONFIG, names="abcdef", **fields):
-    ledger = Ledger()
+    pass_rates = PassRates()
     for name, counts in RATES.items():
-        ledger.add(name, *counts)
-    parts = {"prompts": prompts_named(names), "held_out": (), "ledger": ledger, "successes": Successes(0), **fields}
-    (result,), _ = on_ranks(config, lambda rooms: work(for_training(rooms, **parts)))
+        pass_rates.add(name, *counts)
+    parts = {"prompts": prompts_named(names), "pass_rates": pass_rates, **fields}
+    (result,), _ = on_ranks(config, lambda context: work(for_training(context, **parts)))
     if isinstance(result, Exception):
         raise result
     return result
@@ -55,9 +55,9 @@ def test_stages_follow_each_other():
 
 @pytest.mark.parametrize(("stage", "temperature"), [(0, 0.7), (1, 0.9)])
 def test_a_number_is_the_stages_temperature_and_nothing_is_drawn(tmp_path, stage, temperature):
-    def work(rooms):
-        assert stage_temperature(rooms, plan_stages(CONFIG)[stage], tmp_path, begun=False) == temperature
-        assert rooms.engine.asked == []
+    def work(context):
+        assert stage_temperature(context, plan_stages(CONFIG)[stage], tmp_path, begun=False) == temperature
+        assert context.sampling.engine.asked == []
         return True
 
     assert on_one_rank(work)
@@ -88,9 +88,9 @@ def test_no_rank_reads_the_export_before_it_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(final, "final_settings", settings_of)
     config = replace(CONFIG, final=FinalConfig(suite=("x",)))
 
-    def work(rooms):
-        rooms.world.device = torch.device("cpu")
-        return final.finish(config, RunFolder(tmp_path), rooms.world, rooms.stop)
+    def work(context):
+        context.world.device = torch.device("cpu")
+        return final.finish(config, RunFolder(tmp_path), context.world, context.stop)
 
     results, _ = on_ranks(config, work, stops_after=(None, None))
     assert seen == [(True, "step-000008", 0.9)] * 2, results
@@ -107,23 +107,12 @@ def test_no_rank_reads_the_export_before_it_is_there(tmp_path, monkeypatch):
     ids=["first", "first resumed", "second", "second resumed"],
 )
 def test_a_stage_begins_with_an_epoch_of_its_own_and_a_resumed_one_where_it_stood(tmp_path, stage, before, cursor):
-    success = Success(
-        tokens=np.array([1], np.int32),
-        logprobs=np.zeros(1, np.float32),
-        finish_reason="stop",
-        version=0,
-        temperature=1.0,
-        seed=0,
-        text="",
-        answer="",
-    )
-    successes = Successes(2)
-    for name in "ax":
-        successes.add(name, [success])
+    successes = SuccessBuffer(2)
+    successes.add([group(name, "+") for name in "ax"])
 
-    def work(rooms):
-        opened = open_stage(rooms, plan_stages(CONFIG)[stage], before, tmp_path)
-        return opened, opened.sampler.state()
+    def work(context):
+        opened = open_stage(context, plan_stages(CONFIG)[stage], before, tmp_path)
+        return opened, opened.source.sampler.state()
 
     opened, where = on_one_rank(work, successes=successes)
     assert where == cursor
@@ -146,13 +135,13 @@ def test_a_stage_begins_with_an_epoch_of_its_own_and_a_resumed_one_where_it_stoo
     ids=["above", "not equal", "none", "as many as leave one step", "no step to spare", "unseen ones stay"],
 )
 def test_the_easiest_go_first_and_one_step_is_left(drop_above, names, dropped):
-    assert on_one_rank(lambda rooms: easiest(rooms, drop_above), names=names) == dropped
+    assert on_one_rank(lambda context: easiest(context, drop_above), names=names) == dropped
 
 
 def test_the_end_of_a_run_without_stages_is_no_end_of_a_stage(tmp_path, capsys):
     config = replace(CONFIG, stage=())
     (stage,) = plan_stages(config)
-    assert on_one_rank(lambda rooms: close_stage(replace(rooms, config=config), stage, tmp_path)) == []
+    assert on_one_rank(lambda context: close_stage(replace(context, config=config), stage, tmp_path)) == []
     assert "stage 1 ends" not in capsys.readouterr().out
     assert dropped_by(stage, tmp_path) == []
 
@@ -160,11 +149,11 @@ def test_the_end_of_a_run_without_stages_is_no_end_of_a_stage(tmp_path, capsys):
 def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
     stage = plan_stages(CONFIG)[0]
     assert dropped_by(stage, tmp_path) is None
-    assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path)) == ["b", "f", "d", "c"]
+    assert on_one_rank(lambda context: close_stage(context, stage, tmp_path)) == ["b", "f", "d", "c"]
     assert "stage 1 ends: 4 prompts above 0.6 dropped, 2 left, one step, the least that is kept" in capsys.readouterr().out
     assert Result(tmp_path / "stage-1.json").read() == {"step": 3, "drop_above": 0.6, "dropped": ["b", "f", "d", "c"], "left": 2}
     assert dropped_by(stage, tmp_path) == ["b", "f", "d", "c"]
     assert dropped_by(replace(stage, end=4), tmp_path) is None, "it was closed at an earlier step than it has now"
-    assert on_one_rank(lambda rooms: close_stage(rooms, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"
+    assert on_one_rank(lambda context: close_stage(context, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"
     assert capsys.readouterr().out == ""
     assert [prompt.id for prompt in without(prompts_named("abcdef"), ["b", "f", "d", "c"])] == ["a", "e"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripted import for_training
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import load_config
@@ -18,14 +19,15 @@ from polaris.config.recipe import StageConfig
 from polaris.distributed import mesh
 from polaris.distributed.mesh import World
 from polaris.model.load import build_model, load_weights
+from polaris.observe.console import Console
 from polaris.recipe.plan import plan_stages, stage_config
 from polaris.recipe.stage_temperature import stage_temperature
-from polaris.recipe.temperature import Probe, next_temperature, probe_temperature, retune
+from polaris.recipe.temperature import TemperatureProbe, next_temperature, probe_temperature, retune
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
-from polaris.run.context import Rooms
+from polaris.run.checks import check
 from polaris.run.resume import resume
-from polaris.run.setup import check, open_engine_rooms, open_rooms
+from polaris.run.setup import open_sampling, open_training
 from polaris.run.step import train_step
 from polaris.stop import StopRequest
 
@@ -68,10 +70,10 @@ def checked(config_file):
 
 
 @pytest.fixture(scope="module")
-def engine_rooms(checked):
+def sampling(checked):
     world = World(rank=0, size=1, device=torch.device("cpu"), mesh=None)
-    with open_engine_rooms(checked, world, StopsAfter()) as rooms:
-        yield rooms
+    with open_sampling(checked, world, StopsAfter(), Console(True, 0)) as context:
+        yield context
 
 
 @pytest.fixture(scope="module")
@@ -82,31 +84,31 @@ def weights(checked):
 
 
 @pytest.fixture
-def rooms(engine_rooms, weights):
+def context(sampling, weights):
     """The engine serves the base model as version 0; nothing stops it."""
-    engine_rooms.engine.load_weights(weights.items(), 0)
-    engine_rooms.stop.path = None
-    return engine_rooms
+    sampling.engine.load_weights(weights.items(), 0)
+    sampling.stop.path = None
+    return sampling
 
 
-def sharpen(rooms, weights, factor):
+def sharpen(context, weights, factor):
     """Logits times `factor`: what training does to the embedded model, in a form whose right answer is known."""
-    rooms.engine.load_weights([(name, w * factor if name == "model.norm.weight" else w) for name, w in weights.items()], 1)
+    context.engine.load_weights([(name, w * factor if name == "model.norm.weight" else w) for name, w in weights.items()], 1)
 
 
-def probe_of(rooms, checked, path):
-    return Probe(rooms, checked.held_out.prompts, 192, path)
+def probe_of(context, checked, path):
+    return TemperatureProbe(context, checked.held_out.prompts, 192, path)
 
 
-def with_probe(rooms, **changes):
-    return replace(rooms, config=replace(rooms.config, probe=replace(rooms.config.probe, **changes)))
+def with_probe(context, **changes):
+    return replace(context, config=replace(context.config, probe=replace(context.config.probe, **changes)))
 
 
-def test_retuning_finds_the_temperature_that_undoes_a_sharpening(rooms, checked, weights, tmp_path):
+def test_retuning_finds_the_temperature_that_undoes_a_sharpening(context, checked, weights, tmp_path):
     """Logits x 1.37 at temperature 0.55 are the base model's at 0.4014: diversity is that of 0.4 from 0.55 on."""
-    before = probe_of(rooms, checked, tmp_path / "before.json").at(0.4)
-    sharpen(rooms, weights, 1.37)
-    result = retune(probe_of(rooms, checked, tmp_path / "after.json"), 0.4, before.tokens)
+    before = probe_of(context, checked, tmp_path / "before.json").at(0.4)
+    sharpen(context, weights, 1.37)
+    result = retune(probe_of(context, checked, tmp_path / "after.json"), 0.4, before.tokens)
     assert result["temperature"] == pytest.approx(0.55, abs=0.051)
     assert result["stopped"] == "diversity restored"
     assert result["diversity"] >= before.tokens > result["readings"][-2]["tokens"]
@@ -114,8 +116,8 @@ def test_retuning_finds_the_temperature_that_undoes_a_sharpening(rooms, checked,
     assert Result(tmp_path / "after.json").read() == result
 
 
-def test_retuning_never_goes_into_collapse(rooms, checked, tmp_path):
-    result = retune(probe_of(rooms, checked, tmp_path / "after.json"), 0.4, target=0.9)
+def test_retuning_never_goes_into_collapse(context, checked, tmp_path):
+    result = retune(probe_of(context, checked, tmp_path / "after.json"), 0.4, target=0.9)
     accuracy = [reading["accuracy"] for reading in result["readings"]]
     assert result["stopped"] == "accuracy collapses"
     assert result["temperature"] == result["readings"][-2]["temperature"]
@@ -123,11 +125,11 @@ def test_retuning_never_goes_into_collapse(rooms, checked, tmp_path):
     assert next_temperature(result["temperature"]) == result["readings"][-1]["temperature"]
 
 
-def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(rooms, checked, tmp_path):
-    cool = with_probe(rooms, temperatures=(0.2, 0.3, 0.44))
+def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(context, checked, tmp_path):
+    cool = with_probe(context, temperatures=(0.2, 0.3, 0.44))
     result = retune(probe_of(cool, checked, tmp_path / "grid.json"), 0.35, target=0.9)
     assert (result["temperature"], result["stopped"]) == (0.4, "probe.temperatures end")
-    result = retune(probe_of(rooms, checked, tmp_path / "hot.json"), 5.0, target=0.9)
+    result = retune(probe_of(context, checked, tmp_path / "hot.json"), 5.0, target=0.9)
     assert (result["temperature"], result["stopped"]) == (5.0, "accuracy cannot be told from 0")
     assert len(result["readings"]) == 1
 
@@ -137,8 +139,8 @@ def test_the_next_temperature_is_on_the_grid(temperature, hotter):
     assert next_temperature(temperature) == hotter
 
 
-def test_a_stopped_probe_goes_on_after_its_last_reading(rooms, checked, tmp_path):
-    grid = with_probe(rooms, temperatures=(0.2, 0.6, 1.4))
+def test_a_stopped_probe_goes_on_after_its_last_reading(context, checked, tmp_path):
+    grid = with_probe(context, temperatures=(0.2, 0.6, 1.4))
     straight = probe_temperature(probe_of(grid, checked, tmp_path / "straight.json"))
     grid.stop.path, grid.stop.readings = tmp_path / "unfinished-stopped.json", 2
     with pytest.raises(GenerationInterrupted):
@@ -156,75 +158,71 @@ def test_a_stopped_probe_goes_on_after_its_last_reading(rooms, checked, tmp_path
     assert {path.name for path in tmp_path.iterdir()} == {"straight.json", "straight.png", "stopped.json", "stopped.png"}
 
 
-def test_readings_of_other_weights_are_not_taken(rooms, checked, weights, tmp_path):
-    first = probe_of(rooms, checked, tmp_path / "result.json").at(0.6)
-    sharpen(rooms, weights, 3.0)
-    second = probe_of(rooms, checked, tmp_path / "result.json").at(0.6)
+def test_readings_of_other_weights_are_not_taken(context, checked, weights, tmp_path):
+    first = probe_of(context, checked, tmp_path / "result.json").at(0.6)
+    sharpen(context, weights, 3.0)
+    second = probe_of(context, checked, tmp_path / "result.json").at(0.6)
     assert second.tokens < first.tokens
 
 
-def test_a_result_is_read_and_one_with_other_settings_refused(rooms, checked, weights, tmp_path):
-    grid = with_probe(rooms, temperatures=(0.2, 0.6, 1.4))
+def test_a_result_is_read_and_one_with_other_settings_refused(context, checked, weights, tmp_path):
+    grid = with_probe(context, temperatures=(0.2, 0.6, 1.4))
     result = probe_temperature(probe_of(grid, checked, tmp_path / "result.json"))
-    rooms.engine.load_weights(weights.items(), 7)  # a resumed stage serves later weights
+    context.engine.load_weights(weights.items(), 7)  # a resumed stage serves later weights
     assert probe_temperature(probe_of(grid, checked, tmp_path / "result.json")) == result
     with pytest.raises(ValueError, match=r"temperatures: \[0\.2, 0\.6, 1\.4\] -> \[0\.2, 0\.6, 1\.6\]"):
-        probe_temperature(probe_of(with_probe(rooms, temperatures=(0.2, 0.6, 1.6)), checked, tmp_path / "result.json"))
+        probe_temperature(probe_of(with_probe(context, temperatures=(0.2, 0.6, 1.6)), checked, tmp_path / "result.json"))
 
 
-def test_words_that_are_not_there_are_an_error_with_the_remedy(rooms, checked, tmp_path):
+def test_words_that_are_not_there_are_an_error_with_the_remedy(context, checked, tmp_path):
     with pytest.raises(ValueError, match=r'set probe\.diversity = "tokens"'):
-        probe_of(with_probe(rooms, diversity="words"), checked, tmp_path / "result.json").at(0.6)
+        probe_of(with_probe(context, diversity="words"), checked, tmp_path / "result.json").at(0.6)
 
 
-def stage_rooms(rooms, checked, stages, **changes):
-    """Rooms of training without the parts that a probe does not touch."""
-    config = replace(with_probe(rooms, temperatures=(0.2, 0.4, 0.6)).config, stage=stages)
-    shared = {name: getattr(rooms, name) for name in ("world", "tokenizer", "engine", "grader", "console", "stop")}
-    absent = dict.fromkeys(Rooms.__dataclass_fields__)
-    return Rooms(
-        **{**absent, **shared, "config": config, "prompts": checked.prompts.prompts, "held_out": checked.held_out.prompts, **changes}
-    )
+def stage_context(context, checked, stages, **changes):
+    config = replace(with_probe(context, temperatures=(0.2, 0.4, 0.6)).config, stage=stages)
+    prompts = {"prompts": checked.prompts.prompts, "held_out": checked.held_out.prompts} | changes
+    return for_training(replace(context, config=config), **prompts)
 
 
-def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(rooms, checked, weights, tmp_path):
+def test_stages_begin_at_their_number_their_probe_or_the_restored_diversity(context, checked, weights, tmp_path):
     stages = (
         StageConfig(temperature=0.4),
         StageConfig(temperature="probe", max_response_tokens=100),
         StageConfig(),
         StageConfig(temperature=0.9),
     )
-    rooms_of_run = stage_rooms(rooms, checked, stages)
-    plan = plan_stages(rooms_of_run.config)
-    assert stage_temperature(rooms_of_run, plan[0], tmp_path, begun=False) == 0.4
-    sharpen(rooms, weights, 1.1)
-    retuned = stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False)
+    training = stage_context(context, checked, stages)
+    plan = plan_stages(training.config)
+    assert stage_temperature(training, plan[0], tmp_path, begun=False) == 0.4
+    sharpen(context, weights, 1.1)
+    retuned = stage_temperature(training, plan[1], tmp_path, begun=False)
     assert retuned in (0.45, 0.5)
     first, second = (Result(tmp_path / f"temperature-{number}.json").read() for number in (1, 2))
     assert (first["source"], second["source"], second["target"]) == ("fixed", "retune", first["diversity"])
     assert (first["settings"]["max_response_tokens"], second["settings"]["max_response_tokens"]) == (192, 192)
-    assert stage_temperature(rooms_of_run, plan[2], tmp_path, begun=False) == rooms.config.rollout.temperature
-    assert stage_temperature(rooms_of_run, plan[3], tmp_path, begun=False) == 0.9
+    assert stage_temperature(training, plan[2], tmp_path, begun=False) == context.config.rollout.temperature
+    assert stage_temperature(training, plan[3], tmp_path, begun=False) == 0.9
     assert not (tmp_path / "temperature-3.json").exists()
-    sharpen(rooms, weights, 3.0)
-    assert stage_temperature(rooms_of_run, plan[1], tmp_path, begun=False) == retuned  # read, not measured
-    other = stage_rooms(rooms, checked, (StageConfig(temperature=0.5), *stages[1:]))
+    sharpen(context, weights, 3.0)
+    assert stage_temperature(training, plan[1], tmp_path, begun=False) == retuned  # read, not measured
+    other = stage_context(context, checked, (StageConfig(temperature=0.5), *stages[1:]))
     with pytest.raises(ValueError, match=r"temperature: 0\.4 -> 0\.5"):
         stage_temperature(other, plan_stages(other.config)[0], tmp_path, begun=False)
 
 
-def test_a_stage_that_has_begun_is_not_measured(rooms, checked, tmp_path):
-    rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature=0.4), StageConfig(temperature="probe")))
-    first, second = plan_stages(rooms_of_run.config)
-    assert stage_temperature(rooms_of_run, first, tmp_path, begun=True) == 0.4  # its start would be needed for the second, but is over
+def test_a_stage_that_has_begun_is_not_measured(context, checked, tmp_path):
+    training = stage_context(context, checked, (StageConfig(temperature=0.4), StageConfig(temperature="probe")))
+    first, second = plan_stages(training.config)
+    assert stage_temperature(training, first, tmp_path, begun=True) == 0.4  # its start would be needed for the second, but is over
     with pytest.raises(ValueError, match=r"temperature-2\.json is gone"):
-        stage_temperature(rooms_of_run, second, tmp_path, begun=True)
+        stage_temperature(training, second, tmp_path, begun=True)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_is_held_out(rooms, checked, tmp_path):
-    rooms_of_run = stage_rooms(rooms, checked, (StageConfig(temperature="probe"),), held_out=())
-    found = stage_temperature(rooms_of_run, plan_stages(rooms_of_run.config)[0], tmp_path, begun=False)
+def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_is_held_out(context, checked, tmp_path):
+    training = stage_context(context, checked, (StageConfig(temperature="probe"),), held_out=())
+    found = stage_temperature(training, plan_stages(training.config)[0], tmp_path, begun=False)
     result = Result(tmp_path / "temperature-1.json").read()
     assert (result["source"], result["temperature"]) == ("probe", found)
     assert [reading["temperature"] for reading in result["readings"]] == [0.2, 0.4, 0.6]
@@ -262,10 +260,10 @@ def test_a_killed_command_draws_only_what_it_had_not_finished(config_file, tmp_p
 def gap_of_a_step(config_file, engine, temperature, root):
     """Largest difference between the engine's log-probs and the trainer's forward in a step of training at a temperature."""
     world = mesh.start()
-    with open_rooms(check(load_config(config_file, [f"--root={root}", f"--rollout.engine={engine}"])), world, StopRequest()) as rooms:
-        state = resume(rooms, RunFolder(Path(root)))
-        config = stage_config(rooms.config, plan_stages(rooms.config)[0], temperature)
-        _, record, _ = train_step(replace(rooms, config=config), state)
+    with open_training(check(load_config(config_file, [f"--root={root}", f"--rollout.engine={engine}"])), world, StopRequest()) as context:
+        state = resume(context, RunFolder(Path(root)))
+        config = stage_config(context.config, plan_stages(context.config)[0], temperature)
+        _, record, _ = train_step(context.with_config(config), state)
     mesh.stop()
     return record["mismatch/logprob_gap_max"]
 

@@ -35,9 +35,9 @@ def config(tmp_path):
 
 
 def difficulty(config, folder, stops_after, answered=0):
-    """Each rank's ledger or error, and how many samples were drawn."""
+    """Each rank's pass rates or error, and how many samples were drawn."""
     results, engines = on_ranks(
-        config, lambda rooms: measure_difficulty(replace(rooms, grader=Unanswered(answered)), PROMPTS, folder), stops_after=stops_after
+        config, lambda context: measure_difficulty(replace(context, grader=Unanswered(answered)), PROMPTS, folder), stops_after=stops_after
     )
     return results, sum(len(engine.asked) for engine in engines)
 
@@ -52,8 +52,8 @@ def test_the_difficulty_pass_stops_after_its_first_chunk_and_goes_on_with_the_re
     assert drawn == 64
     assert not list((tmp_path / "stages").iterdir())
     mended = replace(config, reward=RewardConfig(require_thinking=True))
-    ledgers, _ = difficulty(mended, tmp_path / "stages", (None, None), answered=1)
-    assert len(ledgers[0].counts) == len(PROMPTS)
+    measured, _ = difficulty(mended, tmp_path / "stages", (None, None), answered=1)
+    assert len(measured[0].counts) == len(PROMPTS)
 
 
 def test_the_same_after_a_stop_within_the_chunk(config, tmp_path):
@@ -75,9 +75,9 @@ def test_one_answer_is_enough_and_the_rest_is_counted(config, tmp_path, capsys):
 
 @pytest.mark.parametrize(("temperature", "version", "stops"), [(0.4, 0, True), (1.0, 0, True), (1.4, 0, False), (0.4, 3, False)])
 def test_the_probe_stops_where_neither_heat_nor_training_explains_it(config, temperature, version, stops):
-    def read(rooms):
-        rooms.engine.version = version
-        return measure(replace(rooms, grader=Unanswered()), PROMPTS, Sampling(temperature=temperature, max_tokens=10))
+    def read(context):
+        context.engine.version = version
+        return measure(replace(context, grader=Unanswered()), PROMPTS, Sampling(temperature=temperature, max_tokens=10))
 
     ((found,), _) = on_ranks(config, read)
     assert isinstance(found, NoAnswers) == stops
@@ -90,10 +90,10 @@ def test_ranks_agree_whether_an_answer_needs_the_end_of_thinking(config, tmp_pat
     (tmp_path / "run").mkdir()
     auto = replace(config, reward=RewardConfig())
 
-    def settle(rooms):
-        opens = (rooms.world.rank == 0) == first
+    def settle(context):
+        opens = (context.world.rank == 0) == first
         tokenizer = SimpleNamespace(batch_decode=lambda tokens, **_: ["<think>" if opens else "hm"] * len(tokens))
-        return settle_thinking(auto, PROMPTS, tmp_path / "model", tokenizer, rooms.engine, rooms.world).required
+        return settle_thinking(auto, PROMPTS, tmp_path / "model", tokenizer, context.engine, context.world).required
 
     for asked in (32, 0):
         results, engines = on_ranks(auto, settle, stops_after=(None, None))

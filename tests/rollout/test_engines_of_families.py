@@ -34,9 +34,10 @@ def truth(model, tokens, temperature=1.0):
 def check(engine, model):
     long = prompt(90, 5)
     np.testing.assert_allclose(engine.score(long), truth(model, long), atol=1e-4)
-    for rollout in generate(engine, requests_for(prompt(1), prompt(17, 9), prompt(40, 3), samples=2), 1.3, max_tokens=12):
-        whole = truth(model, (*rollout.prompt_tokens, *rollout.tokens), 1.3)
-        np.testing.assert_allclose(rollout.logprobs, whole[len(rollout.prompt_tokens) - 1 :], atol=1e-4)
+    requests = requests_for(prompt(1), prompt(17, 9), prompt(40, 3), samples=2)
+    for request, rollout in zip(requests, generate(engine, requests, 1.3, max_tokens=12), strict=True):
+        whole = truth(model, (*request.prompt_tokens, *rollout.tokens), 1.3)
+        np.testing.assert_allclose(rollout.logprobs, whole[len(request.prompt_tokens) - 1 :], atol=1e-4)
 
 
 @pytest.mark.parametrize("model_type", FAMILIES)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from polaris.rollout.types import Request, Sampling
+from polaris.rollout.types import RolloutRequest, Sampling
 
 VOCAB, EOS, MAX_LEN = 128, 1, 400
 VLLM = pytest.param("vllm", marks=pytest.mark.vllm)
@@ -68,7 +68,11 @@ def prompt(length, start=0):
 
 
 def requests_for(*prompts, samples=1, seed=0):
-    return [Request(key=(p, s), prompt_tokens=tokens, seed=seed + 1000 * p + s) for p, tokens in enumerate(prompts) for s in range(samples)]
+    return [
+        RolloutRequest(prompt_id=str(p), sample=s, prompt_tokens=tokens, seed=seed + 1000 * p + s)
+        for p, tokens in enumerate(prompts)
+        for s in range(samples)
+    ]
 
 
 def generate(engine, requests, temperature=1.0, max_tokens=32, should_stop=lambda: False, on_progress=lambda progress: None, **truncation):

@@ -7,9 +7,8 @@ from groups import batch, group
 
 from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
 from polaris.learn.curate import curate
-from polaris.learn.rescue import store_successes
 from polaris.learn.statistics import Statistics
-from polaris.learn.successes import Successes
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.learn.update import accumulate, rank_packs
 
 
@@ -30,11 +29,11 @@ def metrics(trainer, samples, config, tokens_per_pack=10**6):
 @pytest.mark.parametrize("correction", ["tis", "mask"])
 @pytest.mark.parametrize("tokens_per_pack", [10**6, 40])
 def test_fresh_and_stored_samples_have_metrics_of_their_own(trainer, loss, correction, tokens_per_pack):
-    prompts, drawn = batch(a="+--+", c="----", d="-+--")
-    successes = Successes(1)
-    store_successes(successes, [prompts[1]], [group("c", "+", version=2)])
+    drawn = batch(a="+--+", c="----", d="-+--")
+    successes = SuccessBuffer(1)
+    successes.add([group("c", "+", version=2)])
     config = config_of(loss, correction)
-    samples = curate(prompts, drawn, config, successes, step=3).samples
+    samples = curate(drawn, config, successes, step=3).samples
     stored = [sample for sample in samples if sample.stored]
     fresh = [sample for sample in samples if not sample.stored]
     assert (len(stored), len(fresh)) == (1, 11)

@@ -27,7 +27,7 @@ from polaris.run import resume as resuming
 from polaris.run import setup
 from polaris.run.loop import Recorder
 from polaris.run.resume import resume
-from polaris.run.setup import open_rooms
+from polaris.run.setup import open_training
 from polaris.stop import StopRequest
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
@@ -235,13 +235,13 @@ def test_a_branch_begins_with_the_checkpoint_of_another_run(world, root, half, o
     checked, folder = prepare(root, name, *flags)
     assert (checked.origin.step, checked.config.model.path) == (2, str(half / "export" / "step-000002"))
     source, _ = prepare(root, "half", "--trainer.steps=2")
-    with open_rooms(source, world, StopRequest()) as rooms:
-        assert resume(rooms, RunFolder(half)).step == 2
-        expected = (rooms.optimizer.state_dict()["state"], dict(rooms.policy.named_weights()))
-    with open_rooms(checked, world, StopRequest()) as rooms:
-        assert resume(rooms, folder, checked.origin).step == 0
-        assert all(torch.equal(weight, expected[1][name]) for name, weight in rooms.policy.named_weights())
-        moments = rooms.optimizer.state_dict()["state"]
+    with open_training(source, world, StopRequest()) as context:
+        assert resume(context, RunFolder(half)).step == 2
+        expected = (context.learner.optimizer.state_dict()["state"], dict(context.learner.policy.named_weights()))
+    with open_training(checked, world, StopRequest()) as context:
+        assert resume(context, folder, checked.origin).step == 0
+        assert all(torch.equal(weight, expected[1][name]) for name, weight in context.learner.policy.named_weights())
+        moments = context.learner.optimizer.state_dict()["state"]
         for index, values in expected[0].items():
             for kind, value in values.items():
                 mine, theirs = (torch.as_tensor(getattr(one, "_local_tensor", one)) for one in (moments[index][kind], value))

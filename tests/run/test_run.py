@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from samples import training_sample
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polaris.checkpoint import layout
@@ -23,12 +24,12 @@ from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.embedded import resolve
 from polaris.learn.optimizer import build_optimizer
-from polaris.learn.packing import Sample, build_pack
+from polaris.learn.packing import build_pack
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
 from polaris.observe.metrics import deterministic, read_records
 from polaris.rollout.engine import create_engine
-from polaris.rollout.types import Request, Sampling
+from polaris.rollout.types import RolloutRequest, Sampling
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 # The first run on a new machine builds the embedded model.
@@ -142,7 +143,7 @@ def test_export_is_a_plain_checkpoint_of_trained_weights(exported, greedy):
 def test_exported_greedy_text_is_vllms(exported, prompts, greedy):
     rollout = RolloutConfig(engine="vllm", kv_cache_mib=64)
     engine = create_engine(rollout, exported, ModelConfig(dtype="float32"), max_model_len=256, seed=0)
-    requests = [Request(key=(index, 0), prompt_tokens=tokens, seed=0) for index, tokens in enumerate(prompts)]
+    requests = [RolloutRequest(key=(index, 0), prompt_tokens=tokens, seed=0) for index, tokens in enumerate(prompts)]
     sampling = Sampling(temperature=0.0, max_tokens=100)
     rollouts = engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=lambda: False)
     engine.close()
@@ -158,7 +159,9 @@ def most_probable(checkpoint, prompts, responses):
     load(checkpoint, policy, build_optimizer(policy, OptimizerConfig()), world)
     vocabulary = policy.model.config.vocab_size
     samples = [
-        Sample(prompt_tokens=prompt, tokens=np.array(response), logprobs=np.zeros(len(response), "f4"), advantage=0.0, temperature=1.0)
+        training_sample(
+            prompt_tokens=prompt, tokens=np.array(response), logprobs=np.zeros(len(response), "f4"), advantage=0.0, temperature=1.0
+        )
         for prompt, response in zip(prompts, responses, strict=True)
     ]
     pack = build_pack(samples, world.device)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from train_ranks import with_engine
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
@@ -15,8 +16,10 @@ from polaris.config.load import load_config
 from polaris.data.gold import Rejected
 from polaris.observe.metrics import read_records
 from polaris.rollout.seeds import request_seed
+from polaris.run.banner import banner
+from polaris.run.checks import check
 from polaris.run.loop import train_to
-from polaris.run.setup import banner, check, open_recorder, open_rooms
+from polaris.run.setup import open_recorder, open_training
 from polaris.stop import StopRequest
 
 pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
@@ -55,7 +58,7 @@ class Run:
     changed: list
     output: str
     banner: dict
-    ledger: dict
+    pass_rates: dict
     held_out: list
 
 
@@ -65,27 +68,27 @@ def run(world, tmp_path_factory):
     config = load_config(CONFIG, [f"--root={root}", *(f"--{name}={value}" for name, value in CHANGES.items())])
     folder, capture, checked = RunFolder(root / "run"), pytest.MonkeyPatch(), check(config)
     lines, changed = [], []
-    with open_rooms(checked, world, StopRequest()) as rooms:
-        engine = Spied(rooms.engine, rooms.probe)
-        rooms = dataclasses.replace(rooms, engine=engine, held_out=rooms.held_out[:3])
+    with open_training(checked, world, StopRequest()) as context:
+        engine = Spied(context.sampling.engine, context.source.proof.probe)
+        context = dataclasses.replace(with_engine(context, engine), held_out=context.held_out[:3])
         shown = dataclasses.replace(checked, file="my.toml", prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
-        told = banner(shown, rooms, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
-        capture.setattr(rooms.console, "note", lines.append)
-        recorder = open_recorder(config, folder, world, 0)
-        weights = [value.clone() for _, value in rooms.policy.named_weights()]
-        step = rooms.console.step
+        told = banner(shown, context, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
+        capture.setattr(context.console, "note", lines.append)
+        recorder = open_recorder(context, folder, 0)
+        weights = [value.clone() for _, value in context.learner.policy.named_weights()]
+        step = context.console.step
 
         def watch(record):
-            now = [value.clone() for _, value in rooms.policy.named_weights()]
+            now = [value.clone() for _, value in context.learner.policy.named_weights()]
             if "eval/accuracy" not in record:
                 changed.append(not all(torch.equal(a, b) for a, b in zip(weights, now, strict=True)))
             weights[:] = now
             step(record)
 
-        capture.setattr(rooms.console, "step", watch)
-        state = train_to(3, rooms, folder, TrainState(step=0, version=0, sampler={}, nonfinite_streak=0), recorder)
+        capture.setattr(context.console, "step", watch)
+        state = train_to(3, context, folder, TrainState(step=0, version=0, sampler={}, nonfinite_streak=0), recorder)
         recorder.close()
-        counts, names = dict(rooms.ledger.counts), [prompt.id for prompt in rooms.held_out]
+        counts, names = dict(context.pass_rates.counts), [prompt.id for prompt in context.held_out]
         capture.undo()
     return Run(state, read_records(folder.metrics), engine.draws, folder, changed, "\n".join(lines), told, counts, names)
 
@@ -104,7 +107,7 @@ def test_evaluations_come_at_the_start_every_second_step_and_at_the_end(run):
     assert len(held_out) == 3
     for requests, sampling, _ in held_out:
         assert (sampling.temperature, sampling.max_tokens) == (0.7, 24)
-        assert [request.key for request in requests] == [(p, s) for p in range(3) for s in range(2)]
+        assert [(request.prompt_id, request.sample) for request in requests] == [(name, s) for name in run.held_out for s in range(2)]
         seeds = [request_seed(0, "eval", 0, run.held_out[p], s) for p in range(3) for s in range(2)]
         assert [request.seed for request in requests] == seeds, "the weights alone differ"
     assert [r["eval/temperature"] for r in run.records if is_evaluation(r)] == [0.7] * 3
@@ -145,11 +148,11 @@ def test_weights_change_in_steps_with_an_update_and_their_version_counts_them(ru
     assert run.state.version == sum(applied)
 
 
-def test_the_ledger_counts_every_response_of_the_policy(run):
+def test_pass_rates_count_every_response_of_the_policy(run):
     drawn = sum(record["groups/drawn"] for record in steps_of(run))
-    assert sum(graded for _, graded in run.ledger.values()) == 4 * drawn
+    assert sum(graded for _, graded in run.pass_rates.values()) == 4 * drawn
     right = sum(record["reward/accuracy"] * 4 * record["groups/drawn"] for record in steps_of(run))
-    assert sum(correct for correct, _ in run.ledger.values()) == pytest.approx(right)
+    assert sum(correct for correct, _ in run.pass_rates.values()) == pytest.approx(right)
 
 
 def test_checkpoints_come_every_second_step_and_at_the_end(run):

@@ -15,9 +15,10 @@ from polaris.config.load import load_config
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
 from polaris.rollout.types import GenerationInterrupted
+from polaris.run.checks import check
 from polaris.run.loop import train_to
 from polaris.run.resume import resume
-from polaris.run.setup import check, open_recorder, open_rooms
+from polaris.run.setup import open_recorder, open_training
 from polaris.run.step import train_step
 from polaris.stop import StopRequest
 
@@ -50,8 +51,8 @@ def rooms_of(world, problems, root, *overrides):
         "--observe.samples_per_step=100",
     ]
     config = load_config(CONFIG, [f"--data.path={problems}", f"--root={root}", "--observe.tensorboard=false", *small, *overrides])
-    with open_rooms(check(config), world, StopRequest()) as rooms:
-        yield rooms
+    with open_training(check(config), world, StopRequest()) as context:
+        yield context
 
 
 # At this temperature all responses to a prompt are the same, so that no group is informative.
@@ -62,14 +63,14 @@ NOTHING_TO_LEARN = ["--rollout.temperature=0.01", "--trainer.prompts_per_step=2"
 @pytest.mark.parametrize(("scarce", "drawn"), [("train", [2, 2, 2]), ("skip", [2, 2, 2]), ("generate", [6, 2, 6])])
 def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, problems, tmp_path, capsys, scarce, drawn):
     overrides = [*NOTHING_TO_LEARN, f"--algorithm.scarce={scarce}", "--algorithm.max_draws=3", "--algorithm.substitution=true"]
-    with rooms_of(world, problems, tmp_path, *overrides) as rooms:
-        before = [weight.clone() for _, weight in rooms.policy.named_weights()]
+    with rooms_of(world, problems, tmp_path, *overrides) as context:
+        before = [weight.clone() for _, weight in context.learner.policy.named_weights()]
         state, records, counted = START, [], 0
         for draws in drawn:
-            state, record, samples = train_step(rooms, state)
+            state, record, samples = train_step(context, state)
             counted += 4 * draws
             assert len(samples) == 4 * draws
-            assert sum(graded for _, graded in rooms.ledger.counts.values()) == counted
+            assert sum(graded for _, graded in context.pass_rates.counts.values()) == counted
             records.append(record)
         assert [record["groups/drawn"] for record in records] == drawn
         assert [record["epoch"] for record in records] == ([0, 0, 1] if scarce == "generate" else [0, 0, 0])
@@ -78,10 +79,10 @@ def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, pr
             assert record["groups/all_right"] + record["groups/all_wrong"] == record["groups/drawn"]
             assert record["groups/scarce"] == record["update/skipped"] == 1
         if scarce == "generate":
-            assert all(graded <= 8 for _, graded in rooms.ledger.counts.values()), "a step holds no prompt twice"
-            assert len(rooms.ledger.counts) == 8
-        assert (state.step, state.version, state.sampler) == (3, 0, rooms.sampler.state())
-        assert all(torch.equal(a, b) for a, (_, b) in zip(before, rooms.policy.named_weights(), strict=True))
+            assert all(graded <= 8 for _, graded in context.pass_rates.counts.values()), "a step holds no prompt twice"
+            assert len(context.pass_rates.counts) == 8
+        assert (state.step, state.version, state.sampler) == (3, 0, context.source.sampler.state())
+        assert all(torch.equal(a, b) for a, (_, b) in zip(before, context.learner.policy.named_weights(), strict=True))
     output = capsys.readouterr().out
     assert output.count("no update, weights stay") == 3
     assert output.count("further prompts are drawn") == (4 if scarce == "generate" else 0)
@@ -99,35 +100,35 @@ def handlers():
 @pytest.mark.slow
 def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, tmp_path, monkeypatch, handlers):
     overrides = ["--trainer.prompts_per_step=1", "--algorithm.scarce=generate", "--algorithm.rescue=2"]
-    with rooms_of(world, problems, tmp_path, *NOTHING_TO_LEARN, *overrides) as rooms:
-        state, record, _ = train_step(rooms, START)
+    with rooms_of(world, problems, tmp_path, *NOTHING_TO_LEARN, *overrides) as context:
+        state, record, _ = train_step(context, START)
         assert record["groups/drawn"] == 3
-        before = rooms.ledger.counts
-        rooms.successes.save(tmp_path)
+        before = context.pass_rates.counts
+        context.successes.save(tmp_path)
         stored = pq.read_table(tmp_path / "successes.parquet")
         assert stored.num_rows > 0
-        rooms.stop.install()
-        monkeypatch.setattr(rooms.console, "note", lambda text: signal.raise_signal(signal.SIGTERM))
+        context.sampling.stop.install()
+        monkeypatch.setattr(context.console, "note", lambda text: signal.raise_signal(signal.SIGTERM))
         with pytest.raises(GenerationInterrupted):
-            train_step(rooms, state)
-        assert rooms.sampler.state()["cursor"] == 5, "the first draw of the step was over"
-        rooms.successes.save(tmp_path)
-        assert rooms.ledger.counts == before
+            train_step(context, state)
+        assert context.source.sampler.state()["cursor"] == 5, "the first draw of the step was over"
+        context.successes.save(tmp_path)
+        assert context.pass_rates.counts == before
         assert pq.read_table(tmp_path / "successes.parquet").equals(stored)
 
 
 def train(world, problems, root, lasts):
-    """Train to each of `lasts` in rooms of their own; the records, and what the last checkpoint keeps."""
+    """Train to each of `lasts` in context of their own; the records, and what the last checkpoint keeps."""
     overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
     overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4"]
     folder = RunFolder(root)
     for last in lasts:
-        with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as rooms:
-            state = resume(rooms, folder)
+        with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as context:
+            state = resume(context, folder)
             if state.step:
-                rooms.sampler.restore(state.sampler)
-            recorder = open_recorder(rooms.config, folder, world, state.step)
-            state = train_to(last, rooms, folder, state, recorder)
+                context.source.sampler.restore(state.sampler)
+            recorder = open_recorder(context, folder, state.step)
+            state = train_to(last, context, folder, state, recorder)
             recorder.close()
     tables = [pq.read_table(folder.newest_checkpoint() / name) for name in ("ledger.parquet", "successes.parquet")]
     return [deterministic(record) for record in read_records(folder.metrics)], tables

@@ -13,9 +13,11 @@ from polaris.config.load import load_config
 from polaris.config.schema import RewardConfig, RunConfig
 from polaris.embedded import resolve
 from polaris.embedded.tokenizer import CHAT_TEMPLATE
+from polaris.observe.console import Console
 from polaris.results import Result
+from polaris.run.checks import check
 from polaris.run.loop import train_to
-from polaris.run.setup import check, open_engine_rooms, open_recorder, open_rooms
+from polaris.run.setup import open_recorder, open_sampling, open_training
 from polaris.run.thinking import _known
 from polaris.stop import StopRequest
 
@@ -53,9 +55,9 @@ def decided(config, world):
     """What grading asks for, and what is kept of it."""
     folder = open_run(config, fresh=False, main=False)
     folder.path.mkdir(parents=True, exist_ok=True)
-    with open_engine_rooms(check(config), world, StopRequest()) as rooms:
-        (verdict,) = rooms.grader.grade([("\\boxed{1}", "1")])
-        assert rooms.config.reward.require_thinking is (verdict.kind == "no_answer")
+    with open_sampling(check(config), world, StopRequest(), Console(False, 0)) as context:
+        (verdict,) = context.grader.grade([("\\boxed{1}", "1")])
+        assert context.config.reward.require_thinking is (verdict.kind == "no_answer")
     path = folder.stages / "thinking.json"
     return verdict.kind == "no_answer", json.loads(path.read_text())["why"] if path.is_file() else None
 
@@ -87,10 +89,10 @@ def test_a_run_from_before_goes_on_as_it_was_graded(configured, world):
     """Its `config.json` names a bool, and nothing was decided; the model opens thinking, so "auto" would decide otherwise."""
     old, now = configured("--reward.require_thinking=false"), configured()
     folder = open_run(old, fresh=False, main=False)
-    with open_rooms(check(old), world, StopRequest()) as rooms:
-        record_config(folder, rooms.config)
-        recorder = open_recorder(old, folder, world, 0)
-        train_to(1, rooms, folder, START, recorder)
+    with open_training(check(old), world, StopRequest()) as context:
+        record_config(folder, context.config)
+        recorder = open_recorder(context, folder, 0)
+        train_to(1, context, folder, START, recorder)
         recorder.close()
     assert decided(now, world) == (False, None)
 

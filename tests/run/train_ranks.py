@@ -12,10 +12,11 @@ import numpy as np
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import load_config
+from polaris.run.checks import check
 from polaris.run.loop import train_to
 from polaris.run.resume import resume
 from polaris.run.session import run_session
-from polaris.run.setup import check, open_recorder, open_rooms
+from polaris.run.setup import open_recorder, open_training
 
 STEPS = 4
 SHIFT = 2e-5
@@ -60,23 +61,29 @@ class Engine:
         return self._engine.generate(requests, sampling, **hooks)
 
 
+def with_engine(context, engine):
+    """The same with another engine."""
+    sampling = dataclasses.replace(context.sampling, engine=engine)
+    return dataclasses.replace(context, sampling=sampling, source=dataclasses.replace(context.source, context=sampling))
+
+
 def train(checked, world, stop):
     folder = RunFolder(Path(checked.config.root) / checked.config.name)
     last = world.rank == world.size - 1
-    with open_rooms(checked, world, stop) as opened:
-        engine = Engine(opened.engine, opened.probe, SHIFT if last else 0.0)
+    with open_training(checked, world, stop) as opened:
+        engine = Engine(opened.sampling.engine, opened.source.proof.probe, SHIFT if last else 0.0)
         if world.size > 1 and last:
             engine.stop_in_draw, engine.stop_in_sync = 3, 2  # the draws are those of the first evaluation, of step 1, of step 2
-        rooms, stops = dataclasses.replace(opened, engine=engine), []
+        context, stops = with_engine(opened, engine), []
         while not stops or stops[-1] < STEPS:
             if stop.requested():  # as in a new process
                 stop.number = 0
                 stop.install()
-            state = resume(rooms, folder)
+            state = resume(context, folder)
             if state.step:
-                rooms.sampler.restore(state.sampler)
-            recorder = open_recorder(checked.config, folder, world, state.step)
-            stops.append(train_to(STEPS, rooms, folder, state, recorder).step)
+                context.source.sampler.restore(state.sampler)
+            recorder = open_recorder(context, folder, state.step)
+            stops.append(train_to(STEPS, context, folder, state, recorder).step)
             recorder.close()
     stop.number = 0
     return stops

@@ -14,7 +14,7 @@ from groups import batch
 from polaris.config.schema import RewardConfig, RunConfig
 from polaris.embedded import resolve
 from polaris.sampling.answers import NoAnswers, stop_without_answers
-from polaris.types import Verdict
+from polaris.types import Group, Verdict
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 SUFFIX = 'set data.prompt_suffix = "'
@@ -23,15 +23,15 @@ SUFFIX = 'set data.prompt_suffix = "'
 def said(tmp_path, text, *reasons, cut=0):
     """The error of a step whose responses have no answer for `reasons`, the first `cut` of them cut off; "" where it goes on."""
     config = RunConfig(root=str(tmp_path), name="run", reward=RewardConfig(require_thinking=True))
-    prompts, groups = batch(a="0" * len(reasons))
+    [group] = batch(a="0" * len(reasons))
     verdicts = [Verdict("no_answer", reason) if reason else Verdict("wrong", "", "2") for reason in reasons]
-    group = [
-        replace(graded, verdict=verdict, rollout=replace(graded.rollout, finish_reason="length" if place < cut else "stop"))
-        for place, (graded, verdict) in enumerate(zip(groups[0], verdicts, strict=True))
-    ]
-    rooms = SimpleNamespace(config=config, world=SimpleNamespace(is_main=True))
+    rollouts = tuple(
+        replace(scored, verdict=verdict, rollout=replace(scored.rollout, finish_reason="length" if place < cut else "stop"))
+        for place, (scored, verdict) in enumerate(zip(group.rollouts, verdicts, strict=True))
+    )
+    context = SimpleNamespace(config=config, world=SimpleNamespace(is_main=True))
     try:
-        stop_without_answers(rooms, [group], [replace(prompts[0], text=text)], "step 1", 512)
+        stop_without_answers(context, [Group(prompt=replace(group.prompt, text=text), rollouts=rollouts)], "step 1", 512)
     except NoAnswers as error:
         return str(error)
     return ""

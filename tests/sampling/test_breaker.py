@@ -11,14 +11,13 @@ import pytest
 
 from polaris.config.schema import RunConfig
 from polaris.learn.curate import curate
-from polaris.learn.successes import Successes
+from polaris.learn.success_buffer import SuccessBuffer
 from polaris.sampling.breaker import GradingFailed, stop_if_grading_fails
-from polaris.sampling.collect import Graded
-from polaris.types import CRASHED, TIMEOUT, Prompt, Rollout, Verdict
+from polaris.types import CRASHED, TIMEOUT, Group, Prompt, Rollout, ScoredRollout, Verdict
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 VERDICTS = {
-    "right": Verdict("correct", "equal", "1"),
+    "right": Verdict("correct", "equal", "1", reward=1.0),
     "wrong": Verdict("wrong", "", "2"),
     "refused": Verdict("ungradable", "nested deeper than 12", "{{{"),
     "late": Verdict("ungradable", TIMEOUT, "\\Gamma(9)"),
@@ -26,30 +25,28 @@ VERDICTS = {
 }
 
 
-def graded(name, place=0):
+def scored(name, place):
     rollout = Rollout(
-        key=(0, place),
-        prompt_tokens=(1, 2),
+        prompt_id="",
+        sample=place,
         tokens=np.array([place], "i4"),
         logprobs=np.zeros(1, "f4"),
+        versions=np.zeros(1, "i4"),
         finish_reason="stop",
-        version=0,
         temperature=1.0,
         seed=0,
     )
-    return Graded(rollout=rollout, text=name, verdict=VERDICTS[name])
+    return ScoredRollout(rollout=rollout, text=name, verdict=VERDICTS[name])
 
 
 def groups_of(*names):
-    return [[graded(name, place) for place, name in enumerate(group)] for group in names]
+    prompts = [Prompt(id=f"p{i}", text="", tokens=(1,), ground_truth=str(i), source=f"set:{i}") for i in range(len(names))]
+    rollouts = [tuple(scored(name, place) for place, name in enumerate(group)) for group in names]
+    return [Group(prompt=prompt, rollouts=group) for prompt, group in zip(prompts, rollouts, strict=True)]
 
 
 def curated(groups):
-    return curate(prompts_for(groups), groups, RunConfig(), Successes(0), step=1)
-
-
-def prompts_for(groups):
-    return [Prompt(id=f"p{i}", text="", tokens=(1,), ground_truth=str(i), source=f"set:{i}") for i in range(len(groups))]
+    return curate(groups, RunConfig(), SuccessBuffer(0), step=1)
 
 
 @pytest.mark.parametrize("lost", ["late", "dead"])
@@ -58,7 +55,7 @@ def test_a_lost_response_leaves_the_advantages_of_its_group_as_if_it_had_not_bee
     without = curated(groups_of(["right", "wrong", "wrong"]))
     assert with_it.advantages[0, [0, 2, 3]].tolist() == without.advantages[0].tolist()
     assert with_it.advantages[0, 1] == 0
-    assert [sample.tokens.tolist() for sample in with_it.samples] == [[0], [2], [3]], "it is not trained on"
+    assert [sample.rollout.tokens.tolist() for sample in with_it.samples] == [[0], [2], [3]], "it is not trained on"
 
 
 def test_text_that_the_screen_refused_is_the_policys_own_fault():
@@ -84,17 +81,17 @@ def test_more_than_one_in_a_hundred_stops_the_run_and_one_alone_never_does(tmp_p
     names = ["late"] * killed + ["refused", "right"] * size
     groups = groups_of(*([name] for name in names[:size]))
     if not stops:
-        stop_if_grading_fails(groups, prompts_for(groups), tmp_path)
+        stop_if_grading_fails(groups, tmp_path)
         assert not list(tmp_path.iterdir())
         return
     with pytest.raises(GradingFailed, match=rf"{killed} of {size} responses killed[\s\S]*killed_answers\.jsonl"):
-        stop_if_grading_fails(groups, prompts_for(groups), tmp_path)
+        stop_if_grading_fails(groups, tmp_path)
 
 
 def test_the_strings_are_saved_with_their_prompts(tmp_path):
     groups = groups_of(["right", "late"], ["dead", "wrong"])
     with pytest.raises(GradingFailed):
-        stop_if_grading_fails(groups, prompts_for(groups), tmp_path / "run")
+        stop_if_grading_fails(groups, tmp_path / "run")
     saved = [json.loads(line) for line in (tmp_path / "run" / "killed_answers.jsonl").read_text(encoding="utf-8").splitlines()]
     assert saved == [
         {"prompt": "p0", "ground_truth": "0", "answer": "\\Gamma(9)", "reason": "timeout"},

@@ -45,13 +45,13 @@ def policy(tmp_path_factory):
 
 
 @torch.no_grad()
-def logprobs(model, rollouts):
+def logprobs(model, requests, rollouts):
     """Of all response tokens, one response after the other, by transformers alone."""
     found = []
-    for rollout in rollouts:
-        ids = torch.tensor([[*rollout.prompt_tokens, *rollout.tokens.tolist()]])
+    for request, rollout in zip(requests, rollouts, strict=True):
+        ids = torch.tensor([[*request.prompt_tokens, *rollout.tokens.tolist()]])
         picked = model(ids).logits[0, :-1].log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-        found.append(picked[len(rollout.prompt_tokens) - 1 :].numpy())
+        found.append(picked[len(request.prompt_tokens) - 1 :].numpy())
     return np.concatenate(found)
 
 
@@ -65,18 +65,18 @@ def test_probe_tells_published_from_stale_weights(kind, policy):
     probe = make_probe(PROMPTS, seed=0, most_tokens=20)
     drawn = probe.draw(engine)
     assert len(drawn) == RESPONSES
-    yardstick = take_yardstick(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
+    yardstick = take_yardstick(logprob_gap(drawn, logprobs(model, probe.requests, drawn)), SyncConfig(), "float32")
     assert yardstick.gap < 1e-5
     with torch.no_grad():
         for parameter in model.parameters():
             parameter += 0.002 * torch.randn_like(parameter)
-    stale = logprob_gap(drawn, logprobs(model, drawn))
+    stale = logprob_gap(drawn, logprobs(model, probe.requests, drawn))
     with pytest.raises(WeightSyncError, match=r"version 4.*sync\.gap_factor"):
         check_gap(stale, yardstick, 4)
     publish(engine, model.named_parameters(), 4)
     assert engine.version == 4
     again = probe.draw(engine)
-    check_gap(logprob_gap(again, logprobs(model, again)), yardstick, 4)
+    check_gap(logprob_gap(again, logprobs(model, probe.requests, again)), yardstick, 4)
     engine.close()
 
 
@@ -101,7 +101,7 @@ def test_the_yardstick_scales_the_tolerance_within_what_rounding_and_the_base_al
 def test_the_probe_is_spread_over_the_prompts_with_a_seed_for_each_response():
     probe = make_probe(PROMPTS, seed=3, most_tokens=1000)
     assert [request.prompt_tokens for request in probe.requests] == [PROMPTS[i].tokens for i in (0, 6, 12, 18, 25, 31, 37, 43)]
-    assert [request.key for request in probe.requests] == [(0, sample) for sample in range(RESPONSES)]
+    assert [request.sample for request in probe.requests] == list(range(RESPONSES))
     assert probe.requests[1].seed == 1630406232111680392, "a probe of another seed or stream draws other responses after a resume"
     assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
     assert make_probe(PROMPTS, seed=3, most_tokens=20).sampling.max_tokens == 20
@@ -126,11 +126,11 @@ def test_other_positions_far_from_the_first_are_caught_where_there_is_no_rotary_
     assert engine.rotary_table([0]) is None
     near, far = make_probe(PROMPTS, seed=0, most_tokens=32), make_far_probe(PROMPTS, seed=0, longest=256)
     drawn = far.draw(engine)
-    check_far_gap(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
+    check_far_gap(logprob_gap(drawn, logprobs(model, far.requests, drawn)), SyncConfig(), "float32")
     with torch.no_grad():
         model.transformer.wpe.weight[200:] = model.transformer.wpe.weight[200:].flip(0)
     drawn = near.draw(engine)
-    assert logprob_gap(drawn, logprobs(model, drawn)) < 1e-4
+    assert logprob_gap(drawn, logprobs(model, near.requests, drawn)) < 1e-4
     drawn = far.draw(engine)
     with pytest.raises(WeightSyncError, match="at the end of the longest sequences"):
-        check_far_gap(logprob_gap(drawn, logprobs(model, drawn)), SyncConfig(), "float32")
+        check_far_gap(logprob_gap(drawn, logprobs(model, far.requests, drawn)), SyncConfig(), "float32")

@@ -38,12 +38,12 @@ def test_a_later_gap_may_be_the_tolerance_and_no_more():
 def rollout(*logprobs):
     values = np.array(logprobs, np.float32)
     return Rollout(
-        key=(0, 0),
-        prompt_tokens=(1,),
+        prompt_id="",
+        sample=0,
         tokens=np.zeros(len(values), np.int32),
         logprobs=values,
         finish_reason="stop",
-        version=0,
+        versions=np.zeros(len(values), np.int32),
         temperature=1.0,
         seed=0,
     )
@@ -66,7 +66,7 @@ def test_the_probe_is_eight_prompts_spread_over_the_set():
     prompts = [Prompt(id=f"p{i}", text="", tokens=(i,), ground_truth="1", source="x:1") for i in range(20)]
     probe = make_probe(prompts, 5, 100)
     assert [request.prompt_tokens for request in probe.requests] == [(0,), (2,), (5,), (7,), (10,), (12,), (15,), (17,)]
-    assert [request.key for request in probe.requests] == [(0, i) for i in range(8)]
+    assert [request.sample for request in probe.requests] == list(range(8))
     assert len({request.seed for request in probe.requests}) == 8
     assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
     assert make_probe(prompts[:3], 5, 7).sampling.max_tokens == 7

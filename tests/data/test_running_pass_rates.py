@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polaris.data.ledger import Ledger
+from polaris.data.pass_rates import PassRates
 
 GROUPS = st.lists(st.tuples(st.sampled_from(["a", "b", "c"]), st.lists(st.booleans(), max_size=8)), max_size=20)
 
@@ -18,16 +18,16 @@ def fill(ledger, groups):
 
 @given(GROUPS, st.randoms())
 def test_the_rate_is_the_mean_of_all_verdicts_in_any_order(groups, random):
-    ledger = fill(Ledger(), groups)
+    ledger = fill(PassRates(), groups)
     for prompt_id in "abc":
         verdicts = [verdict for name, group in groups if name == prompt_id for verdict in group]
         assert ledger.rate(prompt_id) == (sum(verdicts) / len(verdicts) if verdicts else None)
     shuffled = random.sample(groups, len(groups))
-    assert fill(Ledger(), shuffled).counts == ledger.counts
+    assert fill(PassRates(), shuffled).counts == ledger.counts
 
 
 def test_the_offline_value_is_the_first_term_and_not_forgotten():
-    ledger = Ledger()
+    ledger = PassRates()
     ledger.add("a", 1, 8)
     ledger.add_offline("a", 2, 8)
     assert ledger.rate("a") == 0.25
@@ -37,7 +37,7 @@ def test_the_offline_value_is_the_first_term_and_not_forgotten():
 
 
 def test_counts_that_cannot_be_are_refused():
-    for add in (Ledger().add, Ledger().add_offline):
+    for add in (PassRates().add, PassRates().add_offline):
         with pytest.raises(AssertionError):
             add("a", 3, 2)
 
@@ -46,17 +46,17 @@ def test_counts_that_cannot_be_are_refused():
 @given(GROUPS)
 def test_a_saved_ledger_comes_back_and_others_can_read_it(tmp_path_factory, groups):
     folder = tmp_path_factory.mktemp("checkpoint")
-    ledger = fill(Ledger(), groups)
+    ledger = fill(PassRates(), groups)
     ledger.save(folder)
     rows = pq.read_table(folder / "ledger.parquet").to_pylist()
     assert {row["id"]: (row["passed"], row["graded"]) for row in rows} == ledger.counts
-    other = fill(Ledger(), [("gone", [True])])
+    other = fill(PassRates(), [("gone", [True])])
     other.load(folder)
     assert other.counts == ledger.counts
 
 
 def test_a_restored_ledger_is_a_copy():
-    first, second = fill(Ledger(), [("a", [True, False])]), fill(Ledger(), [("b", [True])])
+    first, second = fill(PassRates(), [("a", [True, False])]), fill(PassRates(), [("b", [True])])
     second.restore(first)
     second.add("a", 1, 1)
     assert second.counts == {"a": (2, 3)}

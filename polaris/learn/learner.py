@@ -1,0 +1,86 @@
+"""Training samples -> updated weights: policy and optimizer behind one object."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from polaris.config.schema import RunConfig
+from polaris.distributed.fsdp import assert_sharded, reshard, shard_group
+from polaris.distributed.mesh import World
+from polaris.learn.optimizer import learning_rate
+from polaris.learn.packing import TrainingSample, build_pack
+from polaris.learn.statistics import Statistics
+from polaris.learn.update import UpdateResult, forward, rank_packs, split_updates, update, with_proximal_logprobs
+from polaris.model.policy import Policy
+from polaris.rollout.types import RolloutRequest
+from polaris.types import Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The updates of one step, and means and maxima over all of their tokens and ranks, by name of the metric."""
+
+    updates: list[UpdateResult]
+    statistics: dict[str, float]
+
+    @property
+    def applied(self) -> bool:
+        """Whether the weights have changed."""
+        return any(update.applied for update in self.updates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Learner:
+    """The sharded policy and its optimizer; a stage of training has its own `config`."""
+
+    policy: Policy
+    optimizer: torch.optim.Optimizer
+    config: RunConfig
+    world: World
+
+    @property
+    def lr(self) -> float:
+        """Learning rate of the last update."""
+        return self.optimizer.param_groups[0]["lr"]
+
+    def assert_sharded(self) -> None:
+        """Raise RuntimeError where a parameter is gathered, in memory that the engine needs while it samples."""
+        assert_sharded(self.policy)
+
+    def update(self, samples: Sequence[TrainingSample], step: int) -> StepResult:
+        """All updates of step `step`, on the same samples on every rank; the proximal policy is the one before the first of them."""
+        trainer = self.config.trainer
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)
+        batches = split_updates(samples, trainer.updates_per_step)
+        packs = [rank_packs(batch, self.world, trainer.tokens_per_pack) for batch in batches]
+        if len(batches) > 1:
+            packs = [with_proximal_logprobs(self.policy, of_batch) for of_batch in packs]
+        statistics = Statistics()
+        updates = [
+            update(self.policy, self.optimizer, of_batch, batch, self.config, statistics)
+            for batch, of_batch in zip(batches, packs, strict=True)
+        ]
+        statistics.all_reduce(self.world.device, shard_group(self.policy))
+        return StepResult(updates=updates, statistics=statistics.compute())
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        """Hugging Face name and full tensor of every parameter; a collective on every rank, one tensor at a time."""
+        return self.policy.named_weights()
+
+    @torch.no_grad()
+    def logprobs(self, requests: Sequence[RolloutRequest], rollouts: Sequence[Rollout]) -> np.ndarray:
+        """Log-probs [R] float32 of the rollouts' response tokens, one rollout after the other, each at its temperature."""
+        samples = [
+            TrainingSample(prompt_tokens=request.prompt_tokens, rollout=rollout, advantage=0.0)
+            for request, rollout in zip(requests, rollouts, strict=True)
+        ]
+        self.policy.eval()
+        logprob, _ = forward(self.policy, build_pack(samples, self.world.device))
+        reshard(self.policy)
+        return logprob.float().cpu().numpy()

@@ -1,0 +1,144 @@
+"""Everything that can be wrong with a configuration, found before anything takes time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from polaris.checkpoint.branch import DEFAULT_START, Start, begin
+from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
+from polaris.config.checks import check_batch, check_model_limits
+from polaris.config.load import dump_config
+from polaris.config.recipe import DifficultyConfig
+from polaris.config.schema import RunConfig
+from polaris.data.digest import digest, fingerprint
+from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
+from polaris.data.prompts import PromptSet, load_prompts
+from polaris.data.sampler import Sampler
+from polaris.distributed.mesh import World
+from polaris.distributed.shared import check_same, check_shared
+from polaris.embedded import resolve
+from polaris.model.check import check_checkpoint
+from polaris.model.identity import model_identity
+from polaris.model.load import ModelFacts, load_tokenizer, locate_model
+from polaris.model.rope import resolve_rope
+from polaris.observe.trackers import check_trackers
+from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
+from polaris.rollout.engine import check_engine, check_model
+from polaris.stop import is_main
+from polaris.types import Prompt
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked:
+    """What the checks have read."""
+
+    config: RunConfig
+    engine: str
+    model: ModelFacts
+    tokenizer: PreTrainedTokenizerBase
+    prompts: PromptSet
+    held_out: PromptSet | None
+    origin: Origin | None = None
+    """The other run that this one begins with."""
+    file: str = ""
+    """The file that the configuration was read from, in words."""
+    content: Mapping[str, Any] = field(default_factory=dict)
+    """What names and paths of the configuration stand for, by which a resumed run is known to be the same; rank 0 has it."""
+
+
+def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
+    """Raise `Refused` unless all ranks share the run's folder and have read the same; a rank's rollouts name prompts by their place."""
+    if world.size == 1:
+        return
+    check_shared(folder.path, world)
+    facts = {"the configuration": dump_config(checked.config), checked.config.data.path: digest(checked.prompts.prompts)}
+    if checked.held_out is not None:
+        facts |= {f"{checked.config.eval.path} (held out)": digest(checked.held_out.prompts)}
+    check_same(facts, world)
+
+
+def prepare(
+    config: RunConfig, start: Start = DEFAULT_START, check_later: Callable[[RunConfig, Path], None] | None = None
+) -> tuple[Checked, RunFolder]:
+    """Check everything and open the run's folder. Raises `ValueError` with the remedy.
+
+    `check_later` checks configuration and checkpoint folder for what comes after training.
+    """
+    config, origin = begin(config, start)
+    checked, main = check(config), is_main()
+    if check_later is not None:
+        check_later(config, checked.model.folder)
+    checked = replace(checked, origin=origin, content=_content(checked) if main else {})
+    return checked, open_run(config, start.fresh, main, change=start.change, content=checked.content)
+
+
+def _content(checked: Checked) -> dict[str, Any]:
+    prompts, held_out = checked.prompts.prompts, checked.held_out
+    passes = {"passes": fingerprint(prompt.passes for prompt in prompts)} if checked.config.difficulty.column else {}
+    return {
+        "engine": checked.engine,
+        "model": model_identity(checked.model.folder),
+        "prompts": _identity(prompts) | passes,
+        "held_out": _identity(held_out.prompts) if held_out else None,
+    }
+
+
+def _identity(prompts: Sequence[Prompt]) -> dict[str, Any]:
+    return {"prompts": len(prompts), "digest": digest(prompts)}
+
+
+def check(config: RunConfig) -> Checked:
+    """Everything that can be wrong with a configuration, found before any weight is read.
+
+    Raises:
+        ValueError: with the remedy.
+    """
+    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    engine = check_engine(config.rollout)
+    if is_main():
+        check_trackers(config)
+    model = locate_model(replace(config.model, path=resolve(config.model.path)))
+    check_checkpoint(model.folder, config.rope, max_model_len(config))
+    check_model_limits(config, resolve_rope(model.folder, config.rope).max_positions)
+    stop_tokens(model.folder)
+    tokenizer = load_tokenizer(model.folder)
+    unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
+    prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen, config.difficulty)
+    Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
+    held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
+    tokens = [prompt.tokens for prompt in (*prompts.prompts, *(held_out.prompts if held_out else ()))]
+    check_vocabulary(tokens, model.vocab_size, tokenizer)
+    check_model(config.rollout, model.folder, config.model, max_model_len=max_model_len(config), rope=config.rope)
+    return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
+
+
+def _load(
+    config: RunConfig,
+    path: str,
+    split: str,
+    tokenizer: PreTrainedTokenizerBase,
+    evaluation_sets: Sequence[EvaluationSet] = (),
+    difficulty: DifficultyConfig | None = None,
+) -> PromptSet:
+    return load_prompts(
+        resolve(path),
+        split=split,
+        tokenizer=tokenizer,
+        max_prompt_tokens=config.data.max_prompt_tokens,
+        prompt_suffix=config.data.prompt_suffix,
+        chat_template_options=config.data.chat_template_options,
+        strict=config.data.strict,
+        evaluation_sets=evaluation_sets,
+        difficulty=difficulty,
+    )
+
+
+def max_model_len(config: RunConfig) -> int:
+    """Tokens of the longest sequence before the final evaluation."""
+    return config.data.max_prompt_tokens + config.longest_response

@@ -1,0 +1,88 @@
+"""Prompts -> groups: this rank's share through the engine and the grader, then everybody's on every rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from polaris.distributed import watch
+from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling
+from polaris.sampling.context import SamplingContext
+from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draw:
+    """Which samples to draw: `stream` and `step` go into every request's seed, and so does the run's."""
+
+    prompts: Sequence[Prompt]
+    samples: int
+    sampling: Sampling
+    stream: str
+    step: int
+
+
+def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
+    """The group of every prompt, on every rank. Raises `GenerationInterrupted`."""
+    return score(context, draw_rollouts(context, draw), draw.prompts)
+
+
+def draw_rollouts(context: SamplingContext, draw: Draw, on_finished: Callable[[Rollout], None] | None = None) -> list[Rollout]:
+    """Rollouts of this rank's engine, with live progress. If any rank was asked to stop, every rank raises `GenerationInterrupted`.
+
+    `on_finished` is called with each rollout as soon as it is complete, also where a stop is requested later. Ranks of one
+    tensor-parallel group draw the same requests; only the first of them returns the result and calls `on_finished`.
+    """
+
+    def show(progress: Progress) -> None:
+        watch.mark(f"rollouts, {progress.finished} of {progress.total} ended")
+        context.console.progress(progress.finished, progress.total, progress.tokens)
+
+    world, parallel = context.world, context.config.rollout.tensor_parallel
+    first = world.rank % parallel == 0
+    requests = requests_of(draw, context.config.seed, world.rank // parallel, world.size // parallel)
+    rollouts: list[Rollout] = []
+    interrupted = False
+    try:
+        rollouts = context.engine.generate(
+            requests, draw.sampling, on_progress=show, should_stop=context.stop.requested, on_finished=on_finished if first else None
+        )
+    except GenerationInterrupted:
+        interrupted = True
+    if world.any(interrupted):
+        raise GenerationInterrupted
+    return rollouts if first else []
+
+
+def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> list[RolloutRequest]:
+    """The requests of one of `engines` engines: a contiguous share of the prompts, all samples of a prompt together."""
+    count = len(draw.prompts)
+    return [
+        RolloutRequest(
+            prompt_id=prompt.id,
+            sample=sample,
+            prompt_tokens=prompt.tokens,
+            seed=request_seed(run_seed, draw.stream, draw.step, prompt.id, sample),
+        )
+        for prompt in draw.prompts[count * engine_index // engines : count * (engine_index + 1) // engines]
+        for sample in range(draw.samples)
+    ]
+
+
+def judge(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> tuple[list[str], list[Verdict]]:
+    """Text and verdict of each of this rank's rollouts, which may be none."""
+    truths = {prompt.id: prompt.ground_truth for prompt in prompts}
+    tokens = [rollout.tokens.tolist() for rollout in rollouts]
+    texts = context.tokenizer.batch_decode(tokens, skip_special_tokens=True) if tokens else []  # transformers decodes [] to [""]
+    return texts, context.grader.grade([(text, truths[rollout.prompt_id]) for text, rollout in zip(texts, rollouts, strict=True)])
+
+
+def score(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> list[Group]:
+    """Grade this rank's rollouts and gather everybody's: the group of every prompt, on every rank."""
+    texts, verdicts = judge(context, rollouts, prompts)
+    mine = [ScoredRollout(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
+    found: dict[str, list[ScoredRollout]] = {prompt.id: [] for prompt in prompts}
+    for scored in context.world.gather(mine):
+        found[scored.rollout.prompt_id].append(scored)
+    return [Group(prompt=prompt, rollouts=tuple(found[prompt.id])) for prompt in prompts]
