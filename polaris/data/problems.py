@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from polaris.data.gold import BadRow, Rejected, read_answers, rejected_answer
-from polaris.data.nested import nested
-from polaris.data.sources import read_rows
+from polaris.data.sources import nested, read_rows
 from polaris.errors import Refused
 from polaris.reward.grade import accepted
 from polaris.types import GroundTruth

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polaris.data.named_sets import NAMED_SETS
 from polaris.errors import Refused
 
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
@@ -111,3 +113,36 @@ def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
         raise Refused(
             f"{path}, split {split!r}: `datasets` cannot load it ({error}); check name, split, revision and network, or give a local file"
         ) from error
+
+
+@dataclass(frozen=True, slots=True)
+class NamedSet:
+    """Where it is on the Hugging Face hub, and how many samples the paper draws of each problem."""
+
+    hub: str
+    split: str
+    samples: int
+
+
+NAMED_SETS = {
+    "aime24": NamedSet("HuggingFaceH4/aime_2024", "train", 32),
+    "aime25": NamedSet("math-ai/aime25", "test", 32),
+    "amc23": NamedSet("AI-MO/aimo-validation-amc", "train", 8),
+    "minerva": NamedSet("math-ai/minervamath", "test", 4),
+    "olympiad": NamedSet("knoveleng/OlympiadBench", "train", 4),
+}
+
+
+_OBJECTS = re.compile(r"\s*(?:\[\s*)?\{\s*[\"']")
+
+
+def nested(value: Any) -> Any:
+    """The object, or list of objects, that a text spells in JSON or as Python prints it; every other value as it is."""
+    if not isinstance(value, str) or not _OBJECTS.match(value):
+        return value
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(value)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return value

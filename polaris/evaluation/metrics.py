@@ -8,6 +8,10 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from polaris.reward.extract import END_OF_THINKING
+from polaris.reward.pool import GraderPool
+from polaris.types import Verdict
+
 CORRECT = object()
 """The class of all answers that the grader finds correct."""
 
@@ -52,3 +56,27 @@ def _majority(votes: Sequence[Hashable | None]) -> float:
     most = max(counted.values(), default=0)
     winners = [vote for vote, count in counted.items() if count == most]
     return winners.count(CORRECT) / len(winners) if winners else 0.0
+
+
+def votes_of(verdicts: Sequence[Verdict], pool: GraderPool) -> list[Hashable | None]:
+    """For each verdict on one problem the class of its answer, in their order: `CORRECT`, None for no answer, or else a text.
+
+    An answer joins the first class whose first answer the grader finds equal to it, and opens one where there is none.
+    """
+    classes: dict[str, str] = {}
+    votes: list[Hashable | None] = []
+    for verdict in verdicts:
+        if verdict.kind == "correct" or verdict.answer is None:
+            votes.append(CORRECT if verdict.kind == "correct" else None)
+            continue
+        answer = verdict.answer.strip()
+        if answer not in classes:
+            classes[answer] = _class(answer, list(dict.fromkeys(classes.values())), pool)
+        votes.append(classes[answer])
+    return votes
+
+
+def _class(answer: str, known: list[str], pool: GraderPool) -> str:
+    response = f"{END_OF_THINKING}\\boxed{{{answer}}}"
+    equal = pool.grade([(response, first) for first in known])
+    return next((first for first, verdict in zip(known, equal, strict=True) if verdict.kind == "correct"), answer)

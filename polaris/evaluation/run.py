@@ -32,8 +32,7 @@ from polaris.observe.console import Console
 from polaris.observe.phrases import count
 from polaris.observe.progress import progress
 from polaris.reward.grade import GRADER_VERSION
-from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import GenerationInterrupted
+from polaris.rollout.types import GenerationInterrupted, request_seed
 from polaris.stop import StopRequest
 
 

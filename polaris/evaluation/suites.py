@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polaris.data.gold import Rejected
-from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
-from polaris.data.sources import FILE_FORMATS, is_set
+from polaris.data.sources import FILE_FORMATS, NAMED_SETS, is_set
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings

@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from polaris.algorithm.intervals import wilson_interval
-from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, pass_at_k, quartiles
+from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, pass_at_k, quartiles, votes_of
 from polaris.evaluation.scoring import Scored
 from polaris.evaluation.suites import Suite
-from polaris.evaluation.votes import votes_of
 from polaris.observe.progress import progress
 from polaris.reward import no_answer
 from polaris.reward.pool import GraderPool

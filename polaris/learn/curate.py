@@ -7,14 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polaris.algorithm.advantage import group_advantages
-from polaris.algorithm.curation import GroupKinds, classify_groups
-from polaris.algorithm.substitution import substitute
+from polaris.algorithm.groups import GroupKinds, classify_groups, group_advantages, substitute
 from polaris.config.schema import RunConfig
 from polaris.learn.packing import TrainingSample
 from polaris.learn.rescue import rescue
 from polaris.learn.success_buffer import SuccessBuffer
-from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import request_seed
 from polaris.sampling.colocated import is_scarce
 from polaris.types import Group, ScoredRollout
 

@@ -23,7 +23,7 @@ from dataclasses import replace
 import numpy as np
 
 from polaris.learn.success_buffer import SuccessBuffer
-from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import request_seed
 from polaris.types import Group, ScoredRollout
 
 

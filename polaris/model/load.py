@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
 from safetensors import SafetensorError, safe_open
-from torch import nn
+from tokenizers import Tokenizer
+from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader
-from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from torch.nn.modules.dropout import _DropoutNd
+from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from polaris.config.names import nearest
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import ModelConfig
 from polaris.errors import Refused, in_one_line
 from polaris.model.attention import NAME
-from polaris.model.buffers import make_buffers
-from polaris.model.dropout import drop_nothing, silence_dropout
 from polaris.model.folder import check_folder, transformers_config
 from polaris.model.names import names_in
 from polaris.model.rope import OWN, resolve_rope
-from polaris.model.thinking_tokens import keep_thinking
+from polaris.reward.extract import END_OF_THINKING, START_OF_THINKING
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
 """What is downloaded of a model."""
@@ -133,3 +134,61 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def count_parameters(model: nn.Module) -> int:
     """Parameters of the whole model, shared ones once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def drop_nothing(config: PreTrainedConfig) -> None:
+    """Set every probability of dropout in a configuration to 0, under whatever name (`attention_dropout`, `resid_pdrop`, `layerdrop`).
+
+    Engines sample without dropout, so a policy that trains with it would not be the one that sampled.
+    """
+    for name, value in vars(config).items():
+        if "drop" in name and isinstance(value, float | int) and not isinstance(value, bool):
+            setattr(config, name, 0.0)
+        elif isinstance(value, PreTrainedConfig):
+            drop_nothing(value)
+
+
+def silence_dropout(model: nn.Module) -> None:
+    """The same for modules of dropout whose probability is in no configuration."""
+    for module in model.modules():
+        if isinstance(module, _DropoutNd):
+            module.p = 0.0
+
+
+@torch.no_grad()
+def make_buffers(model: PreTrainedModel) -> None:
+    """Give a model on the meta device its buffers with their true values, on the CPU; what its own code does not fill stays."""
+    for module in model.modules():
+        own = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta and buffer.is_floating_point()]
+        if not own:
+            continue
+        for name in own:
+            module._buffers[name] = _blank(module._buffers[name])
+        model._init_weights(module)
+        for name in own:
+            buffer = module._buffers[name]
+            assert buffer is not None
+            if bool(buffer.isnan().any()):
+                module._buffers[name] = buffer.to("meta")
+
+
+def _blank(buffer: Tensor | None) -> Tensor:
+    assert buffer is not None
+    return torch.full_like(buffer, torch.nan, device="cpu")
+
+
+def keep_thinking(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
+    """The tokenizer, which no longer drops the marks of thinking as special tokens when it decodes.
+
+    Who adds them to a model often adds them as special tokens; without them in the text, no response would ever have ended its thinking.
+    The tokens of a text stay the same.
+    """
+    marks = {START_OF_THINKING, END_OF_THINKING}
+    hidden = any(token.special and token.content in marks for token in tokenizer.added_tokens_decoder.values())
+    if hidden and isinstance(tokenizer, PreTrainedTokenizerFast):
+        backend = json.loads(tokenizer.backend_tokenizer.to_str())
+        for token in backend["added_tokens"]:
+            token["special"] &= token["content"] not in marks
+        # transformers has no way to take the mark off a token.
+        vars(tokenizer)["_tokenizer"] = Tokenizer.from_str(json.dumps(backend))
+    return tokenizer

@@ -21,10 +21,9 @@ from polaris.recipe.measured import Journal, Measured, missing, numbers, read_pa
 from polaris.results import Result
 from polaris.reward import no_answer
 from polaris.rollout.types import GenerationInterrupted, Sampling
-from polaris.sampling.answers import no_answers
-from polaris.sampling.breaker import MOST_KILLED, GradingFailed
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, draw_rollouts, judge
+from polaris.sampling.guards import MOST_KILLED, GradingFailed, no_answers
 from polaris.types import Prompt, Rollout, Verdict
 
 WAVES = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.errors import Refused
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty

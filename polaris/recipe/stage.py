@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.data.sampler import Sampler
 from polaris.recipe.plan import Stage, stage_config
 from polaris.recipe.stage_temperature import stage_temperature

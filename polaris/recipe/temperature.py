@@ -29,10 +29,9 @@ from polaris.observe.zones_plot import png
 from polaris.results import Result
 from polaris.rollout.types import Sampling
 from polaris.run.record import response_facts
-from polaris.sampling.answers import stop_without_answers
-from polaris.sampling.breaker import stop_if_grading_fails
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, draw_groups
+from polaris.sampling.guards import stop_if_grading_fails, stop_without_answers
 from polaris.types import Group, Prompt
 
 STEP = 0.05

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from queue import SimpleQueue
@@ -201,3 +201,15 @@ class _Worker:
         self._process.wait()
         self._stderr.seek(0)
         return self._stderr.read()[-2000:].decode(errors="replace").strip() or f"exit status {self._process.returncode}"
+
+
+BATCH = 512
+
+
+def grade_in_batches(pool: GraderPool, items: Sequence[tuple[str, GroundTruth]], done: Callable[[int], None]) -> list[Verdict]:
+    """Verdicts of (response, ground truth) pairs, in their order; `done` is told after every batch how many there are."""
+    verdicts: list[Verdict] = []
+    for start in range(0, len(items), BATCH):
+        verdicts += pool.grade(items[start : start + BATCH])
+        done(len(verdicts))
+    return verdicts

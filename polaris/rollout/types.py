@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -103,3 +104,13 @@ class Engine(Protocol):
     def close(self) -> None:
         """End the engine; the trainer's process group stays."""
         ...
+
+
+def request_seed(run_seed: int, stream: str, step: int, prompt_id: str, sample: int) -> int:
+    """63-bit seed of sample `sample` of prompt `prompt_id` at step `step`; `stream` ("train", "eval") keeps uses apart."""
+    fields = (str(run_seed), stream, str(step), prompt_id, str(sample))
+    digest = blake2b(digest_size=8)
+    for field in fields:
+        data = field.encode()
+        digest.update(len(data).to_bytes(8, "little") + data)
+    return int.from_bytes(digest.digest(), "little") >> 1

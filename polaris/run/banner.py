@@ -6,7 +6,7 @@ import torch
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.model.load import count_parameters

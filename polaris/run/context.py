@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from polaris.checkpoint.state import Kept
+from polaris.checkpoint.store import Kept
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.learn.learner import Learner

@@ -11,9 +11,8 @@ from polaris.reward import no_answer
 from polaris.rollout.types import Sampling
 from polaris.run.context import TrainContext
 from polaris.run.record import length_facts, response_facts
-from polaris.sampling.answers import answers_missing
-from polaris.sampling.breaker import stop_if_grading_fails
 from polaris.sampling.draw import Draw, draw_groups
+from polaris.sampling.guards import answers_missing, stop_if_grading_fails
 
 
 def evaluate(context: TrainContext, step: int) -> dict[str, Any]:

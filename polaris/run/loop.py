@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.save import save
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState, save
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder, RolloutSample

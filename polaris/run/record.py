@@ -9,7 +9,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from polaris.algorithm.lengths import length_buckets
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.learn.curate import TrainingBatch
 from polaris.learn.learner import StepResult
 from polaris.observe.pieces import token_chars
@@ -17,7 +17,7 @@ from polaris.observe.samples import RolloutSample, choose
 from polaris.reward import no_answer
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
-from polaris.sampling.answers import answers_missing
+from polaris.sampling.guards import answers_missing
 from polaris.types import ScoredRollout
 
 

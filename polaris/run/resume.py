@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.load import begin_with, load
 from polaris.checkpoint.run_folder import Origin, RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState, begin_with, load
 from polaris.errors import Refused
 from polaris.run.context import TrainContext
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.schema import RunConfig
 from polaris.errors import RunFailed
 from polaris.learn.curate import TrainingBatch, curate

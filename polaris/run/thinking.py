@@ -19,8 +19,7 @@ from polaris.distributed.mesh import World
 from polaris.model.identity import model_identity, model_settings
 from polaris.results import Result
 from polaris.reward.thinking import Thinking, by_responses, by_template, opens_thinking
-from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Engine, RolloutRequest, Sampling
+from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed
 from polaris.types import Prompt
 
 RESPONSES, MOST_TOKENS = 32, 32

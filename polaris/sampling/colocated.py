@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 from polaris.config.schema import RunConfig
 from polaris.data.sampler import Sampler
 from polaris.rollout.types import Sampling
-from polaris.sampling.answers import stop_without_answers
-from polaris.sampling.breaker import stop_if_grading_fails
 from polaris.sampling.clock import Clock
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, draw_rollouts, score
+from polaris.sampling.guards import stop_if_grading_fails, stop_without_answers
 from polaris.sync.publish import SyncProof, publish
 from polaris.types import Group, Prompt
 

@@ -6,8 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.distributed import watch
-from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_seed
 from polaris.sampling.context import SamplingContext
 from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 

@@ -14,8 +14,7 @@ import numpy as np
 
 from polaris.config.schema import SyncConfig
 from polaris.errors import RunFailed
-from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import Engine, RolloutRequest, Sampling
+from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed
 from polaris.types import Prompt, Rollout
 
 RESPONSES, MOST_TOKENS = 8, 32

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from polaris.algorithm.advantage import group_advantages
-from polaris.algorithm.curation import classify_groups
+from polaris.algorithm.groups import classify_groups, group_advantages
 
 rewards_and_valid = st.tuples(arrays(np.float64, (3, 4), elements=st.sampled_from([0.0, 0.1, 0.5, 1.0])), arrays(np.bool_, (3, 4)))
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polaris.algorithm.substitution import substitute
+from polaris.algorithm.groups import substitute
 
 BATCHES = st.lists(st.booleans(), min_size=1, max_size=40).flatmap(lambda kinds: st.tuples(st.just(kinds), st.integers(1, len(kinds))))
 

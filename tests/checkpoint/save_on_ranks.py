@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polaris.checkpoint import layout, load, save
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint import layout
+from polaris.checkpoint import store
+from polaris.checkpoint.store import TrainState
 from polaris.config.schema import OptimizerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.distributed import mesh
@@ -68,12 +69,12 @@ def main(model, folder):
     state = TrainState(step=7, version=6, sampler={"cursor": 3}, nonfinite_streak=1)
     ledger, again = PassRates(), PassRates()
     ledger.add("prompt", 2, 5)
-    final = save.save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
+    final = store.save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
     facts = {"complete": layout.is_complete(final), "files": sorted(path.name for path in final.glob("*"))}
     before, drawn = held(policy, optimizer), draws()
     fill(policy, optimizer, -1.0)
     seed_everything(99, deterministic=False)
-    facts["state"] = load.load(final, policy, optimizer, world, kept=[again]) == state
+    facts["state"] = store.load(final, policy, optimizer, world, kept=[again]) == state
     facts["kept"] = again.counts == {"prompt": (2, 5)}
     facts["tensors"] = all(torch.equal(a, b) for a, b in zip(before, held(policy, optimizer), strict=True))
     facts["draws"] = drawn == draws()

@@ -45,8 +45,7 @@ def fill(policy, optimizer, step):
 
 
 def save_for_ever(folder, checkpoints):
-    from polaris.checkpoint.save import save
-    from polaris.checkpoint.state import TrainState
+    from polaris.checkpoint.store import TrainState, save
     from polaris.data.pass_rates import PassRates
 
     world, policy, optimizer = open_policy(folder)
@@ -61,7 +60,7 @@ def save_for_ever(folder, checkpoints):
 
 
 def load_newest(folder, checkpoints, answer):
-    from polaris.checkpoint.load import load
+    from polaris.checkpoint.store import load
     from polaris.data.pass_rates import PassRates
 
     world, policy, optimizer = open_policy(folder)
@@ -74,8 +73,7 @@ def load_newest(folder, checkpoints, answer):
 
 def save_where_files_may_not_grow(folder, checkpoints, answer):
     """As on a full disk: the second save fails."""
-    from polaris.checkpoint.save import save
-    from polaris.checkpoint.state import TrainState
+    from polaris.checkpoint.store import TrainState, save
     from polaris.errors import RunFailed
 
     world, policy, optimizer = open_policy(folder)

@@ -7,9 +7,7 @@ import pytest
 import torch
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.load import begin_with, load
-from polaris.checkpoint.save import save
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState, begin_with, load, save
 from polaris.config.schema import OptimizerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.learn.optimizer import build_optimizer

@@ -7,8 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polaris.data.named_sets import NAMED_SETS
-from polaris.data.sources import read_rows
+from polaris.data.sources import NAMED_SETS, read_rows
 
 ROWS = [{"problem": f"{i} + 1?", "answer": i + 1} for i in range(3)]
 

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from polaris.data.named_sets import NAMED_SETS
+from polaris.data.sources import NAMED_SETS
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.suites import load_suites
 

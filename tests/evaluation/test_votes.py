@@ -2,8 +2,7 @@
 
 import pytest
 
-from polaris.evaluation.metrics import CORRECT
-from polaris.evaluation.votes import votes_of
+from polaris.evaluation.metrics import CORRECT, votes_of
 from polaris.reward.pool import GraderPool
 
 

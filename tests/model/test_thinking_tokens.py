@@ -4,8 +4,7 @@ import pytest
 from transformers import AutoTokenizer, ByT5Tokenizer
 
 from polaris.embedded.tokenizer import build_tokenizer
-from polaris.model.load import load_tokenizer
-from polaris.model.thinking_tokens import keep_thinking
+from polaris.model.load import keep_thinking, load_tokenizer
 
 TEXT = "<think>4</think>\\boxed{5}"
 

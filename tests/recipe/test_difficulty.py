@@ -22,8 +22,7 @@ from polaris.observe.histogram import lines, png
 from polaris.observe.metrics import read_records
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.measured import Journal, Measured, numbers
-from polaris.rollout.seeds import request_seed
-from polaris.rollout.types import GenerationInterrupted
+from polaris.rollout.types import GenerationInterrupted, request_seed
 from polaris.run.checks import check
 from polaris.run.setup import open_sampling
 from polaris.stop import StopRequest

@@ -7,7 +7,7 @@ import pytest
 from scripted import for_training, on_ranks, pass_config, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.recipe import RopeConfig
 from polaris.config.schema import TrainerConfig
 from polaris.data.pass_rates import PassRates
@@ -18,7 +18,7 @@ from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.run import prepare_prompts
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
-from polaris.sampling.breaker import GradingFailed
+from polaris.sampling.guards import GradingFailed
 
 SAMPLES = 4
 PROMPTS = prompts_named(f"p{index}" for index in range(21))

@@ -7,7 +7,7 @@ import pytest
 from scripted import for_training, on_ranks
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.recipe import DifficultyConfig, FinalConfig, StageConfig
 from polaris.config.schema import RunConfig
 from polaris.recipe.final import last_temperature

@@ -9,7 +9,7 @@ from groups import group
 from scripted import for_training, on_ranks, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
 from polaris.data.pass_rates import PassRates

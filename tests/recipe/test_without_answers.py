@@ -12,7 +12,7 @@ from polaris.recipe.temperature import measure
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.run.thinking import settle_thinking
-from polaris.sampling.answers import NoAnswers
+from polaris.sampling.guards import NoAnswers
 from polaris.types import Verdict
 
 PROMPTS = prompts_named(f"p{index}" for index in range(21))

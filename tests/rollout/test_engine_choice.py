@@ -5,7 +5,7 @@ import pytest
 
 from polaris.config.schema import RolloutConfig
 from polaris.rollout import engine
-from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import request_seed
 
 
 def test_seed_is_a_function_of_every_field():

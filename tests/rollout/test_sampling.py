@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import TopKLogitsWarper, TopPLogitsWarper
 
-from polaris.rollout.sampling import draw, truncate, uniforms
+from polaris.rollout.decoding import draw, truncate, uniforms
 from polaris.rollout.types import Sampling
 
 

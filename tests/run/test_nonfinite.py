@@ -5,7 +5,7 @@ import math
 import pytest
 from train_ranks import check_run
 
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.schema import ModelConfig, RunConfig, TrainerConfig
 from polaris.embedded import resolve
 from polaris.errors import RunFailed

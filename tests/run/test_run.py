@@ -17,7 +17,7 @@ from samples import training_sample
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.load import load
+from polaris.checkpoint.store import load
 from polaris.config.schema import ModelConfig, OptimizerConfig, RolloutConfig
 from polaris.data.prompts import load_prompts
 from polaris.distributed import mesh

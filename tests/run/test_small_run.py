@@ -11,11 +11,11 @@ from train_ranks import with_engine
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.load import load_config
 from polaris.data.gold import Rejected
 from polaris.observe.metrics import read_records
-from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import request_seed
 from polaris.run.banner import banner
 from polaris.run.checks import check
 from polaris.run.loop import train_to

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.load import load_config
 from polaris.run.checks import check
 from polaris.run.setup import open_training

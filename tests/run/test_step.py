@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.load import load_config
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records

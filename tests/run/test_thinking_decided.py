@@ -8,7 +8,7 @@ import pytest
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import Record, RunFolder, open_run, record_config
-from polaris.checkpoint.state import TrainState
+from polaris.checkpoint.store import TrainState
 from polaris.config.load import load_config
 from polaris.config.schema import RewardConfig, RunConfig
 from polaris.embedded import resolve

@@ -13,7 +13,7 @@ from groups import batch
 
 from polaris.config.schema import RewardConfig, RunConfig
 from polaris.embedded import resolve
-from polaris.sampling.answers import NoAnswers, stop_without_answers
+from polaris.sampling.guards import NoAnswers, stop_without_answers
 from polaris.types import Group, Verdict
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"

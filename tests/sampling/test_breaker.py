@@ -12,7 +12,7 @@ import pytest
 from polaris.config.schema import RunConfig
 from polaris.learn.curate import curate
 from polaris.learn.success_buffer import SuccessBuffer
-from polaris.sampling.breaker import GradingFailed, stop_if_grading_fails
+from polaris.sampling.guards import GradingFailed, stop_if_grading_fails
 from polaris.types import CRASHED, TIMEOUT, Group, Prompt, Rollout, ScoredRollout, Verdict
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"

@@ -7,7 +7,7 @@ import pytest
 
 from polaris.config.schema import SyncConfig
 from polaris.model.rope_check import sampled_positions
-from polaris.rollout.seeds import request_seed
+from polaris.rollout.types import request_seed
 from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_probe, take_yardstick
 from polaris.types import Prompt, Rollout
 

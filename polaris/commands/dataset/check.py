@@ -15,9 +15,8 @@ from polaris.data.normalise import without_instruction
 from polaris.data.overlap import Match, find_duplicates
 from polaris.data.problems import Problem, rejected
 from polaris.files import write_atomically
-from polaris.reward.batches import grade_in_batches
 from polaris.reward.grade import accepted
-from polaris.reward.pool import GraderPool
+from polaris.reward.pool import GraderPool, grade_in_batches
 from polaris.types import Verdict
 
 

@@ -12,9 +12,8 @@ from polaris.data.gold import Rejected, rejected_answer
 from polaris.evaluation.metrics import pass_at_k
 from polaris.files import write_atomically
 from polaris.reward import no_answer
-from polaris.reward.batches import grade_in_batches
 from polaris.reward.grade import GRADER_VERSION, Mode
-from polaris.reward.pool import GraderPool
+from polaris.reward.pool import GraderPool, grade_in_batches
 from polaris.types import Verdict
 
 

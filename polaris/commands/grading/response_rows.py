@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.data.gold import read_answers
-from polaris.data.nested import nested
-from polaris.data.sources import FILE_FORMATS, read_rows
+from polaris.data.sources import FILE_FORMATS, nested, read_rows
 from polaris.errors import Refused
 from polaris.reward.grade import accepted
 from polaris.types import GroundTruth

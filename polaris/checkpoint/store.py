@@ -1,0 +1,124 @@
+"""A checkpoint: every rank writes its shards, rank 0 the commit; read again on any number of ranks, to go on or to begin another run."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import (
+    get_model_state_dict,
+    get_state_dict,
+    set_model_state_dict,
+    set_state_dict,
+)
+
+from polaris.checkpoint import layout
+from polaris.distributed.mesh import World
+from polaris.distributed.seeds import random_state, restore_random_state
+from polaris.errors import RunFailed
+from polaris.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrainState:
+    """State after a completed step. `sampler` is the cursor of consumed prompts; `nonfinite_streak` counts skipped updates in a row."""
+
+    step: int
+    version: int
+    sampler: dict[str, int]
+    nonfinite_streak: int
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @staticmethod
+    def from_json(text: str) -> TrainState:
+        return TrainState(**json.loads(text))
+
+
+class Kept(Protocol):
+    """A record that grows with the run and is the same on every rank: rank 0 writes it into a checkpoint, every rank reads it."""
+
+    def save(self, folder: Path) -> None:
+        """Write a file of its own name into `folder`; the checkpoint's commit makes it durable."""
+        ...
+
+    def load(self, folder: Path) -> None:
+        """Hold what `save` wrote, and nothing else."""
+        ...
+
+
+def save(
+    checkpoints: Path,
+    state: TrainState,
+    policy: Policy,
+    optimizer: torch.optim.Optimizer,
+    world: World,
+    keep: int,
+    kept: Sequence[Kept] = (),
+) -> Path:
+    """Save weights, optimizer, random generators of every rank, `state` and `kept`; then drop all but the newest `keep` checkpoints."""
+    temporary = layout.temporary_folder(checkpoints, state.step)
+    final = layout.step_folder(checkpoints, state.step)
+    if world.is_main:
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        layout.clean(checkpoints, keep)
+        temporary.mkdir()
+    world.barrier()
+    weights, optimizer_state = get_state_dict(policy, optimizer)
+    try:
+        dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
+        torch.save(random_state(), layout.rank_file(temporary, world.rank))
+    except (RuntimeError, OSError, CheckpointException) as error:
+        free = shutil.disk_usage(checkpoints).free >> 20
+        reason = str(error).splitlines()[-1 if isinstance(error, CheckpointException) else 0]  # its first line names ranks only
+        raise RunFailed(
+            f"the checkpoint of step {state.step} cannot be written to {checkpoints}, where {free:,} MiB are free "
+            f"({reason}); make room, and the same command goes on from the last complete one"
+        ) from error
+    world.barrier()
+    if world.is_main:
+        (temporary / layout.STATE).write_text(state.to_json())
+        for record in kept:
+            record.save(temporary)
+        layout.commit(temporary, final)
+        layout.clean(checkpoints, keep)
+    world.barrier()
+    return final
+
+
+def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World, kept: Sequence[Kept] = ()) -> TrainState:
+    """Restore weights, optimizer, `kept` and, where this rank was there before, its random generators; the state comes back."""
+    begin_with(folder, policy, optimizer)
+    rank_file = layout.rank_file(folder, world.rank)
+    if rank_file.is_file():
+        restore_random_state(torch.load(rank_file, weights_only=True))
+    for record in kept:
+        record.load(folder)
+    return TrainState.from_json((folder / layout.STATE).read_text())
+
+
+def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None) -> None:
+    """Restore weights, and the optimizer's moments and step counts where one is given.
+
+    Its learning rate, betas, eps and weight decay stay: they are the configuration's, which may have changed.
+    """
+    if optimizer is None:
+        weights = get_model_state_dict(policy)
+        dcp.load({"model": weights}, checkpoint_id=folder)
+        set_model_state_dict(policy, weights)
+        return
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    weights, optimizer_state = get_state_dict(policy, optimizer)
+    target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
+    dcp.load(target, checkpoint_id=folder)
+    set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"])
+    for group, values in zip(optimizer.param_groups, settings, strict=True):
+        group.update(values)
