@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polaris.checkpoint import layout
-from polaris.checkpoint import store
+from polaris.checkpoint import layout, store
 from polaris.checkpoint.store import TrainState
 from polaris.config.schema import OptimizerConfig
 from polaris.data.pass_rates import PassRates
@@ -65,7 +64,7 @@ def main(model, folder):
     if world.is_main:
         layout.commit = late(layout.commit)  # nobody goes on before the checkpoint is there
     else:
-        save.random_state = late(save.random_state)  # and it is not committed before everybody has written
+        store.random_state = late(store.random_state)  # and it is not committed before everybody has written
     state = TrainState(step=7, version=6, sampler={"cursor": 3}, nonfinite_streak=1)
     ledger, again = PassRates(), PassRates()
     ledger.add("prompt", 2, 5)
