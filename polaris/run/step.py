@@ -52,7 +52,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     context.pass_rates.add_groups(batch.drawn)
     context.successes.add(batch.drawn)
     streak = _streak(context.config, state.nonfinite_streak, result.updates)
-    following = TrainState(step=step, version=version, sampler=source.sampler.state(), nonfinite_streak=streak)
+    following = TrainState(step=step, version=version, sampler=source.state(), nonfinite_streak=streak)
     record = step_record(context, following, batch, result, gap, memory)
     return following, record, rollout_samples(batch, context.sampling.tokenizer, step, context.config.observe.samples_per_step)
 

@@ -56,6 +56,10 @@ class Colocated:
         self.sleep()
         return groups
 
+    def state(self) -> dict[str, int]:
+        """See `GroupSource.state`."""
+        return self.sampler.state()
+
     def publish(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> float:
         """See `GroupSource.publish`."""
         context = self.context

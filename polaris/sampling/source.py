@@ -18,6 +18,10 @@ class GroupSource(Protocol):
         """The groups of step `step`, the same on every rank. Raises `GenerationInterrupted` where a stop is requested."""
         ...
 
+    def state(self) -> dict[str, int]:
+        """Which prompts were drawn, for a checkpoint: the cursor of `polaris.data.sampler`."""
+        ...
+
     def publish(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> float:
         """Serve `weights` (Hugging Face names, full tensors; a collective on every rank) as `version`, and prove it.
 

@@ -82,3 +82,16 @@ def test_empty_pack_trains_nothing():
     pack = build_pack([], torch.device("cpu"))
     assert pack.tokens.shape == (1,)
     assert pack.rows.numel() == pack.batch.targets.numel() == pack.batch.advantage.numel() == 0
+
+
+def test_tokens_that_the_policy_did_not_choose_are_read_and_not_trained_on():
+    """A tool's output in the middle of a response: it stands in the sequence, without a row, a target or a weight of its own."""
+    mask = np.array([True, False, False, True])
+    masked = training_sample((5, 6), (7, 8, 9, 10), (-1.0, 0.0, 0.0, -2.0), 0.5, 0.7, mask=mask)
+    pack = build_pack([masked, training_sample((1,), (2, 3), (-3.0, -4.0), -1.0, 1.0)], torch.device("cpu"))
+    assert pack.tokens.tolist() == [5, 6, 7, 8, 9, 10, 1, 2, 3]
+    assert pack.rows.tolist() == [1, 4, 6, 7]
+    assert pack.batch.targets.tolist() == [7, 10, 2, 3]
+    assert pack.batch.behaviour_logprob.tolist() == [-1.0, -2.0, -3.0, -4.0]
+    assert pack.batch.advantage.tolist() == [0.5, 0.5, -1.0, -1.0]
+    assert pack.batch.sequence_lengths.tolist() == [2, 2]

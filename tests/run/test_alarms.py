@@ -9,12 +9,12 @@ from polaris.run.alarms import Alarms
 
 def record(step, missing, cut, prefix=("reward/no_answer", "response/clip_ratio")):
     counts = {CUT_OFF: cut, "no \\boxed{}": missing - cut}
-    return {"step": step, **metrics(counts, 100, prefix[0]), prefix[1]: cut / 100}
+    return {"step": step, **metrics(counts, 100, prefix[0]), prefix[1]: cut / 100, prefix[1].replace("clip_ratio", "limit"): 4096}
 
 
 def said(capsys, alarms, *records):
     for one in records:
-        alarms.look(one, limit=4096)
+        alarms.look(one)
     return capsys.readouterr().out.splitlines()
 
 
