@@ -51,13 +51,16 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     from polaris.run import checks
 
     checked, folder = checks.prepare(config, Start(**flags), check_final)
-    return replace(checked, file=str(given or _quickstart(QUICKSTART, rest))), folder
+    return replace(checked, file=_named(given, QUICKSTART, rest)), folder
 
 
-def _quickstart(path: Path, overrides: list[str]) -> str:
+def _named(given: Path | None, quickstart: Path, overrides: list[str]) -> str:
+    """The file that the configuration was read from, in words."""
+    if given is not None:
+        return str(given)
     own = {word.partition("=")[0] for word in overrides} & {"--model.path", "--data.path"}
     unsuited = "; its other settings suit its own tiny model and problems: docs/own_model.md shows a CONFIG for yours" if own else ""
-    return f"{path}, the built-in quickstart, since no CONFIG is given{unsuited}"
+    return f"{quickstart}, the built-in quickstart, since no CONFIG is given{unsuited}"
 
 
 def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:

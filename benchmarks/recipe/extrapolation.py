@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from polaris.algorithm.intervals import wilson_interval
+from polaris.algorithm.rates import wilson_interval
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import QUICKSTART, load_config
 from polaris.config.recipe import RopeConfig

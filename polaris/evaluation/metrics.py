@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Hashable, Sequence
 
@@ -14,13 +13,6 @@ from polaris.types import Verdict
 
 CORRECT = object()
 """The class of all answers that the grader finds correct."""
-
-
-def pass_at_k(samples: int, correct: int, k: int) -> float:
-    """Probability that `k` of a problem's `samples` drawn without replacement hold a correct one: pass@k, unbiased (Chen et al. 2021)."""
-    assert 0 <= correct <= samples
-    assert 1 <= k <= samples
-    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)
 
 
 def maj_at_k(votes: Sequence[Hashable | None], k: int) -> float:

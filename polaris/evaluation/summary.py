@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from polaris.algorithm.intervals import wilson_interval
-from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, pass_at_k, quartiles, votes_of
+from polaris.algorithm.rates import pass_at_k, wilson_interval
+from polaris.evaluation.metrics import bucket_of, counts_of_samples, maj_at_k, quartiles, votes_of
 from polaris.evaluation.scoring import Scored
 from polaris.evaluation.suites import Suite
 from polaris.observe.progress import progress

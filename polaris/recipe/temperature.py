@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
-from polaris.algorithm.intervals import wilson_interval
+from polaris.algorithm.rates import wilson_interval
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest

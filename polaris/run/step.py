@@ -15,6 +15,7 @@ from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.run.record import rollout_samples, step_record
 from polaris.sampling.colocated import scarcity
+from polaris.sampling.source import GroupSource
 
 _HALF = "; float16 also overflows where activations pass 65,504, and bfloat16 does not"
 
@@ -34,7 +35,8 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
         NoAnswers: no response of the first step has an answer.
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
-    source, learner, clock, step = context.source, context.learner, context.clock, state.step + 1
+    source: GroupSource = context.source
+    learner, clock, step = context.learner, context.clock, state.step + 1
     clock.restart()
     memory = PeakMemory(context.sampling.engine)
     learner.assert_sharded()

@@ -1,14 +1,12 @@
 """Options of `polaris train` that are no fields of the configuration."""
 
+from pathlib import Path
+
 import pytest
 
 from polaris.config.load import QUICKSTART
 from polaris.errors import Refused
-from polaris.run import setup
-from polaris.run.checks import Checked
-from polaris.train import _flags, prepare
-
-_REQUIRED = ("engine", "model", "tokenizer", "prompts", "held_out")
+from polaris.train import _flags, _named
 
 
 def test_flags_are_told_from_overrides():
@@ -37,16 +35,9 @@ def test_a_restart_by_torchrun_resumes(monkeypatch):
     assert _flags(["--fresh"])[0]["fresh"] is True
 
 
-def test_what_is_read_is_named(tmp_path, monkeypatch):
-    told = {}
-    monkeypatch.setattr(setup, "prepare", lambda config, start, check_later: (Checked(**dict.fromkeys(_REQUIRED), config=config), None))
-    for arguments in (["--seed=1"], ["--data.path", "x"], [str(QUICKSTART), "--model.path=x"], [str(tmp_path / "my.toml")]):
-        (tmp_path / "my.toml").write_text("")
-        told[arguments[0]] = prepare(arguments)[0].file
+def test_what_is_read_is_named():
     built_in = f"{QUICKSTART}, the built-in quickstart, since no CONFIG is given"
-    assert list(told.values()) == [
-        built_in,
-        f"{built_in}; its other settings suit its own tiny model and problems: docs/own_model.md shows a CONFIG for yours",
-        str(QUICKSTART),
-        str(tmp_path / "my.toml"),
-    ]
+    assert _named(None, QUICKSTART, ["--seed=1"]) == built_in
+    unsuited = f"{built_in}; its other settings suit its own tiny model and problems: docs/own_model.md shows a CONFIG for yours"
+    assert _named(None, QUICKSTART, ["--data.path", "x"]) == _named(None, QUICKSTART, ["--model.path=x"]) == unsuited
+    assert _named(Path("my.toml"), QUICKSTART, ["--data.path=x"]) == "my.toml"

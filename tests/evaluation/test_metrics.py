@@ -6,7 +6,8 @@ from statistics import fmean
 
 import pytest
 
-from polaris.evaluation.metrics import CORRECT, bucket_of, counts_of_samples, maj_at_k, pass_at_k, quartiles
+from polaris.algorithm.rates import pass_at_k
+from polaris.evaluation.metrics import CORRECT, bucket_of, counts_of_samples, maj_at_k, quartiles
 
 
 @pytest.mark.parametrize("samples", [1, 2, 5, 9])

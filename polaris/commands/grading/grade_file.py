@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from polaris.algorithm.rates import pass_at_k
 from polaris.commands.grading.response_rows import ResponseRow
 from polaris.data.gold import Rejected, rejected_answer
-from polaris.evaluation.metrics import pass_at_k
 from polaris.files import write_atomically
 from polaris.reward import no_answer
 from polaris.reward.grade import GRADER_VERSION, Mode

@@ -1,7 +1,8 @@
-"""Confidence interval of a mean over prompts."""
+"""Rates of success over prompts: the interval of a mean, and pass@k."""
 
 from __future__ import annotations
 
+import math
 from statistics import NormalDist
 
 import numpy as np
@@ -29,3 +30,10 @@ def wilson_interval(values: np.ndarray, level: float = 0.95) -> tuple[float, flo
     centre = (mean + z**2 / (2 * trials)) / (1 + z**2 / trials)
     half = z / (1 + z**2 / trials) * (largest / trials + z**2 / (4 * trials**2)) ** 0.5
     return max(0.0, centre - half) if mean > 0 else 0.0, min(1.0, centre + half) if mean < 1 else 1.0
+
+
+def pass_at_k(samples: int, correct: int, k: int) -> float:
+    """Probability that `k` of a problem's `samples` drawn without replacement hold a correct one: pass@k, unbiased (Chen et al. 2021)."""
+    assert 0 <= correct <= samples
+    assert 1 <= k <= samples
+    return 1.0 - math.comb(samples - correct, k) / math.comb(samples, k)

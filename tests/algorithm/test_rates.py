@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from polaris.algorithm.intervals import wilson_interval
+from polaris.algorithm.rates import wilson_interval
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95])
