@@ -58,7 +58,7 @@ ROPES = {
             factor=factor, original_positions=TRAINED_POSITIONS, attention_factor=attention, max_positions=1024
         )
         for factor in (1.5, 2.0, 4.0)
-        for name, attention in (("YaRN's", 0.0), ("1", 1.0))
+        for name, attention in (("YaRN's", None), ("1", 1.0))
     },
 }
 
@@ -92,7 +92,7 @@ def measure(seed: int, steps: int, world: mesh.World) -> dict[str, Any]:
             "--rollout.engine=transformers",
             "--trainer.cpu_threads=1",
             f"--rollout.max_response_tokens={TRAINED_RESPONSE}",
-            "--stage.0.max_response_tokens=0",
+            "--stage.0.max_response_tokens=none",
         ]
         config = load_config(QUICKSTART, [f"--root={folder}", f"--seed={seed}", "--data.max_prompt_tokens=32", *settings])
         with open_training(check(config), world, StopRequest()) as context:

@@ -33,7 +33,7 @@ from polaris.rollout.engine import create_engine
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 FOLDER = Path(resolve("embedded:model"))
 CASES = [
-    *(RopeConfig(factor=factor, attention_factor=attention) for factor in (1.5, 2.0, 4.0) for attention in (0.0, 1.0)),
+    *(RopeConfig(factor=factor, attention_factor=attention) for factor in (1.5, 2.0, 4.0) for attention in (None, 1.0)),
     RopeConfig(factor=1.5, max_positions=4096),
 ]
 HEAD = ("dtype", "factor", "attention factor", "positions", "within 1,024", "beyond 1,024", "mean beyond", "YaRN itself changes")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -12,9 +12,8 @@ import torch.distributed.checkpoint as dcp
 from transformers.utils import logging
 
 from polaris.checkpoint import layout
+from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import beside
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.model.load import build_model, locate_model, read_config
@@ -33,10 +32,10 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     Raises:
         ValueError: no such run or checkpoint, or the output folder is not empty.
     """
+    if not (run / "config.json").is_file():
+        raise Refused(f"{run} is no run folder; {beside(run)}")
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
-        if not (run / "config.json").is_file():
-            raise Refused(f"{run} is no run folder; {beside(run)}")
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = steps[-1] if step is None else step
     own = run / "export" / f"step-{step:06d}"
@@ -47,9 +46,10 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
         raise Refused(f"{output} is no folder; give another with --output")
     if output.is_dir() and any(output.iterdir()):
         raise Refused(f"{output} is not empty; give another folder with --output")
-    config = json.loads((run / "config.json").read_text())
-    recorded, settings = config["model"], RopeConfig(**config["rope"])
-    base = locate_model(ModelConfig(**recorded | {"path": resolve(recorded["path"])})).folder
+    record = RunFolder(run).record()
+    assert record is not None
+    trained, settings = record.config.model, record.config.rope
+    base = locate_model(replace(trained, path=resolve(trained.path))).folder
     model = build_model(base, settings).to_empty(device="cpu")
     model.tie_weights()
     weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
@@ -63,7 +63,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     logging.disable_progress_bar()
     temporary = output.with_name(f".{output.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)
-    model.to(getattr(torch, recorded["dtype"])).save_pretrained(temporary)
+    model.to(getattr(torch, trained.dtype)).save_pretrained(temporary)
     for pattern in _COPIED:
         for path in base.glob(pattern):
             shutil.copy(path, temporary / path.name)

@@ -132,7 +132,7 @@ def _lock(folder: RunFolder) -> None:
 
 def _set_aside(folder: RunFolder, config: RunConfig) -> None:
     read = {"model.path": config.model.path, "data.path": config.data.path, "eval.path": config.eval.path}
-    own = [name for name, path in read.items() if path and Path(path).resolve().is_relative_to(folder.path.resolve())]
+    own = [name for name, path in read.items() if path is not None and Path(path).resolve().is_relative_to(folder.path.resolve())]
     if own:
         raise Refused(f"{own[0]} is in {folder.path}, which --fresh would set aside; give another --name, or copy it elsewhere first")
     aside = folder.path.with_name(f"{folder.path.name}-before-{time.strftime('%Y%m%d-%H%M%S')}")

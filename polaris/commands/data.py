@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.commands.parser import add_workers
 from polaris.errors import Refused
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows without an error, warned of or not")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="rows to list for each thing that is wrong (default: 10)")
     parser.add_argument("--strict", action="store_true", help="exit status 2 if an answer is ungradable or a row is no problem")
-    parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
+    add_workers(parser)
     parser.set_defaults(run=run)
 
 
@@ -55,8 +56,8 @@ def run(options: argparse.Namespace) -> None:
         raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
     if options.output and options.output.resolve() == Path(path).resolve():
         raise Refused(f"--output {options.output} is the set itself; give another file")
-    if options.workers < 0 or options.show < 0:
-        raise Refused(f"--workers {options.workers} and --show {options.show} must not be below 0")
+    if options.show < 0:
+        raise Refused(f"--show {options.show} must not be below 0")
     rows = survey(path, options.split)
     sets = read_evaluation_sets(options.against, options.against_split)
     rows, prompts = _encoded(rows, options.model) if options.model else (rows, None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from polaris.commands.parser import add_workers
 from polaris.errors import Refused
 
 DESCRIPTION = """\
@@ -33,7 +34,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         help="no answer without </think> (default: where most responses open thinking)",
     )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
-    parser.add_argument("--workers", type=int, default=0, help="grading processes (default: one per two cores)")
+    add_workers(parser)
     parser.add_argument(
         "--output", type=Path, metavar="GRADED.jsonl", help="write the rows with verdict, reason, answer and grader version"
     )
@@ -53,8 +54,8 @@ def run(options: argparse.Namespace) -> None:
         raise Refused(f"--output {options.output} is the file itself; give another")
     if options.output and options.output.suffix.lower() != ".jsonl":
         raise Refused(f"--output {options.output} must end in .jsonl; that is the format it is written in")
-    if not 0 < options.timeout <= 3600 or options.workers < 0:
-        raise Refused(f"--timeout {options.timeout} must lie in (0, 3600], and --workers {options.workers} must not be below 0")
+    if not 0 < options.timeout <= 3600:
+        raise Refused(f"--timeout {options.timeout} must lie in (0, 3600]")
     columns = Columns(response=options.response, ground_truth=options.ground_truth, reference=options.reference, id=options.id)
     rows = read_responses(options.file, columns)
     thinking = options.require_thinking

@@ -43,6 +43,17 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"{shown(value)} is unknown; {instead(str(value), choices, self._help())}")
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """`--workers`, for commands that grade in processes."""
+    parser.add_argument("--workers", type=_count, metavar="N", help="grading processes (default: one per two cores)")
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0; correct it, or leave it out")
+    return int(text)
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
     """CONFIG and the values in the place of the file's, for commands that take a run's configuration."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")

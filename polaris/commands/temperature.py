@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """\
 Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (those of
-training where eval.path is empty), and print accuracy, diversity and the three zones. The result and a picture go into the run's
-folder: stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run takes it from there;
-stages/temperature-probe.json and .png if not, or if the run will probe the prompts that curation leaves (eval.path is empty, and there
-is a difficulty pass). Killed and started again, it goes on after the last finished temperature; once training with the result has
-begun, it is printed as it is."""
+training without eval.path), and print accuracy, diversity and the three zones. The result and a picture go into the run's folder:
+stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run takes it from there;
+stages/temperature-probe.json and .png if not, or if the run will probe the prompts that curation leaves (there is no eval.path, and a
+difficulty pass). Killed and started again, it goes on after the last finished temperature; once training with the result has begun,
+it is printed as it is."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -56,7 +56,7 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     check_ranks(checked, folder, world)
     config, stage = checked.config, plan_stages(checked.config)[0]
     # Without a held-out set the run probes the prompts that curation leaves, which are others.
-    measured = stage.settings.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
+    measured = stage.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
     path = stage.temperature_result(folder.stages) if measured else folder.stages / "temperature-probe.json"
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts

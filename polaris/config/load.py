@@ -54,7 +54,7 @@ def _refuse_idle(config: RunConfig, overrides: list[str]) -> None:
         "--eval.temperature": "eval_temperature",
     }
     for name in {override.partition("=")[0] for override in overrides} & own.keys():
-        if config.stage and all(getattr(stage, own[name]) for stage in config.stage):
+        if config.stage and all(getattr(stage, own[name]) is not None for stage in config.stage):
             raise Refused(f"{name} has no effect: every [[stage]] has its own; write --stage.0.{own[name]}=value for the first")
 
 
@@ -67,6 +67,7 @@ def describe_fields() -> str:
 
     stage = describe(StageConfig, "[[stage]]").partition("\n\n")[2]
     run = describe(RunConfig, "polaris.train [CONFIG]")
+    run += "\nWhere the default is None, the file leaves the key out; --section.key=none takes the file's value back.\n"
     return f"{run}\nEach [[stage]] table; on the command line --stage.0.steps=50 for the first:\n\n{stage}"
 
 
@@ -77,7 +78,20 @@ def dump_config(config: RunConfig) -> str:
 
 def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
     """Inverse of `dump_config`, after JSON; a field that is newer than the record has its default. Raises `Refused`, naming `path`."""
-    return _build(RunConfig, values, path)
+    return _build(RunConfig, _renewed(RunConfig, values), path)
+
+
+def _renewed(hint: Any, value: Any) -> Any:
+    """A recorded value, in which an older version wrote 0 or "" for None, or for the word that may now stand in a number's place."""
+    members = get_args(hint)
+    if isinstance(value, list):
+        return [_renewed(members[0] if members else None, item) for item in value]
+    if isinstance(value, dict) and dataclasses.is_dataclass(hint):
+        return {key: _renewed(get_type_hints(hint).get(key), item) for key, item in value.items()}
+    if value not in (0, "") or isinstance(value, bool):
+        return value
+    words = [None] if type(None) in members else _words(members)
+    return words[0] if words else value
 
 
 def changed_fields(config: RunConfig, recorded: str) -> list[str]:
@@ -172,8 +186,12 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return _convert_items(get_args(hint), _parse(value) if isinstance(value, _Text) else value, where)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
     members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
-    words = tuple(word for member in members if get_origin(member) is Literal for word in get_args(member))
+    words, optional = _words(members), type(None) in members
     accepted = tuple(member for member in members if get_origin(member) is not Literal)
+    if optional and isinstance(value, _Text) and value.lower() == "none":
+        return None
+    if optional and value == "":
+        raise Refused(f"{where} is empty; {f'write {where}=none' if isinstance(value, _Text) else 'leave it out'}")
     if isinstance(value, _Text):
         value = str(value) if choices or value in words or str in accepted else _parse(value)
     if value in words:
@@ -185,9 +203,14 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if float in accepted and int not in accepted and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
-        names = " or ".join([kind.__name__ for kind in accepted] + [repr(word) for word in words])
-        raise Refused(f"{where} = {shown(value)} must be of type {names}")
+        names = " or ".join([kind.__name__ for kind in accepted if kind is not type(None)] + [repr(word) for word in words])
+        raise Refused(f"{where} = {shown(value)} must be of type {names}{', or left out' if optional else ''}")
     return value
+
+
+def _words(members: tuple[Any, ...]) -> list[str]:
+    """The texts that the Literals among the members of a union name."""
+    return [word for member in members if get_origin(member) is Literal for word in get_args(member)]
 
 
 def _convert_items(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any, ...]:

@@ -1,11 +1,11 @@
-"""Sections of the recipe: rope, difficulty pass, curation, temperature probe, stages and the final evaluation."""
+"""Sections of the recipe: rope, difficulty pass, curation, temperature probe, stages, and evaluation during and after training."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from polaris.config.bounds import at_least, at_most
+from polaris.config.bounds import at_least, at_most, positive
 from polaris.errors import Refused
 
 
@@ -15,20 +15,19 @@ class RopeConfig:
 
     factor: float = 1.0
     """Context extension; 1 leaves the checkpoint's own rotary embedding."""
-    original_positions: int = 0
-    """Positions that YaRN extends; 0 means the checkpoint's."""
-    attention_factor: float = 0.0
-    """Factor on cosines and sines; 0 means YaRN's 0.1 ln(factor) + 1, and 1 turns it off."""
-    max_positions: int = 0
-    """Longest sequence in tokens; 0 means the checkpoint's, or original_positions x factor where that is more. More is allowed: the
+    original_positions: int | None = None
+    """Positions that YaRN extends; by default the checkpoint's."""
+    attention_factor: float | None = None
+    """Factor on cosines and sines; by default YaRN's 0.1 ln(factor) + 1. 1 turns it off."""
+    max_positions: int | None = None
+    """Longest sequence in tokens; by default the checkpoint's, or original_positions x factor where that is more. More is allowed: the
     model then extrapolates."""
 
     def __post_init__(self) -> None:
         at_least("rope", 1, factor=self.factor)
-        at_least("rope", 0, original_positions=self.original_positions, attention_factor=self.attention_factor)
-        at_least("rope", 0, max_positions=self.max_positions)
-        changed = self.original_positions or self.attention_factor
-        if self.factor <= 1 and changed:
+        positive("rope", original_positions=self.original_positions, attention_factor=self.attention_factor)
+        positive("rope", max_positions=self.max_positions)
+        if self.factor <= 1 and (self.original_positions is not None or self.attention_factor is not None):
             raise Refused("rope.original_positions and rope.attention_factor need a rope.factor above 1; set it")
 
 
@@ -37,20 +36,21 @@ class DifficultyConfig:
     """The pass before training that measures how often the model itself solves each prompt."""
 
     samples_per_prompt: int = 0
-    """Rollouts per prompt; 0 means no difficulty pass (the recipe: 8)."""
-    column: str = ""
+    """Rollouts per prompt (the recipe: 8); 0 leaves the pass out."""
+    column: str | None = None
     """Column of `data.path` with pass rates of this model that were measured before, such as "5/8", or 0.625 of samples_per_prompt
     responses; then nothing is sampled."""
     temperature: float = 0.6
     """Sampling temperature of the pass; above 0, since a pass rate needs samples."""
-    max_response_tokens: int = 0
-    """Longest response of the pass in tokens; 0 means the first stage's."""
+    max_response_tokens: int | None = None
+    """Longest response of the pass in tokens; by default the first stage's."""
 
     def __post_init__(self) -> None:
-        at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt, max_response_tokens=self.max_response_tokens)
+        at_least("difficulty", 0, samples_per_prompt=self.samples_per_prompt)
+        positive("difficulty", max_response_tokens=self.max_response_tokens)
         if self.samples_per_prompt == 1:
             raise Refused("difficulty.samples_per_prompt = 1 finds no prompt that is solved sometimes; set it to 2 or more")
-        if self.samples_per_prompt == 0 and self.column:
+        if self.samples_per_prompt == 0 and self.column is not None:
             raise Refused(
                 f"difficulty.column = {self.column!r} needs the number of responses behind its rates; set difficulty.samples_per_prompt"
             )
@@ -87,8 +87,8 @@ class ProbeConfig:
     """The grid, rising from above 0; three at least."""
     samples_per_prompt: int = 8
     """Responses to each prompt at each temperature."""
-    prompts: int = 60
-    """Prompts of the held-out set (of the training set where there is none), in their order; 0 means all."""
+    prompts: int | Literal["all"] = 60
+    """The first prompts of the held-out set (of the training set where there is none), so many or "all"."""
     diversity: Literal["auto", "words", "tokens"] = "auto"
     """4-grams of words between white space, as published, or of tokens. "auto" takes tokens where the coolest responses have few
     words: short answers, or a script without spaces."""
@@ -97,9 +97,8 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         at_least("probe", 2, samples_per_prompt=self.samples_per_prompt)
-        at_least("probe", 0, prompts=self.prompts)
-        if self.prompts == 1:
-            raise Refused("probe.prompts = 1 says nothing of other prompts; set it to 60 or more, or to 0 for all")
+        if self.prompts != "all" and self.prompts < 2:
+            raise Refused(f'probe.prompts = {self.prompts} says nothing of other prompts; set it to 60 or more, or to "all"')
         grid = self.temperatures
         if len(grid) < 3 or list(grid) != sorted(set(grid)) or grid[0] <= 0:
             raise Refused(f"probe.temperatures = {list(grid)} must rise from above 0, three at least")
@@ -113,23 +112,41 @@ class StageConfig:
 
     steps: int = 100
     """Steps of this stage; those of all stages make the run's."""
-    max_response_tokens: int = 0
-    """Longest response of this stage in tokens; 0 means rollout.max_response_tokens."""
-    temperature: float | Literal["probe"] = 0.0
-    """A number, "probe" to measure it at the stage's start, or 0 for rollout.temperature."""
-    eval_temperature: float = 0.0
-    """Sampling temperature of evaluations in this stage; 0 means eval.temperature."""
+    max_response_tokens: int | None = None
+    """Longest response of this stage in tokens; by default rollout.max_response_tokens."""
+    temperature: float | Literal["probe"] | None = None
+    """A number, or "probe" to measure it at the stage's start; by default rollout.temperature."""
+    eval_temperature: float | None = None
+    """Sampling temperature of evaluations in this stage; by default eval.temperature."""
     drop_above: float = 0.9
     """At the stage's end prompts with a higher running pass rate are dropped; 1 drops none."""
 
     def __post_init__(self) -> None:
         at_least("stage", 1, steps=self.steps)
-        at_least(
-            "stage", 0, max_response_tokens=self.max_response_tokens, eval_temperature=self.eval_temperature, drop_above=self.drop_above
-        )
+        at_least("stage", 0, drop_above=self.drop_above)
         at_most("stage", 1, drop_above=self.drop_above)
-        if not isinstance(self.temperature, str):
-            at_least("stage", 0, temperature=self.temperature)
+        positive("stage", max_response_tokens=self.max_response_tokens, eval_temperature=self.eval_temperature)
+        positive("stage", temperature=None if self.temperature == "probe" else self.temperature)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvalConfig:
+    """Evaluation on a held-out set while training goes on."""
+
+    path: str | None = None
+    """Held-out prompt set (as `data.path`); without it nothing is evaluated until the end."""
+    split: str = "test"
+    """Split of a Hugging Face dataset in eval.path."""
+    every: int = 10
+    """Steps between evaluations; the base model (step 0) and the last step are always evaluated."""
+    samples_per_prompt: int = 4
+    """Responses per held-out prompt; eval/accuracy is their mean reward (avg@k)."""
+    temperature: float | None = None
+    """Sampling temperature; by default that of training."""
+
+    def __post_init__(self) -> None:
+        at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
+        positive("eval", temperature=self.temperature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,29 +155,28 @@ class FinalConfig:
 
     suite: tuple[str, ...] = ()
     """Evaluation sets (as `polaris eval --suite`); empty means no final evaluation."""
-    samples_per_prompt: int = 0
-    """Responses to each problem; 0 means the paper's count for each set."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 means the last stage's of training, and the recipe says never above that."""
+    samples_per_prompt: int | None = None
+    """Responses to each problem; by default the paper's count for each set."""
+    temperature: float | None = None
+    """Sampling temperature; by default the last stage's of training, and the recipe says never above that."""
     top_k: int = 20
     """Sample from this many most probable tokens; -1 means all."""
     max_response_tokens: int = 90_000
     """Longest response in tokens."""
     rope_factors: tuple[float, ...] = (1.0, 1.5)
     """Each set is evaluated with each YaRN factor; 1 is the checkpoint's own rotary embedding."""
-    original_positions: int = 0
-    """As rope.original_positions; 0 means that."""
-    attention_factor: float = 0.0
+    original_positions: int | None = None
+    """As rope.original_positions, and by default that."""
+    attention_factor: float | None = None
     """As rope.attention_factor."""
-    max_positions: int = 0
-    """As rope.max_positions; 0 means that."""
+    max_positions: int | None = None
+    """As rope.max_positions, and by default that."""
     prompt_suffix: str = "Let's think step by step and output the final answer within \\boxed{}."
     """Text appended to each problem after one space, unless it ends with it already."""
 
     def __post_init__(self) -> None:
-        at_least(
+        positive(
             "final",
-            0,
             samples_per_prompt=self.samples_per_prompt,
             temperature=self.temperature,
             original_positions=self.original_positions,

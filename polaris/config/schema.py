@@ -1,17 +1,16 @@
 """The whole configuration of a run: one frozen dataclass per section. Importing this file needs only the standard library.
 
 Every value has a default that suits a long run on GPUs; a TOML file and `--section.key=value` overrides change them
-(`polaris.config.load`). Bounds are checked where the value lives; what concerns two sections is checked in `polaris.config.checks`.
+(`polaris.config.load`). A section checks the bounds of its own values; `RunConfig` checks what concerns two sections at once.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
-from math import isfinite
 from typing import Literal
 
-from polaris.config.bounds import at_least, at_most
-from polaris.config.recipe import CurationConfig, DifficultyConfig, FinalConfig, ProbeConfig, RopeConfig, StageConfig
+from polaris.config.bounds import at_least, at_most, finite, positive
+from polaris.config.recipe import CurationConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, RopeConfig, StageConfig
 from polaris.errors import Refused
 
 
@@ -114,8 +113,8 @@ class RolloutConfig:
 class RewardConfig:
     """How answers are graded."""
 
-    workers: int = 0
-    """Grading processes per rank; 0 means one per two of the CPU cores that a rank of the machine has, at most 16."""
+    workers: int | None = None
+    """Grading processes per rank; by default one per two of the CPU cores that a rank of the machine has, at most 16."""
     timeout_s: float = 5.0
     """Longest time for one answer; then its worker is killed and replaced."""
     require_thinking: bool | Literal["auto"] = "auto"
@@ -123,10 +122,8 @@ class RewardConfig:
     responses do. What stands in front of `</think>` counts in no case."""
 
     def __post_init__(self) -> None:
-        at_least("reward", 0, workers=self.workers)
+        positive("reward", workers=self.workers, timeout_s=self.timeout_s)
         at_most("reward", 1024, workers=self.workers)
-        if not self.timeout_s > 0:
-            raise Refused(f"reward.timeout_s = {self.timeout_s} must be above 0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,8 +137,8 @@ class AlgorithmConfig:
     """The ratio to the sampling policy is clipped below 1 - clip_low."""
     clip_high: float = 0.28
     """The ratio is clipped above 1 + clip_high; larger than clip_low, it leaves unlikely tokens room to grow (DAPO's clip-higher)."""
-    dual_clip: float = 3.0
-    """dapo: bound on the ratio where the advantage is negative (Ye et al. 2020); 0 turns it off."""
+    dual_clip: float | Literal["off"] = 3.0
+    """dapo: bound on the ratio where the advantage is negative (Ye et al. 2020), or "off"."""
     advantage_scale: Literal["std", "none"] = "std"
     """Divide the group-relative advantage by the group's standard deviation, or not (Dr. GRPO)."""
     correction: Literal["off", "tis", "mask"] = "tis"
@@ -165,8 +162,8 @@ class AlgorithmConfig:
         at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
         at_most("algorithm", 1, min_informative=self.min_informative)
         at_least("algorithm", 1, max_draws=self.max_draws)
-        if self.dual_clip != 0 and self.dual_clip <= 1:
-            raise Refused(f"algorithm.dual_clip = {self.dual_clip} must be above 1, or 0 to turn it off")
+        if self.dual_clip != "off" and self.dual_clip <= 1:
+            raise Refused(f'algorithm.dual_clip = {self.dual_clip} must be above 1, or "off"')
         if not 0 <= self.correction_low < self.correction_high:
             raise Refused(
                 f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}"
@@ -207,9 +204,7 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         at_least("optimizer", 0, warmup_steps=self.warmup_steps, weight_decay=self.weight_decay, min_lr_fraction=self.min_lr_fraction)
-        for name in ("lr", "eps", "grad_clip"):
-            if not getattr(self, name) > 0:
-                raise Refused(f"optimizer.{name} = {getattr(self, name)} must be above 0")
+        positive("optimizer", lr=self.lr, eps=self.eps, grad_clip=self.grad_clip)
         for name in ("beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise Refused(f"optimizer.{name} = {getattr(self, name)} must lie in [0, 1)")
@@ -229,11 +224,11 @@ class TrainerConfig:
     """Tokens of one forward pass on one rank; a single longer sequence gets a pack of its own."""
     max_nonfinite_steps: int = 3
     """Consecutive skipped updates (non-finite loss or gradient) after which the run stops."""
-    cpu_threads: int = 0
-    """Threads of each rank's trainer on CPU; 0 leaves torch's choice."""
+    cpu_threads: int | None = None
+    """Threads of each rank's trainer on CPU; by default torch's choice."""
 
     def __post_init__(self) -> None:
-        at_least("trainer", 0, cpu_threads=self.cpu_threads)
+        positive("trainer", cpu_threads=self.cpu_threads)
         at_most("trainer", 1024, cpu_threads=self.cpu_threads)
         at_least(
             "trainer",
@@ -261,10 +256,9 @@ class DistributedConfig:
     """The same while ranks wait for each other's rollouts, verdicts or files: one response of 90,000 tokens may take an hour."""
 
     def __post_init__(self) -> None:
-        for name in ("update_timeout_minutes", "wait_timeout_hours"):
-            if not getattr(self, name) > 0:
-                raise Refused(f"distributed.{name} = {getattr(self, name)} must be above 0")
-        at_most("distributed", 10_000, update_timeout_minutes=self.update_timeout_minutes, wait_timeout_hours=self.wait_timeout_hours)
+        limits = {"update_timeout_minutes": self.update_timeout_minutes, "wait_timeout_hours": self.wait_timeout_hours}
+        positive("distributed", **limits)
+        at_most("distributed", 10_000, **limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,12 +268,12 @@ class SyncConfig:
     gap_factor: float = 3.0
     """The gap between engine and trainer is measured at start, on responses that the base model samples; after a weight sync, a mean gap
     beyond this multiple of it stops the run."""
-    base_tolerance: float = 0.0
-    """Largest mean gap at start, in nats; 0 means 3e-4 in float32, 0.25 in half precision."""
+    base_tolerance: float | None = None
+    """Largest mean gap at start, in nats; by default 3e-4 in float32, 0.25 in half precision."""
 
     def __post_init__(self) -> None:
         at_least("sync", 1, gap_factor=self.gap_factor)
-        at_least("sync", 0, base_tolerance=self.base_tolerance)
+        positive("sync", base_tolerance=self.base_tolerance)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,33 +290,13 @@ class CheckpointConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EvalConfig:
-    """Evaluation on a held-out set while training goes on."""
-
-    path: str = ""
-    """Held-out prompt set (as `data.path`); empty turns evaluation off."""
-    split: str = "test"
-    """Split of a Hugging Face dataset in eval.path."""
-    every: int = 10
-    """Steps between evaluations; the base model (step 0) and the last step are always evaluated."""
-    samples_per_prompt: int = 4
-    """Responses per held-out prompt; eval/accuracy is their mean reward (avg@k)."""
-    temperature: float = 0.0
-    """Sampling temperature; 0 means the training temperature."""
-
-    def __post_init__(self) -> None:
-        at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
-        at_least("eval", 0, temperature=self.temperature)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveConfig:
     """Where a run can be watched besides its console, `metrics.jsonl` and report."""
 
     tensorboard: bool = True
     """Write TensorBoard event files into `tensorboard/` of the run's folder."""
-    wandb_project: str = ""
-    """Weights & Biases project; empty means no wandb."""
+    wandb_project: str | None = None
+    """Weights & Biases project; without it nothing is sent there."""
     samples_per_step: int = 4
     """Full rollouts kept per step in `rollouts/`."""
 
@@ -376,7 +350,8 @@ class RunConfig:
     def longest_response(self) -> int:
         """Most tokens that a response has in any phase before the final evaluation."""
         own = self.rollout.max_response_tokens
-        return max(self.difficulty.max_response_tokens, *(stage.max_response_tokens or own for stage in self.stages))
+        lengths = [own if stage.max_response_tokens is None else stage.max_response_tokens for stage in self.stages]
+        return max(*lengths, self.difficulty.max_response_tokens or 0)
 
     def __post_init__(self) -> None:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
@@ -389,9 +364,28 @@ class RunConfig:
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")
         sections = [(section.name, getattr(self, section.name)) for section in fields(self)]
-        for name, values in sections + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
-            for value in fields(values) if is_dataclass(values) else ():
-                held = getattr(values, value.name)
-                numbers = [number for number in (held if isinstance(held, tuple) else (held,)) if isinstance(number, float)]
-                if not all(map(isfinite, numbers)):
-                    raise Refused(f"{name}.{value.name} = {held} must be finite")
+        for name, section in sections + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
+            if is_dataclass(section):
+                finite(name, **{key.name: getattr(section, key.name) for key in fields(section)})
+
+    def check_positions(self, most: int) -> None:
+        """Raise `Refused` unless prompt and response fit the model's `most` positions."""
+        prompt, response = self.data.max_prompt_tokens, self.longest_response
+        shorter = [("max_response_tokens", most - prompt), ("data.max_prompt_tokens", most - response)]
+        fits = ", ".join(f"{name} to {tokens} or less" for name, tokens in shorter if tokens > 0) or "both to less"
+        if prompt + response > most:
+            raise Refused(
+                f"data.max_prompt_tokens + the longest max_response_tokens = {prompt} + {response} exceeds the model's {most} positions; "
+                f"set {fits}, or rope.max_positions to {prompt + response} to go beyond"
+            )
+
+    def check_ranks(self, ranks: int) -> None:
+        """Raise `Refused` unless ranks, engines, prompts and samples divide into each other."""
+        parallel, prompts = self.rollout.tensor_parallel, self.trainer.prompts_per_step
+        engines, left = divmod(ranks, parallel)
+        if left:
+            raise Refused(f"{ranks} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
+        if prompts % engines != 0:
+            raise Refused(f"trainer.prompts_per_step = {prompts} does not divide over {engines} engines; set it to a multiple of {engines}")
+        if self.rollout.samples_per_prompt == 1:
+            raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")

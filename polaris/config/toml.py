@@ -52,7 +52,7 @@ def _instead(line: str) -> str:
         return "" if line.startswith("[") else "each line is `name = value` or a [section]"
     if value.lower() in ("true", "false"):
         return f"write {key} = {value.lower()}"
-    if value in ("None", "null"):
+    if value.lower() in ("none", "null"):
         return "leave the line out, which takes the default"
     if re.fullmatch(r"[+-]?\.\d+", value):
         return f"write {key} = {value.replace('.', '0.')}"

@@ -90,7 +90,7 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
     Raises:
         ValueError: naming `source`, for a row without the column or with another value in it.
     """
-    if config is None or not config.column:
+    if config is None or config.column is None:
         return None
     if config.column not in row:
         raise Refused(f"{source} has the columns {', '.join(map(str, row))}; difficulty.column = {config.column!r} is none of them")

@@ -51,7 +51,7 @@ class Survey:
     errors: list[str]
 
 
-def survey(path: str, split: str, pass_rates: str = "") -> Survey:
+def survey(path: str, split: str, pass_rates: str | None = None) -> Survey:
     """All rows of a set (`polaris.data.sources`), repeated ones held once.
 
     The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `row-<number>`, counted from 1. Seeds depend
@@ -85,7 +85,7 @@ def survey(path: str, split: str, pass_rates: str = "") -> Survey:
     return Survey(len(problems) + repeated(problems) + len(errors), problems, clashes, broken, errors)
 
 
-def read_problems(path: str, split: str, pass_rates: str = "") -> list[Problem]:
+def read_problems(path: str, split: str, pass_rates: str | None = None) -> list[Problem]:
     """The problems of a `survey` without an error in it; their answers may still be ungradable (`rejected`).
 
     Raises `ValueError` naming file and row for a row that is no problem with an answer, and for one with the id of another.
@@ -175,8 +175,8 @@ def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
     return read_answers(reward_model["ground_truth"] if "ground_truth" in reward_model else row.get("answer"), source)
 
 
-def _content(problem: Problem, pass_rates: str) -> tuple[Any, ...]:
+def _content(problem: Problem, pass_rates: str | None) -> tuple[Any, ...]:
     """What must not differ between rows of one id. Answers are the texts that the grader compares with, `2` and `"2"` the same; what it
     rejects, and pass rates, are as Python prints them, nan too."""
     answers = sorted(accepted(problem.ground_truth)) or repr(problem.ground_truth)
-    return problem.messages, answers, repr(problem.row.get(pass_rates)) if pass_rates else ""
+    return problem.messages, answers, repr(problem.row.get(pass_rates)) if pass_rates is not None else ""

@@ -70,7 +70,7 @@ def load_prompts(
     """
     if not tokenizer.chat_template:
         raise Refused("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
-    problems = read_problems(path, split, difficulty.column if difficulty else "")
+    problems = read_problems(path, split, difficulty.column if difficulty else None)
     usable, errors = _gradable(problems, path, strict)
     clean = _without_overlap(usable, evaluation_sets)
     if not clean:

@@ -76,7 +76,7 @@ class EngineSource:
         if trained := trained_otherwise(self._settings):
             facts["trained with"] = f"{trained} (this evaluation asks otherwise)"
         for factor in self._settings.rope_factors:
-            reach = self._positions(factor, 0)
+            reach = self._positions(factor, None)
             if self._max_model_len > reach:
                 name = f"positions, YaRN {factor:g}" if factor > 1 else "positions"
                 facts[name] = f"beyond {reach} of up to {self._max_model_len} tokens the model extrapolates without scaling"
@@ -119,7 +119,7 @@ class EngineSource:
         finally:
             engine.close()
 
-    def _positions(self, factor: float, allowed: int) -> int:
+    def _positions(self, factor: float, allowed: int | None) -> int:
         try:
             return resolve_rope(self._model.folder, self._rope(factor, allowed)).max_positions
         except Refused as error:  # these are the evaluation's own
@@ -139,7 +139,7 @@ class EngineSource:
                 f"final.max_positions to {needed} to go beyond"
             )
 
-    def _rope(self, factor: float, max_positions: int) -> RopeConfig:
+    def _rope(self, factor: float, max_positions: int | None) -> RopeConfig:
         if factor == 1:
             return RopeConfig(max_positions=max_positions)
         settings = self._settings

@@ -71,10 +71,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="M", help="folder, hub name, run, embedded:model; the name at a --server")
     parser.add_argument("--suite", required=True, type=_words, metavar="SETS", help="names, files, folders or hub datasets; commas between")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/eval-<model>")
-    parser.add_argument("--data-folder", default="", metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
+    parser.add_argument("--data-folder", metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
     parser.add_argument("--split", default="test", help="split of hub datasets that are no named sets (default: test)")
     sampling = parser.add_argument_group("sampling")
-    sampling.add_argument("-n", "--samples", type=int, default=0, help="per problem (default: the paper's for each named set)")
+    sampling.add_argument("-n", "--samples", type=int, help="per problem (default: the paper's for each named set)")
     sampling.add_argument("--temperature", type=float, default=PAPER_TEMPERATURE, help=f"default: {PAPER_TEMPERATURE}")
     sampling.add_argument("--top-k", type=int, default=PAPER.top_k, help=f"-1 for all tokens (default: {PAPER.top_k})")
     sampling.add_argument("--max-tokens", type=int, default=PAPER.max_response_tokens, help=f"default: {PAPER.max_response_tokens}")
@@ -82,12 +82,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     sampling.add_argument("--chat-option", action="append", default=[], metavar="NAME=VALUE", help="for the chat template")
     sampling.add_argument("--seed", type=int, default=0, help="of every sample (default: 0)")
     sampling.add_argument("--yarn", type=_numbers(float), default=(1.0,), metavar="FACTORS", help="such as 1,1.5: without and with YaRN")
-    sampling.add_argument("--original-positions", type=int, default=0, help="positions that YaRN extends (default: the checkpoint's)")
+    sampling.add_argument("--original-positions", type=int, help="positions that YaRN extends (default: the checkpoint's)")
     sampling.add_argument(
-        "--max-positions", type=int, default=0, metavar="TOKENS", help="let sequences of so many extrapolate (default: the checkpoint's)"
+        "--max-positions", type=int, metavar="TOKENS", help="let sequences of so many extrapolate (default: the checkpoint's)"
     )
     sampling.add_argument(
-        "--attention-factor", type=float, default=0.0, metavar="A", help="YaRN's factor on cosines and sines (default: 0.1 ln(factor) + 1)"
+        "--attention-factor", type=float, metavar="A", help="YaRN's factor on cosines and sines (default: 0.1 ln(factor) + 1)"
     )
     grading = parser.add_argument_group("grading")
     grading.add_argument(
@@ -97,7 +97,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="no answer without </think> (default: where the chat template or most responses open thinking)",
     )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
-    grading.add_argument("--workers", type=int, default=0, help="processes of each grader (default: one per two cores)")
+    grading.add_argument("--workers", type=int, help="processes of each grader (default: one per two cores)")
     edges = f"{','.join(map(str, PAPER_BUCKETS))}; quartiles where --max-tokens is not above the last"
     grading.add_argument("--buckets", type=_edges, metavar="EDGES", help=f"tokens, or quartiles (default: {edges})")
     engine = parser.add_argument_group("engine")
@@ -122,9 +122,9 @@ def settings_of(options: argparse.Namespace) -> EvalSettings:
 
 def _settings(options: argparse.Namespace) -> EvalSettings:
     yarn = any(factor > 1 for factor in options.yarn)
-    if not yarn and options.original_positions:
+    if not yarn and options.original_positions is not None:
         raise Refused("--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
-    if not yarn and options.attention_factor:
+    if not yarn and options.attention_factor is not None:
         raise Refused("--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
     return EvalSettings(
         suite=options.suite,

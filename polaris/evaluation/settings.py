@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from polaris.config.bounds import at_least
+from polaris.config.bounds import at_least, finite, positive
 from polaris.config.recipe import FinalConfig
 from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
 from polaris.errors import Refused
@@ -62,12 +61,12 @@ class EvalSettings:
 
     suite: tuple[str, ...]
     """Named sets (`polaris.evaluation.suites`), files, folders of files, or Hugging Face datasets."""
-    data_folder: str = ""
+    data_folder: str | None = None
     """Where named sets are looked for as `<name>.parquet`, `.json` or `.jsonl` before the hub."""
     split: str = "test"
     """Split of Hugging Face datasets that are no named sets."""
-    samples_per_prompt: int = 0
-    """0 means the paper's count for each named set."""
+    samples_per_prompt: int | None = None
+    """By default the paper's count for each named set."""
     temperature: float = PAPER_TEMPERATURE
     top_k: int = PAPER.top_k
     max_response_tokens: int = PAPER.max_response_tokens
@@ -75,12 +74,12 @@ class EvalSettings:
     """Appended to the user's message after one space, unless it ends with it already."""
     rope_factors: tuple[float, ...] = (1.0,)
     """Everything is drawn once with each YaRN factor; 1 leaves the checkpoint's own rotary embedding."""
-    original_positions: int = 0
-    """Positions that YaRN extends; 0 means the checkpoint's."""
-    attention_factor: float = 0.0
-    """YaRN's factor on cosines and sines; 0 means its 0.1 ln(factor) + 1, and 1 turns it off."""
-    max_positions: int = 0
-    """Longest sequence in tokens; 0 means the checkpoint's, or what YaRN makes of it. Beyond, the model extrapolates."""
+    original_positions: int | None = None
+    """Positions that YaRN extends; by default the checkpoint's."""
+    attention_factor: float | None = None
+    """YaRN's factor on cosines and sines; by default its 0.1 ln(factor) + 1. 1 turns it off."""
+    max_positions: int | None = None
+    """Longest sequence in tokens; by default the checkpoint's, or what YaRN makes of it. Beyond, the model extrapolates."""
     chat_template_options: dict[str, bool | str] = field(default_factory=dict)
     buckets: tuple[int, ...] = PAPER_BUCKETS
     """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
@@ -91,22 +90,19 @@ class EvalSettings:
     server: ServerSettings | None = None
 
     def __post_init__(self) -> None:
-        there = not self.data_folder or Path(self.data_folder).expanduser().is_dir()
-        if not there:
+        if self.data_folder is not None and not Path(self.data_folder).expanduser().is_dir():
             raise Refused(f"--data-folder {self.data_folder} is no folder; correct it, or leave it out to read the hub")
         if not self.suite:
             raise Refused("no evaluation set is named; give final.suite, such as aime24,amc23")
-        if not isfinite(self.temperature):
-            raise Refused(f"final.temperature {self.temperature} must be finite")
+        finite("final", temperature=self.temperature, rope_factors=self.rope_factors)
         if self.temperature <= 0:
             raise Refused(f"final.temperature {self.temperature} must be above 0: avg@k is a mean over samples")
-        at_least("final", 0, samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions, seed=self.seed)
-        at_least("final", 0, attention_factor=self.attention_factor, max_positions=self.max_positions)
+        positive("final", samples_per_prompt=self.samples_per_prompt, original_positions=self.original_positions)
+        positive("final", attention_factor=self.attention_factor, max_positions=self.max_positions)
+        at_least("final", 0, seed=self.seed)
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
         if self.top_k != -1 and self.top_k < 1:
             raise Refused(f"final.top_k {self.top_k} must be at least 1, or -1 for all tokens")
-        if not all(map(isfinite, self.rope_factors)):
-            raise Refused(f"final.rope_factors {self.rope_factors} must be finite")
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
         if not self.rope_factors or len(set(self.rope_factors)) < len(self.rope_factors):
             raise Refused(f"final.rope_factors {self.rope_factors} must be named once each")
@@ -115,7 +111,7 @@ class EvalSettings:
             raise Refused(f"length buckets {edges} must rise from above 0")
         if self.server is not None and self.rope_factors != (1.0,):
             raise Refused("--yarn needs an engine; a --server has its own rotary embedding")
-        if self.server is not None and self.max_positions:
+        if self.server is not None and self.max_positions is not None:
             raise Refused("--max-positions needs an engine; a --server has its own limit")
 
     def identity(self) -> dict[str, Any]:
@@ -125,8 +121,8 @@ class EvalSettings:
             "top_k": self.top_k,
             "max_response_tokens": self.max_response_tokens,
             "prompt_suffix": self.prompt_suffix,
-            "yarn": {
-                f"{factor:g}": {"original_positions": self.original_positions, "attention_factor": self.attention_factor}
+            "yarn": {  # 0 for what is left out, as evaluations that were begun by older versions have it
+                f"{factor:g}": {"original_positions": self.original_positions or 0, "attention_factor": self.attention_factor or 0.0}
                 for factor in self.rope_factors
                 if factor > 1
             },
@@ -143,14 +139,14 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         suite=final.suite,
         split=config.eval.split,
         samples_per_prompt=final.samples_per_prompt,
-        temperature=final.temperature or temperature,
+        temperature=temperature if final.temperature is None else final.temperature,
         top_k=final.top_k,
         max_response_tokens=final.max_response_tokens,
         prompt_suffix=final.prompt_suffix,
         rope_factors=final.rope_factors,
-        original_positions=final.original_positions or config.rope.original_positions,
+        original_positions=config.rope.original_positions if final.original_positions is None else final.original_positions,
         attention_factor=final.attention_factor,
-        max_positions=final.max_positions or config.rope.max_positions,
+        max_positions=config.rope.max_positions if final.max_positions is None else final.max_positions,
         chat_template_options=config.data.chat_template_options,
         buckets=buckets_for(final.max_response_tokens),
         seed=config.seed,

@@ -50,7 +50,8 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
 def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:
     """Name, path and split of every set that a word of `suite` means."""
     if given in NAMED_SETS:
-        local = [Path(settings.data_folder).expanduser() / (given + suffix) for suffix in FILE_FORMATS] if settings.data_folder else []
+        place = settings.data_folder
+        local = [] if place is None else [Path(place).expanduser() / (given + suffix) for suffix in FILE_FORMATS]
         found = next((str(path) for path in local if path.is_file()), None)
         yield given, found or given, settings.split
         return
@@ -67,8 +68,8 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     read = read_problems(path, split)
-    samples = settings.samples_per_prompt or (NAMED_SETS[name].samples if name in NAMED_SETS else 0)
-    if samples <= 0:
+    samples = NAMED_SETS[name].samples if settings.samples_per_prompt is None and name in NAMED_SETS else settings.samples_per_prompt
+    if samples is None:
         raise Refused(f"the paper names no number of samples for {name}; give final.samples_per_prompt")
     errors = [rejected(problem) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]

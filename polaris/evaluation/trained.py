@@ -19,12 +19,13 @@ def trained_otherwise(settings: EvalSettings) -> str:
     if record is None:
         return ""
     config, last = record.config, record.config.stages[-1]
-    temperature = last.temperature or config.rollout.temperature
+    temperature = config.rollout.temperature if last.temperature is None else last.temperature
+    tokens = config.rollout.max_response_tokens if last.max_response_tokens is None else last.max_response_tokens
     options: dict[str, tuple[Any, Any]] = {  # of the run, and of this evaluation
         "--prompt-suffix": (config.data.prompt_suffix, settings.prompt_suffix),
         "--temperature": (settings.temperature if temperature == "probe" else temperature, settings.temperature),
         "--top-k": (-1, settings.top_k),
-        "--max-tokens": (last.max_response_tokens or config.rollout.max_response_tokens, settings.max_response_tokens),
+        "--max-tokens": (tokens, settings.max_response_tokens),
     }
     chat = config.data.chat_template_options
     if all(trained == asked for trained, asked in options.values()) and chat == settings.chat_template_options:

@@ -23,7 +23,7 @@ def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
         kind=config.loss,
         clip_low=config.clip_low,
         clip_high=config.clip_high,
-        dual_clip=config.dual_clip,
+        dual_clip=0.0 if config.dual_clip == "off" else config.dual_clip,
         correction=config.correction,
         correction_low=config.correction_low,
         correction_high=config.correction_high,

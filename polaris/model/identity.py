@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,13 @@ def model_identity(folder: Path) -> dict[str, str]:
 
 def model_settings(config: RunConfig) -> dict[str, Any]:
     """Which model is sampled from, and how its numbers are computed; not which weights it has at present."""
-    return {"model": config.model.path, "revision": config.model.revision, "dtype": config.model.dtype, "rope": asdict(config.rope)}
+    rope = {
+        "factor": config.rope.factor,  # 0 for what is left out, as results of older versions have it
+        "original_positions": config.rope.original_positions or 0,
+        "attention_factor": config.rope.attention_factor or 0.0,
+        "max_positions": config.rope.max_positions or 0,
+    }
+    return {"model": config.model.path, "revision": config.model.revision, "dtype": config.model.dtype, "rope": rope}
 
 
 def _digest(files: list[Path]) -> str:

@@ -66,7 +66,7 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
         parameters=parameters,
         dimensions=_dimensions(config, own),
         original_positions=parameters.get("original_max_position_embeddings") or int(config.max_position_embeddings),
-        max_positions=settings.max_positions or _positions(config, parameters),
+        max_positions=_positions(config, parameters) if settings.max_positions is None else settings.max_positions,
     )
 
 
@@ -78,9 +78,10 @@ def _unscaled(config: PreTrainedConfig, own: dict[str, Any], settings: RopeConfi
     kind = "a rotary embedding for each kind of layer" if own else "no rotary embedding"
     if settings.factor != 1:
         raise Refused(f"rope.factor = {settings.factor:g}: {folder} has {kind}, which YaRN cannot extend here; set it to 1")
-    if not own and settings.max_positions > positions:
-        raise Refused(f"rope.max_positions = {settings.max_positions}: {folder} has {kind} and {positions} positions; set it to 0")
-    return Rope(parameters={}, dimensions=0, original_positions=positions, max_positions=settings.max_positions or positions)
+    longest = positions if settings.max_positions is None else settings.max_positions
+    if not own and longest > positions:
+        raise Refused(f"rope.max_positions = {longest}: {folder} has {kind} and {positions} positions; leave it out")
+    return Rope(parameters={}, dimensions=0, original_positions=positions, max_positions=longest)
 
 
 def rotary_table(model: nn.Module, positions: Sequence[int], dtype: torch.dtype) -> Tensor | None:
@@ -113,14 +114,9 @@ def _yarn(own: dict[str, Any], positions: int, settings: RopeConfig, folder: str
     kind = own["rope_type"]
     if kind not in ("default", "yarn"):
         raise Refused(f"rope.factor: {folder} already scales its rope by {kind}, which YaRN cannot extend; set it to 1")
-    return _complete(
-        own
-        | {
-            "factor": settings.factor,
-            "original_max_position_embeddings": settings.original_positions or own.get("original_max_position_embeddings") or positions,
-            "attention_factor": settings.attention_factor or None,
-        }
-    )
+    original = settings.original_positions or own.get("original_max_position_embeddings") or positions
+    extended = {"factor": settings.factor, "original_max_position_embeddings": original, "attention_factor": settings.attention_factor}
+    return _complete(own | extended)
 
 
 def _explicit(own: dict[str, Any], folder: str | Path) -> dict[str, Any]:

@@ -33,8 +33,8 @@ def check_trackers(config: RunConfig) -> None:
         except (ImportError, TypeError) as error:  # its protobuf fails with a TypeError
             remedy = "`pip install tensorboard`, or set observe.tensorboard = false"
             raise Refused(f"observe.tensorboard: TensorBoard does not start ({_first_line(error)}); {remedy}") from error
-        _require_writable(folder / "tensorboard", "observe.tensorboard = false")
-    if config.observe.wandb_project:
+        _require_writable(folder / "tensorboard", "set observe.tensorboard = false")
+    if config.observe.wandb_project is not None:
         try:
             wandb = importlib.import_module("wandb")
         except ImportError as error:
@@ -45,7 +45,7 @@ def check_trackers(config: RunConfig) -> None:
             wandb.login()  # asks on a terminal; does nothing offline
         except wandb.Error as error:
             raise _wandb_failed(error) from error
-        _require_writable(folder / "wandb", 'observe.wandb_project = ""')
+        _require_writable(folder / "wandb", "leave observe.wandb_project out")
 
 
 def _require_writable(folder: Path, without: str) -> None:
@@ -53,7 +53,7 @@ def _require_writable(folder: Path, without: str) -> None:
     writable = place.is_dir() and os.access(place, os.W_OK | os.X_OK)
     fault = f"{place} is {'not writable' if place.is_dir() else 'no folder'}"
     # Without the tracker too, the run itself would have no place there.
-    remedy = f"set {without}" if place == folder else "choose another --root or --name"
+    remedy = without if place == folder else "choose another --root or --name"
     if not writable:
         raise Refused(f"{folder} cannot be written: {fault}; mend that, or {remedy}")
 
@@ -72,7 +72,7 @@ def open_trackers(config: RunConfig, run_folder: Path, next_step: int) -> list[T
     trackers: list[Tracker] = []
     if config.observe.tensorboard:
         trackers.append(TensorBoard(run_folder / "tensorboard", next_step))
-    if config.observe.wandb_project:
+    if config.observe.wandb_project is not None:
         trackers.append(WeightsAndBiases(config, run_folder))
     return trackers
 

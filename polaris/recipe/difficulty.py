@@ -18,6 +18,7 @@ from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
 from polaris.observe.phrases import count, duration
 from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
+from polaris.recipe.plan import plan_stages
 from polaris.results import Result
 from polaris.reward import no_answer
 from polaris.rollout.types import GenerationInterrupted, Sampling
@@ -47,7 +48,7 @@ def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], fold
     result = Result(folder / "difficulty.json", pass_settings(context.config, prompts))
     if (content := result.read()) is not None:
         result.refuse_changes(content)
-    elif context.config.difficulty.column:
+    elif context.config.difficulty.column is not None:
         _finish(context, result, [_published(prompt) for prompt in prompts], None)
     else:
         _run(context, prompts, result)
@@ -59,7 +60,7 @@ def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], fold
 
 def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
     """What the outcome depends on; reads parts of the model's weights, where they are among it."""
-    if config.difficulty.column:
+    if config.difficulty.column is not None:
         return {
             "column": config.difficulty.column,
             "prompts": len(prompts),
@@ -180,8 +181,10 @@ def _stop_without_answers(context: SamplingContext, prompts: Sequence[Prompt], r
 
 
 def _sampling(config: RunConfig) -> Sampling:
-    first = config.stages[0].max_response_tokens or config.rollout.max_response_tokens
-    return Sampling(temperature=config.difficulty.temperature, max_tokens=config.difficulty.max_response_tokens or first)
+    own = config.difficulty.max_response_tokens
+    return Sampling(
+        temperature=config.difficulty.temperature, max_tokens=plan_stages(config)[0].max_response_tokens if own is None else own
+    )
 
 
 def _progress(rows: Sequence[Measured], total: int, seconds: float) -> str:

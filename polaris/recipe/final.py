@@ -44,7 +44,8 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
         world.barrier()
     if not config.final.suite:
         return True
-    settings = final_settings(config, checkpoint, config.final.temperature or last_temperature(config, folder.stages))
+    own = config.final.temperature
+    settings = final_settings(config, checkpoint, last_temperature(config, folder.stages) if own is None else own)
     try:
         place = folder.stages / "evaluation" / checkpoint.name
         result = evaluate_suites(settings, place, world, stop)
@@ -58,7 +59,7 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
 def last_temperature(config: RunConfig, stages: Path) -> float:
     """The sampling temperature of the last stage."""
     stage = plan_stages(config)[-1]
-    if stage.settings.temperature != "probe":
-        return stage.settings.temperature or config.rollout.temperature
+    if stage.temperature != "probe":
+        return stage.temperature
     result = Result(stage.temperature_result(stages), remedy="restore it, or set final.temperature")
     return float(result.read_existing("temperature")["temperature"])

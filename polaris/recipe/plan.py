@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
@@ -18,6 +19,8 @@ class Stage:
     start: int
     end: int
     settings: StageConfig
+    max_response_tokens: int
+    temperature: float | Literal["probe"]
 
     def result(self, folder: Path) -> Result:
         """Its closing, below the run's `stages/`, which holds while it ends at the same step; numbered from 1, as people count."""
@@ -30,17 +33,18 @@ class Stage:
 
 def plan_stages(config: RunConfig) -> list[Stage]:
     """All stages in their order."""
-    stages, start = [], 0
+    stages, start, rollout = [], 0, config.rollout
     for index, settings in enumerate(config.stages):
-        stages.append(Stage(index=index, start=start, end=start + settings.steps, settings=settings))
-        start += settings.steps
+        tokens = rollout.max_response_tokens if settings.max_response_tokens is None else settings.max_response_tokens
+        temperature = rollout.temperature if settings.temperature is None else settings.temperature
+        end = start + settings.steps
+        stages.append(Stage(index=index, start=start, end=end, settings=settings, max_response_tokens=tokens, temperature=temperature))
+        start = end
     return stages
 
 
 def stage_config(config: RunConfig, stage: Stage, temperature: float) -> RunConfig:
     """The run's configuration with the stage's response length and temperatures."""
-    settings = stage.settings
-    rollout = replace(
-        config.rollout, temperature=temperature, max_response_tokens=settings.max_response_tokens or config.rollout.max_response_tokens
-    )
-    return replace(config, rollout=rollout, eval=replace(config.eval, temperature=settings.eval_temperature or config.eval.temperature))
+    rollout = replace(config.rollout, temperature=temperature, max_response_tokens=stage.max_response_tokens)
+    own = stage.settings.eval_temperature
+    return replace(config, rollout=rollout, eval=config.eval if own is None else replace(config.eval, temperature=own))

@@ -52,7 +52,7 @@ def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState)
         return context
     if state.step and (chosen := Result(folder.stages / "curation.json").read("dropped")) is not None:
         return _with_prompts(context, without(prompts, chosen["dropped"]))
-    if state.step > 0 and not context.config.difficulty.column:  # these weights cannot measure it again
+    if state.step > 0 and context.config.difficulty.column is None:  # these weights cannot measure it again
         Result(folder.stages / "difficulty.json", remedy="restore it, or run `polaris difficulty` with this configuration").read_existing()
     measured = measure_difficulty(context.sampling, prompts, folder.stages)
     curation = curate_prompts(context.sampling, prompts, measured, folder.stages)

@@ -29,12 +29,12 @@ def stage_temperature(context: TrainContext, stage: Stage, stages: Path, begun: 
         GenerationInterrupted: a stop was requested.
     """
     plan = plan_stages(context.config)
-    given = stage.settings.temperature
-    temperature = context.config.rollout.temperature if given == "probe" else given or context.config.rollout.temperature
+    given = stage.temperature
+    temperature = context.config.rollout.temperature if given == "probe" else given
     if begun and given == "probe":
         decided = Result(stage.temperature_result(stages), remedy="restore it, or give the stage a number")
         return float(decided.read_existing("temperature")["temperature"])
-    if begun or (given != "probe" and not any(later.settings.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2])):
+    if begun or (given != "probe" and not any(later.temperature == "probe" for later in plan[stage.index + 1 : stage.index + 2])):
         return temperature
     prompts = context.held_out or context.source.prompts
     before = _to_restore(context, plan[stage.index - 1], prompts, stages) if stage.index and given == "probe" else None
@@ -61,8 +61,8 @@ def _to_restore(context: TrainContext, before: Stage, prompts: Sequence[Prompt],
     depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(context.config, prompts))}
     if probe.diversity != "auto":
         depends_on["diversity"] = probe.diversity
-    if before.settings.temperature != "probe":  # it may have been measured before the stage was given a number
-        depends_on["temperature"] = before.settings.temperature or context.config.rollout.temperature
+    if before.temperature != "probe":  # it may have been measured before the stage was given a number
+        depends_on["temperature"] = before.temperature
     result = Result(before.temperature_result(stages), depends_on)
     content = result.read("settings", "temperature", "diversity")
     if content is not None and not (changes := result.changes(content)):

@@ -179,7 +179,8 @@ def diversity(reading: Reading, kind: Kind) -> float:
 
 def prompts_of(config: RunConfig, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
     """The first `probe.prompts` of them."""
-    return prompts[: config.probe.prompts or None]
+    most = config.probe.prompts
+    return prompts if most == "all" else prompts[:most]
 
 
 def probe_temperature(probe: TemperatureProbe) -> dict[str, Any]:

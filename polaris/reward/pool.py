@@ -31,7 +31,7 @@ START_LIMIT_S = 120.0
 
 
 class GraderPool:
-    """`workers` grading processes (0: `default_workers()`), each at one answer at a time.
+    """`workers` grading processes (None: `default_workers()`), each at one answer at a time.
 
     `grade` may be called from any number of threads at once, and from asyncio as `await asyncio.to_thread(pool.grade, items)`.
     An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
@@ -39,8 +39,8 @@ class GraderPool:
     in the background. `grade` raises `RuntimeError` with the process's last words if a worker cannot start.
     """
 
-    def __init__(self, workers: int, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
-        workers = workers or default_workers()
+    def __init__(self, workers: int | None, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
+        workers = default_workers() if workers is None else workers
         self.num_killed = 0
         self._require_thinking = require_thinking
         self._mode: Mode = mode

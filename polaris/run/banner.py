@@ -22,7 +22,7 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     facts |= {
         "model": f"{checked.config.model.path} ({parameters:.1f}M parameters, {checked.config.model.dtype})",
         "prompts": _describe(checked.config.data.path, checked.prompts),
-        "held out": _describe(checked.config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is empty)",
+        "held out": _describe(checked.config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is left out)",
         "engine": f"{checked.engine}, {world.size // checked.config.rollout.tensor_parallel} in all",
         "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
         "run": str(folder.path),
@@ -40,7 +40,7 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     return facts | {name: f"from step {state.step + 1} on: {'; '.join(found)}" for name, found in changes.items() if found}
 
 
-def _describe(path: str, prompts: PromptSet) -> str:
+def _describe(path: str | None, prompts: PromptSet) -> str:
     reasons = (
         (prompts.repeated, "repeated"),
         (prompts.too_long, "over-long"),
@@ -51,5 +51,5 @@ def _describe(path: str, prompts: PromptSet) -> str:
     return f"{len(prompts.prompts)} from {path}" + (f" ({dropped})" if dropped else "")
 
 
-def _data_errors(path: str, prompts: PromptSet) -> dict[str, str]:
+def _data_errors(path: str | None, prompts: PromptSet) -> dict[str, str]:
     return {f"errors in {path}": f"{ungradable_rows(prompts.rejected)}; see `polaris data check {path}`"} if prompts.rejected else {}

@@ -12,7 +12,6 @@ from transformers import PreTrainedTokenizerBase
 
 from polaris.checkpoint.branch import DEFAULT_START, Start, begin
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
-from polaris.config.checks import check_batch, check_model_limits
 from polaris.config.load import dump_config
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
@@ -80,7 +79,7 @@ def prepare(
 
 def _content(checked: Checked) -> dict[str, Any]:
     prompts, held_out = checked.prompts.prompts, checked.held_out
-    passes = {"passes": fingerprint(prompt.passes for prompt in prompts)} if checked.config.difficulty.column else {}
+    passes = {"passes": fingerprint(prompt.passes for prompt in prompts)} if checked.config.difficulty.column is not None else {}
     return {
         "engine": checked.engine,
         "model": model_identity(checked.model.folder),
@@ -99,19 +98,19 @@ def check(config: RunConfig) -> Checked:
     Raises:
         ValueError: with the remedy.
     """
-    check_batch(config, int(os.environ.get("WORLD_SIZE", "1")))
+    config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
     engine = check_engine(config.rollout)
     if is_main():
         check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_checkpoint(model.folder, config.rope, max_model_len(config))
-    check_model_limits(config, resolve_rope(model.folder, config.rope).max_positions)
+    config.check_positions(resolve_rope(model.folder, config.rope).max_positions)
     stop_tokens(model.folder)
     tokenizer = load_tokenizer(model.folder)
     unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen, config.difficulty)
     Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
-    held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path else None
+    held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path is not None else None
     tokens = [prompt.tokens for prompt in (*prompts.prompts, *(held_out.prompts if held_out else ()))]
     check_vocabulary(tokens, model.vocab_size, tokenizer)
     check_model(config.rollout, model.folder, config.model, max_model_len=max_model_len(config), rope=config.rope)

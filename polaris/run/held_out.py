@@ -23,7 +23,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         GradingFailed: more than 1 % of the responses killed their grading process.
     """
     config, clock = context.config, context.clock
-    temperature = config.eval.temperature or config.rollout.temperature
+    temperature = config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
     draw = Draw(
         prompts=context.held_out,
         samples=config.eval.samples_per_prompt,

@@ -81,7 +81,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
 def _load_policy(checked: Checked, world: World) -> tuple[Policy, bool]:
     """The sharded policy with the checkpoint's weights, and whether its rotary table could be compared with the configuration."""
     config = checked.config
-    if world.device.type == "cpu" and config.trainer.cpu_threads:
+    if world.device.type == "cpu" and config.trainer.cpu_threads is not None:
         torch.set_num_threads(config.trainer.cpu_threads)
     seed_everything(config.seed, config.deterministic)
     dtype = getattr(torch, config.model.dtype)

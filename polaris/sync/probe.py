@@ -88,7 +88,7 @@ def take_yardstick(gap: float, settings: SyncConfig, dtype: str) -> Yardstick:
     Raises:
         WeightSyncError: engine and trainer do not compute the same function of the base model.
     """
-    largest = settings.base_tolerance or BASE_TOLERANCE[dtype]
+    largest = BASE_TOLERANCE[dtype] if settings.base_tolerance is None else settings.base_tolerance
     if not gap <= largest:
         raise WeightSyncError(
             f"engine and trainer differ by {gap:.3g} nats per token on the base model itself (sync.base_tolerance = {largest:.3g}): they "
@@ -100,7 +100,7 @@ def take_yardstick(gap: float, settings: SyncConfig, dtype: str) -> Yardstick:
 
 def check_far_gap(gap: float, settings: SyncConfig, dtype: str) -> None:
     """Raise `WeightSyncError` where engine and trainer do not compute the same at the model's last positions."""
-    largest = settings.base_tolerance or BASE_TOLERANCE[dtype]
+    largest = BASE_TOLERANCE[dtype] if settings.base_tolerance is None else settings.base_tolerance
     if not gap <= largest:
         raise WeightSyncError(
             f"engine and trainer differ by {gap:.3g} nats per token at the end of the longest sequences (sync.base_tolerance = "

@@ -11,7 +11,7 @@ from polaris.checkpoint import run_folder
 from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, record_config
-from polaris.config.recipe import CurationConfig, DifficultyConfig, StageConfig
+from polaris.config.recipe import CurationConfig, DifficultyConfig, RopeConfig, StageConfig
 from polaris.config.schema import DistributedConfig, OptimizerConfig, RewardConfig, RunConfig, SyncConfig
 from polaris.errors import Refused
 from polaris.observe.metrics import MetricsFile
@@ -280,6 +280,23 @@ def test_a_damaged_record_names_itself(recorded, tmp_path, text):
     (tmp_path / "run" / "config.json").write_text(text)
     with pytest.raises(ValueError, match=r"run/config.json is damaged"):
         open_run(config)
+
+
+def test_a_run_of_an_older_version_which_wrote_0_for_what_is_left_out_goes_on(recorded, tmp_path):
+    config = recorded((FIRST, SECOND), 1, step=4)
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    for section in (values, *values["stage"]):
+        section |= {name: 0 for name, value in section.items() if value is None and name != "origin"}
+    for section in filter(lambda value: isinstance(value, dict), list(values.values())):
+        section |= {name: "" if name in ("path", "column", "wandb_project") else 0 for name, value in section.items() if value is None}
+    values["rope"]["attention_factor"] = values["sync"]["base_tolerance"] = 0.0
+    assert (values["eval"]["path"], values["eval"]["temperature"], values["stage"][0]["max_response_tokens"]) == ("", 0, 0)
+    path.write_text(json.dumps(values))
+    assert open_run(config).changes == Changes()
+    assert open_run(replace(config, eval=replace(config.eval, path="x.jsonl"))).changes.free == ("eval.path: None -> 'x.jsonl'",)
+    with pytest.raises(Refused, match=r"rope\.max_positions: None -> 4096"):
+        open_run(replace(config, rope=RopeConfig(max_positions=4096)))
 
 
 def test_what_an_error_names_as_its_remedy_may_change_at_a_resume(recorded):

@@ -76,6 +76,15 @@ def test_kernels_folder_is_no_package_from_the_repository_root():
     assert importlib.util.find_spec("polaris_kernels") is not None
 
 
+@pytest.mark.parametrize("command", [["grade", "x.jsonl"], ["data", "check", "x.jsonl"]])
+@pytest.mark.parametrize("workers", ["0", "-1", "two"])
+def test_a_number_of_grading_processes_is_above_0_or_left_out(command, workers, capsys):
+    assert _parser().parse_args(command).workers is None
+    with pytest.raises(SystemExit, match="2"):
+        _parser().parse_args([*command, f"--workers={workers}"])
+    assert f"argument --workers: '{workers}' must be a whole number above 0; correct it, or leave it out" in capsys.readouterr().err
+
+
 def test_bad_input_is_two_lines_and_status_2(tmp_path):
     for arguments, message in (
         (["export", str(tmp_path)], "is no run folder"),

@@ -25,27 +25,21 @@ JUST_ABOVE_0, JUST_BELOW_1, JUST_ABOVE_1 = math.ulp(0.0), math.nextafter(1, 0), 
 LEAST = [
     (DataConfig, 1, ["max_prompt_tokens"]),
     (RolloutConfig, 1, ["samples_per_prompt", "max_response_tokens", "tensor_parallel", "max_concurrent"]),
-    (RewardConfig, 0, ["workers"]),
     (AlgorithmConfig, 0, ["clip_low", "clip_high", "min_informative", "rescue", "correction_low"]),
     (AlgorithmConfig, 1, ["max_draws"]),
     (OptimizerConfig, 0, ["warmup_steps", "weight_decay", "min_lr_fraction", "beta1", "beta2"]),
-    (TrainerConfig, 0, ["cpu_threads"]),
     (TrainerConfig, 1, ["steps", "prompts_per_step", "updates_per_step", "tokens_per_pack", "max_nonfinite_steps"]),
     (SyncConfig, 1, ["gap_factor"]),
-    (SyncConfig, 0, ["base_tolerance"]),
     (CheckpointConfig, 1, ["every", "keep"]),
     (EvalConfig, 1, ["every", "samples_per_prompt"]),
-    (EvalConfig, 0, ["temperature"]),
     (ObserveConfig, 0, ["samples_per_step"]),
     (RunConfig, 0, ["seed"]),
     (RopeConfig, 1, ["factor"]),
-    (RopeConfig, 0, ["original_positions", "attention_factor", "max_positions"]),
-    (DifficultyConfig, 0, ["samples_per_prompt", "max_response_tokens"]),
-    (ProbeConfig, 2, ["samples_per_prompt"]),
-    (ProbeConfig, 0, ["prompts", "tolerance"]),
+    (DifficultyConfig, 0, ["samples_per_prompt"]),
+    (ProbeConfig, 2, ["samples_per_prompt", "prompts"]),
+    (ProbeConfig, 0, ["tolerance"]),
     (StageConfig, 1, ["steps"]),
-    (StageConfig, 0, ["max_response_tokens", "eval_temperature", "drop_above", "temperature"]),
-    (FinalConfig, 0, ["samples_per_prompt", "temperature", "original_positions", "attention_factor"]),
+    (StageConfig, 0, ["drop_above"]),
     (FinalConfig, 1, ["max_response_tokens"]),
 ]
 ABOVE_0 = [
@@ -55,6 +49,16 @@ ABOVE_0 = [
     (DistributedConfig, ["update_timeout_minutes", "wait_timeout_hours"]),
     (DifficultyConfig, ["temperature"]),
     (CurationConfig, ["drop_from"]),
+]
+LEFT_OUT = [  # (section, whole numbers, other numbers) that are None by default
+    (RewardConfig, ["workers"], []),
+    (TrainerConfig, ["cpu_threads"], []),
+    (SyncConfig, [], ["base_tolerance"]),
+    (EvalConfig, [], ["temperature"]),
+    (RopeConfig, ["original_positions", "max_positions"], ["attention_factor"]),
+    (DifficultyConfig, ["max_response_tokens"], []),
+    (StageConfig, ["max_response_tokens"], ["temperature", "eval_temperature"]),
+    (FinalConfig, ["samples_per_prompt", "original_positions", "max_positions"], ["temperature", "attention_factor"]),
 ]
 MOST = [
     (RolloutConfig, {"max_concurrent": 65536, "gpu_memory_fraction": JUST_BELOW_1}),
@@ -73,6 +77,8 @@ WITH = {"original_positions": {"factor": 2.0}, "attention_factor": {"factor": 2.
 EDGES = (
     [(section, name, least, least - (1 if isinstance(least, int) else 0.0)) for section, least, names in LEAST for name in names]
     + [(section, name, JUST_ABOVE_0, 0.0) for section, names in ABOVE_0 for name in names]
+    + [(section, name, 1, 0) for section, names, _ in LEFT_OUT for name in names]
+    + [(section, name, JUST_ABOVE_0, 0.0) for section, _, names in LEFT_OUT for name in names]
     + [
         (section, name, most, most + 1 if isinstance(most, int) else math.nextafter(most, math.inf))
         for section, values in MOST
@@ -93,11 +99,18 @@ def test_the_last_value_is_accepted_and_the_next_refused_by_name(section, name, 
         make(section, name, refused)
 
 
+@pytest.mark.parametrize(("section", "name"), [(section, name) for section, *both in LEFT_OUT for names in both for name in names])
+def test_0_is_no_default(section, name):
+    assert getattr(section(), name) is None
+    with pytest.raises(Refused, match=rf"\.{name} = 0 must be above 0; correct it, or leave it out, which takes the default"):
+        make(section, name, 0)
+
+
 @pytest.mark.parametrize(
     ("section", "accepted", "refused"),
     [
-        (AlgorithmConfig, {"dual_clip": 0.0}, {"dual_clip": 1.0}),
-        (AlgorithmConfig, {"dual_clip": JUST_ABOVE_1}, {"dual_clip": 0.5}),
+        (AlgorithmConfig, {"dual_clip": "off"}, {"dual_clip": 0.0}),
+        (AlgorithmConfig, {"dual_clip": JUST_ABOVE_1}, {"dual_clip": 1.0}),
         (AlgorithmConfig, {"rescue": 1}, {"rescue": 1, "correction": "off"}),
         (AlgorithmConfig, {"rescue": 0, "correction": "off"}, {"correction_low": 2.0, "correction_high": 2.0}),
         (AlgorithmConfig, {"scarce": "skip", "min_informative": 0.1}, {"scarce": "skip"}),
@@ -108,7 +121,7 @@ def test_the_last_value_is_accepted_and_the_next_refused_by_name(section, name, 
         (DifficultyConfig, {"samples_per_prompt": 2}, {"samples_per_prompt": 1}),
         (CurationConfig, {"histogram": (0.0, 1.0)}, {"histogram": (0.0, 0.0)}),
         (CurationConfig, {"histogram": (1.0,), "shape": "all"}, {"histogram": (1.0,), "shape": "j"}),
-        (ProbeConfig, {"prompts": 2}, {"prompts": 1}),
+        (ProbeConfig, {"prompts": "all"}, {"prompts": 0}),
         (ProbeConfig, {"temperatures": (0.1, 0.2, 0.3)}, {"temperatures": (0.1, 0.2)}),
         (ProbeConfig, {"temperatures": (0.1, 0.2, 0.3)}, {"temperatures": (0.0, 0.2, 0.3)}),
         (ProbeConfig, {"temperatures": (0.1, 0.2, 0.3)}, {"temperatures": (0.2, 0.1, 0.3)}),
@@ -129,24 +142,24 @@ DEFAULTS = {
     "data": {"max_prompt_tokens": 1024, "strict": False},
     "rollout": {"samples_per_prompt": 8, "temperature": 1.0, "max_response_tokens": 8192, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
     | {"repetition_penalty": 1.0, "tensor_parallel": 1, "max_concurrent": 256, "gpu_memory_fraction": 0.8, "kv_cache_mib": 256},
-    "reward": {"workers": 0, "timeout_s": 5.0},
+    "reward": {"workers": None, "timeout_s": 5.0},
     "algorithm": {"loss": "dapo", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 3.0, "correction": "tis", "correction_high": 2.0}
     | {"correction_low": 0.5, "substitution": False, "min_informative": 0.0, "max_draws": 3, "rescue": 0},
     "optimizer": {"lr": 1e-6, "schedule": "constant", "warmup_steps": 0, "min_lr_fraction": 0.0, "beta1": 0.9, "beta2": 0.999}
     | {"eps": 1e-8, "weight_decay": 0.01, "grad_clip": 1.0},
     "trainer": {"steps": 100, "prompts_per_step": 128, "updates_per_step": 1, "tokens_per_pack": 32768, "max_nonfinite_steps": 3}
-    | {"cpu_threads": 0},
-    "sync": {"gap_factor": 3.0, "base_tolerance": 0.0},
+    | {"cpu_threads": None},
+    "sync": {"gap_factor": 3.0, "base_tolerance": None},
     "distributed": {"update_timeout_minutes": 30.0, "wait_timeout_hours": 12.0},
     "checkpoint": {"every": 10, "keep": 2},
-    "eval": {"every": 10, "samples_per_prompt": 4, "temperature": 0.0},
-    "observe": {"tensorboard": True, "samples_per_step": 4},
-    "rope": {"factor": 1.0, "original_positions": 0, "attention_factor": 0.0, "max_positions": 0},
-    "difficulty": {"samples_per_prompt": 0, "temperature": 0.6, "max_response_tokens": 0},
+    "eval": {"every": 10, "samples_per_prompt": 4, "temperature": None, "path": None},
+    "observe": {"tensorboard": True, "samples_per_step": 4, "wandb_project": None},
+    "rope": {"factor": 1.0, "original_positions": None, "attention_factor": None, "max_positions": None},
+    "difficulty": {"samples_per_prompt": 0, "temperature": 0.6, "max_response_tokens": None, "column": None},
     "curation": {"drop_from": 1.0, "shape": "all"},
     "probe": {"temperatures": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8), "samples_per_prompt": 8, "prompts": 60, "tolerance": 0.01},
-    "final": {"samples_per_prompt": 0, "temperature": 0.0, "top_k": 20, "max_response_tokens": 90000, "rope_factors": (1.0, 1.5)}
-    | {"original_positions": 0, "attention_factor": 0.0},
+    "final": {"samples_per_prompt": None, "temperature": None, "top_k": 20, "max_response_tokens": 90000, "rope_factors": (1.0, 1.5)}
+    | {"original_positions": None, "attention_factor": None, "max_positions": None},
 }
 
 
@@ -157,5 +170,5 @@ def test_defaults(name):
 
 
 def test_defaults_of_a_stage():
-    expected = {"steps": 100, "max_response_tokens": 0, "temperature": 0.0, "eval_temperature": 0.0, "drop_above": 0.9}
+    expected = {"steps": 100, "max_response_tokens": None, "temperature": None, "eval_temperature": None, "drop_above": 0.9}
     assert {name: getattr(StageConfig(), name) for name in expected} == expected

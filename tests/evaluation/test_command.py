@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from evaluations import run
 
-from polaris.commands.eval import _FIELDS, add_options, settings_of
 from polaris.config.recipe import FinalConfig
 from polaris.config.schema import RunConfig
+from polaris.evaluation.options import _FIELDS, add_options, settings_of
 from polaris.evaluation.settings import final_settings
 from polaris.evaluation.suites import load_suites
 
@@ -25,7 +25,7 @@ def settings(*options):
 def test_defaults_are_the_papers():
     found = settings()
     assert found.suite == ("aime24", "amc23")
-    assert (found.temperature, found.top_k, found.max_response_tokens, found.samples_per_prompt) == (1.4, 20, 90_000, 0)
+    assert (found.temperature, found.top_k, found.max_response_tokens, found.samples_per_prompt) == (1.4, 20, 90_000, None)
     assert found.prompt_suffix == "Let's think step by step and output the final answer within \\boxed{}."
     assert found.rope_factors == (1.0,)
     assert found.buckets == (16_384, 32_768)
@@ -44,14 +44,25 @@ def test_options_reach_the_settings():
     assert found.chat_template_options == {"enable_thinking": False, "mode": "a=b"}
 
 
+def test_what_binds_an_evaluation_has_0_for_what_is_left_out_as_those_begun_by_older_versions():
+    assert settings("--yarn", "1,1.5").identity()["yarn"] == {"1.5": {"original_positions": 0, "attention_factor": 0.0}}
+    given = settings("--yarn", "1.5", "--original-positions", "64", "--attention-factor", "1").identity()["yarn"]
+    assert given == {"1.5": {"original_positions": 64, "attention_factor": 1.0}}
+
+
 @pytest.mark.parametrize(
     ("options", "named"),
     [
         (("--temperature", "0"), "temperature 0.0 must be above 0"),
         (("--yarn", "1,0.5"), "--yarn[1] = 0.5 is below 1"),
-        (("--samples", "-1"), "--samples = -1 is below 0"),
+        (("--samples", "-1"), "--samples = -1 must be above 0"),
         (("--max-tokens", "0"), "--max-tokens = 0 is below 1"),
-        (("--max-positions", "-1"), "--max-positions = -1 is below 0"),
+        (("--max-positions", "-1"), "--max-positions = -1 must be above 0"),
+        (("--samples", "0"), "--samples = 0 must be above 0; correct it, or leave it out"),
+        (("--max-positions", "0"), "--max-positions = 0 must be above 0"),
+        (("--yarn", "2", "--original-positions", "0"), "--original-positions = 0 must be above 0"),
+        (("--yarn", "2", "--attention-factor", "0"), "--attention-factor = 0.0 must be above 0"),
+        (("--workers", "0"), "--workers = 0 must be above 0"),
         (("--concurrent", "0"), "--concurrent = 0 is below 1"),
         (("--timeout", "0"), "--timeout"),
         (("--gpu-memory", "2"), "--gpu-memory"),

@@ -173,7 +173,7 @@ def test_dual_clip_bounds_negative_advantages_only():
     config = AlgorithmConfig(loss="dapo", dual_clip=3.0)
     value, gradient, result = single(config, 5.0, -2.0)
     assert (value, gradient, result.clip_dual.item()) == (pytest.approx(6.0), 0.0, True)
-    value, gradient, result = single(replace(config, dual_clip=0), 5.0, -2.0)
+    value, gradient, result = single(replace(config, dual_clip="off"), 5.0, -2.0)
     assert (value, gradient, result.clip_dual.item()) == (pytest.approx(10.0), pytest.approx(10.0), False)
     assert not single(config, 5.0, 2.0)[2].clip_dual.item()
 

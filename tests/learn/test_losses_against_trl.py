@@ -46,7 +46,7 @@ def trl_loss(logprob, old, advantage, weight, mask, **settings):
 @pytest.mark.parametrize(
     ("config", "settings"),
     [
-        (AlgorithmConfig(loss="dapo", dual_clip=0), {"loss_type": "dapo"}),
+        (AlgorithmConfig(loss="dapo", dual_clip="off"), {"loss_type": "dapo"}),
         (AlgorithmConfig(loss="dapo", dual_clip=1.5), {"loss_type": "dapo", "delta": 1.5}),
         (AlgorithmConfig(loss="grpo", clip_high=0.2), {"loss_type": "grpo", "epsilon_high": 0.2}),
         (AlgorithmConfig(loss="dr_grpo"), {"loss_type": "dr_grpo"}),

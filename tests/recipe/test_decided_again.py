@@ -77,6 +77,11 @@ def probe(tmp_path):
     return once
 
 
+@pytest.mark.parametrize(("most", "count"), [(24, 24), ("all", 30)])
+def test_the_probe_reads_the_first_prompts_or_all(most, count):
+    assert temperature.prompts_of(RunConfig(probe=replace(GRID, prompts=most)), HELD_OUT) == HELD_OUT[:count]
+
+
 @pytest.mark.parametrize("change", [{"tolerance": 0.2}, {"diversity": "tokens"}, {"temperatures": (0.2, 0.4, 0.8)}])
 def test_readings_of_a_stopped_probe_stay_when_the_choice_changes(probe, measure, change):
     measure.stops_at = 1.2

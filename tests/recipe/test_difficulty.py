@@ -221,7 +221,7 @@ def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set
     rated = [problem | {"rate": f"{index % 4}/3"} for index, problem in enumerate(problems)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in rated))
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--data.path={tmp_path / 'set.jsonl'}", f"--root={tmp_path}"]
-    command += ["--name=run", "--rollout.engine=transformers", "--trainer.prompts_per_step=4", "--trainer.steps=1", "--eval.path="]
+    command += ["--name=run", "--rollout.engine=transformers", "--trainer.prompts_per_step=4", "--trainer.steps=1", "--eval.path=none"]
     output = subprocess.run([*command, "--difficulty.samples_per_prompt=3", "--difficulty.column=rate"], capture_output=True, text=True)
     assert output.returncode == 0, output.stderr[-2000:]
     assert "difficulty:" not in output.stdout

@@ -49,7 +49,7 @@ def test_stages_follow_each_other():
     assert [(s.index, s.start, s.end) for s in (first, second)] == [(0, 0, 3), (1, 3, 8)]
     assert CONFIG.steps == 8
     own, later = stage_config(CONFIG, first, 0.7), stage_config(CONFIG, second, 0.9)
-    assert (own.rollout.max_response_tokens, own.rollout.temperature, own.eval.temperature) == (32, 0.7, 0.0)
+    assert (own.rollout.max_response_tokens, own.rollout.temperature, own.eval.temperature) == (32, 0.7, None)
     assert (later.rollout.max_response_tokens, later.rollout.temperature, later.eval.temperature) == (64, 0.9, 0.4)
 
 

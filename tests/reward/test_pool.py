@@ -211,7 +211,7 @@ def test_workers_see_no_secrets_and_no_terminal(pool, monkeypatch):
 
 
 def test_zero_workers_means_a_share_of_the_cores():
-    with GraderPool(workers=0, timeout_s=2.0, require_thinking=False) as pool:
+    with GraderPool(workers=None, timeout_s=2.0, require_thinking=False) as pool:
         assert len(pool._workers) == min(16, max(1, len(os.sched_getaffinity(0)) // 2))
 
 

@@ -46,7 +46,7 @@ def rooms_of(world, problems, root, *overrides):
     small = [
         "--rollout.engine=transformers",
         "--rollout.samples_per_prompt=4",
-        "--eval.path=",
+        "--eval.path=none",
         "--trainer.cpu_threads=1",
         "--observe.samples_per_step=100",
     ]

@@ -34,7 +34,7 @@ def configured(tmp_path):
     problems.write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:8]))
 
     def configure(*overrides, ending=None):
-        options = [f"--data.path={problems}", f"--root={tmp_path / 'runs'}", "--eval.path=", "--rollout.engine=transformers"]
+        options = [f"--data.path={problems}", f"--root={tmp_path / 'runs'}", "--eval.path=none", "--rollout.engine=transformers"]
         options += [
             "--trainer.prompts_per_step=4",
             "--rollout.samples_per_prompt=2",
