@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as a request to stop at the next safe point; a second one, or one where nothing is under way, ends the process."""
+"""SIGTERM and Ctrl-C request a stop at the next safe point. A second one ends the process, and so does one during start."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _STOPPED = b"polaris: stopped; the same command goes on from what is on disk\n"
 
 _HEARD = (signal.SIGINT, signal.SIGTERM)
 _ECHO_S = 1.0
-"""A scheduler such as Slurm tells every process, and torchrun passes on to its ranks what it was told: one request, heard twice."""
+"""Slurm signals every process, and torchrun passes its own signal on to its ranks, so one request may arrive twice."""
 
 
 def is_main() -> bool:
@@ -32,10 +32,10 @@ class StopRequest:
         self._saying = threading.Lock()
 
     def install(self) -> None:
-        """Hear the signals from now on; for the main thread.
+        """Install the handlers; called in the main thread.
 
-        Python calls a handler when the main thread is back in Python, from which a collective or a kernel keeps it, maybe for ever. So a
-        thread of its own reads the signals too, and ends the process where that is due.
+        Python calls a handler only when the main thread returns to Python, which a collective or a kernel may prevent for ever. So a
+        second thread reads the signals too, and ends the process where that is due.
         """
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
@@ -51,7 +51,7 @@ class StopRequest:
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
-        """A signal inside the block ends the process: there is nothing to save, as while an engine starts, which may take minutes."""
+        """A signal inside the block ends the process at once: there is nothing to save, for example while an engine starts."""
         before, self._idle = self._idle, True
         try:
             if self.number:

@@ -21,8 +21,8 @@ from polaris.types import Group, ScoredRollout
 class TrainingBatch:
     """P groups of a step with G rollouts each, as drawn and as trained on.
 
-    Of `4 groups with the rewards 1111, 1000, 0000, 0110`, two are informative: `trained` is [1, 3], or with substitution [1, 1, 3, 3] or
-    alike, and `samples` are the rollouts of these groups.
+    Example: four groups have the rewards 1111, 1000, 0000 and 0110. The second and the fourth are informative, so `trained` is [1, 3], or
+    [1, 1, 3, 3] with substitution, and `samples` are the rollouts of these groups.
     """
 
     drawn: Sequence[Group]

@@ -23,7 +23,7 @@ from polaris.types import Rollout
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepResult:
-    """The updates of one step, and means and maxima over all of their tokens and ranks, by name of the metric."""
+    """The updates of one step, and their metrics by name: means and maxima over all tokens and ranks."""
 
     updates: list[UpdateResult]
     statistics: dict[str, float]
@@ -49,11 +49,11 @@ class Learner:
         return self.optimizer.param_groups[0]["lr"]
 
     def assert_sharded(self) -> None:
-        """Raise RuntimeError where a parameter is gathered, in memory that the engine needs while it samples."""
+        """Raise RuntimeError if a parameter is gathered: the engine needs that memory while it samples."""
         assert_sharded(self.policy)
 
     def update(self, samples: Sequence[TrainingSample], step: int) -> StepResult:
-        """All updates of step `step`, on the same samples on every rank; the proximal policy is the one before the first of them."""
+        """All updates of step `step`. Every rank gives the same samples. The proximal policy is the policy before the first update."""
         trainer = self.config.trainer
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)

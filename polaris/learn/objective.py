@@ -18,7 +18,7 @@ from polaris_kernels.policy_loss.registry import LOSSES
 
 
 def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
-    """What the configuration says of the loss."""
+    """The settings of the loss, from the configuration."""
     return PolicyLossSettings(
         kind=config.loss,
         clip_low=config.clip_low,
@@ -31,7 +31,7 @@ def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
 
 
 def denominator(loss: str, *, response_tokens: int, sequences: int, max_response_tokens: int) -> float:
-    """What the token losses of one optimizer step are divided by; all counts are of the whole step over all ranks."""
+    """The divisor of the token losses of one update; the counts are those of the whole update over all ranks."""
     match LOSSES[loss].normaliser:
         case "tokens":
             return float(response_tokens)
@@ -42,9 +42,9 @@ def denominator(loss: str, *, response_tokens: int, sequences: int, max_response
 
 
 def gradient_scale(loss: str, *, response_tokens: int, sequences: int) -> float:
-    """The power of two by which a step's sum of token losses is multiplied before the backward, so that the average token weighs about 1.
+    """A power of two. The sum of token losses is multiplied by it before the backward, so that the average token weighs about 1.
 
-    Losses that are means of sequences divide each token by its sequence's length, which may be 90,000.
+    Losses that are means over sequences divide each token by the length of its sequence, which may be 90,000.
     """
     return 2.0 ** round(log2(response_tokens / sequences)) if LOSSES[loss].normaliser == "sequences" else 1.0
 
@@ -60,8 +60,8 @@ def policy_objective(
     """Loss of a pack, a scalar whose sum over packs and ranks is the loss of the step, and the pack's statistics.
 
     `hidden` [R, H] are the states that predict the batch's R targets. `denominator` is that of the whole step, so neither loss nor
-    gradient depends on how sequences are packed. `stored` [R] bool tells the tokens of rescuing successes, which older weights sampled;
-    None where there are none.
+    gradient depends on how sequences are packed. `stored` [R] bool marks the tokens of stored successes, which older weights sampled; None
+    if there are none.
     """
     loss, totals, logprob, entropy = linear_policy_loss_of_batch(hidden, head, batch, settings, denominator)
     return loss, pack_statistics(totals | {"entropy": entropy.double().sum()}, logprob, batch, settings, stored)
@@ -71,10 +71,10 @@ def policy_objective(
 def pack_statistics(
     totals: dict[str, Tensor], logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings, stored: Tensor | None = None
 ) -> Statistics:
-    """Those of a pack of log-probs [R]; `totals` are over all of its tokens, with the sum of "entropy".
+    """Metrics of a pack of log-probs [R]; `totals` are sums over all of its tokens, "entropy" among them.
 
-    The distance of engine and trainer is told apart of fresh samples, which shows whether the engine serves the right weights, and of
-    stored ones, which grows with their age.
+    The distance between engine and trainer has two metrics: that of fresh samples shows whether the engine serves the right weights, that
+    of stored ones grows with their age.
     """
     statistics = Statistics()
     if not len(logprob):

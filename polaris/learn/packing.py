@@ -49,7 +49,7 @@ class TrainingSample:
 class Pack:
     """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens, whose values `batch` holds.
 
-    `stored` [R] bool tells the tokens of stored responses; None where the pack has none.
+    `stored` [R] bool marks the tokens of stored responses; None if the pack has none.
     """
 
     tokens: Tensor
@@ -81,8 +81,8 @@ def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
 def plan_packs(lengths: Sequence[int], ranks: int, tokens_per_pack: int) -> list[list[list[int]]]:
     """Sample indices as [rank][pack]: cost balanced over ranks, then tokens over packs.
 
-    Every index stands in exactly one pack, no pack exceeds `tokens_per_pack` unless a single sample does, and all ranks have
-    the same number of packs (some may be empty), since each pack is a set of collectives.
+    Every index is in exactly one pack. No pack exceeds `tokens_per_pack` unless it is a single sample. All ranks have the same number
+    of packs (some may be empty), because each pack is a set of collectives.
     """
     shares = karmarkar_karp([length * (1 + length / _QUADRATIC_LENGTH) for length in lengths], ranks)
     packs = max(1, *(min(len(share), ceil(sum(lengths[i] for i in share) / tokens_per_pack)) for share in shares))

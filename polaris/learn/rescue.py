@@ -30,10 +30,10 @@ from polaris.types import Group, ScoredRollout
 def rescue(
     groups: Sequence[Group], all_wrong: np.ndarray, successes: SuccessBuffer, seed: int, step: int
 ) -> tuple[list[Group], list[ScoredRollout]]:
-    """The groups, with one failure of each `all_wrong` [P] group replaced where its prompt has a stored success; and what was put in.
+    """Replace one failure of each `all_wrong` [P] group by a stored success of its prompt; return the groups, and the successes put in.
 
-    Which failure and which success is a function of (seed, step, prompt). The success takes the failure's place; responses whose
-    grading was lost are not failures and stay.
+    A group whose prompt has no stored success stays. Which failure and which success is a function of (seed, step, prompt). A response
+    whose grading was lost is not a failure.
     """
     after, rescued = list(groups), []
     for p in np.flatnonzero(all_wrong).tolist():

@@ -44,7 +44,7 @@ class SuccessBuffer:
     def add(self, groups: Iterable[Group]) -> None:
         """Store the correct rollouts of a finished step, for later epochs: no prompt is drawn twice in one.
 
-        The oldest of a prompt make way for the newest.
+        The newest of a prompt replace its oldest.
         """
         if not self.most:
             return
@@ -95,7 +95,7 @@ class SuccessBuffer:
 
 
 def _copied(scored: ScoredRollout) -> ScoredRollout:
-    """With arrays of its own: an engine's may be views that keep a whole batch alive. The reason belongs to the step that drew it."""
+    """A copy: the engine's arrays may be views that keep a whole batch alive. The verdict's reason is dropped."""
     rollout = scored.rollout
     arrays = {name: getattr(rollout, name).copy() for name in _ARRAYS}
     verdict = Verdict("correct", answer=scored.verdict.answer, reward=scored.verdict.reward)

@@ -33,7 +33,7 @@ class UpdateResult:
 
 
 def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[TrainingSample]]:
-    """Samples, in prompt order, as `updates` runs of nearly equal length; empty ones are left out."""
+    """The samples in their order, cut into `updates` parts of nearly equal length; empty parts are left out."""
     bounds = [len(samples) * i // updates for i in range(updates + 1)]
     return [list(samples[a:b]) for a, b in pairwise(bounds) if b > a]
 

@@ -1,4 +1,4 @@
-"""Shares of responses that should stay small: the console says what the first are, and warns when one rises above a half."""
+"""Shares of responses that should stay small. The console reports the first of each, and warns when one rises above a half."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WATCHED = (("", "reward/no_answer", "response/clip_ratio"), ("held out: ", "eva
 
 
 class Alarms:
-    """Looks at every record; a share that stays high is said once, and again after it has been low."""
+    """Warns about each share once; again only after it has been low."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -22,7 +22,7 @@ class Alarms:
         self._high: set[str] = set()
 
     def look(self, record: Mapping[str, Any]) -> None:
-        """A record of `metrics.jsonl`."""
+        """Check one record of `metrics.jsonl`."""
         for title, missing, cut in _WATCHED:
             if missing in record:
                 why = ", ".join(f"{record[key]:.1%} {words}" for key, words in no_answer.keys(missing) if record.get(key))

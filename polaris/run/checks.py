@@ -35,7 +35,7 @@ from polaris.types import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checked:
-    """What the checks have read."""
+    """A configuration that passed all checks, and what they have read."""
 
     config: RunConfig
     engine: str
@@ -46,13 +46,13 @@ class Checked:
     origin: Origin | None = None
     """The other run that this one begins with."""
     file: str = ""
-    """The file that the configuration was read from, in words."""
+    """Where the configuration was read from, for the console."""
     content: Mapping[str, Any] = field(default_factory=dict)
-    """What names and paths of the configuration stand for, by which a resumed run is known to be the same; rank 0 has it."""
+    """Digests of model and prompts, by which a resumed run is recognised; on rank 0 only."""
 
 
 def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
-    """Raise `Refused` unless all ranks share the run's folder and have read the same; a rank's rollouts name prompts by their place."""
+    """Raise `Refused` unless all ranks share the run's folder and have read the same configuration and prompts."""
     if world.size == 1:
         return
     check_shared(folder.path, world)

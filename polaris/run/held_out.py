@@ -16,7 +16,7 @@ from polaris.sampling.guards import answers_missing, stop_if_grading_fails
 
 
 def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
-    """Record of one evaluation. Its seeds do not depend on the step, so evaluations differ by the weights alone.
+    """Evaluate once and return the record. Seeds do not depend on the step, so evaluations differ only by the weights.
 
     Raises:
         GenerationInterrupted: a stop was requested.

@@ -31,7 +31,7 @@ class Recorder:
     trackers: list[Tracker]
 
     def write(self, record: Mapping[str, Any], samples: list[RolloutSample]) -> None:
-        """A record of a step or an evaluation, and the rollouts to keep of it."""
+        """Write the record of a step or an evaluation, and the rollouts to keep."""
         if self.active:
             self.rollouts.write(record["step"], samples)
             self.metrics.append(record)
@@ -46,7 +46,7 @@ class Recorder:
 
 
 def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
-    """Train to step `last`, or until a stop is requested; either way the returned state is on disk."""
+    """Train to step `last`, or until a stop is requested. The returned state is on disk in both cases."""
     config, world, stop = context.config, context.sampling.world, context.sampling.stop
     saved = state.step or None
     # One rank reads, since it also truncates and appends: ranks that disagree about an evaluation wait for each other for ever.

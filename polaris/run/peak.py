@@ -1,4 +1,4 @@
-"""The most memory that each part of a step has held."""
+"""Peak memory of each part of a step."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from polaris.rollout.types import Engine
 
 
 class PeakMemory:
-    """Watches this rank's GPU part by part; without one, the process as a whole.
+    """Peak memory of this rank's GPU for each part of a step; without a GPU, that of the process.
 
-    torch's allocator goes on counting what a sleeping vLLM engine has given back to the device: gigabytes of weights and cache that are not
-    there while the trainer works. They are taken off.
+    A sleeping vLLM engine gives gigabytes of weights and cache back to the device, but torch's allocator still counts them. They are
+    subtracted.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -23,7 +23,7 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats()
 
     def end(self, part: str) -> None:
-        """The part that began with this object, or with the end of the last part, is over."""
+        """End a part; it began with this object, or with the end of the part before."""
         if self._cuda:
             self._peaks[part] = (torch.cuda.max_memory_allocated() - self._engine.asleep_bytes) / 2**30
             torch.cuda.reset_peak_memory_stats()

@@ -68,9 +68,9 @@ def reward_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:
 
 
 def group_facts(batch: TrainingBatch) -> dict[str, float]:
-    """Kinds of all groups as drawn; what rescue and substitution made of them; whether too few were left for an update.
+    """Kinds of the groups as drawn; how many were rescued and substituted; whether too few were left for an update.
 
-    The age of a rescuing success is the number of weight versions between the one that sampled it and the present one.
+    The age of a stored success is the number of weight versions since it was sampled.
     """
     kinds, version = batch.drawn_kinds, batch.drawn[0].rollouts[0].rollout.version
     ages = [version - scored.rollout.version for scored in batch.rescued]
@@ -107,7 +107,7 @@ def length_facts(scored: Sequence[ScoredRollout], prefix: str, limit: int) -> di
 
 
 def rollout_samples(batch: TrainingBatch, tokenizer: PreTrainedTokenizerBase, step: int, count: int) -> list[RolloutSample]:
-    """Up to `count` rollouts of the step as text; a success that rescued a group stands in the failure's place, with its own version."""
+    """Up to `count` rollouts of the step as text; a stored success that rescued a group is among them, with its own version."""
     everything = [(p, s, scored) for p, group in enumerate(batch.groups) for s, scored in enumerate(group.rollouts)]
     chosen = choose(step, [scored.verdict.kind for _, _, scored in everything], count)
     return [

@@ -1,4 +1,4 @@
-"""How every command that starts an engine begins and ends: signals, process group, and exit status instead of tracebacks."""
+"""Start and end of every command that starts an engine: signals, process group, and an exit status instead of a traceback."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def run_session(
 ) -> int:
     """Exit status: 0 done; 1 the run failed; 2 bad input; 130 and 143 after Ctrl-C and SIGTERM, with what is finished on disk.
 
-    Whatever is wrong before any engine exists is a `ValueError` of `prepare`; raised on one rank, it ends all. `limits` are how long
-    ranks wait for each other. A request to stop that one rank has heard is the status of all.
+    `prepare` raises `ValueError` for bad input, before any engine exists; raised on one rank, it ends all. `limits` says how long
+    ranks wait for each other. If one rank was asked to stop, all ranks return that status.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop = StopRequest()
@@ -56,7 +56,7 @@ def _start(limits: DistributedConfig) -> World:
 
 
 def _refuse_together(world: World, refusal: str) -> int:
-    """2 if some rank was refused, which says so unless a rank before it has said the same; else 0."""
+    """2 if a rank was refused, else 0. Of ranks with the same message, the first one prints it."""
     refusals = world.gather([refusal])
     if not any(refusals):
         return 0
@@ -88,7 +88,7 @@ def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
 
 
 def _explained(error: Exception) -> RunFailed | None:
-    """The failures that come from outside, in one line."""
+    """A failure that comes from outside (disk, another rank) in one line; None for all others."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
         return RunFailed(f"{error}; make room, or mend the disk. What is finished is on disk, and the same command goes on from there")
     if isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer", str(error)):
@@ -100,8 +100,8 @@ def _explained(error: Exception) -> RunFailed | None:
 
 
 def _end(world: World, status: int) -> int:
-    """Leave the other ranks. Unless all is done, the process then ends here and now: leaving their group in order would wait for ranks
-    that wait for this one, while torchrun stops them all as soon as one of them is gone."""
+    """Leave the process group. After a failure the process ends at once: leaving in order would wait for ranks that wait for this one,
+    and torchrun stops all ranks as soon as one has ended."""
     from polaris.distributed import mesh
 
     if status and world.size > 1:

@@ -1,7 +1,7 @@
 """`reward.require_thinking = "auto"`, decided once for a run before anything is graded; all phases, ranks and resumed calls share it.
 
-Where the chat template leaves it to the model, the beginnings of a few responses of the base model decide: thinking is opened at once or
-not at all. Their seeds are the run's, so the same call decides in the same way.
+If the chat template leaves it to the model, the first tokens of a few responses of the base model decide, because a model opens thinking
+at once or not at all. Their seeds are the run's, so the same call decides in the same way.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ def settle_thinking(
 ) -> Thinking:
     """What the configuration says, or what "auto" comes to; the same on every rank. The engine must serve the weights of `model`.
 
-    It is kept in `stages/thinking.json` of the run's folder, where there is one, and in `config.json` once training begins. A run that has
-    been trained goes on with what it was graded by, one from before there was "auto" too.
+    It is kept in `stages/thinking.json` of the run's folder, where there is one, and in `config.json` once training begins. A run that
+    has been trained keeps the rule that it was graded by, also if it is older than "auto".
     """
     if config.reward.require_thinking != "auto":
         return Thinking(required=config.reward.require_thinking, why="reward.require_thinking says so")
@@ -52,7 +52,7 @@ def _depends_on(config: RunConfig, prompts: Sequence[Prompt], model: Path) -> di
 
 
 def _known(folder: RunFolder, result: Result) -> Thinking | None:
-    """What a run that was trained is graded by; before that, what was decided, if the same would decide now."""
+    """The rule of a run that has been trained; before training, the earlier decision if it depends on the same things."""
     record = folder.record() if folder.newest_checkpoint() else None
     if record and record.config.reward.require_thinking != "auto":
         return Thinking(required=record.config.reward.require_thinking, why="as the run began")

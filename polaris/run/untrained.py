@@ -1,4 +1,4 @@
-"""A run whose every step passed without an update has not trained: why, and what to do."""
+"""A run in which no step made an update: why, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from polaris.errors import RunFailed
 
 
 class NothingTrained(RunFailed):
-    """No step of the run has made an update, so that its weights are those it began with."""
+    """No step of the run made an update, so its weights are those that it began with."""
 
 
 def why_untrained(records: Sequence[Mapping[str, Any]], config: RunConfig) -> str:

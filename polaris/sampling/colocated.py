@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 class Colocated:
     """The `GroupSource` of one stage. Between `next` and `publish` the engine sleeps; `sleep` puts it there before the first step.
 
-    `informative(groups, step)` counts the groups that a step would learn from; with algorithm.scarce = "generate" it decides whether
-    further prompts are drawn.
+    `informative(groups, step)` counts the groups with a gradient. With algorithm.scarce = "generate", further prompts are drawn while it
+    is too small.
     """
 
     context: SamplingContext
@@ -102,7 +102,7 @@ class Colocated:
 
 
 def is_scarce(informative: int, config: RunConfig) -> bool:
-    """Whether so few groups with a gradient are fewer than algorithm.min_informative asks for."""
+    """Whether `informative` groups are fewer than algorithm.min_informative asks for."""
     return informative / config.trainer.prompts_per_step < config.algorithm.min_informative
 
 

@@ -1,4 +1,4 @@
-"""What everything that samples and grades needs, made once at start (`polaris.run.setup`)."""
+"""What sampling and grading need, made once at start (`polaris.run.setup`)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from polaris.stop import StopRequest
 
 
 class Reporter(Protocol):
-    """Who is told how far a phase is; `polaris.observe.console.Console` shows it."""
+    """Shows the progress of phases; `polaris.observe.console.Console` is one."""
 
     def phase(self, name: str, *, in_step: bool = True) -> AbstractContextManager[None]: ...
 
@@ -29,7 +29,7 @@ class Reporter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingContext:
-    """This rank's engine and grader, and whom to ask and tell. `config.reward.require_thinking` is decided: never "auto"."""
+    """This rank's engine and grader, with the configuration. `config.reward.require_thinking` is decided: never "auto"."""
 
     config: RunConfig
     world: World

@@ -13,7 +13,7 @@ from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Which samples to draw: `stream` and `step` go into every request's seed, and so does the run's."""
+    """Which samples to draw. A sample's seed is a function of the run's seed, `stream`, `step`, prompt id and sample number."""
 
     prompts: Sequence[Prompt]
     samples: int

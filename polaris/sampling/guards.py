@@ -80,7 +80,7 @@ def stop_without_answers(context: SamplingContext, groups: Sequence[Group], wher
 def no_answers(
     where: str, missing: Mapping[str, int], prompts: Sequence[Prompt], config: RunConfig, limit: int, evidence: str = ""
 ) -> NoAnswers:
-    """The error for responses that are all `missing` an answer: counts, and what helps against each reason."""
+    """The error if no response has an answer: the counts in `missing`, and the remedy for each reason."""
     asked = answer_format.forms(prompt.text for prompt in prompts)
     remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (max_response_tokens)"}
     found = [remedies[reason] for reason in missing if reason in remedies]
