@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Measure how often the model solves each prompt (difficulty.samples_per_prompt responses at difficulty.temperature), and choose
 the prompts for training as [curation] says. Writes difficulty.parquet, difficulty.json, curation.json and curation.png into
-stages/ of the run's folder, where training with the same configuration finds them. An interrupted pass goes on where it was.
+stages/ of the run's folder; training with the same configuration uses them. An interrupted pass continues where it stopped.
 On several GPUs: `torchrun -m polaris.cli difficulty CONFIG`."""
 
 
@@ -32,25 +32,25 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, curate, print the histogram before and after; exit status as `run_session`."""
+    """Measure, curate, print the histograms before and after; returns the exit status of `run_session`."""
     from polaris.run.session import run_session
 
     return run_session(lambda: prepare(options.config, options.overrides), measure, lambda prepared: prepared[0].config.distributed)
 
 
 def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
-    """Configuration with a difficulty pass, checks and run folder; raises `ValueError` for what is wrong."""
+    """The checked configuration and its run folder. Raises `ValueError` for a configuration without a difficulty pass."""
     from polaris.config.load import load_config
     from polaris.run import checks
 
     config = load_config(path, overrides)
     if config.difficulty.samples_per_prompt == 0:
-        raise Refused("difficulty.samples_per_prompt = 0 is no pass; set it (the recipe: 8)")
+        raise Refused("difficulty.samples_per_prompt = 0 means no difficulty pass; set it (the recipe: 8)")
     return checks.prepare(config)
 
 
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
-    """The pass and curation, with the model of the configuration."""
+    """Run the difficulty pass and curation with the model of the configuration."""
     from polaris.observe.console import Console
     from polaris.observe.histogram import lines
     from polaris.recipe.curation import curate_prompts

@@ -23,7 +23,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def evaluate(options: argparse.Namespace) -> int:
-    """Evaluate as the options say, say the scores, and return the exit status of `main`."""
+    """Evaluate as the options say and print the scores; returns the exit status."""
     folder = options.output or Path("runs") / f"eval-{_name(options.model)}"
 
     def work(settings: EvalSettings, world: World, stop: StopRequest) -> None:
@@ -39,6 +39,6 @@ def evaluate(options: argparse.Namespace) -> int:
 
 
 def _name(model: str) -> str:
-    """`M` of `anywhere/M` and `embedded-M` of `embedded:M`; of a run's export the run's name too."""
+    """`M` for `anywhere/M`, `embedded-M` for `embedded:M`, and `RUN-M` for a run's export."""
     path = Path(model.replace(":", "-"))
     return f"{path.parents[1].name}-{path.name}" if path.parent.name == "export" else path.name

@@ -1,4 +1,4 @@
-"""An argument parser whose errors are one or two lines with the nearest name, as all of ours are."""
+"""An argument parser whose errors are one or two lines and name the nearest option."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from polaris.config.names import instead, shown
+from polaris.errors import Refused
 
 _LONGEST = 160
 
 
 class Parser(argparse.ArgumentParser):
-    """Subcommands added to it are of this class too."""
+    """Its subcommands are parsers of this class too."""
 
     def error(self, message: str) -> NoReturn:
         if len(message) > _LONGEST:
@@ -22,7 +23,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"polaris: {message}{'' if known else f'; {self._help()} lists what there is'}\n")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse; but what is left over is an error of the command that it was given to, which knows its options."""
+        """As argparse, but each command itself refuses arguments left over, since it knows its options."""
         found, left = super().parse_known_args(args, namespace)
         if left:
             name = left[0].partition("=")[0]
@@ -44,7 +45,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
-    """`--workers`, for commands that grade in processes."""
+    """Add `--workers`, for commands that grade in processes."""
     parser.add_argument("--workers", type=_count, metavar="N", help="grading processes (default: one per two cores)")
 
 
@@ -54,10 +55,18 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def check_output(output: Path | None, source: Path) -> None:
+    """Raise `Refused` for an `--output` that is not .jsonl, or that is the file `source` itself."""
+    if output and output.suffix.lower() != ".jsonl":
+        raise Refused(f"--output {output} must end in .jsonl, the format it is written in")
+    if output and output.resolve() == source.resolve():
+        raise Refused(f"--output {output} is the file that is read; give another file")
+
+
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """CONFIG and the values in the place of the file's, for commands that take a run's configuration."""
+    """Add CONFIG and overrides of its values, for commands that take a run's configuration."""
     parser.add_argument("config", type=Path, metavar="CONFIG", help="the run's configuration, such as configs/quickstart.toml")
     overrides = parser.add_argument(
-        "overrides", nargs=argparse.REMAINDER, metavar="--section.key=value", help="values in the place of the file's"
+        "overrides", nargs=argparse.REMAINDER, metavar="--section.key=value", help="values that override the file's"
     )
-    overrides.required = False  # or argparse names it where CONFIG is missing
+    overrides.required = False  # else argparse names it too if CONFIG is missing

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from polaris.stop import StopRequest
 
 DESCRIPTION = """\
-Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (those of
-training without eval.path), and print accuracy, diversity and the three zones. The result and a picture go into the run's folder:
-stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run takes it from there;
-stages/temperature-probe.json and .png if not, or if the run will probe the prompts that curation leaves (there is no eval.path, and a
-difficulty pass). Killed and started again, it goes on after the last finished temperature; once training with the result has begun,
-it is printed as it is."""
+Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (training
+prompts without eval.path), and print accuracy, diversity and the three zones. The result and a picture go into the run's folder:
+stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run uses it;
+stages/temperature-probe.json and .png if not, or if the run itself will probe the prompts that curation leaves (no eval.path, but a
+difficulty pass). A killed probe continues after its last finished temperature; once training with the result has begun, the result is
+only printed."""
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -30,12 +30,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Probe, print the table; exit status as `run_session`."""
+    """Probe and print the table; returns the exit status of `run_session`."""
     from polaris.run.session import run_session
 
     def prepare() -> tuple[Checked, RunFolder]:
         from polaris.config.load import load_config
-        from polaris.run import checks  # takes seconds, in which a signal is heard already
+        from polaris.run import checks  # takes seconds, and signals are handled by now
 
         return checks.prepare(load_config(options.config, options.overrides))
 
@@ -43,7 +43,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
-    """The whole probe of the first stage, with the model of the configuration."""
+    """The temperature probe of the first stage, with the model of the configuration."""
     from polaris.observe.console import Console
     from polaris.recipe.plan import plan_stages, stage_config
     from polaris.recipe.temperature import TemperatureProbe, probe_temperature
@@ -55,12 +55,12 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     checked, folder = prepared
     check_ranks(checked, folder, world)
     config, stage = checked.config, plan_stages(checked.config)[0]
-    # Without a held-out set the run probes the prompts that curation leaves, which are others.
+    # Without a held-out set the run probes other prompts: those that curation leaves.
     measured = stage.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
     path = stage.temperature_result(folder.stages) if measured else folder.stages / "temperature-probe.json"
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts
-    # Training has begun with it, so it stays as it was decided.
+    # Once training has begun with a result, it stays.
     result = Result(path).read("temperature", "readings") if measured and folder.newest_checkpoint() else None
     if result is None:
         with open_sampling(checked, world, stop, Console(world.is_main, 0)) as context:

@@ -1,4 +1,4 @@
-"""In which form does a prompt ask for the answer? Only boxes are graded."""
+"""The form in which a prompt asks for the answer. Only boxes are graded."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ REMEDY = f"data.prompt_suffix = {INSTRUCTION!r}"
 
 
 def asked_for(text: str) -> str:
-    """The form of the answer that a prompt asks for: `\\boxed{}` where it names one, else the first other that it names, else "no form"."""
+    """The form of the answer that a prompt asks for: `\\boxed{}` if it names a box, else the first other form it names, else "no form"."""
     return next((name for name, pattern in _FORMS if pattern.search(text)), NOTHING)
 
 

@@ -16,7 +16,7 @@ from polaris.errors import Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationSet:
-    """`texts` are without the instruction that the set appends; `ids` are those of the rows, else row numbers from 1."""
+    """`texts` lack the instruction that the set appends; `ids` are those of the rows, else row numbers from 1."""
 
     name: str
     ids: tuple[str, ...]
@@ -24,15 +24,15 @@ class EvaluationSet:
 
 
 def read_evaluation_sets(paths: Sequence[str], split: str) -> list[EvaluationSet]:
-    """The sets at the paths: files, dataset names (their `split`), or folders, of which every file counts. Answers are not needed.
+    """The sets at the paths: files, dataset names (their `split`), or folders with all their files. Answers are not needed.
 
-    Raises `ValueError` for a missing or unreadable set, a folder without one, and a row without a problem.
+    Raises `ValueError` for a missing or unreadable set, a folder without sets, and a row without a problem.
     """
     return [_read(path, split) for given in paths for path in _expand(given)]
 
 
 def matches_by_set(texts: Sequence[str], sets: Sequence[EvaluationSet]) -> list[list[Match]]:
-    """For each set its matches with `texts`, which `without_instruction` has seen; `there` counts within the set."""
+    """For each set its matches with `texts` (from `without_instruction`); `there` is a position in that set."""
     origins = [(number, position) for number, one in enumerate(sets) for position in range(len(one.texts))]
     found: list[list[Match]] = [[] for _ in sets]
     for match in find_matches(texts, [text for one in sets for text in one.texts]) if sets else ():

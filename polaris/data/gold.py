@@ -1,4 +1,4 @@
-"""Gold answers as the sets give them: which values are answers at all, and the rows that have none that can be graded."""
+"""Gold answers as the sets give them: which values are answers, and which rows have none that can be graded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,11 @@ from polaris.reward.alternatives import alternatives, flat
 from polaris.reward.grade import ungradable_reason
 from polaris.types import GroundTruth
 
-_SHOWN_CHARS = 60
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """A row that cannot be used: `id` "" where it has none, `source` is `file:row`, `reason` a few words, `answer` the gold answer,
-    shortened, where it is at fault."""
+    """A row that cannot be used. `id` is "" if it has none; `source` is `file:row`; `reason` is a few words; `answer` is the gold
+    answer, shortened, if that is the reason."""
 
     id: str
     source: str
@@ -28,7 +26,7 @@ class Rejected:
 
 
 class BadRow(Refused):
-    """A row that is no problem with an answer. The message says where and what to do; `reason` is the same for all rows of a kind."""
+    """A row without a usable problem or answer. The message names place and remedy; `reason` is the same for all rows of a kind."""
 
     def __init__(self, source: str, found: str, remedy: str, reason: str = "") -> None:
         super().__init__(f"{source} has {found}; {remedy}")
@@ -36,7 +34,7 @@ class BadRow(Refused):
 
 
 def read_answers(value: Any, source: str) -> GroundTruth:
-    """The accepted answers, () where the set says null; a null among several is left out, lists in text are alternatives
+    """The accepted answers; () if the set says null. A null among several is left out; a list in a text gives alternatives
     (`polaris.reward.alternatives`).
 
     Raises:
@@ -48,7 +46,7 @@ def read_answers(value: Any, source: str) -> GroundTruth:
     answers = None if items is None else [item for item in items if item is not None]
     if answers is None or not all(isinstance(answer, str | int | float | Decimal) and not isinstance(answer, bool) for answer in answers):
         expected = "expected text, a number, or a list of those; fix or remove the row"
-        raise BadRow(source, f"the answer {shortened(value)}", expected, "an answer that is no text, number or list of those")
+        raise BadRow(source, f"the answer {shortened(repr(value))}", expected, "an answer that is not text, a number or a list of those")
     read = tuple(one for answer in answers for one in _read(answer))
     return read[0] if read == (value,) else read
 
@@ -57,21 +55,20 @@ def _read(answer: str | float | Decimal) -> tuple[str | int | float, ...]:
     return alternatives(answer) if isinstance(answer, str) else (str(answer),) if isinstance(answer, Decimal) else (answer,)
 
 
-def shortened(value: Any) -> str:
-    """The value as Python prints it, at most 60 characters."""
-    text = repr(value)
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+def shortened(text: str, longest: int = 60) -> str:
+    """The text, cut to at most `longest` characters with `...` at its end."""
+    return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
 def rejected_answer(row_id: str, source: str, ground_truth: GroundTruth) -> Rejected | None:
-    """The data error of a gold answer that no response could equal; None where one could."""
+    """The data error of a gold answer that no response could equal; None if one could."""
     reason = ungradable_reason(ground_truth)
-    answer = "" if ground_truth in ((), "") else shortened(ground_truth)
+    answer = "" if ground_truth in ((), "") else shortened(repr(ground_truth))
     return Rejected(id=row_id, source=source, reason=reason, answer=answer) if reason else None
 
 
 def by_reason(rows: Sequence[Rejected], show: int) -> Iterator[str]:
-    """Lines: each reason with its count, the most frequent first, and the first `show` of its rows; a single row with its reason."""
+    """Lines: each reason with its count, the most frequent first, and its first `show` rows; a single row stands beside its reason."""
     rows = sorted(rows, key=lambda row: row.reason)
     groups = [(reason, list(found)) for reason, found in groupby(rows, key=lambda row: row.reason)]
     for reason, found in sorted(groups, key=lambda group: -len(group[1])):
@@ -86,5 +83,5 @@ def by_reason(rows: Sequence[Rejected], show: int) -> Iterator[str]:
 
 
 def at(source: str, row_id: str) -> str:
-    """A row by its place, and its id where it has one."""
+    """A row by its place, and its id if it has one."""
     return f"{source} (id {row_id})" if row_id else source

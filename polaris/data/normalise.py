@@ -1,4 +1,4 @@
-"""Problem texts in the form in which two sets are compared: without the instruction that a set appends, as words, as one key."""
+"""Problem texts in the forms that are compared between sets: without the appended instruction, as words, as one key."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 INSTRUCTION = "Let's think step by step and output the final answer within \\boxed{}."
-"""What the recipe's sets append; known even where a set is too small to show it."""
+"""The recipe's sets append this. It is removed even if a set is too small to show it."""
 LEAST_INSTRUCTION_WORDS = 4
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:align|equation|gather|eqnarray|aligned|gathered|split)\*?\}|[_^]\{\s*\}|\\\\|&")
 _DRESS = re.compile(
@@ -29,7 +29,7 @@ _WORD = re.compile(r"[^\W\d_]+|\d+")
 def without_instruction(texts: Sequence[str]) -> list[str]:
     """The texts without the words that at least half of them begin or end with (four or more), and without the recipe's instruction.
 
-    A text that consists of nothing else is left alone. White space is single spaces afterwards.
+    A text that consists of nothing else is left alone. White space becomes single spaces.
     """
     split = [_without_known(text.split()) for text in texts]
     first, last = len(_shared_start(split)), len(_shared_start([words[::-1] for words in split]))
@@ -39,12 +39,12 @@ def without_instruction(texts: Sequence[str]) -> list[str]:
 
 
 def words_of(text: str) -> list[str]:
-    """Runs of letters and runs of digits, case folded: `$3x^2$` is 3, x, 2; LaTeX that only dresses the text is left out."""
+    """Runs of letters and runs of digits, case folded: `$3x^2$` gives 3, x, 2. LaTeX for looks only is left out."""
     return _WORD.findall(_undressed(text))
 
 
 def exact_key(text: str) -> str:
-    """The text without case, white space, LaTeX dress and punctuation outside of numbers; equal keys are the same problem."""
+    """The text without case, white space, LaTeX for looks, and punctuation outside numbers; equal keys mean the same problem."""
     return _PUNCTUATION.sub("", "".join(_undressed(text).split())) or text
 
 
@@ -56,7 +56,7 @@ def _undressed(text: str) -> str:
 
 
 def _shared_start(texts: list[list[str]]) -> list[str]:
-    """The longest start that at least half of the texts have, [] below four words or where fewer than four texts have it."""
+    """The longest start that at least half of the texts have; [] if it has under four words, or fewer than four texts have it."""
     least, remaining = max(4, len(texts) / 2), texts
     shared: list[str] = []
     while True:

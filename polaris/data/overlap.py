@@ -1,9 +1,9 @@
 """Which problems of one set are also in another: pure functions over texts.
 
 Problems match if their texts are the same (`exact_key`), or if they share a run of 13 words (`words_of`), as in GPT-3's
-decontamination. Mathematics repeats itself ("where m and n are relatively prime positive integers. Find m+n."), so two things
-are added. A run that occurs in more than ten different problems of either side is a stock phrase and does not count. And a match
-is an overlap only where at least half of the words of either problem, those in stock phrases aside, lie in shared runs.
+decontamination. Mathematics repeats itself ("where m and n are relatively prime positive integers. Find m+n."), so two rules
+are added. A run that occurs in more than ten different problems of either side is a stock phrase and does not count. A match
+is an overlap only if, stock phrases aside, at least half of the words of either problem lie in shared runs.
 A problem of fewer than 13 words has no run and can only match exactly.
 """
 
@@ -22,9 +22,9 @@ LEAST_SHARE = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """`here` and `there` are positions in the two sequences; `runs` counts the 13-word runs that the two share.
+    """`here` and `there` are positions in the two sequences; `runs` is the number of 13-word runs that the two share.
 
-    `share` is the part of a problem's words, without those in stock phrases, that lies in shared runs: the larger of the two.
+    `share` is the share of a problem's words that lie in shared runs, stock phrases aside: the larger of the two.
     """
 
     here: int
@@ -35,12 +35,12 @@ class Match:
 
     @property
     def overlap(self) -> bool:
-        """Whether the two are one problem, by the rule above."""
+        """Whether the two count as one problem, by the rules above."""
         return self.exact or self.share >= LEAST_SHARE
 
 
 def find_matches(here: Sequence[str], there: Sequence[str]) -> list[Match]:
-    """All pairs that match, ordered by position. Linear in the words of both; memory holds the runs of `there` only."""
+    """All pairs that match, ordered by position. Time is linear in the words of both; memory holds only the runs of `there`."""
     keys_here, keys_there = [exact_key(text) for text in here], [exact_key(text) for text in there]
     runs_there = [_runs(text) for text in there]
     positions = _invert(dict(enumerate(runs_there)))
@@ -61,7 +61,7 @@ def find_matches(here: Sequence[str], there: Sequence[str]) -> list[Match]:
 
 
 def find_duplicates(texts: Sequence[str]) -> list[tuple[int, int]]:
-    """(position, position of the first with the same text) of every repetition."""
+    """(position, position of the first with the same text) of every repeated text."""
     first: dict[str, int] = {}
     found = [(position, first.setdefault(exact_key(text), position)) for position, text in enumerate(texts)]
     return [(position, earlier) for position, earlier in found if position != earlier]
@@ -81,13 +81,13 @@ def _invert(runs_of: Mapping[int, Iterable[str]]) -> dict[str, set[int]]:
 
 
 def _stock_phrases(positions: Mapping[str, set[int]], keys: Sequence[str]) -> set[str]:
-    """Runs of too many problems; copies of one problem count once."""
+    """Runs that occur in too many problems; copies of one problem count once."""
     crowded = ((run, found) for run, found in positions.items() if len(found) > MOST_PROBLEMS_OF_A_RUN)
     return {run for run, found in crowded if len({keys[position] for position in found}) > MOST_PROBLEMS_OF_A_RUN}
 
 
 def _share(runs: Sequence[str], shared: set[str], stock: set[str]) -> float:
-    """Words in shared runs over all words, both without the words in stock phrases; 0 where nothing else is left."""
+    """Words in shared runs over all words, both without words in stock phrases; 0 if no other words are left."""
     ordinary = set(range(len(runs) + RUN - 1)) - _covered(runs, stock)
     return len(ordinary & _covered(runs, shared)) / len(ordinary) if ordinary else 0.0
 

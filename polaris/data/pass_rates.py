@@ -1,4 +1,4 @@
-"""How often each prompt has been solved so far, which decides when it has become too easy; and pass rates that a set brings along."""
+"""How often each prompt has been solved so far, which decides when it is too easy; and the pass rates that a set gives."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ FILE = "ledger.parquet"
 
 
 class PassRates:
-    """Passed and graded responses by prompt id; the pass rate is passed / graded over all of them, the offline pass included.
+    """Passed and graded responses by prompt id. The pass rate is passed / graded over all of them, offline pass included.
 
     The recipe calls it "per-sample accuracy, updated after every reward computation, initialised by the offline value" and leaves
-    the update open. It is the mean over all verdicts because the latest group alone would forget the offline value at once, so that
-    initialising would mean nothing, and is too noisy at n = 8: a prompt solved four times in five would pass for solved every time in
-    one group of six. A moving average would add a constant that the recipe does not give. The price: old verdicts keep their weight,
-    so a prompt that was hard offline takes some epochs to count as easy.
+    the update open. We take the mean over all verdicts. The latest group alone would forget the offline value at once, and is too
+    noisy at n = 8: a prompt solved four times in five would seem always solved in one group of six. A moving average would need a
+    constant that the recipe does not give. The price: old verdicts keep their weight, so a prompt that was hard offline takes some
+    epochs to count as easy.
 
-    Responses whose grading was lost are no verdicts; whoever adds leaves them out of both numbers.
+    Callers leave responses whose grading was lost out of both numbers.
     """
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[int, int]] = {}
 
     def add_offline(self, prompt_id: str, passed: int, graded: int) -> None:
-        """Begin a prompt's count with the verdicts of the difficulty pass, whatever was counted before."""
+        """Set a prompt's counts to the verdicts of the difficulty pass; earlier counts are dropped."""
         assert 0 <= passed <= graded
         self._counts[prompt_id] = (passed, graded)
 
@@ -44,13 +44,13 @@ class PassRates:
         self._counts[prompt_id] = (before_passed + passed, before_graded + graded)
 
     def add_groups(self, groups: Iterable[Group]) -> None:
-        """Count every group of a step, whether it was trained on or not; lost verdicts count neither way."""
+        """Count every group of a step, trained on or not; lost verdicts are left out."""
         for group in groups:
             kinds = [scored.verdict.kind for scored in group.rollouts if not scored.verdict.lost]
             self.add(group.prompt.id, kinds.count("correct"), len(kinds))
 
     def rate(self, prompt_id: str) -> float | None:
-        """Share of passed responses in [0, 1]; None for a prompt without any verdict."""
+        """Share of passed responses in [0, 1]; None for a prompt without a verdict."""
         passed, graded = self._counts.get(prompt_id, (0, 0))
         return passed / graded if graded else None
 
@@ -60,7 +60,7 @@ class PassRates:
         return dict(self._counts)
 
     def restore(self, other: PassRates) -> None:
-        """Hold what `other` holds."""
+        """Replace the counts by those of `other`."""
         self._counts = other.counts
 
     def save(self, folder: Path) -> None:
@@ -76,16 +76,14 @@ class PassRates:
         pq.write_table(table, folder / FILE)
 
     def load(self, folder: Path) -> None:
-        """Hold what `save` wrote."""
+        """Replace the counts by those that `save` wrote."""
         columns = pq.read_table(folder / FILE).to_pydict()
         self._counts = dict(zip(columns["id"], zip(columns["passed"], columns["graded"], strict=True), strict=True))
 
 
 def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | None) -> tuple[int, int] | None:
-    """Correct responses, and all, from `config.column` of the row: text such as "5/8" (POLARIS' own set), or a share of
-    `config.samples_per_prompt` responses.
-
-    None where no column is named.
+    """Correct and all responses from `config.column` of the row: text such as "5/8" (POLARIS' own set), or a share of
+    `config.samples_per_prompt` responses. None if no column is named.
 
     Raises:
         ValueError: naming `source`, for a row without the column or with another value in it.
@@ -93,7 +91,7 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
     if config is None or config.column is None:
         return None
     if config.column not in row:
-        raise Refused(f"{source} has the columns {', '.join(map(str, row))}; difficulty.column = {config.column!r} is none of them")
+        raise Refused(f"{source} has no column difficulty.column = {config.column!r}; name one of {', '.join(map(str, row))}")
     value, samples = row[config.column], config.samples_per_prompt
     if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", value)):
         passed, count = int(found[1]), int(found[2])
@@ -104,6 +102,6 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
         if abs(value - passed / samples) < 0.0051:  # rates are written with two digits or more
             return passed, samples
     raise Refused(
-        f"{source} has no pass rate in {config.column!r}, but {value!r}; write correct responses of all, such as 5/8, or a share of "
-        f"difficulty.samples_per_prompt = {samples}, or remove difficulty.column and the pass is run"
+        f"{source} has {value!r} in {config.column!r}, not a pass rate; write correct / all responses, such as 5/8, or a share of "
+        f"difficulty.samples_per_prompt = {samples}, or remove difficulty.column to measure it"
     )

@@ -1,4 +1,4 @@
-"""Rows as problems, before any tokenizer: columns checked, ids given, messages and answers read, repeated rows dropped."""
+"""From rows to problems, without a tokenizer: check columns, give ids, read messages and answers, drop repeated rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One row: `source` is `file:row`, `row` the row as it was read; `copies` counts the rows below with the same id and content."""
+    """One row. `source` is `file:row`; `row` is the row as read; `copies` counts later rows with the same id and content."""
 
     id: str
     messages: list[dict[str, str]]
@@ -34,14 +34,14 @@ class Problem:
 
     @property
     def text(self) -> str:
-        """What the user says, without system messages and examples of answers."""
+        """The text of the user's messages, without those of system and assistant."""
         return user_text(self.messages)
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """All `rows` of a set: `problems`, whose answers may be ungradable; `clashes`, with the id of an earlier row and other content;
-    and `broken` ones, which are no problem with an answer. `errors` are the messages of the last two.
+    """All `rows` of a set. `problems` may have ungradable answers; `clashes` have the id of an earlier row but other content;
+    `broken` rows have no usable problem or answer. `errors` are the messages of the last two.
     """
 
     rows: int
@@ -52,12 +52,12 @@ class Survey:
 
 
 def survey(path: str, split: str, pass_rates: str | None = None) -> Survey:
-    """All rows of a set (`polaris.data.sources`), repeated ones held once.
+    """All rows of a set (`polaris.data.sources`); repeated ones appear once.
 
     The id of a row is its `id`, else `extra_info.id`, else `extra_info.index`, else `row-<number>`, counted from 1. Seeds depend
-    on it, so it says nothing of where the set lies or what its file is called. Two rows of one id have the same content if
-    messages, answers and the column `pass_rates`, where it is named, are the same.
-    Raises `ValueError` for a set that cannot be read, or in which no row has the columns of a problem and an answer.
+    on it, so it does not depend on the folder or name of the file. Two rows of one id have the same content if messages, answers
+    and the column `pass_rates`, if named, are the same.
+    Raises `ValueError` for an unreadable set, or if no row has the columns of a problem and an answer.
     """
     seen, copies = dict[str, Problem](), Counter[str]()
     clashes, broken, errors = list[Rejected](), list[Rejected](), list[str]()
@@ -86,9 +86,9 @@ def survey(path: str, split: str, pass_rates: str | None = None) -> Survey:
 
 
 def read_problems(path: str, split: str, pass_rates: str | None = None) -> list[Problem]:
-    """The problems of a `survey` without an error in it; their answers may still be ungradable (`rejected`).
+    """The problems of a set; any error of its `survey` is raised. Answers may still be ungradable (`rejected`).
 
-    Raises `ValueError` naming file and row for a row that is no problem with an answer, and for one with the id of another.
+    Raises `ValueError`, naming file and row, for a row without problem or answer, and for one with the id of another.
     """
     found = survey(path, split, pass_rates)
     if found.errors:
@@ -98,12 +98,12 @@ def read_problems(path: str, split: str, pass_rates: str | None = None) -> list[
 
 
 def repeated(problems: Iterable[Problem]) -> int:
-    """Rows that were dropped because one above has the same id and content."""
+    """Number of rows that were dropped since an earlier one has the same id and content."""
     return sum(problem.copies for problem in problems)
 
 
 def rejected(problem: Problem) -> Rejected | None:
-    """The data error of a problem that no response could solve."""
+    """The data error of a problem that no response could solve; None if one could."""
     return rejected_answer(problem.id, problem.source, problem.ground_truth)
 
 
@@ -115,7 +115,7 @@ def identity(row: dict[str, Any]) -> str | None:
 
 
 def read_messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
-    """The chat messages of a row, a bare problem as the user's; `BadRow` naming `source` if there is no problem in it."""
+    """The chat messages of a row; a bare problem becomes the user's. Raises `BadRow`, naming `source`, if it has no problem."""
     column = next((name for name in _COLUMNS if name in row), None)
     if column is None:
         found = f"the columns {', '.join(map(str, row)) or '(none)'}"
@@ -124,18 +124,18 @@ def read_messages(row: dict[str, Any], source: str) -> list[dict[str, str]]:
     if isinstance(value, str) and _CHAT_AS_TEXT.match(value):
         value = nested(value)
         if isinstance(value, str):
-            raise BadRow(source, f"chat messages as text in `{column}` that are no JSON", "write them as JSON, or as a list of objects")
+            raise BadRow(source, f"chat messages in `{column}` as text that is not JSON", "write them as JSON, or as a list of objects")
     messages = value if isinstance(value, list) else [{"role": "user", "content": value}]
     complete = all(isinstance(m, dict) and isinstance(m.get("role"), str) and isinstance(m.get("content"), str) for m in messages)
     if not complete or not any(m["role"] == "user" and m["content"].strip() for m in messages):
         raise BadRow(source, f"no problem in `{column}`", "expected text, or chat messages with the user's text; fix or remove the row")
     if any(_SURROGATE.search(message["content"]) for message in messages):
-        raise BadRow(source, "half of a surrogate pair, which is no Unicode text", "fix or remove the row")
+        raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 
 
 def instructed(messages: list[dict[str, str]], suffix: str) -> list[dict[str, str]]:
-    """The messages with the suffix at the end of the user's last one, after a space; once, though the set may bring it along."""
+    """The messages with the suffix, after a space, at the end of the user's last one, unless it is there already."""
     changed = [dict(message) for message in messages]
     last = max(index for index, message in enumerate(changed) if message["role"] == "user")
     if suffix and not changed[last]["content"].rstrip().endswith(suffix):
@@ -144,14 +144,14 @@ def instructed(messages: list[dict[str, str]], suffix: str) -> list[dict[str, st
 
 
 def user_text(messages: list[dict[str, str]]) -> str:
-    """What the user says in all messages together."""
+    """The text of all of the user's messages."""
     return "\n".join(message["content"] for message in messages if message["role"] == "user")
 
 
 def _read(row: dict[str, Any], source: str) -> Problem:
     messages, truth = read_messages(row, source), _ground_truth(row, source)
     if messages[-1]["role"] == "assistant":
-        raise BadRow(source, "a chat that ends with the assistant", "end it with the user's message, which the model is to answer")
+        raise BadRow(source, "a chat that ends with the assistant", "end it with the user's message")
     return Problem(id=_identity(row, source), messages=messages, ground_truth=truth, source=source, row=row)
 
 
@@ -160,7 +160,7 @@ def _identity(row: dict[str, Any], source: str) -> str:
 
 
 def _object(row: dict[str, Any], column: str) -> dict[str, Any]:
-    """The object in a column, also where it is JSON text; {} where there is none."""
+    """The object in a column, parsed if it is JSON text; {} if there is none."""
     value = nested(row.get(column))
     return value if isinstance(value, dict) else {}
 
@@ -170,13 +170,13 @@ def _has_answer(row: dict[str, Any]) -> bool:
 
 
 def _ground_truth(row: dict[str, Any], source: str) -> GroundTruth:
-    """() where the row has no answer."""
+    """() if the row has no answer."""
     reward_model = _object(row, "reward_model")
     return read_answers(reward_model["ground_truth"] if "ground_truth" in reward_model else row.get("answer"), source)
 
 
 def _content(problem: Problem, pass_rates: str | None) -> tuple[Any, ...]:
-    """What must not differ between rows of one id. Answers are the texts that the grader compares with, `2` and `"2"` the same; what it
-    rejects, and pass rates, are as Python prints them, nan too."""
+    """The parts that rows of one id must share. Answers are the texts that the grader compares, so `2` and `"2"` are the same;
+    rejected answers, and pass rates, are as Python prints them, nan too."""
     answers = sorted(accepted(problem.ground_truth)) or repr(problem.ground_truth)
     return problem.messages, answers, repr(problem.row.get(pass_rates)) if pass_rates is not None else ""

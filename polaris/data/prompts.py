@@ -1,4 +1,4 @@
-"""From problems to prompts: ungradable and contaminated ones dropped, chat template applied, tokenized, over-long ones dropped."""
+"""From problems to prompts: drop ungradable and contaminated ones, apply the chat template, tokenize, drop those too long."""
 
 from __future__ import annotations
 
@@ -22,16 +22,15 @@ from polaris.types import Prompt
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# A Unicode non-character: never part of legitimate text, so it can mark a place in it.
+# A Unicode non-character is never part of legitimate text, so it can mark a place.
 BREAK = "\ufdd0"
 _NAMED_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """`prompts` are usable. Of the set's `total` rows, `repeated` have id and content of an earlier one, `rejected` no answer or one
-    that no response can equal, `overlapping` are also in an evaluation set, and `too_long` exceeded the limit; each row counts once,
-    in this order."""
+    """`prompts` are usable. Of the set's `total` rows, `repeated` have id and content of an earlier one, `rejected` have no gradable
+    answer, `overlapping` are also in an evaluation set, and `too_long` exceed the limit. Each row counts once, in this order."""
 
     prompts: tuple[Prompt, ...]
     total: int
@@ -61,12 +60,12 @@ def load_prompts(
 
     Every answer is parsed here: a row whose ground truth no response could equal (missing, null or empty as in four rows of
     DeepScaleR's MATH part, LaTeX without its backslashes, a placeholder, a sentence, refused by the grader's screen; docs/grader.md)
-    is rejected with its reason, or an error if `strict`. A row with id and content of an earlier one is dropped and counted.
-    A row that overlaps with one of `evaluation_sets` (`polaris.data.overlap`) is dropped and counted.
-    Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) where it is named.
+    is rejected with its reason, or an error if `strict`. A row with id and content of an earlier one, or that overlaps with one of
+    `evaluation_sets` (`polaris.data.overlap`), is dropped and counted.
+    Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) if it is named.
     Text of a prompt that spells one of the tokenizer's added tokens (`<|im_end|>`, `</think>`, ...) is encoded as ordinary
     text; all other prompts get exactly the tokens of `apply_chat_template`.
-    Raises `ValueError` as `read_problems` does, and naming the file when no row is left.
+    Raises `ValueError` as `read_problems` does, and if no row is left.
     """
     if not tokenizer.chat_template:
         raise Refused("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
@@ -103,7 +102,7 @@ def _gradable(problems: Sequence[Problem], path: str, strict: bool) -> tuple[lis
 
 
 def ungradable_rows(errors: Sequence[Rejected]) -> str:
-    """The count, and for each reason its count and first rows."""
+    """The count of rows, and for each reason its count and first rows."""
     named = []
     for reason, _ in Counter(error.reason for error in errors).most_common():
         sources = [error.source for error in errors if error.reason == reason]
@@ -115,13 +114,13 @@ def ungradable_rows(errors: Sequence[Rejected]) -> str:
 def encode_texts(
     problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any]
 ) -> list[tuple[str, tuple[int, ...]]]:
-    """For each problem its chat text, and the tokens of it."""
+    """The chat text of each problem, and its tokens."""
     texts = _render(problems, tokenizer, suffix, options)
     return [(text.replace(BREAK, ""), tokens) for text, tokens in zip(texts, _tokenize(texts, tokenizer), strict=True)]
 
 
 def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase) -> Survey:
-    """The survey with those problems among its broken rows whose roles the chat template refuses."""
+    """The survey, with problems that the chat template refuses moved to its broken rows."""
     kept, broken, errors = list[Problem](), list[Rejected](), list[str]()
     spelled = _added_token_pattern(tokenizer)
     for problem in rows.problems:
@@ -164,7 +163,7 @@ def _without_overlap(problems: Sequence[Problem], sets: Sequence[EvaluationSet])
 
 
 def _render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any]) -> list[str]:
-    """Chat-template texts in which every added token that a prompt spells is broken by `BREAK` after its first character."""
+    """Chat-template texts; `BREAK` follows the first character of every added token that a prompt spells."""
     spelled = _added_token_pattern(tokenizer)
     return [_chat_text(problem, tokenizer, spelled, suffix, options) for problem in problems]
 
@@ -181,7 +180,7 @@ def _chat_text(problem: Problem, tokenizer: PreTrainedTokenizerBase, spelled: re
 
 
 def _added_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
-    """Matches the first character of every added token, overlaps included; runs of white space are harmless and stay."""
+    """Matches the first character of every added token, overlaps included; tokens of white space are harmless."""
     tokens = [re.escape(token) for token in tokenizer.get_added_vocab() if len(token.strip()) > 1]
     return re.compile(rf"(?=(?:{'|'.join(tokens)})).", re.DOTALL) if tokens else re.compile(r"(?!)")
 

@@ -1,4 +1,4 @@
-"""Which prompts the next step takes: an order that is a pure function of (seed, epoch)."""
+"""The order in which steps take prompts: a pure function of (seed, epoch)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from polaris.errors import Refused
 
 
 class Sampler:
-    """Batches of `batch` distinct indices below `size`; every epoch is one permutation, its incomplete last batch is dropped.
+    """Batches of `batch` distinct indices below `size`. Every epoch is one permutation without its incomplete last batch.
 
-    The position is two integers, so that a resumed run continues with exactly the batches it would have seen.
+    The position is two integers, so a resumed run continues with exactly the batches it would have seen.
     Raises `ValueError` if the set is smaller than one batch.
     """
 
@@ -29,7 +29,7 @@ class Sampler:
 
     @property
     def batches_left(self) -> int:
-        """Batches that `next` still takes from this epoch."""
+        """Number of batches left in this epoch."""
         return (self._size - self._cursor) // self._batch
 
     def state(self) -> dict[str, int]:
@@ -48,6 +48,6 @@ class Sampler:
 
 
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    # numpy promises the raw stream of a bit generator across its versions, but not Generator.permutation.
+    # numpy keeps the raw stream of a bit generator across versions, but not Generator.permutation.
     key = np.array([seed, epoch], dtype=np.uint64)
     return np.argsort(np.random.Philox(key=key).random_raw(size), kind="stable")

@@ -1,30 +1,31 @@
-"""Rows of a prompt set, wherever it lives: a .parquet, .json or .jsonl file, or a Hugging Face dataset."""
+"""Rows of a prompt set: a .parquet, .json or .jsonl file, or a Hugging Face dataset."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from polaris.errors import Refused
+from polaris.files import write_atomically
 
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
 
 
 def is_set(path: Path) -> bool:
-    """Whether a name ends like that of a prompt set, in small letters or capitals."""
+    """Whether a name ends like that of a prompt set, in either case."""
     return path.suffix.lower() in FILE_FORMATS
 
 
 def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
-    """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by the line on which an editor shows them.
+    """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by their line.
 
-    `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets, which has a split of its own,
-    or a dataset name on the Hugging Face hub, optionally `name@revision`; `split` matters only for folders and the hub's names.
+    `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets (with a split of its own),
+    or a dataset name on the Hugging Face hub, optionally `name@revision`; `split` matters only for folders and hub names.
     Raises `ValueError` for a missing, unreadable or empty set.
     """
     empty = True
@@ -35,6 +36,12 @@ def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
         empty = False
     if empty:
         raise Refused(f"{path} has no rows; give a prompt set with at least one problem")
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Write the rows as a .jsonl file in one move. Half of a surrogate pair, legal in JSON but not Unicode, is written as its escape."""
+    lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in rows)
+    write_atomically(path, lines.encode(errors="backslashreplace"))
 
 
 def _open(path: str, split: str) -> Iterator[tuple[int, Any]]:
@@ -84,7 +91,7 @@ def _read_jsonl(file: Path) -> Iterator[tuple[int, Any]]:
 
 
 def _lines(file: Path) -> Iterator[str]:
-    """Lines with their ends; of the characters that end a line in Unicode, JSON has none but `\\n`."""
+    """Lines with their ends. In JSON only `\\n` ends a line, not the other line ends of Unicode."""
     try:
         with file.open(encoding="utf-8-sig", newline="\n") as lines:
             yield from lines
@@ -100,7 +107,7 @@ def _parse_json(file: Path, text: str, first_line: int) -> Any:
         escape = ' in JSON a backslash is written twice: "\\\\frac";' if "escape" in error.msg else ""
         raise Refused(f"{file}, line {line}: not valid JSON ({error.msg});{escape} correct that line or write the file again") from error
     except (ValueError, RecursionError) as error:
-        raise Refused(f"{file}, line {first_line} or below: JSON that Python cannot hold ({error}); write the file again") from error
+        raise Refused(f"{file}, line {first_line} or below: Python cannot hold this JSON ({error}); write the file again") from error
 
 
 def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
@@ -117,7 +124,7 @@ def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
 
 @dataclass(frozen=True, slots=True)
 class NamedSet:
-    """Where it is on the Hugging Face hub, and how many samples the paper draws of each problem."""
+    """A set's place on the Hugging Face hub, and how many samples the paper draws of each problem."""
 
     hub: str
     split: str
@@ -137,7 +144,7 @@ _OBJECTS = re.compile(r"\s*(?:\[\s*)?\{\s*[\"']")
 
 
 def nested(value: Any) -> Any:
-    """The object, or list of objects, that a text spells in JSON or as Python prints it; every other value as it is."""
+    """The object or list of objects that a text holds, as JSON or as Python prints it; any other value unchanged."""
     if not isinstance(value, str) or not _OBJECTS.match(value):
         return value
     for parse in (json.loads, ast.literal_eval):

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from polaris.data.curate import Passes, Reason, check_informative, curate, histogram, informative
 from polaris.data.pass_rates import PassRates
+from polaris.data.selection import Passes, Reason, check_informative, histogram, informative, prompts_to_drop
 from polaris.files import write_atomically
 from polaris.observe.histogram import png
 from polaris.results import Result
@@ -38,7 +38,7 @@ def curate_prompts(context: SamplingContext, prompts: Sequence[Prompt], measured
     config, samples = context.config, context.config.difficulty.samples_per_prompt
     counts = measured.counts
     before = {prompt.id: counts[prompt.id] for prompt in prompts}
-    dropped = curate(before, samples, config.curation, config.seed)
+    dropped = prompts_to_drop(before, samples, config.curation, config.seed)
     check_informative(before, dropped, samples, config.trainer.prompts_per_step)
     after = {key: passes for key, passes in before.items() if key not in dropped}
     curation = Curation(

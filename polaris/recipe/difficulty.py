@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from polaris.config.schema import RunConfig
-from polaris.data.curate import informative
 from polaris.data.digest import digest, fingerprint
 from polaris.data.pass_rates import PassRates
+from polaris.data.selection import informative
 from polaris.embedded import resolve
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model

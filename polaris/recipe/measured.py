@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polaris.data.curate import histogram, informative
+from polaris.data.selection import histogram, informative
 from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.observe.metrics import read_records

@@ -12,8 +12,8 @@ import pyarrow.parquet
 import pytest
 
 from polaris import cli
-from polaris.commands.grading.grade_file import grade_rows, summarise
-from polaris.commands.grading.report import report
+from polaris.commands.grading.grade_file import grade_rows, summarise_grades
+from polaris.commands.grading.report import grade_report
 from polaris.commands.grading.response_rows import Columns, read_responses
 from polaris.reward.grade import GRADER_VERSION
 from polaris.reward.pool import GraderPool
@@ -149,12 +149,12 @@ def test_killed_responses_are_counted_and_the_rest_is_graded(write):
     with GraderPool(1, 1.0, require_thinking=False) as pool:
         told = []
         graded = grade_rows(read_responses(path, Columns()), pool, told.append)
-        summary = summarise(graded, by_id=False)
+        summary = summarise_grades(graded, by_id=False)
     assert told == [2]
     assert graded[0].verdicts[0].kind == "correct"
     assert summary.killed == pool.num_killed == sum(verdict.lost for verdict in graded[0].verdicts)
     assert summary.ungradable >= summary.killed
-    assert f"ungradable {summary.ungradable}, of which killed {summary.killed}" in report(summary, "f", "strict")
+    assert f"ungradable {summary.ungradable}, of which killed {summary.killed}" in grade_report(summary, "f", "strict")
 
 
 def test_order_is_kept_over_many_batches(write):
@@ -246,7 +246,7 @@ def test_bad_files_are_one_line_and_status_2(polaris, tmp_path):
         assert status == 2
         assert message in error
     status, _, error = polaris(tmp_path / "bad.jsonl", "--output", tmp_path / "bad.jsonl")
-    assert (status, "is the file itself" in error) == (2, True)
+    assert (status, "is the file that is read" in error) == (2, True)
 
 
 def test_a_reference_that_does_not_fit_can_be_turned_off(write, polaris):

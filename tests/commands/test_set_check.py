@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -10,8 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 from polaris import cli
 from polaris.commands.dataset.answer_types import answer_type
-from polaris.commands.dataset.check import check
-from polaris.commands.dataset.report import _answer
+from polaris.commands.dataset.check import check_problems
+from polaris.data.gold import shortened
 from polaris.data.problems import read_problems
 from polaris.reward.pool import GraderPool
 from polaris.types import Verdict
@@ -116,8 +115,8 @@ def test_strict_is_status_2_after_the_report(files, polaris):
         (["none.jsonl"], "does not exist"),
         (["set.jsonl", "--against", "none.json"], "does not exist"),
         (["set.jsonl", "--model", "./eval.json"], "is a file; give the folder with the tokenizer"),
-        (["set.jsonl", "--model", "./none"], "has no tokenizer that can be read"),
-        (["set.jsonl", "--output", "set.jsonl"], "is the set itself"),
+        (["set.jsonl", "--model", "./none"], "has no readable tokenizer"),
+        (["set.jsonl", "--output", "set.jsonl"], "is the file that is read"),
         (["set.jsonl", "--output", "clean.parquet"], "must end in .jsonl"),
     ],
 )
@@ -144,7 +143,7 @@ def test_a_gradable_copy_of_an_ungradable_row_stays(tmp_path):
     path = tmp_path / "set.jsonl"
     path.write_text('{"problem": "p q", "answer": ""}\n{"problem": "p q", "answer": "1"}\n{"problem": "p q", "answer": "1"}\n')
     with GraderPool(1, 5.0, require_thinking=False) as pool:
-        found = check(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+        found = check_problems(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
     assert found.dropped == {0: "ungradable", 2: "duplicate"}
 
 
@@ -182,7 +181,7 @@ def test_every_gold_of_the_real_sets_is_correct_in_a_box():
     with GraderPool(1, 5.0, require_thinking=False) as pool:
         for path in sorted(SHARED.glob("*/*.*")):
             problems = read_problems(str(path), "")
-            found = check(problems, [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+            found = check_problems(problems, [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
             assert found.unequal == {}, path
             assert sum(found.types.values()) + len(found.ungradable) == len(problems)
             if path.stem == "deepscaler_math":
@@ -194,7 +193,7 @@ def test_an_unequal_gold_keeps_its_verdict(tmp_path):
     path = tmp_path / "set.jsonl"
     path.write_text('{"problem": "p", "answer": ["1", "}{"]}\n')
     with GraderPool(1, 5.0, require_thinking=False) as pool:
-        found = check(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
+        found = check_problems(read_problems(str(path), ""), [], pool, lengths=None, max_prompt_tokens=1, done=lambda count: None)
     assert found.unequal.keys() <= {0}
     assert all(isinstance(verdict, Verdict) and verdict.kind != "correct" for _, verdict in found.unequal.values())
 
@@ -217,8 +216,8 @@ def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, po
     assert status == 0
     assert lines[0] == f"{path}: 68 problems in 73 rows"
     for expected in (
-        "rows that are no problem with an answer: 3",
-        "  an answer that is no text, number or list of those: 2 rows",
+        "rows without a usable problem or answer: 3",
+        "  an answer that is not text, a number or a list of those: 2 rows",
         f"    {path}:71 (id row-71)",
         f"  {path}:69 (id row-69): no problem in `problem`",
         "rows with id and content of an earlier one: 2, of 1 problems",
@@ -229,7 +228,7 @@ def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, po
         "    and 62 more",
         f"  {path}:67 (id row-67) '\\x0crac{{1}}{{2}}': a form feed where LaTeX has a backslash",
         f"  {path}:68 (id row-68): no answer",
-        "left: 2 of 73 (dropped: ungradable 66, no problem 3, repeated 2)",
+        "left: 2 of 73 (dropped: ungradable 66, unusable 3, repeated 2)",
     ):
         assert expected in lines
     assert [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text(encoding="utf-8").splitlines()] == [rows[0], rows[-1]]
@@ -247,7 +246,7 @@ def test_a_chat_that_the_template_refuses_is_listed(files, polaris):
     status, out, _ = polaris("data", "check", files / "chats.json", "--model", files / "model")
     assert status == 0
     assert f"  {files / 'chats.json'}:2 (id row-2): a chat that the model's template refuses" in out.splitlines()
-    assert "left: 1 of 2 (dropped: no problem 1)" in out.splitlines()
+    assert "left: 1 of 2 (dropped: unusable 1)" in out.splitlines()
 
 
 def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris):
@@ -264,7 +263,7 @@ def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris)
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        ("", "the chat template leaves it to the model whether an answer needs </think>"),
+        ("", "the chat template does not say whether an answer needs </think>"),
         ("<think>", "a response without </think> has no answer: the chat template opens <think>"),
         ("<think></think>", "a response needs no </think>: the chat template closes thinking"),
     ],
@@ -280,8 +279,8 @@ def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(fi
 
 
 def test_long_answers_are_cut_to_sixty_characters():
-    assert _answer(SimpleNamespace(ground_truth="x" * 58)) == repr("x" * 58)
-    assert _answer(SimpleNamespace(ground_truth="x" * 59)) == "'" + "x" * 56 + "..."
+    assert shortened(repr("x" * 58)) == repr("x" * 58)
+    assert shortened(repr("x" * 59)) == "'" + "x" * 56 + "..."
 
 
 def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, polaris):

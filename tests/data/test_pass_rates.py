@@ -16,12 +16,12 @@ def test_counts_and_shares(value, passes):
 
 @pytest.mark.parametrize("value", ["9/8", "0/0", "hard", "-1/8", 0.3, None, 1.5, -0.1, True, float("nan"), [5, 8]])
 def test_anything_else_is_refused_with_row_and_remedy(value):
-    with pytest.raises(ValueError, match=r"set\.jsonl:7 has no pass rate in 'difficulty', but .* such as 5/8"):
+    with pytest.raises(ValueError, match=r"set\.jsonl:7 has .* in 'difficulty', not a pass rate; .* such as 5/8"):
         read_pass_rate({"difficulty": value}, "set.jsonl:7", CONFIG)
 
 
 def test_a_missing_column_is_refused_with_those_that_are_there():
-    with pytest.raises(ValueError, match=r"set\.jsonl:0 has the columns problem, rate; difficulty\.column = 'difficulty' is none of them"):
+    with pytest.raises(ValueError, match=r"set\.jsonl:0 has no column difficulty\.column = 'difficulty'; name one of problem, rate"):
         read_pass_rate({"problem": "1+1", "rate": "5/8"}, "set.jsonl:0", CONFIG)
 
 

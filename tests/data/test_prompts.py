@@ -132,7 +132,7 @@ GOOD = {"id": "a", "problem": "p", "answer": "1"}
         ({**GOOD, "answer": "2"}, r"other content but the id 'a' of .*set\.json:1; make `id`, .* unique"),
         ({"text": "p", "label": 1}, "has the columns text, label; expected `prompt`"),
         ({"problem": "p\ud800", "answer": "1"}, "has half of a surrogate pair"),
-        ({"prompt": "[{'role': 'user' 'content': 'p'}]", "answer": "1"}, "has chat messages as text in `prompt` that are no JSON"),
+        ({"prompt": "[{'role': 'user' 'content': 'p'}]", "answer": "1"}, "has chat messages in `prompt` as text that is not JSON"),
         ({"problem": "", "answer": "1"}, "has no problem in `problem`"),
         ({"problem": None, "answer": "1"}, "has no problem in `problem`"),
         ({"prompt": [], "reward_model": {"ground_truth": "1"}}, "has no problem in `prompt`"),

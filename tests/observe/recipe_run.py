@@ -8,7 +8,7 @@ import numpy as np
 
 from polaris.algorithm.lengths import length_buckets
 from polaris.algorithm.zones import find_zones
-from polaris.data.curate import curate, histogram
+from polaris.data.selection import histogram, prompts_to_drop
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder, RolloutSample
 from polaris.recipe.measured import Measured, numbers
@@ -90,7 +90,7 @@ def _prompts(stages, config):
     ]
     Result(stages / "difficulty.json").write({"settings": {}, **numbers(rows, SAMPLES, 41_000.0)})
     before = {row.id: (row.passed, row.count) for row in rows}
-    dropped = curate(before, SAMPLES, config.curation, config.seed)
+    dropped = prompts_to_drop(before, SAMPLES, config.curation, config.seed)
     after = {key: passes for key, passes in before.items() if key not in dropped}
     Result(stages / "curation.json").write({"settings": {}, "before": _numbers(before), "after": _numbers(after), "dropped": dropped})
 

@@ -237,7 +237,9 @@ def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set
     assert "Pass rates from the prompt set&#x27;s column rate" in (tmp_path / "run" / "report.html").read_text().replace("'", "&#x27;")
 
 
-@pytest.mark.parametrize(("samples", "message"), [(0, "= 0 is no pass; set it"), (1, "= 1 finds no prompt that is solved sometimes")])
+@pytest.mark.parametrize(
+    ("samples", "message"), [(0, "= 0 means no difficulty pass; set it"), (1, "= 1 finds no prompt that is solved sometimes")]
+)
 def test_a_number_of_samples_that_measures_nothing_is_refused(tmp_path, monkeypatch, capsys, samples, message):
     arguments = ["polaris", "difficulty", str(CONFIG), f"--root={tmp_path}", f"--difficulty.samples_per_prompt={samples}"]
     monkeypatch.setattr(sys, "argv", arguments)

@@ -1,4 +1,4 @@
-"""What kind of thing a gold answer is, as `polaris data check` counts them."""
+"""The types of gold answers that `polaris data check` counts."""
 
 from __future__ import annotations
 

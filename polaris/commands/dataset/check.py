@@ -1,8 +1,7 @@
-"""What is wrong with a prompt set, row by row, and which rows are left without it."""
+"""What is wrong with a prompt set, row by row, and which rows are left."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,19 +13,19 @@ from polaris.data.gold import Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.overlap import Match, find_duplicates
 from polaris.data.problems import Problem, rejected
-from polaris.files import write_atomically
+from polaris.data.sources import write_rows
 from polaris.reward.grade import accepted
 from polaris.reward.pool import GraderPool, grade_in_batches
 from polaris.types import Verdict
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Check:
-    """Findings over a whole set; numbers are positions in `problems`.
+class Findings:
+    """What was found in a whole set; numbers are positions in `problems`.
 
-    `unequal` maps a problem to its gold in a box and the verdict on it, which is not "correct"; `duplicates` pairs a problem with
-    the first of the same text, among gradable ones; `too_long` maps a problem to its tokens; `matches` belongs to the evaluation
-    set of the same place. `dropped` maps a problem to the first of: ungradable, unequal, overlap, duplicate, too long.
+    `unequal` maps a problem to a gold answer and the verdict on it in a box, which is not "correct"; `duplicates` pairs a problem
+    with the first of the same text, among gradable ones; `too_long` maps a problem to its number of tokens; `matches` is in the order
+    of `evaluation_sets`. `dropped` maps a problem to the first of: ungradable, unequal, overlap, duplicate, too long.
     """
 
     problems: Sequence[Problem]
@@ -40,7 +39,7 @@ class Check:
     dropped: Mapping[int, str]
 
 
-def check(
+def check_problems(
     problems: Sequence[Problem],
     evaluation_sets: Sequence[EvaluationSet],
     pool: GraderPool,
@@ -48,8 +47,8 @@ def check(
     lengths: Sequence[int] | None,
     max_prompt_tokens: int,
     done: Callable[[int], None],
-) -> Check:
-    """Look at every problem. `lengths` are tokens per prompt, None if there is no tokenizer to tell; `done` hears of graded golds."""
+) -> Findings:
+    """Look at every problem. `lengths` are tokens per prompt, None without a tokenizer; `done` gets the count of graded golds."""
     texts = without_instruction([problem.text for problem in problems])
     ungradable = {place: error for place, problem in enumerate(problems) if (error := rejected(problem))}
     gradable = [place for place in range(len(problems)) if place not in ungradable]
@@ -67,7 +66,7 @@ def check(
     dropped: dict[int, str] = {}
     for reason, places in reasons:
         dropped = dict.fromkeys(places, reason) | dropped
-    return Check(
+    return Findings(
         problems=problems,
         types=Counter(answer_type(problems[place].ground_truth) for place in gradable),
         ungradable=ungradable,
@@ -80,18 +79,15 @@ def check(
     )
 
 
-def write_clean(found: Check, path: Path) -> None:
-    """Write the rows that nothing is wrong with as JSONL, as they were read; of repeated ones the first."""
-    kept = (problem.row for place, problem in enumerate(found.problems) if place not in found.dropped)
-    lines = "".join(json.dumps(row, ensure_ascii=False, default=str) + "\n" for row in kept)
-    # Half of a surrogate pair in another column is legal in JSON and no Unicode text.
-    write_atomically(path, lines.encode(errors="backslashreplace"))
+def write_clean(found: Findings, path: Path) -> None:
+    """Write the rows without an error as JSONL, as they were read; of repeated ones the first."""
+    write_rows(path, (problem.row for place, problem in enumerate(found.problems) if place not in found.dropped))
 
 
 def _unequal(
     problems: Sequence[Problem], places: Sequence[int], pool: GraderPool, done: Callable[[int], None]
 ) -> dict[int, tuple[str, Verdict]]:
-    """Every alternative of a ground truth, in a box, must be correct against it."""
+    """Grade every alternative of each ground truth, in a box, against it; returns those that are not correct."""
     golds = [(place, gold) for place in places for gold in accepted(problems[place].ground_truth)]
     verdicts = grade_in_batches(pool, [(f"\\boxed{{{gold}}}", problems[place].ground_truth) for place, gold in golds], done)
     return {place: (gold, verdict) for (place, gold), verdict in zip(golds, verdicts, strict=True) if verdict.kind != "correct"}

@@ -6,25 +6,25 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from polaris.commands.dataset.check import Check
+from polaris.commands.dataset.check import Findings
 from polaris.data import answer_format
 from polaris.data.evaluation_sets import EvaluationSet
-from polaris.data.gold import Rejected, at, by_reason
+from polaris.data.gold import Rejected, at, by_reason, shortened
 from polaris.data.overlap import LEAST_SHARE, RUN, Match
 from polaris.data.problems import Problem, Survey, repeated
 from polaris.observe.phrases import clean
 from polaris.reward.backslashes import backslash_fault
 
 
-def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -> list[str]:
-    """Lines for a terminal on a `survey` and what was found in its problems; `measured`: lengths are known.
+def check_report(found: Findings, survey: Survey, name: str, show: int, measured: bool) -> list[str]:
+    """Lines for a terminal on a `survey` and the findings in its problems; `measured`: lengths are known.
 
-    Every reason and every unequal gold is listed, `show` of everything else.
+    Every reason and every unequal gold is listed, and `show` rows of everything else.
     """
     total = f"{len(survey.problems)} problems" + (f" in {survey.rows} rows" if survey.rows > len(survey.problems) else "")
     lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}", *answer_format.findings(map(_words, found.problems))]
     lines += _damaged(found.problems, show)
-    lines += _reasons("rows that are no problem with an answer", survey.broken, show)
+    lines += _reasons("rows without a usable problem or answer", survey.broken, show)
     lines += _reasons("rows with the id of another", survey.clashes, show)
     lines += _repeated(survey, show)
     lines += _reasons("ungradable answers", list(found.ungradable.values()), show)
@@ -39,7 +39,7 @@ def report(found: Check, survey: Survey, name: str, show: int, measured: bool) -
         lines += _section("prompts too long", [f"{_at(found, place)}: {length} tokens" for place, length in longest], show)
     lines += _overlaps(found, show) if found.evaluation_sets else ["overlap: not looked for (--against SET)"]
     left = len(found.problems) - len(found.dropped)
-    others = {"repeated": repeated(survey.problems), "same id": len(survey.clashes), "no problem": len(survey.broken)}
+    others = {"repeated": repeated(survey.problems), "same id": len(survey.clashes), "unusable": len(survey.broken)}
     dropped = _counts(Counter(found.dropped.values()) + Counter(others))
     return [clean(line) for line in [*lines, f"left: {left} of {survey.rows}" + (f" (dropped: {dropped})" if dropped else "")]]
 
@@ -49,7 +49,7 @@ def _words(problem: Problem) -> str:
 
 
 def _damaged(problems: Sequence[Problem], show: int) -> Iterator[str]:
-    """Prompts are kept as they are: what a macro lost is a guess."""
+    """Damaged prompts are named but kept: nobody can know what was lost."""
     faults = [f"{at(one.source, one.id)}: {fault}" for one in problems if (fault := backslash_fault(_words(one)))]
     if faults:
         yield from _section("warning: prompts that look damaged, which are kept (in JSON a backslash is written twice)", faults, show)
@@ -68,7 +68,7 @@ def _repeated(survey: Survey, show: int) -> Iterator[str]:
         yield from _section("", [f"{at(one.source, one.id)}: {one.copies} more" for one in copied], show)
 
 
-def _overlaps(found: Check, show: int) -> Iterator[str]:
+def _overlaps(found: Findings, show: int) -> Iterator[str]:
     yield f"overlap: same text, or at least {LEAST_SHARE:.0%} of one problem in shared runs of {RUN} words"
     width = max(len(Path(one.name).name) for one in found.evaluation_sets)
     yield f"  {'set':<{width}}  problems here  problems there  same text  only share a run"
@@ -83,23 +83,19 @@ def _overlaps(found: Check, show: int) -> Iterator[str]:
         yield from _section("", [_overlap(found, one, match) for match in matches if match.overlap], show)
 
 
-def _overlap(found: Check, one: EvaluationSet, match: Match) -> str:
+def _overlap(found: Findings, one: EvaluationSet, match: Match) -> str:
     how = "same text" if match.exact else f"{match.share:.0%} in shared runs"
     return f"{_at(found, match.here)} ~ {Path(one.name).name} {one.ids[match.there]}: {how}"
 
 
-def _duplicate(found: Check, again: int, first: int) -> str:
+def _duplicate(found: Findings, again: int, first: int) -> str:
     one, other = found.problems[again], found.problems[first]
+    golds = [shortened(repr(problem.ground_truth)) for problem in (one, other)]
     differ = one.ground_truth != other.ground_truth
-    return f"{_at(found, again)} repeats {other.source}" + (f", answers {_answer(one)} and {_answer(other)}" if differ else "")
+    return f"{_at(found, again)} repeats {other.source}" + (f", answers {' and '.join(golds)}" if differ else "")
 
 
-def _answer(problem: Problem) -> str:
-    text = repr(problem.ground_truth)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _at(found: Check, place: int) -> str:
+def _at(found: Findings, place: int) -> str:
     problem = found.problems[place]
     return at(problem.source, problem.id)
 

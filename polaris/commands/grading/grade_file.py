@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from polaris.algorithm.rates import pass_at_k
 from polaris.commands.grading.response_rows import ResponseRow
 from polaris.data.gold import Rejected, rejected_answer
-from polaris.files import write_atomically
+from polaris.data.sources import write_rows
 from polaris.reward import no_answer
 from polaris.reward.grade import GRADER_VERSION, Mode
 from polaris.reward.pool import GraderPool, grade_in_batches
@@ -27,7 +26,7 @@ class Graded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disagreement:
-    """A response, by its index in its row, that the reference finds `reference` and we do not."""
+    """A response, by its index in its row, on which the reference (`reference`: correct) and our verdict differ."""
 
     graded: Graded
     response: int
@@ -38,8 +37,8 @@ class Disagreement:
 class Summary:
     """`avg` is the mean over problems of the share of correct responses, `passed` the share of problems with a correct one.
 
-    `least` and `most` are the responses per problem; counts are of responses, but for `bad_golds`, rows whose gold answer no
-    response could equal; `missing` are those without an answer by the reason; `compared` are those with a reference verdict.
+    `least` and `most` are the responses per problem; `missing` counts responses without an answer by reason; `compared` counts
+    responses with a reference verdict; `bad_golds` are rows whose gold answer no response could equal.
     """
 
     problems: int
@@ -58,13 +57,13 @@ class Summary:
 
 
 def grade_rows(rows: Sequence[ResponseRow], pool: GraderPool, done: Callable[[int], None]) -> list[Graded]:
-    """Grade every response of every row; `done` hears how many have a verdict."""
+    """Grade every response of every row; `done` gets the number of verdicts so far."""
     items = [(response, row.ground_truth) for row in rows for response in row.responses]
     verdicts = iter(grade_in_batches(pool, items, done))
     return [Graded(row=row, verdicts=tuple(next(verdicts) for _ in row.responses)) for row in rows]
 
 
-def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
+def summarise_grades(graded: Sequence[Graded], *, by_id: bool) -> Summary:
     """Counts and means. `by_id`: rows of one id are samples of one problem; otherwise every row is a problem."""
     problems: dict[str, list[float]] = {}
     for number, one in enumerate(graded):
@@ -89,15 +88,14 @@ def summarise(graded: Sequence[Graded], *, by_id: bool) -> Summary:
 
 def write_graded(graded: Sequence[Graded], path: Path, mode: Mode) -> None:
     """Write the rows as JSONL with a `graded` list: per response verdict, reason, answer, grader version and mode."""
-    lines = []
+    rows = []
     for one in graded:
         found = [
             {"verdict": verdict.kind, "reason": verdict.reason, "answer": verdict.answer, "grader": GRADER_VERSION, "mode": mode}
             for verdict in one.verdicts
         ]
-        lines.append(json.dumps({**one.row.row, "graded": found}, ensure_ascii=False, default=str) + "\n")
-    # Half of a surrogate pair is legal in JSON and no Unicode text; it must not cost the user a whole graded file.
-    write_atomically(path, "".join(lines).encode(errors="backslashreplace"))
+        rows.append({**one.row.row, "graded": found})
+    write_rows(path, rows)
 
 
 def _disagreements(graded: Sequence[Graded]) -> Iterable[Disagreement]:

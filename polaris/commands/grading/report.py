@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from polaris.commands.grading.grade_file import Disagreement, Summary
-from polaris.data.gold import at, by_reason
+from polaris.data.gold import at, by_reason, shortened
 from polaris.observe.phrases import clean
 from polaris.reward import no_answer
 from polaris.reward.grade import GRADER_VERSION, Mode
 
-_SHOWN_CHARS = 80
 _SHOWN_GOLDS = 10
 
 
-def report(summary: Summary, name: str, mode: Mode, thinking: bool = False) -> list[str]:
+def grade_report(summary: Summary, name: str, mode: Mode, thinking: bool = False) -> list[str]:
     """Lines for a terminal; every disagreement is listed. `thinking`: an answer needed `</think>`."""
     return [clean(line) for line in _lines(summary, name, mode, thinking)]
 
@@ -43,9 +42,8 @@ def _disagreement(found: Disagreement) -> str:
     ours = verdict.kind + (f" ({verdict.reason})" if verdict.reason else "")
     gold = row.ground_truth if not isinstance(row.ground_truth, tuple) else " | ".join(map(str, row.ground_truth))
     reference = "correct" if found.reference else "not correct"
-    return f"  {at(row.source, row.id)}{place}: answer {_short(verdict.answer)}, gold {_short(gold)}: grader {ours}, reference {reference}"
+    return f"  {at(row.source, row.id)}{place}: answer {_shown(verdict.answer)}, gold {_shown(gold)}: grader {ours}, reference {reference}"
 
 
-def _short(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= _SHOWN_CHARS else text[: _SHOWN_CHARS - 3] + "..."
+def _shown(value: object) -> str:
+    return shortened("none" if value is None else str(value), 80)

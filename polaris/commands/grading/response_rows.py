@@ -1,4 +1,4 @@
-"""Rows of a file of responses: which columns hold response, gold answer, reference verdict and id, and what stands in them."""
+"""Rows of a file of responses: finding the columns of response, gold answer, reference verdict and id, and reading them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from polaris.data.gold import read_answers
+from polaris.data.gold import read_answers, shortened
 from polaris.data.sources import FILE_FORMATS, nested, read_rows
 from polaris.errors import Refused
 from polaris.reward.grade import accepted
@@ -24,7 +24,7 @@ _MISSING = object()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """Names the user gave; None: the first of the known ones that the first row has. `reference` "" means none."""
+    """Names of columns. None means the first known name that the first row has; `reference` "" means none."""
 
     response: str | None = None
     ground_truth: str | None = None
@@ -34,8 +34,8 @@ class Columns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRow:
-    """`source` is `file:row`, `id` "" where the row has none; `references` says per response whether another grader found it correct,
-    None where nobody says."""
+    """`source` is `file:row`; `id` is "" if the row has none; `references` says for each response whether another grader found it
+    correct, None without such verdicts."""
 
     source: str
     id: str
@@ -48,9 +48,8 @@ class ResponseRow:
 def read_responses(path: Path, columns: Columns) -> list[ResponseRow]:
     """All rows of a .jsonl, .json or .parquet file.
 
-    A row without the gold column has no answer, as one with null in it. Raises `ValueError` for a missing, unreadable or empty file,
-    a column that is not there (with those that are), values of another type (with the row), and a gold column in which no row
-    has an answer.
+    A row without the gold column, or with null in it, has no answer. Raises `ValueError` for a missing, unreadable or empty file,
+    a missing column (naming the others), values of another type (naming the row), and a gold column without any answer.
     """
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "does not exist"
@@ -103,11 +102,11 @@ def _read(source: str, row: dict[str, Any], columns: Columns) -> ResponseRow:
 
 
 def _responses(value: Any, source: str, column: str) -> tuple[str, ...]:
-    """One text, a list of them, or lists in a list, as lm-evaluation-harness logs `resps`."""
+    """From one text, a list of texts, or lists in a list (lm-evaluation-harness's `resps`)."""
     items = value if isinstance(value, list) else [value]
     flat = [text for item in items for text in (item if isinstance(item, list) else [item])]
     if not flat or not all(isinstance(text, str) for text in flat):
-        raise Refused(f"{source}: `{column}` is {_short(value)}; expected a text, or a list of one or more texts")
+        raise Refused(f"{source}: `{column}` is {shortened(repr(value), 80)}; expected a text, or a list of one or more texts")
     return tuple(flat)
 
 
@@ -119,7 +118,7 @@ def _references(value: Any, source: str, column: str, count: int) -> tuple[bool,
     known = tuple(verdict for verdict in verdicts if verdict is not None)
     if len(known) != len(verdicts):
         raise Refused(
-            f"{source}: `{column}` is {_short(value)}; expected true, false, 1, 0 or a word such as correct or wrong "
+            f"{source}: `{column}` is {shortened(repr(value), 80)}; expected true, false, 1, 0 or a word such as correct or wrong "
             "(another column: --reference NAME; none: --reference '')"
         )
     if len(known) != count:
@@ -142,7 +141,7 @@ def _need(row: dict[str, Any], name: str, source: str, option: str) -> Any:
 
 
 def _value(row: dict[str, Any], name: str) -> Any:
-    """The value of a column, or of a field in one where the name has dots."""
+    """The value of a column; a name with dots names a field in a column."""
     if name in row:
         return row[name]
     outer, dot, inner = name.partition(".")
@@ -157,8 +156,3 @@ def _names(row: dict[str, Any]) -> str:
 def _paths(row: dict[str, Any]) -> Iterator[str]:
     for name, value in row.items():
         yield from (f"{name}.{inner}" for inner in value) if isinstance(value, dict) and value else (str(name),)
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,4 +1,4 @@
-"""Which prompts are left for training, from how often the model itself solves them; pure functions of ids and counts."""
+"""Choosing the prompts to train on by how often the model itself solves them; pure functions of ids and counts."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from polaris.config.recipe import CurationConfig
 from polaris.errors import Refused
 
 Passes = tuple[int, int]
-"""Correct responses of a prompt, and the responses that have a verdict."""
+"""The correct responses of a prompt, and all of its responses that have a verdict."""
 
 Reason = Literal["no_verdict", "easy", "shape"]
-"""Why a prompt goes: grading was lost for every response, its pass rate reaches `drop_from`, or its bin is above the target."""
+"""Why a prompt is dropped: no response has a verdict, its pass rate reaches `drop_from`, or its bin is above the target."""
 
 
 class CurationError(Refused):
-    """The set cannot be given the shape that was asked for, or holds too few prompts that teach something."""
+    """The set cannot get the shape that was asked for, or too few of its prompts are solved sometimes."""
 
 
-def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig, seed: int) -> dict[str, Reason]:
-    """The prompts that go, with the reason; `samples` is the number of responses that were drawn for each.
+def prompts_to_drop(measured: Mapping[str, Passes], samples: int, config: CurationConfig, seed: int) -> dict[str, Reason]:
+    """The prompts to drop, each with its reason; `samples` is the number of responses that were drawn per prompt.
 
-    Of a bin that is above its target, the prompts stay whose digest of (seed, id) is smallest: which ones is a function of seed,
-    id and the bin's target, not of the set's order, and a smaller target keeps a subset of what a larger one keeps.
+    A bin above its target keeps the prompts with the smallest digest of (seed, id). The choice depends on seed, ids and the target,
+    not on the order of the set, and a smaller target keeps a subset of what a larger one keeps.
 
     Raises:
         CurationError: `config.histogram` wants prompts of a pass rate that no prompt has, or a mirrored J has no tall stroke.
@@ -52,7 +52,7 @@ def curate(measured: Mapping[str, Passes], samples: int, config: CurationConfig,
 
 
 def _check_stroke(sizes: Sequence[int]) -> None:
-    """Raise `CurationError` where the never solved prompts are fewer than half the mean of the other bins, which they bound."""
+    """Raise `CurationError` if the prompts that are never solved are fewer than half the mean of the other bins."""
     if 2 * sizes[0] * sum(map(bool, sizes[1:])) < sum(sizes[1:]):
         raise CurationError(
             f'curation.shape = "mirrored_j" needs many prompts that are never solved, and finds {sizes[0]} of {sum(sizes)} (prompts per '
@@ -63,9 +63,9 @@ def _check_stroke(sizes: Sequence[int]) -> None:
 def mirrored_j(sizes: Sequence[int]) -> list[int]:
     """Sizes [n + 1] of the bins 0/n .. n/n after thinning to a mirrored J: its tall stroke at the hard end, a lower hook at the easy end.
 
-    No bin is larger than that of the never solved prompts, and those above 1/2 together are no more than those below; where they
-    are, the largest of them are cut to one level. Both hold of the sets that POLARIS calls mirrored Js (R1-Distill-7B's and Qwen3-4B's
-    without 8/8, the latter with a hook that rises from 2/8 to 7/8), and neither of the J before (R1-Distill-7B's with 8/8).
+    No bin is larger than that of the never solved prompts. The bins above 1/2 together hold no more than those below; if they do,
+    the largest of them are cut to one level. Both rules hold for the sets that POLARIS calls mirrored Js (R1-Distill-7B's and
+    Qwen3-4B's without 8/8, the latter with a hook that rises from 2/8 to 7/8); neither holds for the J before (R1-Distill-7B's with 8/8).
     Bins need not fall one by one: that would thin out prompts that are solved sometimes, and POLARIS's ablation lost accuracy
     (0.585 to 0.537 on AIME24) when it dropped those above 4/8.
     """
@@ -82,7 +82,7 @@ def largest_subset(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
     Raises:
         CurationError: a bin with a share above 0 is empty.
     """
-    # A share is the decimal number that was written: 0.1 and 0.3 are one to three, which their binary values are not.
+    # A share means the decimal number as written: 0.1 to 0.3 is one to three, but their binary values are not.
     written = [Fraction(str(share)) for share in shares]
     wanted = [share / sum(written) for share in written]
     empty = [index for index, share in enumerate(wanted) if share and not sizes[index]]
@@ -97,25 +97,25 @@ def largest_subset(sizes: Sequence[int], shares: Sequence[float]) -> list[int]:
 
 
 def outcome(passes: Passes, samples: int) -> int:
-    """The k of the bin k/n, the nearest where lost verdicts left fewer than n; 0 and n hold only what is never or always solved."""
+    """The k of the nearest bin k/n (lost verdicts may leave fewer than n); 0 means never solved, n always."""
     passed, count = passes
     return (2 * passed * samples + count) // (2 * count)
 
 
 def share_bin(passes: Passes, bins: int) -> int:
-    """The bin of a pass rate among equal ones from 0 to 1, each with its lower edge, the last also with 1."""
+    """The bin of a pass rate among equal bins from 0 to 1. A bin includes its lower edge; the last also includes 1."""
     passed, count = passes
     return min(passed * bins // count, bins - 1)
 
 
 def histogram(measured: Iterable[Passes], samples: int) -> list[int]:
-    """Prompts at 0/n .. n/n; those without any verdict are in no bin."""
+    """Counts of prompts at 0/n .. n/n; prompts without a verdict are in no bin."""
     counted = Counter(outcome(passes, samples) for passes in measured if passes[1])
     return [counted[k] for k in range(samples + 1)]
 
 
 def informative(measured: Iterable[Passes]) -> int:
-    """Prompts that are solved sometimes: the only ones whose groups can have a gradient."""
+    """Number of prompts that are solved sometimes: only their groups can have a gradient."""
     return sum(0 < passed < count for passed, count in measured)
 
 

@@ -7,15 +7,15 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from polaris.config.recipe import CurationConfig
-from polaris.data.curate import (
+from polaris.data.selection import (
     CurationError,
     check_informative,
-    curate,
     histogram,
     informative,
     largest_subset,
     mirrored_j,
     outcome,
+    prompts_to_drop,
     share_bin,
 )
 
@@ -34,17 +34,17 @@ def prompts(sizes):
 
 
 def left(measured, samples, config, seed=0):
-    return set(measured) - curate(measured, samples, config, seed).keys()
+    return set(measured) - prompts_to_drop(measured, samples, config, seed).keys()
 
 
 def test_only_what_is_always_solved_goes_by_default():
     measured = {"never": (0, 8), "often": (7, 8), "always": (8, 8), "always of fewer": (3, 3), "lost": (0, 0)}
-    assert curate(measured, 8, CurationConfig(), 0) == {"always": "easy", "always of fewer": "easy", "lost": "no_verdict"}
+    assert prompts_to_drop(measured, 8, CurationConfig(), 0) == {"always": "easy", "always of fewer": "easy", "lost": "no_verdict"}
 
 
 def test_the_limit_itself_goes():
     measured = {"below": (8, 10), "at": (9, 10), "above": (10, 10)}
-    assert curate(measured, 10, CurationConfig(drop_from=0.9), 0) == {"at": "easy", "above": "easy"}
+    assert prompts_to_drop(measured, 10, CurationConfig(drop_from=0.9), 0) == {"at": "easy", "above": "easy"}
 
 
 def test_a_published_mirrored_j_stays_whole():
@@ -129,7 +129,7 @@ def test_shares_are_the_decimal_numbers_that_were_written():
 
 def test_an_impossible_target_says_what_is_there():
     with pytest.raises(CurationError, match=r"histogram\[2\] \(pass rates from 0.667\).*30, 30, 0"):
-        curate(prompts([30, 30, 0, 12]), 3, CurationConfig(histogram=(1, 1, 1)), 0)
+        prompts_to_drop(prompts([30, 30, 0, 12]), 3, CurationConfig(histogram=(1, 1, 1)), 0)
 
 
 @pytest.mark.parametrize("samples", [1, 2, 8, 10, 32])
@@ -152,7 +152,7 @@ def test_too_few_informative_prompts_are_an_error_with_the_numbers():
     measured = prompts([20, 1, 2, 40])
     assert informative(measured.values()) == 3
     check_informative(measured, {}, 3, prompts_per_step=3)
-    dropped = curate(measured, 3, CurationConfig(), 0)
+    dropped = prompts_to_drop(measured, 3, CurationConfig(), 0)
     with pytest.raises(CurationError) as error:
         check_informative(measured, dropped, 3, prompts_per_step=4)
     for number in ("only 3 of the 23 prompts", "prompts_per_step = 4", "0/3: 20, 1/3: 1, 2/3: 2, 3/3: 40", "40 easy"):
@@ -161,19 +161,19 @@ def test_too_few_informative_prompts_are_an_error_with_the_numbers():
 
 def test_a_set_that_curation_empties_is_an_error():
     measured = prompts([0, 500, 500, 500])
-    dropped = curate(measured, 3, CurationConfig(drop_from=0.3), 0)
+    dropped = prompts_to_drop(measured, 3, CurationConfig(drop_from=0.3), 0)
     with pytest.raises(CurationError, match=r"only 0 of the 0 prompts left.*so 1000 solved sometimes.*1500 easy"):
         check_informative(measured, dropped, 3, prompts_per_step=8)
 
 
 def test_a_mirrored_j_without_a_tall_stroke_is_an_error_not_a_small_set():
     with pytest.raises(CurationError, match=r"never solved, and finds 40 of 7040 \(prompts per bin: 40, 1000, .*remove curation\.shape"):
-        curate(prompts([40, *[1000] * 7, 300]), 8, CurationConfig(shape="mirrored_j"), 0)
-    assert curate(prompts([500, *[1000] * 7, 0]), 8, CurationConfig(shape="mirrored_j"), 0)
+        prompts_to_drop(prompts([40, *[1000] * 7, 300]), 8, CurationConfig(shape="mirrored_j"), 0)
+    assert prompts_to_drop(prompts([500, *[1000] * 7, 0]), 8, CurationConfig(shape="mirrored_j"), 0)
 
 
 def test_53_thousand_prompts_take_no_time():
     rng = random.Random(0)
     measured = {str(i): (rng.randrange(9), 8) for i in range(53_291)}
-    dropped = curate(measured, 8, CurationConfig(shape="mirrored_j"), 0)
+    dropped = prompts_to_drop(measured, 8, CurationConfig(shape="mirrored_j"), 0)
     assert 0 < len(dropped) < len(measured)
