@@ -143,7 +143,7 @@ def test_export_is_a_plain_checkpoint_of_trained_weights(exported, greedy):
 def test_exported_greedy_text_is_vllms(exported, prompts, greedy):
     rollout = RolloutConfig(engine="vllm", kv_cache_mib=64)
     engine = create_engine(rollout, exported, ModelConfig(dtype="float32"), max_model_len=256, seed=0)
-    requests = [RolloutRequest(key=(index, 0), prompt_tokens=tokens, seed=0) for index, tokens in enumerate(prompts)]
+    requests = [RolloutRequest(prompt_id=str(index), sample=0, prompt_tokens=tokens, seed=0) for index, tokens in enumerate(prompts)]
     sampling = Sampling(temperature=0.0, max_tokens=100)
     rollouts = engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=lambda: False)
     engine.close()
