@@ -1,4 +1,4 @@
-"""Samples from a checkpoint, by the rollout engine of this process."""
+"""Samples from a checkpoint, drawn by a rollout engine in this process."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from polaris.types import Rollout
 
 
 class EngineSource:
-    """A checkpoint with its tokenizer; an engine exists only while `draw` runs.
+    """Samples from a checkpoint; its engine exists only while `draw` runs.
 
     Raises:
         ValueError: no such model, weights that are missing, no chat template, too few positions, or an engine that is not installed.
@@ -74,12 +74,12 @@ class EngineSource:
         read = f" = {self._model.folder}" if served(given) != given else ""
         facts = {"model": f"{given}{read} ({self._settings.model.dtype})", "engine": self._engine}
         if trained := trained_otherwise(self._settings):
-            facts["trained with"] = f"{trained} (this evaluation asks otherwise)"
+            facts["trained with"] = f"{trained} (this evaluation differs)"
         for factor in self._settings.rope_factors:
             reach = self._positions(factor, None)
             if self._max_model_len > reach:
                 name = f"positions, YaRN {factor:g}" if factor > 1 else "positions"
-                facts[name] = f"beyond {reach} of up to {self._max_model_len} tokens the model extrapolates without scaling"
+                facts[name] = f"sequences reach {self._max_model_len} tokens; beyond {reach} the model extrapolates without scaling"
         return facts
 
     def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
@@ -122,12 +122,12 @@ class EngineSource:
     def _positions(self, factor: float, allowed: int | None) -> int:
         try:
             return resolve_rope(self._model.folder, self._rope(factor, allowed)).max_positions
-        except Refused as error:  # these are the evaluation's own
+        except Refused as error:  # name the fields of the evaluation
             named = re.sub(r"\brope\.(factor)?(?=[a-z_ ,:])", lambda field: "final.rope_factors" if field[1] else "final.", str(error))
             raise Refused(named) from None
 
     def _check_positions(self, factor: float) -> None:
-        """As training: no more tokens than the model has positions, unless somebody allows it to extrapolate."""
+        """Refuse sequences longer than the model's positions, as training does, unless extrapolation is allowed."""
         settings, needed = self._settings, self._max_model_len
         reach = self._positions(factor, settings.max_positions)
         with_yarn = f" with YaRN {factor:g}" if factor > 1 else ""
@@ -152,5 +152,5 @@ class EngineSource:
 
 
 def _is_plain_text(config: PreTrainedConfig) -> bool:
-    """Whether `check_weights` knows such a model: vLLM samples from quantised ones and those with images too, and judges their weights."""
+    """Whether `check_weights` knows such a model; vLLM itself checks quantised models and those with images."""
     return config.get_text_config(decoder=True) is config and getattr(config, "quantization_config", None) is None

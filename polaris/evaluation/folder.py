@@ -1,4 +1,4 @@
-"""The folder of an evaluation: the same command resumes it, more sets, YaRN factors or samples extend it, other settings are refused."""
+"""The folder of an evaluation. The same command resumes it; more sets, YaRN factors or samples extend it; other settings are refused."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from polaris.evaluation.samples import mend, read_samples
 from polaris.results import Result, differences
 
 _GROWING = ("sets", "yarn")
-"""Parts of the identity whose members are drawn independently of each other, so that they may be more or fewer."""
+"""Parts of the identity that may gain or lose members, since each member is drawn on its own."""
 
 
 @contextmanager
 def claimed(folder: Path, identity: dict[str, Any], world: World) -> Iterator[None]:
-    """The folder belongs to this job until the block ends. `identity` is what a resumed evaluation must share with the first; of its
-    `sets` and `yarn` factors, those that both have.
+    """The folder belongs to this job until the block ends. A resumed evaluation must have the same `identity` as the first; its `sets`
+    and `yarn` factors must agree only in those that both have.
 
     Raises:
         ValueError: on every rank, if the folder holds another evaluation, is in use, or cannot be written.
@@ -47,15 +47,15 @@ def _lock(folder: Path, lock: FileLock) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
-    except Timeout:  # before OSError, which it is
+    except Timeout:  # a subclass of OSError
         raise Refused(f"{folder} is in use by another evaluation; wait for it, or choose another folder") from None
     except OSError as error:
         raise Refused(f"the evaluation's folder {folder} cannot be written ({error}); choose another one") from None
 
 
 def _record(folder: Path, identity: dict[str, Any]) -> None:
-    """Record the identity and what earlier calls have added to its growing parts; raises `Refused` if their samples are of another one."""
-    record = Result(folder / "identity.json", remedy="what the samples beside it are is unknown: move the folder away")
+    """Record the identity, with the growing parts of earlier calls; raises `Refused` if their samples belong to another identity."""
+    record = Result(folder / "identity.json", remedy="nothing else says what its samples are: move the folder away")
     old: dict[str, Any] = {}
     if any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl")):
         old = record.read_existing()
@@ -65,7 +65,7 @@ def _record(folder: Path, identity: dict[str, Any]) -> None:
 
 
 def _changes(old: dict[str, Any], new: dict[str, Any], folder: Path) -> list[str]:
-    """What binds and differs; of the growing parts, members that both have and of which there are samples."""
+    """Differences that matter; in the growing parts, only members that both have and that have samples."""
     both = {part: old.get(part, {}).keys() & new.get(part, {}).keys() for part in _GROWING}
     clashes = {part: {name for name in names if old[part][name] != new[part][name]} for part, names in both.items()}
     if any(clashes.values()):
@@ -76,7 +76,7 @@ def _changes(old: dict[str, Any], new: dict[str, Any], folder: Path) -> list[str
 
 
 def _drawn(folder: Path) -> dict[str, set[str]]:
-    """The sets and the factors of which there are samples, as the identity names them."""
+    """The sets and factors that have samples, by their names in the identity."""
     sets: set[str] = set()
     factors: set[str] = set()
     for place in folder.glob("rope-*"):

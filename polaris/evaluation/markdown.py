@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from polaris.data.gold import shortened
 from polaris.observe.phrases import clean, count, duration
 from polaris.reward import no_answer
 
@@ -14,7 +15,7 @@ _LISTED_DISAGREEMENTS = 50
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """The whole of result.md: the scores first, then what is needed to repeat them."""
+    """The text of result.md: the scores first, then what is needed to repeat them."""
     rows = [(factor, name, numbers) for factor, sets in result["results"].items() for name, numbers in sets.items()]
     return "\n".join([*_scores(rows), *_counts(rows), *_buckets(rows), *_disagreements(rows), *_provenance(result)]) + "\n"
 
@@ -31,7 +32,7 @@ def score_lines(result: dict[str, Any]) -> list[str]:
 
 
 def announcement(result: dict[str, Any], folder: Path) -> str:
-    """What a terminal is told at the end."""
+    """The lines that a terminal shows at the end."""
     lines = [f"an answer needs {'' if result['thinking']['required'] else 'no '}</think>: {result['thinking']['why']}"]
     if all(n["no_answer"] == 1 for sets in result["results"].values() for n in sets.values()):
         lines.append(_NO_ANSWERS)
@@ -39,8 +40,8 @@ def announcement(result: dict[str, Any], folder: Path) -> str:
 
 
 _NO_ANSWERS = (
-    "warning: no response has an answer, so every score is 0 for a formal reason: have the prompt suffix ask for a \\boxed{}, allow longer "
-    "responses, or do not require thinking of a model that does not think"
+    "warning: no response has an answer, so every score is 0: ask for a \\boxed{} with the prompt suffix, allow longer responses, or do "
+    "not require thinking of a model that does not think"
 )
 
 
@@ -143,9 +144,9 @@ def _interval(number: dict[str, float]) -> str:
 
 
 def _code(value: object) -> str:
-    """As code in a cell of a table, which LaTeX's norm `\\|` would end: it is shown as the sign that it stands for."""
+    """As code in a cell of a table; LaTeX's norm `\\|` would end the cell and becomes the sign it stands for."""
     text = clean("none" if value is None else str(value)).replace("`", "'").replace("\\|", "\u2016").replace("|", "\\|")
-    return f"`{text if len(text) <= 60 else text[:57] + '...'}`"
+    return f"`{shortened(text)}`"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Numbers of an evaluation from counts and votes; pure functions of one problem or of lists."""
+"""Numbers of an evaluation from counts and votes; pure functions."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ CORRECT = object()
 
 
 def maj_at_k(votes: Sequence[Hashable | None], k: int) -> float:
-    """Share of majority votes of `k` samples that are correct, over the disjoint runs of `k` consecutive samples: unbiased for maj@k.
+    """Share of correct majority votes over the disjoint runs of `k` consecutive samples: unbiased for maj@k.
 
-    `votes` are classes of equal answers in the order of the samples, `CORRECT` for correct ones and None for no answer, which
-    does not vote. Where several classes tie, the vote counts as the share of them that is correct (0 or 1 / ties): what breaking the
-    tie at random gives on average.
+    `votes` are classes of equal answers in the order of the samples: `CORRECT` for correct ones, None for no answer (no vote).
+    If several classes tie, the vote counts as the share of them that is correct (0 or 1 / ties), the mean of random tie breaks.
     """
     assert 1 <= k <= len(votes)
     starts = range(0, len(votes) - k + 1, k)
@@ -28,7 +27,7 @@ def maj_at_k(votes: Sequence[Hashable | None], k: int) -> float:
 
 
 def counts_of_samples(samples: int) -> list[int]:
-    """The k of pass@k and maj@k: 1, 2, 4, ... below `samples`, and `samples`."""
+    """The values of k for pass@k and maj@k: 1, 2, 4, ... below `samples`, and `samples`."""
     return [*(2**power for power in range((samples - 1).bit_length())), samples]
 
 
@@ -39,7 +38,7 @@ def quartiles(lengths: Sequence[int]) -> tuple[int, ...]:
 
 
 def bucket_of(length: int, edges: Sequence[int]) -> int:
-    """Bucket i holds edges[i - 1] <= length < edges[i], the last one everything from the last edge."""
+    """The bucket i with edges[i - 1] <= length < edges[i]; the last bucket has no upper edge."""
     return int(np.searchsorted(np.asarray(edges), length, side="right"))
 
 
@@ -51,9 +50,9 @@ def _majority(votes: Sequence[Hashable | None]) -> float:
 
 
 def votes_of(verdicts: Sequence[Verdict], pool: GraderPool) -> list[Hashable | None]:
-    """For each verdict on one problem the class of its answer, in their order: `CORRECT`, None for no answer, or else a text.
+    """The class of each verdict's answer to one problem: `CORRECT`, None for no answer, or else a text.
 
-    An answer joins the first class whose first answer the grader finds equal to it, and opens one where there is none.
+    An answer joins the first class whose first answer the grader finds equal to it, else it opens a new class.
     """
     classes: dict[str, str] = {}
     votes: list[Hashable | None] = []

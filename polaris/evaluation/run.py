@@ -1,4 +1,4 @@
-"""An evaluation from its settings to its result: what is on disk is kept, the rest is drawn, all of it is graded."""
+"""An evaluation from settings to result: keep samples on disk, draw the rest, grade all of them."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
 from polaris.evaluation.provenance import hardware, versions
 from polaris.evaluation.samples import Key, Sample, SampleFile, mend, read_samples
-from polaris.evaluation.scoring import Scored, Scoring, judged, settle_thinking
+from polaris.evaluation.scoring import Scored, Scoring, decide_thinking, judged
 from polaris.evaluation.server_source import ServerSource
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Source, Wanted
 from polaris.evaluation.suites import Suite, load_suites
-from polaris.evaluation.summary import summarise
+from polaris.evaluation.summary import summarise_suite
 from polaris.files import write_atomically
 from polaris.observe.console import Console
 from polaris.observe.phrases import count
@@ -38,7 +38,7 @@ from polaris.stop import StopRequest
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Job:
-    """What every part of one evaluation needs."""
+    """The parts of one running evaluation."""
 
     settings: EvalSettings
     suites: Sequence[Suite]
@@ -50,7 +50,7 @@ class _Job:
 
 
 def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: StopRequest) -> dict[str, Any]:
-    """Draw, grade and write result.json and result.md into `folder`; every rank gets the result. Called again, it goes on.
+    """Draw, grade and write result.json and result.md into `folder`; every rank gets the result. A second call resumes.
 
     Raises:
         ValueError: bad settings, or `folder` holds an evaluation with others.
@@ -76,7 +76,7 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
         results: list[dict[str, Any]] = []
         if world.is_main:
             last_call = {"seconds": time.monotonic() - started, "samples": drawn}
-            thinking = settle_thinking(scored, settings.reward.require_thinking, source.thinking())
+            thinking = decide_thinking(scored, settings.reward.require_thinking, source.thinking())
             facts = _facts(job, identity) | {"thinking": asdict(thinking), "last_call": last_call}
             results = [facts | {"results": _results(job, judged(scored, thinking))}]
             write_atomically(folder / "result.json", (json.dumps(results[0], indent=2, ensure_ascii=False) + "\n").encode())
@@ -85,7 +85,7 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
 
 
 def _draw(job: _Job, factor: float) -> int:
-    """Draw what is not on disk, each engine its share, and score all of this rank's samples; how many this rank has drawn."""
+    """Draw this rank's share of the missing samples and score all of its samples; returns how many it has drawn."""
     world = job.world
     parallel = 1 if job.settings.server else job.settings.rollout.tensor_parallel
     place = job.folder / f"rope-{factor:g}"
@@ -114,7 +114,7 @@ def _draw(job: _Job, factor: float) -> int:
 
 
 def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None) -> None:
-    """Only the first rank of a tensor-parallel group has a file; the others draw the same samples and drop them."""
+    """Draw `wanted`. Only the first rank of a tensor-parallel group has a file; the others drop the same samples."""
 
     def keep(sample: Sample) -> None:
         if file is not None:
@@ -148,14 +148,14 @@ def _check_ranks(settings: EvalSettings, world: World) -> None:
 
 
 def _keys(suites: Sequence[Suite]) -> Iterator[Key]:
-    """Every sample of the evaluation, the samples of a problem together."""
+    """Keys of all samples; the samples of a problem are adjacent."""
     for suite in suites:
         for problem in suite.problems:
             yield from (Key(suite.name, problem.id, sample) for sample in range(suite.samples))
 
 
 def _seed(settings: EvalSettings, key: Key) -> int:
-    """The same for every YaRN factor, so that factors are compared on the same randomness."""
+    """The seed of a sample: the same for every YaRN factor, so that factors are compared on the same randomness."""
     return request_seed(settings.seed, f"eval/{key.suite}", 0, key.problem, key.sample)
 
 
@@ -166,12 +166,12 @@ def _results(job: _Job, scored: Sequence[Scored]) -> dict[str, Any]:
         results[f"{factor:g}"] = {}
         for suite in job.suites:
             chosen = [one for one in scored if (one.rope_factor, one.key.suite) == (factor, suite.name)]
-            results[f"{factor:g}"][suite.name] = summarise(suite, chosen, job.settings.buckets, job.scoring.strict)
+            results[f"{factor:g}"][suite.name] = summarise_suite(suite, chosen, job.settings.buckets, job.scoring.strict)
     return results
 
 
 def _facts(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
-    """Everything that is needed to repeat it."""
+    """Everything needed to repeat the evaluation."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": shlex.join(sys.orig_argv),

@@ -1,4 +1,4 @@
-"""Finished samples on disk: one JSON line each, appended as it ends, so that a kill loses only what was running."""
+"""Finished samples on disk: one JSON line each, appended as it ends, so a kill loses only running samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polaris.types import FinishReason, GroundTruth
 
 
 class Key(NamedTuple):
-    """Which sample: set, the problem's id in it, and the sample's number counted from 0."""
+    """A sample's set, its problem's id in the set, and its number from 0."""
 
     suite: str
     problem: str
@@ -23,7 +23,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sample:
-    """One response of `tokens` tokens."""
+    """One response; `tokens` is its length."""
 
     key: Key
     seed: int
@@ -33,14 +33,14 @@ class Sample:
 
 
 class SampleFile:
-    """Appends to one rank's file. Lines are also what `polaris grade FILE --id id` reads."""
+    """Appends to one rank's file. `polaris grade FILE --id id` reads such files too."""
 
     def __init__(self, folder: Path, rank: int) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file = (folder / f"samples-rank{rank}.jsonl").open("ab")
 
     def append(self, sample: Sample, answer: GroundTruth) -> None:
-        """The line has left this process when this returns: a kill of it cannot lose it, a power cut can."""
+        """Append one line. Once this returns, a kill of the process cannot lose the line; a power cut can."""
         suite, problem, number = sample.key
         line = {"id": f"{suite}/{problem}", "set": suite, "problem": problem, "sample": number, "seed": sample.seed}
         line |= {"finish_reason": sample.finish_reason, "tokens": sample.tokens, "answer": answer, "response": sample.response}
@@ -64,7 +64,7 @@ def mend(folder: Path) -> None:
 
 
 def read_samples(folder: Path) -> Iterator[Sample]:
-    """All ranks' samples; `ValueError` for a line that is none."""
+    """All ranks' samples. Raises `ValueError` for a line that is not a sample."""
     for path in sorted(folder.glob("samples-rank*.jsonl")):
         with path.open("rb") as file:
             for number, line in enumerate(file, start=1):
@@ -78,4 +78,4 @@ def read_samples(folder: Path) -> Iterator[Sample]:
                         finish_reason=row["finish_reason"],
                     )
                 except (ValueError, KeyError, TypeError) as error:
-                    raise Refused(f"{path}:{number} is no sample ({error}); remove the line, and it is drawn again") from error
+                    raise Refused(f"{path}:{number} is not a sample ({error}); remove the line to draw it again") from error

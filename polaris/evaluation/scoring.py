@@ -1,4 +1,4 @@
-"""Verdicts on samples while others are still being drawn, by both graders, and the running score."""
+"""Both graders' verdicts on samples while others are still being drawn, and the running score."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from polaris.reward.thinking import Thinking, by_responses, opens_thinking
 from polaris.types import FinishReason, GroundTruth, Verdict
 
 _THREADS = 8
-"""Samples that are graded together; the pools' processes bound the work."""
+"""Samples graded at the same time; the pools' processes bound the work."""
 _POLL_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scored:
-    """A sample without its text, with the verdict of our rules (`strict`) and of the recipe's published ones."""
+    """A sample without its text, with verdicts by our rules (`strict`) and by the recipe's published ones (`recipe`)."""
 
     rope_factor: float
     key: Key
@@ -35,13 +35,13 @@ class Scored:
     strict: Verdict
     recipe: Verdict
     opened: bool = False
-    """It opens thinking by itself."""
+    """The response opens thinking by itself."""
     ended: bool = False
-    """It ends its thinking."""
+    """The response ends its thinking."""
 
 
-def settle_thinking(scored: Sequence[Scored], setting: bool | Literal["auto"], template: Thinking | None) -> Thinking:
-    """Whether an answer needs `</think>`: as set, else as the chat template says, else as most of the responses do that came to an end."""
+def decide_thinking(scored: Sequence[Scored], setting: bool | Literal["auto"], template: Thinking | None) -> Thinking:
+    """Whether an answer needs `</think>`: as set, else as the chat template says, else as most finished responses do."""
     if setting != "auto":
         return Thinking(required=setting, why="it is set so")
     ended = [one for one in scored if one.finish_reason == "stop"]
@@ -49,15 +49,15 @@ def settle_thinking(scored: Sequence[Scored], setting: bool | Literal["auto"], t
 
 
 def judged(scored: Sequence[Scored], thinking: Thinking) -> list[Scored]:
-    """The same with the verdicts that grading by `thinking` would have given."""
+    """The same samples with the verdicts that grading by `thinking` would have given."""
     unended = Verdict("no_answer", NO_END)
     return [replace(one, strict=unended) if thinking.required and not one.ended else one for one in scored]
 
 
 class Scoring:
-    """Grades in the background; `drain` and `collect` wait. A context manager, which owns the grading processes.
+    """Grades in the background; `drain` and `collect` wait. A context manager that owns the grading processes.
 
-    "auto" asks for no `</think>` here: whether that is right is known when all samples are there (`judged`).
+    "auto" requires no `</think>` here; `judged` corrects the verdicts once all samples are known.
     """
 
     def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
@@ -76,10 +76,10 @@ class Scoring:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._resources.close()  # the graders first, so that only answers in progress are waited for
+        self._resources.close()  # the graders first, so that this waits only for answers in progress
 
     def begin(self) -> None:
-        """The running score starts anew."""
+        """Reset the running score."""
         with self._lock:
             self._tally.clear()
 
@@ -87,19 +87,19 @@ class Scoring:
         self._scored.append(self._threads.submit(self._score, rope_factor, sample))
 
     def running(self) -> str:
-        """The share of correct samples of each set so far, such as `aime24 12.5% of 64`."""
+        """Share of correct samples per set so far, such as `aime24 12.5% of 64`."""
         with self._lock:
             return ", ".join(f"{name} {sum(rewards) / len(rewards):.1%} of {len(rewards)}" for name, rewards in self._tally.items())
 
     def drain(self, should_stop: Callable[[], bool]) -> bool:
-        """Wait for the verdicts on everything that was submitted; False if a stop was requested before."""
+        """Wait for the verdicts on all submitted samples; False if a stop was requested first."""
         while wait(self._scored, timeout=_POLL_S).not_done:
             if should_stop():
                 return False
         return True
 
     def collect(self) -> list[Scored]:
-        """Everything that was submitted, in that order. Raises `RuntimeError` if a grading process cannot start."""
+        """All submitted samples, in that order. Raises `RuntimeError` if a grading process cannot start."""
         return [future.result() for future in self._scored]
 
     def _score(self, rope_factor: float, sample: Sample) -> Scored:

@@ -26,9 +26,9 @@ from polaris.rollout.types import GenerationInterrupted
 CONNECT_LIMIT_S = 30.0
 LONGEST_PAUSE_S = 60.0
 NAMED_AFTER_S = 10.0
-"""A server that has been silent for so long is named."""
+"""Seconds of silence after which a server is reported."""
 _HELD_S = 5.0
-"""A connection that is held for so long is at work on its response."""
+"""Seconds after which an open connection counts as working on its response."""
 _POLL_S = 0.1
 _KEEP_ALIVE = (
     (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
@@ -36,7 +36,7 @@ _KEEP_ALIVE = (
     (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 30),
     (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 8),
 )
-"""A connection that waits for hours is kept open by whatever lies between; a machine that vanished is noticed within five minutes."""
+"""Keep-alive: proxies keep a connection open for hours, and a vanished machine is noticed within five minutes."""
 
 
 class ServerFailed(RunFailed):
@@ -46,7 +46,7 @@ class ServerFailed(RunFailed):
 class ServerSource:
     """Requests run in threads, one connection each; a response may take hours, so only connecting has a time limit.
 
-    The environment's `OPENAI_API_KEY`, where set, goes with every request.
+    Every request carries the environment's `OPENAI_API_KEY`, if set.
     """
 
     def __init__(self, settings: EvalSettings, suites: Sequence[Suite]) -> None:
@@ -64,7 +64,7 @@ class ServerSource:
         return {"model": self._server.model, "server": self._server.url}
 
     def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
-        """See `Source.draw`. The rope is the server's. Raises `ServerFailed` too; what had ended was handed over before."""
+        """See `Source.draw`; the rope is the server's. Raises `ServerFailed` too, after handing over finished samples."""
         client, outage = _Client(self._server), _Outage(self._server, hooks)
         finished = tokens = 0
         with ThreadPoolExecutor(self._server.concurrency, thread_name_prefix="server") as threads:
@@ -113,7 +113,7 @@ class ServerSource:
 
 
 def _text(message: dict[str, Any]) -> str:
-    """The whole response; a server with a reasoning parser sends the thinking apart."""
+    """The whole response; a server with a reasoning parser sends thinking separately."""
     thinking = message.get("reasoning_content") or message.get("reasoning")
     content = message.get("content")
     if not thinking:
@@ -122,7 +122,7 @@ def _text(message: dict[str, Any]) -> str:
 
 
 class _Outage:
-    """Says once that the server does not answer, and once that it answers again."""
+    """Reports once that the server does not answer, and once that it answers again."""
 
     def __init__(self, server: ServerSettings, hooks: Hooks) -> None:
         self._server, self._hooks, self._named = server, hooks, False
@@ -134,14 +134,14 @@ class _Outage:
         elif silence is not None and not self._named and silence.seconds >= NAMED_AFTER_S:
             left = max(0.0, self._server.patience_s - silence.seconds)
             self._hooks.on_trouble(
-                f"{self._server.url} has not answered for {silence.seconds:.0f} s ({silence.reason}); it is tried for {left:.0f} s more"
+                f"{self._server.url} has not answered for {silence.seconds:.0f} s ({silence.reason}); retrying for {left:.0f} s more"
             )
             self._named = True
 
 
 @dataclass(frozen=True, slots=True)
 class _Silence:
-    """How long the server has answered nobody, and the last reason."""
+    """How long the server has answered no request, and the last error."""
 
     seconds: float
     reason: str
@@ -161,11 +161,11 @@ class _Client:
         self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
 
     def post(self, path: str, body: dict[str, Any], about: str) -> dict[str, Any]:
-        """The reply. What the server answers with 408, 429 or 5xx, or drops while it answers others, is sent `attempts` times; what does
-        not reach it is repeated while `patience_s` lasts.
+        """The reply. A request is sent up to `attempts` times if the server answers 408, 429 or 5xx, or drops it while answering others;
+        one that does not reach the server is repeated for `patience_s` seconds.
 
         Raises:
-            ServerFailed: it names what the request is `about`.
+            ServerFailed: with `about`, the subject of the request.
         """
         url, failures, pause = f"{self._url.geturl()}{path}", 0, 1.0
         while not self._closed.is_set():
@@ -187,10 +187,10 @@ class _Client:
                 raise ServerFailed(f"{url} failed {failures} times for {about}; last: {reason}")
             self._closed.wait(min(pause, self._patience_s / 4))
             pause = min(LONGEST_PAUSE_S, 2 * pause)
-        raise ServerFailed(f"{url}: the request for {about} was given up, as others had been")
+        raise ServerFailed(f"{url}: the request for {about} was given up after another one failed")
 
     def silence(self) -> _Silence | None:
-        """None while the server answers, or is at work."""
+        """None while the server answers or works on a response."""
         with self._lock:
             if any(time.monotonic() - since >= _HELD_S for since in self._open.values()):
                 self._silent_since = None
@@ -201,14 +201,14 @@ class _Client:
             self._silent_since = None
 
     def _unanswered(self, reason: str) -> bool:
-        """Whether the server was not silent before. Raises `ServerFailed` where it has been for too long."""
+        """Whether this failure begins a silence. Raises `ServerFailed` after too long a silence."""
         before = self.silence()
         with self._lock:
             self._silent_since, self._reason = self._silent_since or time.monotonic(), reason
         if before is not None and before.seconds > self._patience_s:
             raise ServerFailed(
-                f"{self._url.geturl()} has not answered for {before.seconds:.0f} s ({reason}); every response so far is kept: start the "
-                "server, and the same command goes on (--server-patience is how long it waits)"
+                f"{self._url.geturl()} has not answered for {before.seconds:.0f} s ({reason}); every response so far is kept. Start the "
+                "server and repeat the command (--server-patience sets how long to wait)"
             )
         return before is None
 

@@ -1,4 +1,4 @@
-"""What an evaluation is asked to do. Importing this file needs only the standard library."""
+"""Settings of an evaluation. Importing this file needs only the standard library."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ PAPER_BUCKETS = (16_384, 32_768)
 
 
 def buckets_for(max_tokens: int) -> tuple[int, ...]:
-    """The recipe's edges where responses may reach the last bucket; else the quartiles, `()`."""
+    """The recipe's edges if responses may reach the last bucket; else `()`, which means quartiles."""
     return PAPER_BUCKETS if max_tokens > PAPER_BUCKETS[-1] else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerSettings:
-    """An OpenAI-compatible server that generates in the place of an engine."""
+    """An OpenAI-compatible server that generates instead of an engine."""
 
     url: str
-    """Up to and with the version, such as `http://host:8000/v1`."""
+    """Address including the version, such as `http://host:8000/v1`."""
     model: str
     """The name under which it serves the model."""
     concurrency: int = 64
-    """Requests of one rank that are open together."""
+    """Requests that one rank keeps open at a time."""
     attempts: int = 8
-    """Tries per sample that the server may answer with an error of its own (408, 429, 5xx); the pause before the next one doubles from a
-    second to a minute."""
+    """Tries per sample if the server answers with an error of its own (408, 429, 5xx); the pause between tries doubles from a second
+    to a minute."""
     patience_s: float = 600.0
-    """Seconds without any answer to anybody after which the server is given up; until then requests that do not reach it are repeated."""
+    """Give up after so many seconds without an answer to any request; until then, requests that do not reach the server are repeated."""
 
     def __post_init__(self) -> None:
         if not self.url.startswith(("http://", "https://")):
@@ -54,7 +54,7 @@ class ServerSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EvalSettings:
-    """One evaluation. `server` takes the place of `model` and `rollout`, of which only the engine's own fields are used.
+    """One evaluation. `server` replaces `model` and `rollout`; of `rollout` only the engine's fields are used.
 
     Messages name the fields of a training run's `[final]`; `polaris eval` translates them into its options.
     """
@@ -62,18 +62,18 @@ class EvalSettings:
     suite: tuple[str, ...]
     """Named sets (`polaris.evaluation.suites`), files, folders of files, or Hugging Face datasets."""
     data_folder: str | None = None
-    """Where named sets are looked for as `<name>.parquet`, `.json` or `.jsonl` before the hub."""
+    """Folder in which named sets (`<name>.parquet`, `.json`, `.jsonl`) are looked for before the hub."""
     split: str = "test"
-    """Split of Hugging Face datasets that are no named sets."""
+    """Split of Hugging Face datasets other than named sets."""
     samples_per_prompt: int | None = None
     """By default the paper's count for each named set."""
     temperature: float = PAPER_TEMPERATURE
     top_k: int = PAPER.top_k
     max_response_tokens: int = PAPER.max_response_tokens
     prompt_suffix: str = PAPER.prompt_suffix
-    """Appended to the user's message after one space, unless it ends with it already."""
+    """Appended to the user's message after one space, unless the message ends with it."""
     rope_factors: tuple[float, ...] = (1.0,)
-    """Everything is drawn once with each YaRN factor; 1 leaves the checkpoint's own rotary embedding."""
+    """All samples are drawn once per YaRN factor; 1 keeps the checkpoint's own rotary embedding."""
     original_positions: int | None = None
     """Positions that YaRN extends; by default the checkpoint's."""
     attention_factor: float | None = None
@@ -115,13 +115,13 @@ class EvalSettings:
             raise Refused("--max-positions needs an engine; a --server has its own limit")
 
     def identity(self) -> dict[str, Any]:
-        """Settings that decide what a sample is and how it is judged; not how many there are, how fast, from where, or in which buckets."""
+        """Settings that decide samples and verdicts; not the number of samples, speed, sources or buckets."""
         return {
             "temperature": self.temperature,
             "top_k": self.top_k,
             "max_response_tokens": self.max_response_tokens,
             "prompt_suffix": self.prompt_suffix,
-            "yarn": {  # 0 for what is left out, as evaluations that were begun by older versions have it
+            "yarn": {  # 0 for a setting left out, as in folders of older versions
                 f"{factor:g}": {"original_positions": self.original_positions or 0, "attention_factor": self.attention_factor or 0.0}
                 for factor in self.rope_factors
                 if factor > 1
@@ -133,7 +133,7 @@ class EvalSettings:
 
 
 def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> EvalSettings:
-    """The final evaluation of a training run: of the exported folder `checkpoint`, at `final.temperature` or else `temperature`."""
+    """Settings of a run's final evaluation of the exported folder `checkpoint`, at `final.temperature`, else at `temperature`."""
     final = config.final
     return EvalSettings(
         suite=final.suite,

@@ -21,32 +21,32 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hooks:
-    """What a source tells while it draws: each finished sample at once; now and then how many are finished, and their tokens; and what
-    somebody should look after."""
+    """Called by a source while it draws: `on_sample` with each finished sample, `on_progress` now and then with the numbers of finished
+    samples and of their tokens, `on_trouble` with a message that needs attention."""
 
     on_sample: Callable[[Sample], None]
     on_progress: Callable[[int, int], None]
     should_stop: Callable[[], bool]
     on_trouble: Callable[[str], None]
     at_once: Callable[[], AbstractContextManager[None]] = nullcontext
-    """Around what takes time before anything is drawn; see `StopRequest.at_once`."""
+    """Wraps slow work before drawing; see `StopRequest.at_once`."""
 
 
 class Source(Protocol):
-    """Draws samples of the problems that it was made for."""
+    """Draws samples of the problems given to its constructor."""
 
     def identity(self) -> dict[str, Any]:
-        """What decides its samples, besides the settings."""
+        """Facts that decide its samples, besides the settings."""
         ...
 
     def thinking(self) -> Thinking | None:
-        """Whether its chat template has an answer need `</think>`; None where it leaves that to the model, or is not known."""
+        """Whether its chat template requires `</think>`; None if the template does not say or is not known."""
         ...
 
     def describe(self) -> dict[str, str]:
-        """What it is, for people; and whatever they should know before it draws."""
+        """Lines about the source, by name, to show before it draws."""
         ...
 
     def draw(self, rope_factor: float, wanted: Sequence[Wanted], hooks: Hooks) -> None:
-        """Draw all of `wanted`, as many at a time as fit. Raises `GenerationInterrupted`."""
+        """Draw all of `wanted`, as many at a time as fit. Raises `GenerationInterrupted` on a stop request."""
         ...

@@ -18,10 +18,10 @@ from polaris.evaluation.settings import EvalSettings
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suite:
-    """One set. `problems` are gradable and end with the instruction; `rejected` have an answer that no response can equal, `repeated`
-    rows have id and content of an earlier one.
+    """One set. `problems` are gradable and end with the instruction; `rejected` rows have an answer that no response can equal;
+    `repeated` is the number of rows with id and content of an earlier one.
 
-    `sha256` is that of the gradable problems (id, messages, ground truth) in their order, whatever file held them.
+    `sha256` covers the gradable problems (id, messages, ground truth) in their order, not their file.
     """
 
     name: str
@@ -34,10 +34,10 @@ class Suite:
 
 
 def load_suites(settings: EvalSettings) -> list[Suite]:
-    """The sets in the order in which they are named.
+    """The sets, in the order of `settings.suite`.
 
     Raises:
-        ValueError: a set is missing, unreadable, without a gradable answer or named twice, or its count of samples is not known.
+        ValueError: a set is missing, unreadable, without a gradable answer or named twice, or its number of samples is unknown.
     """
     suites = [_load(name, path, split, settings) for given in settings.suite for name, path, split in _locate(given, settings)]
     names = [suite.name for suite in suites]
@@ -48,7 +48,7 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
 
 
 def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:
-    """Name, path and split of every set that a word of `suite` means."""
+    """Name, path and split of every set that one entry of `suite` means."""
     if given in NAMED_SETS:
         place = settings.data_folder
         local = [] if place is None else [Path(place).expanduser() / (given + suffix) for suffix in FILE_FORMATS]
@@ -70,7 +70,7 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     read = read_problems(path, split)
     samples = NAMED_SETS[name].samples if settings.samples_per_prompt is None and name in NAMED_SETS else settings.samples_per_prompt
     if samples is None:
-        raise Refused(f"the paper names no number of samples for {name}; give final.samples_per_prompt")
+        raise Refused(f"the paper gives no number of samples for {name}; give final.samples_per_prompt")
     errors = [rejected(problem) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
     problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)

@@ -1,4 +1,4 @@
-"""All samples of one set -> its numbers, each mean with an interval over problems."""
+"""From all samples of one set to its numbers; each mean has an interval over problems."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from polaris.reward.pool import GraderPool
 _THREADS = 16
 
 
-def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool: GraderPool) -> dict[str, Any]:
-    """Numbers of one set under one YaRN factor; every problem has `suite.samples` samples in `scored`.
+def summarise_suite(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool: GraderPool) -> dict[str, Any]:
+    """Numbers of one set at one YaRN factor; every problem has `suite.samples` samples in `scored`.
 
     Shares and rates are of responses and lie in 0..1; avg@n, pass@k and maj@k are means over problems with 95% intervals.
     """
@@ -52,7 +52,7 @@ def summarise(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool
 
 
 def _votes(name: str, groups: Sequence[Sequence[Scored]], pool: GraderPool) -> list[list[Hashable | None]]:
-    """`votes_of` every problem, as many at a time as the pool has use for."""
+    """`votes_of` every problem, in threads that keep the pool busy."""
     votes = []
     with ThreadPoolExecutor(_THREADS) as threads, progress(f"votes of {name}", len(groups)) as done:
         for one in threads.map(lambda group: votes_of([scored.strict for scored in group], pool), groups):

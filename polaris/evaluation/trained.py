@@ -1,4 +1,4 @@
-"""How a run that is evaluated was trained, where the evaluation asks it in another way."""
+"""How an evaluated run was trained, if the evaluation asks it in another way."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polaris.evaluation.settings import EvalSettings
 
 
 def trained_otherwise(settings: EvalSettings) -> str:
-    """Options of `polaris eval` that ask the model as the run's last stage did; "" where these do, or the model is no run."""
+    """Options of `polaris eval` that match the run's last stage; "" if `settings` match, or the model is not a run."""
     run, _ = parse(settings.model.path)
     record = RunFolder(run).record() if is_run(run) else None
     if record is None:
@@ -21,7 +21,7 @@ def trained_otherwise(settings: EvalSettings) -> str:
     config, last = record.config, record.config.stages[-1]
     temperature = config.rollout.temperature if last.temperature is None else last.temperature
     tokens = config.rollout.max_response_tokens if last.max_response_tokens is None else last.max_response_tokens
-    options: dict[str, tuple[Any, Any]] = {  # of the run, and of this evaluation
+    options: dict[str, tuple[Any, Any]] = {  # the run's value, this evaluation's value
         "--prompt-suffix": (config.data.prompt_suffix, settings.prompt_suffix),
         "--temperature": (settings.temperature if temperature == "probe" else temperature, settings.temperature),
         "--top-k": (-1, settings.top_k),

@@ -5,7 +5,7 @@ import pytest
 from polaris.config.schema import RewardConfig
 from polaris.evaluation.markdown import announcement
 from polaris.evaluation.samples import Key, Sample
-from polaris.evaluation.scoring import Scoring, judged, settle_thinking
+from polaris.evaluation.scoring import Scoring, decide_thinking, judged
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.suites import load_suites
 from polaris.reward.thinking import Thinking
@@ -43,11 +43,11 @@ def test_verdicts_are_those_of_the_setting_that_auto_comes_to(score, required):
 
 def test_responses_that_came_to_an_end_decide_unless_the_template_does(score):
     scored = score("auto")
-    assert settle_thinking(scored, "auto", None) == Thinking(required=True, why="2 of 3 responses open thinking")
-    assert settle_thinking(scored[3:], "auto", None) == Thinking(required=False, why="1 of 4 responses open thinking")
+    assert decide_thinking(scored, "auto", None) == Thinking(required=True, why="2 of 3 responses open thinking")
+    assert decide_thinking(scored[3:], "auto", None) == Thinking(required=False, why="1 of 4 responses open thinking")
     template = Thinking(required=False, why="the chat template closes thinking")
-    assert settle_thinking(scored, "auto", template) is template
-    assert settle_thinking(scored, False, Thinking(required=True, why="")).required is False
+    assert decide_thinking(scored, "auto", template) is template
+    assert decide_thinking(scored, False, Thinking(required=True, why="")).required is False
 
 
 def test_a_terminal_is_told_where_no_response_has_an_answer(tmp_path):

@@ -27,5 +27,5 @@ def test_a_torn_last_line_is_cut_off_and_the_rest_is_read(tmp_path, torn):
 
 def test_a_line_that_is_no_sample_is_named(tmp_path):
     (tmp_path / "samples-rank0.jsonl").write_bytes(b'{"set": 1}\n')
-    with pytest.raises(ValueError, match=r"samples-rank0.jsonl:1 is no sample"):
+    with pytest.raises(ValueError, match=r"samples-rank0.jsonl:1 is not a sample"):
         list(read_samples(tmp_path))

@@ -206,7 +206,7 @@ def test_a_dead_server_is_named_and_given_up_and_what_had_ended_is_kept(unreliab
     assert "--server-patience" in str(error)
     assert len(said) == 1
     assert "Connection refused" in said[0]
-    assert "is tried for" in said[0]
+    assert "retrying for" in said[0]
     assert 2 <= time.monotonic() - begun < 20
 
 
