@@ -1,7 +1,7 @@
 """Train a model: `torchrun -m polaris.train [CONFIG] [--section.key=value ...] [--fresh | --change] [--from RUN [--with-optimizer]]`.
 
 The same program runs on one CPU process, one GPU, or many nodes; only the configuration differs. Without CONFIG it runs the quickstart's
-(configs/quickstart.toml), which trains a tiny model of its own; a model or data of yours want a CONFIG. Starting the same command again
+(configs/quickstart.toml), which trains a tiny model of its own. Write a CONFIG for a model or data of yours. The same command again
 resumes the run.
 
   --fresh           set an existing run aside and start anew
@@ -84,7 +84,7 @@ def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
 
 
 def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
-    """Build or resume, run all stages or to a stop, export and evaluate, write the report.
+    """Open or resume the run, train all stages or until a stop, export, evaluate, and write the report.
 
     Raises:
         NothingTrained: all steps have passed without an update; nothing is exported.

@@ -1,4 +1,4 @@
-"""From the difficulty pass to the prompts that are trained on, with a record of what went and a picture of before and after."""
+"""Choose the prompts to train on by their measured pass rates; record which were dropped, with a picture of before and after."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from polaris.types import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curation:
-    """`prompts` are left, in their order; `dropped` says why the others went. `before`, `after` [n + 1] count prompts at 0/n .. n/n."""
+    """`prompts` are kept, in their order; `dropped` has the reasons of the others. `before`, `after` [n + 1] count prompts at 0/n .. n/n."""
 
     prompts: tuple[Prompt, ...]
     dropped: dict[str, Reason]

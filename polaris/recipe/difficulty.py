@@ -32,11 +32,11 @@ WAVES = 4
 
 
 def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], folder: Path) -> PassRates:
-    """Pass rates of the prompts under the weights that the engine serves, on every rank; read where `folder` or the set has them.
+    """Pass rates of the prompts with the weights that the engine serves, on every rank. They are read if `folder` or the set has them.
 
-    Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. What an interrupted pass has
-    measured is in `difficulty.partial.jsonl` and is not drawn again: its finished chunks, and after a stop the prompts of the chunk
-    under way whose samples had all ended. A response's seed is a function of the run's seed, the prompt's id and the sample's number,
+    Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. An interrupted pass keeps what it
+    has measured in `difficulty.partial.jsonl`: its finished chunks, and of the chunk it was stopped in, the prompts whose samples were all
+    complete. These are not drawn again. A response's seed is a function of the run's seed, the prompt's id and the sample's number,
     so a resumed pass ends with the same pass rates as an uninterrupted one.
 
     Raises:
@@ -59,7 +59,7 @@ def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], fold
 
 
 def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any]:
-    """What the outcome depends on; reads parts of the model's weights, where they are among it."""
+    """What the result depends on; parts of the model's weight files are read for their digest."""
     if config.difficulty.column is not None:
         return {
             "column": config.difficulty.column,
@@ -129,7 +129,7 @@ def _chunks(context: SamplingContext, prompts: Sequence[Prompt]) -> Iterator[Seq
 
 
 def _measure(context: SamplingContext, prompts: Sequence[Prompt]) -> list[Measured]:
-    """The prompts on every rank; after a stop only those whose samples had all ended. Responses stay where they were drawn."""
+    """Measure the prompts; the result is on every rank. After a stop it holds only prompts whose samples were all complete."""
     samples = context.config.difficulty.samples_per_prompt
     ended: dict[str, list[Rollout]] = {prompt.id: [] for prompt in prompts}
     with suppress(GenerationInterrupted):
@@ -160,7 +160,7 @@ def _count(group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
 
 
 def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None:
-    """`responses` are the whole chunk's, also where a part of it was measured: two bad ones must not stop a part that is small."""
+    """`responses` counts the whole chunk, also if only a part of it was measured: two bad responses must not stop a small part."""
     lost = sum(row.lost for row in measured)
     if lost > max(1, MOST_KILLED * responses):
         raise GradingFailed(
@@ -170,7 +170,7 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
 
 
 def _stop_without_answers(context: SamplingContext, prompts: Sequence[Prompt], rows: Collection[Measured], partial: Path) -> None:
-    """Raise `NoAnswers` if no response so far has an answer; nothing of such a pass is worth keeping. The first that has one settles it."""
+    """Raise `NoAnswers` if no response so far has an answer, and delete what was kept of the pass."""
     samples = context.config.difficulty.samples_per_prompt
     if not rows or any(sum(row.no_answer.values()) < samples for row in rows):
         return

@@ -23,14 +23,14 @@ from polaris.stop import StopRequest
 
 
 def check_final(config: RunConfig, model: Path) -> None:
-    """Raise `ValueError` for a final evaluation that could not be made of a run that trains the checkpoint folder `model`."""
+    """Raise `ValueError` if `[final]` cannot evaluate a run that trains the checkpoint folder `model`."""
     if config.final.suite:
         settings = final_settings(config, model, config.rollout.temperature)
         EngineSource(settings, load_suites(settings)).describe()
 
 
 def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest) -> bool:
-    """Export the last step and evaluate `final.suite`; whatever is there already stays. The trainer's rooms must be closed and dropped.
+    """Export the last step and evaluate `final.suite`. Earlier results stay. The training context must be closed and dropped before.
 
     Returns False if a stop was requested; finished samples are on disk.
     """

@@ -1,4 +1,4 @@
-"""What the difficulty pass knows about each prompt, on disk: part by part while it runs, one parquet file and its numbers after it."""
+"""Files of the difficulty pass: a journal of finished parts while it runs, one parquet file and its numbers at the end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Measured:
 
 
 class Journal:
-    """The finished parts of a pass that is under way: a line of settings, then one line per part; a torn last line is dropped.
+    """The finished parts of a running pass: a line of settings, then one line per part. An incomplete last line is dropped.
 
     Every rank reads it, one writes. Raises `ValueError` if the file belongs to a pass with other settings.
     """
@@ -71,7 +71,7 @@ class Journal:
 
 
 def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> dict[str, Any]:
-    """The outcome of a pass with `samples` responses per prompt; nothing of lengths and costs without `seconds`: nothing was drawn."""
+    """Numbers of a pass with `samples` responses per prompt. Without `seconds` nothing was drawn, so lengths and costs are left out."""
     passes = [(row.passed, row.count) for row in rows]
     counts = histogram(passes, samples)
     responses, tokens = len(rows) * samples, sum(row.tokens for row in rows)

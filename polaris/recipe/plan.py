@@ -23,7 +23,7 @@ class Stage:
     temperature: float | Literal["probe"]
 
     def result(self, folder: Path) -> Result:
-        """Its closing, below the run's `stages/`, which holds while it ends at the same step; numbered from 1, as people count."""
+        """The record of the stage's end, valid while the stage ends at the same step; its file is numbered from 1."""
         return Result(folder / f"stage-{self.index + 1}.json", {"step": self.end})
 
     def temperature_result(self, folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""The recipe from the difficulty pass to the last stage: each phase is passed over where its result is there."""
+"""The recipe from the difficulty pass to the last stage. A phase whose result is there is skipped."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from polaris.types import Prompt
 
 
 def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
-    """Difficulty pass -> curation -> (temperature probe -> training -> drop what became easy) per stage, or until a stop is requested.
+    """Difficulty pass -> curation -> (temperature probe -> training -> drop easy prompts) per stage, or until a stop is requested.
 
     Raises:
         CurationError: too few prompts teach anything; nothing was trained.
@@ -43,9 +43,9 @@ def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: R
 
 
 def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState) -> TrainContext:
-    """The context with the prompts that curation leaves; their pass rates begin with the offline pass rates.
+    """The context with the prompts that curation keeps; their pass rates begin with those of the difficulty pass.
 
-    Once something is trained the prompts are those that were chosen, whatever has changed since: another choice would be another epoch.
+    Once training has begun, the prompts stay those that were chosen then, because another choice would change the epoch.
     """
     prompts = context.source.prompts
     if not context.config.difficulty.samples_per_prompt:

@@ -1,4 +1,4 @@
-"""Opening and closing of a stage: its temperature, its prompts, its cursor; and the easy prompts that it leaves behind."""
+"""Begin and end a stage: its temperature, its prompts, its cursor, and the easy prompts that are dropped at its end."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ from polaris.types import Prompt
 
 
 def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: Path) -> TrainContext:
-    """The context of the stage; measures its temperature where the configuration says "probe" and no result is there.
+    """The context of the stage. Its temperature is measured if the configuration says "probe" and there is no result yet.
 
-    `context.source.prompts` are those that earlier stages left. A stage begins with a new epoch; one that has begun goes on at its
-    cursor.
+    `context.source.prompts` are those that earlier stages kept. A stage begins with a new epoch; a resumed one continues at its cursor.
 
     Raises:
         GenerationInterrupted: a stop was requested during the probe.
@@ -57,13 +56,13 @@ def close_stage(context: TrainContext, stage: Stage, stages: Path) -> list[str]:
 
 
 def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
-    """What a closed stage dropped; None if it is not closed, or was closed at an earlier step than it has now."""
+    """Ids that were dropped at the stage's end; None if it has not ended, or ended at another step than it would now."""
     content = stage.result(stages).read_if_valid("dropped")
     return list(content["dropped"]) if content else None
 
 
 def easiest(context: TrainContext, drop_above: float) -> list[str]:
-    """Ids with a pass rate above `drop_above`, easiest first; never so many that what is left does not fill a step."""
+    """Ids with a pass rate above `drop_above`, easiest first; enough prompts for one step are always kept."""
     known = {prompt.id: context.pass_rates.rate(prompt.id) for prompt in context.source.prompts}
     rates = {prompt_id: rate for prompt_id, rate in known.items() if rate is not None and rate > drop_above}
     most = len(context.source.prompts) - context.config.trainer.prompts_per_step

@@ -17,11 +17,10 @@ from polaris.types import Prompt
 def stage_temperature(context: TrainContext, stage: Stage, stages: Path, begun: bool) -> float:
     """The temperature of `stage`: as configured, or measured with the weights that the engine serves now.
 
-    "probe" means the whole probe in the first stage; later the temperature that restores the diversity with which the previous
-    stage began, if that was measured as it is now. Where that is needed and the previous stage has a number, its diversity is measured
-    at its start. The prompts are the held-out ones, or the training set's where there are none; then the prompts that were dropped
-    between two stages are missing. A stage that has `begun` is never measured, nor is its temperature decided again: its weights are
-    no longer those of its start.
+    In the first stage, "probe" is the whole probe. In a later one it is the temperature that restores the diversity of the previous
+    stage's start, if that was measured in the same way. A previous stage with a number has its diversity measured at its start for this.
+    The prompts are the held-out ones, or without a held-out set those of training, of which some were dropped between the stages.
+    A stage that has `begun` keeps its temperature and is not measured, because its weights are no longer those of its start.
 
     Raises:
         ValueError: the result of a stage that has begun is gone.
@@ -56,7 +55,7 @@ def stage_temperature(context: TrainContext, stage: Stage, stages: Path, begun: 
 
 
 def _to_restore(context: TrainContext, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
-    """The result of the stage `before`, if its diversity can be compared with what is read now; else None, and the console says why."""
+    """The result of the stage `before` if its diversity can be compared with a reading now; else None, with a note on the console."""
     probe = context.config.probe
     depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(context.config, prompts))}
     if probe.diversity != "auto":

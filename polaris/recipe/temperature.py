@@ -1,9 +1,8 @@
 """The temperature probe: accuracy and diversity of the engine's weights at one temperature after another.
 
-`probe_temperature` goes through the whole grid and finds the zones; `retune` goes up from the present temperature until the
-diversity that training has taken away is back. Both draw the same seeds at all temperatures and keep each reading as soon as it
-is made, so that a killed probe repeats only the unfinished temperature; the result of an earlier call is returned as it is. A
-reading does not depend on how the temperature is chosen from it: where only that changes, what is read stays.
+`probe_temperature` measures the whole grid and finds the zones. `retune` raises the present temperature until diversity is what it was
+before training. Both use the same seeds at all temperatures and write each reading at once, so a killed probe repeats only the
+unfinished temperature. The result of an earlier call is returned. If only the rule of choice changes, the readings are kept.
 Each response is sampled from softmax(logits / temperature), as in training.
 """
 
@@ -44,7 +43,7 @@ Kind = Literal["words", "tokens"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """What the samples at one temperature say: avg@n with its 95 % interval over prompts, and shares of distinct 4-grams."""
+    """One temperature: avg@n with its 95 % interval over prompts, and shares of distinct 4-grams."""
 
     temperature: float
     accuracy: float
@@ -63,8 +62,7 @@ class Reading:
 class TemperatureProbe:
     """Readings over `prompts_of` the prompts, responses of at most `max_tokens`; `path` is where the result will be.
 
-    `kind` is the diversity that is to be restored; None takes the one that `probe.diversity` names or, where it is "auto", that the
-    responses themselves ask for.
+    `kind` is the diversity to restore. None takes `probe.diversity`, and if that is "auto", the responses decide.
     """
 
     def __init__(
@@ -102,9 +100,9 @@ class TemperatureProbe:
         self._readings = _readings(kept) if kept else {}
 
     def result(self, source: str, **wanted: float) -> dict[str, Any] | None:
-        """The finished result, if it is there and was decided in this way.
+        """The finished result, if there is one and it was decided in this way.
 
-        One of the same weights that was decided otherwise is none: what it read counts as kept.
+        Of a result of the same weights that was decided otherwise, only the readings are kept.
 
         Raises:
             ValueError: it is of another model, or other prompts or settings, or came about in another way.
@@ -123,7 +121,7 @@ class TemperatureProbe:
         return content
 
     def at(self, temperature: float) -> Reading:
-        """The reading at a temperature, drawn unless it is kept. Raises `GenerationInterrupted`."""
+        """The reading at a temperature; drawn if there is none yet. Raises `GenerationInterrupted`."""
         if temperature in self._readings:
             return self._readings[temperature]
         reading = measure(self.context, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
@@ -178,7 +176,7 @@ def diversity(reading: Reading, kind: Kind) -> float:
 
 
 def prompts_of(config: RunConfig, prompts: Sequence[Prompt]) -> Sequence[Prompt]:
-    """The first `probe.prompts` of them."""
+    """The first `probe.prompts` of the prompts; all if it is not set."""
     most = config.probe.prompts
     return prompts if most == "all" else prompts[:most]
 
@@ -204,10 +202,10 @@ def probe_temperature(probe: TemperatureProbe) -> dict[str, Any]:
 
 
 def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, Any]:
-    """The coolest temperature from `current` up that has the diversity `target`, on a grid of 0.05, none where accuracy collapses.
+    """The lowest temperature from `current` up with the diversity `target`, on a grid of 0.05, below the collapse of accuracy.
 
-    Collapse is measured against the best accuracy from `current` up, so that no more temperatures are drawn than the rise needs.
-    Where the accuracy at `current` cannot be told from 0, nor can a collapse, and the temperature stays.
+    Collapse is measured against the best accuracy from `current` up, so only the temperatures of the rise are drawn. If the accuracy at
+    `current` cannot be told from 0, a collapse could not be seen, and the temperature stays.
     Raises `GenerationInterrupted`.
     """
     if (done := probe.result("retune", target=target)) is not None:
@@ -232,7 +230,7 @@ def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, 
 
 
 def read_once(probe: TemperatureProbe, temperature: float) -> dict[str, Any]:
-    """The diversity at a temperature that somebody else chose, for the `retune` after it. Raises `GenerationInterrupted`."""
+    """The diversity at a given temperature, which `retune` of the next stage restores. Raises `GenerationInterrupted`."""
     if (done := probe.result("fixed", temperature=temperature)) is not None:
         return done
     reading = probe.at(temperature)

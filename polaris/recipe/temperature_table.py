@@ -10,7 +10,7 @@ from polaris.algorithm.zones import MOST_DOUBLINGS, SURE, Zones, may_lose
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
-    """The readings of a result, with their zones where it has them, and what the probe cannot tell."""
+    """The readings of a result, with their zones if it has them, and what the probe could not decide."""
     zones = Zones(**result["zones"]) if "zones" in result else None
     kept = [_percent(chance) for chance in zones.kept] if zones and zones.kept else [""] * len(result["readings"])
     lines = ["temperature  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]

@@ -8,7 +8,7 @@ import pytest
 
 from polaris.observe import console
 from polaris.observe.phrases import count, duration
-from polaris.run.clock import Clock
+from polaris.sampling.clock import Clock
 
 RUN = """
 import sys
