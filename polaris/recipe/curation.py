@@ -19,7 +19,7 @@ from polaris.types import Prompt
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curation:
-    """`prompts` are kept, in their order; `dropped` has the reasons of the others. `before`, `after` [n + 1] count prompts at 0/n .. n/n."""
+    """`prompts` are kept, in their order; `dropped` has the reasons of others. `before`, `after` [n + 1] count prompts at 0/n .. n/n."""
 
     prompts: tuple[Prompt, ...]
     dropped: dict[str, Reason]
