@@ -52,7 +52,7 @@ def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """Run the difficulty pass and curation with the model of the configuration."""
     from polaris.observe.console import Console
-    from polaris.observe.histogram import lines
+    from polaris.observe.phrases import histogram
     from polaris.recipe.curation import curate_prompts
     from polaris.recipe.difficulty import measure_difficulty
     from polaris.run.checks import check_ranks
@@ -65,5 +65,5 @@ def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest
         measured = measure_difficulty(context, prompts, folder.stages)
         curation = curate_prompts(context, prompts, measured, folder.stages)
         written = f"wrote {folder.stages}/difficulty.parquet, difficulty.json, curation.json and curation.png"
-        for line in (*lines(curation.before, curation.after), written):
+        for line in (*histogram(curation.before, curation.after), written):
             context.console.note(line)

@@ -1,12 +1,16 @@
 """Style sheet and script of the report page."""
 
+import re
+
 STYLE = """
 :root { color-scheme: light dark; --page: #f7f6f2; --card: #ffffff; --ink: #1c1b19; --dim: #6b6a64; --rule: #e5e4de;
+  --edge: #c9c8c0; --band: #f1f0ea;
   --good: #0b7a3b; --good-bg: #e2f4e8; --bad: #b3261e; --bad-bg: #fbe6e4; --other: #8a5a00; --other-bg: #faeed3;
   --p1: #fff3c4; --p2: #ffd9a0; --p3: #ffb59a; --p4: #f5899b; --zone0: #dcf2e7; --zone1: #fdf0d0; --zone2: #f9dfda;
   --measured: #d3d2cb; --correct: #2f9e63; --wrong: #e2776c; --cut: #a9a79e;
   --c0: #2a78d6; --c1: #eb6834; --c2: #1baf7a; --c3: #b98900; --c4: #c9528a; --c5: #6f62d6; }
 @media (prefers-color-scheme: dark) { :root { --page: #161614; --card: #1f1f1c; --ink: #ecebe6; --dim: #a09f98; --rule: #34332f;
+  --edge: #4c4b45; --band: #2a2a26;
   --good: #7fdca4; --good-bg: #16351f; --bad: #ff9c92; --bad-bg: #43201c; --other: #f0c566; --other-bg: #3b2f12;
   --p1: #4a4013; --p2: #5d4210; --p3: #6e331b; --p4: #7a2338; --zone0: #1d4030; --zone1: #463a17; --zone2: #532a25;
   --measured: #4a4944; --correct: #3f9f6b; --wrong: #c65f55; --cut: #6f6d66;
@@ -27,37 +31,13 @@ p.dim { margin: 8px 0; font-size: 13px; }
 .tile span { color: var(--dim); font-size: 13px; }
 .charts { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 380px), 1fr)); gap: 12px; }
 figure { margin: 0; padding: 12px 14px 10px; min-width: 0; }
-figcaption { display: flex; flex-wrap: wrap; gap: 0 12px; font-weight: 600; font-size: 14px; }
-figcaption .key { font-weight: 400; font-size: 12px; color: var(--dim); white-space: nowrap; }
-figcaption i { display: inline-block; width: 10px; height: 10px; border-radius: 3px; margin-right: 5px;
-  box-shadow: 0 0 0 1px var(--rule); }
 figure output { display: block; min-height: 18px; font-size: 12px; line-height: 18px; color: var(--dim);
   font-variant-numeric: tabular-nums; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
 svg { display: block; width: 100%; height: auto; touch-action: pan-y; }
-svg path { fill: none; stroke-width: 2; stroke-linejoin: round; stroke-linecap: round; }
-svg .raw { opacity: 0.28; stroke-width: 1; }
-svg .area { stroke: none; }
-svg .grid { stroke: var(--rule); }
-svg .band { fill: var(--ink); opacity: 0.05; }
-svg .bound { stroke: var(--dim); opacity: 0.5; stroke-dasharray: 3 3; }
-svg .chosen { stroke: var(--ink); stroke-dasharray: 4 3; }
-svg .interval { opacity: 0.2; }
-.zone0 { fill: var(--zone0); } .zone1 { fill: var(--zone1); } .zone2 { fill: var(--zone2); }
-.measured { fill: var(--measured); } .correct { fill: var(--correct); } .wrong { fill: var(--wrong); } .cut { fill: var(--cut); }
-i.zone0 { background: var(--zone0); } i.zone1 { background: var(--zone1); } i.zone2 { background: var(--zone2); }
-i.measured { background: var(--measured); } i.correct { background: var(--correct); } i.wrong { background: var(--wrong); }
-i.cut { background: var(--cut); }
+svg text { font-family: inherit; font-variant-numeric: tabular-nums; }
 svg:focus-visible, button:focus-visible, summary:focus-visible, .wide-table:focus-visible {
   outline: 2px solid var(--c0); outline-offset: 2px; }
 svg .cursor { stroke: var(--dim); }
-svg .tick { fill: var(--dim); font-size: 11px; font-variant-numeric: tabular-nums; }
-.end { text-anchor: end; } .middle { text-anchor: middle; }
-path.s0 { stroke: var(--c0); } path.s1 { stroke: var(--c1); } path.s2 { stroke: var(--c2); }
-path.s3 { stroke: var(--c3); } path.s4 { stroke: var(--c4); } path.s5 { stroke: var(--c5); }
-i.s0 { background: var(--c0); } i.s1 { background: var(--c1); } i.s2 { background: var(--c2); }
-i.s3 { background: var(--c3); } i.s4 { background: var(--c4); } i.s5 { background: var(--c5); }
-circle.s0, rect.s0, .area.s0 { fill: var(--c0); } circle.s1, rect.s1, .area.s1 { fill: var(--c1); } circle.s2, .area.s2 { fill: var(--c2); }
-circle.s3, .area.s3 { fill: var(--c3); } circle.s4, .area.s4 { fill: var(--c4); } circle.s5, .area.s5 { fill: var(--c5); }
 .empty { padding: 14px 16px; color: var(--dim); }
 .filter { display: flex; align-items: center; gap: 8px; margin-bottom: 12px; flex-wrap: wrap; }
 button { font: inherit; font-size: 13px; padding: 3px 12px; border-radius: 99px; border: 1px solid var(--rule);
@@ -90,6 +70,9 @@ td { border-top: 1px solid var(--rule); }
 @media (max-width: 600px) { main { padding: 20px 14px 48px; } }
 """
 
+LIGHT: dict[str, str] = dict(re.findall(r"--([\w-]+): (#\w{6})", STYLE.split("@media")[0]))
+"""Colours of the light page by name; no two are the same."""
+
 SCRIPT = """
 const cards = [...document.querySelectorAll(".rollout")], filters = [...document.querySelectorAll(".filter")];
 for (const filter of filters) filter.addEventListener("click", event => {
@@ -105,7 +88,7 @@ const format = (value, percent) => value === null ? "not finite"
   : percent ? (100 * value).toFixed(1) + "%" : Number(value.toPrecision(4)).toLocaleString("en");
 for (const svg of document.querySelectorAll("svg[data-chart]")) {
   const chart = JSON.parse(svg.dataset.chart), cursor = svg.querySelector(".cursor");
-  const out = svg.parentElement.querySelector("output"), [left, right] = [46, 410];
+  const out = svg.parentElement.querySelector("output"), { left, right } = chart;
   const steps = [...new Set(chart.curves.flatMap(([, points]) => points.map(([step]) => step)))].sort((a, b) => a - b);
   let shown = steps.length - 1;
   const show = index => {
@@ -117,7 +100,7 @@ for (const svg of document.querySelectorAll("svg[data-chart]")) {
   };
   const hide = () => { cursor.setAttribute("visibility", "hidden"); out.textContent = ""; };
   svg.addEventListener("pointermove", event => {
-    const box = svg.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * 420;
+    const box = svg.getBoundingClientRect(), x = (event.clientX - box.left) / box.width * svg.viewBox.baseVal.width;
     const at = chart.first + (x - left) / (right - left) * (chart.last - chart.first);
     show(steps.reduce((best, step, index) => Math.abs(step - at) < Math.abs(steps[best] - at) ? index : best, 0));
   });

@@ -37,10 +37,9 @@ def note(text: str) -> str:
     return f'<p class="dim">{text}</p>'
 
 
-def figure(title: str, svg: str, keys: Sequence[tuple[str, str]] = ()) -> str:
-    """A chart under its title and its legend: pairs of CSS class and name. All of it is markup."""
-    legend = "".join(f'<span class="key"><i class="{css}"></i>{name}</span>' for css, name in keys)
-    return f"<figure><figcaption>{title}{legend}</figcaption>{svg}</figure>"
+def figures(*pictures: str) -> str:
+    """Pictures of `polaris.observe.charts` as cards."""
+    return f'<div class="charts">{"".join(f"<figure>{picture}</figure>" for picture in pictures)}</div>'
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

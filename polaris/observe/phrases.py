@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 PHASES = ("rollout", "reward", "update", "sync", "checkpoint", "eval")
@@ -18,6 +18,7 @@ _STEP_FACTS = (
     ("eval/accuracy", "eval {:.1%}"),
     ("eval/pass_at_k", "pass@k {:.1%}"),
 )
+_BAR = 32
 
 
 def clean(text: str) -> str:
@@ -69,6 +70,16 @@ def summary_line(summary: Mapping[str, Any]) -> str:
         return f"{done}; final accuracy {final}{at}"
     sampled = f" (not like for like: {summary['sampled']})" if summary.get("sampled") else ""
     return f"{done}; accuracy {base} -> {final}{at}{sampled}"
+
+
+def histogram(before: Sequence[int], after: Sequence[int]) -> list[str]:
+    """One line for each of the bins 0/n .. n/n: a bar as long as its share, with `after` as the filled part."""
+    samples, largest = len(before) - 1, max(1, *before)
+    rows = []
+    for k, (size, kept) in enumerate(zip(before, after, strict=True)):
+        filled, length = round(_BAR * kept / largest), round(_BAR * size / largest)
+        rows.append(f"  {f'{k}/{samples}':>5}  {'█' * filled + '░' * (length - filled):<{_BAR}} {size:>7} -> {kept:>7}")
+    return [*rows, f"  {'all':>5}  {'':<{_BAR}} {sum(before):>7} -> {sum(after):>7}"]
 
 
 def _fact(value: float | None, template: str) -> str:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from polaris.files import write_atomically
-from polaris.observe.page import render
 from polaris.observe.phrases import summary_line
-from polaris.observe.plot import png
 from polaris.observe.run_files import read_run
 
+_CHARTS_OF_PNG = 3
 _SAMPLING = {
     "eval/temperature": "temperature",
     "eval/response/limit": "limit",
@@ -26,9 +25,14 @@ def write_report(run_folder: Path) -> Path:
 
     Raises `ValueError` if there is no such folder or a line of its files is damaged.
     """
+    from polaris.observe.charts import lines, png
+    from polaris.observe.page import render
+    from polaris.observe.sections.training import curves
+
     run = read_run(run_folder)
     outcome = summarize(run.records, run.held_out_since)
-    write_atomically(run_folder / "report.png", png(run.records, f"{run.name}: {summary_line(outcome)}", run.spans))
+    picture = lines(curves(run)[:_CHARTS_OF_PNG], run.spans, f"{run.name}: {summary_line(outcome)}")
+    write_atomically(run_folder / "report.png", png(picture))
     path = run_folder / "report.html"
     write_atomically(path, render(run, outcome).encode(errors="replace"))
     return path

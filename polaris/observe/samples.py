@@ -8,9 +8,17 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from polaris.files import write_atomically
 from polaris.types import VerdictKind
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_INCOMPLETE = "\ufffd"
+_LONGEST_RUN = 64
+"""Tokens without a whole character that are decoded together; in a longer run they are garbage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,7 +26,7 @@ class RolloutSample:
     """One judged rollout as text.
 
     `answer` is what was graded, if anything; `length` counts response tokens; `logprobs` [length] are the engine's, in nats, and
-    `token_chars` [length] the characters of the response that each token adds (`polaris.observe.pieces`).
+    `token_chars` [length] the characters of the response that each token adds.
     """
 
     prompt: str
@@ -56,6 +64,28 @@ def choose(step: int, verdicts: Sequence[VerdictKind], count: int) -> list[int]:
     wrong = [index for index in shuffled if verdicts[index] != "correct"]
     in_turn = chain.from_iterable(zip_longest(correct, wrong))
     return [index for index in in_turn if index is not None][:count]
+
+
+def token_chars(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text: str) -> tuple[int, ...] | None:
+    """Number of characters of `text` that each token adds; they sum to its length. `text` is `tokens` without special tokens.
+
+    Where a character is split over several tokens, the last of them adds it and the others add 0, as special tokens do. None if the
+    tokenizer decodes a token differently on its own than within the text, so that nothing can be said.
+    """
+    kinds = list(dict.fromkeys(tokens))
+    alone = dict(zip(kinds, tokenizer.batch_decode([[kind] for kind in kinds], skip_special_tokens=True), strict=True))
+    pieces: list[str] = []
+    start = 0
+    for end, token in enumerate(tokens, start=1):
+        if _INCOMPLETE in alone[token]:
+            (whole,) = tokenizer.batch_decode([list(tokens[start:end])], skip_special_tokens=True)
+            is_open = whole.endswith(_INCOMPLETE) and end - start < _LONGEST_RUN and end < len(tokens) and _INCOMPLETE in alone[tokens[end]]
+            pieces.append("" if is_open else whole)
+            start = start if is_open else end
+        else:
+            pieces.append(alone[token])
+            start = end
+    return tuple(map(len, pieces)) if "".join(pieces) == text else None
 
 
 def _row(sample: RolloutSample) -> dict[str, object]:

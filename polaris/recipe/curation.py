@@ -11,7 +11,6 @@ from typing import Any
 from polaris.data.pass_rates import PassRates
 from polaris.data.selection import Passes, Reason, check_informative, histogram, informative, prompts_to_drop
 from polaris.files import write_atomically
-from polaris.observe.histogram import png
 from polaris.results import Result
 from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
@@ -57,7 +56,9 @@ def curate_prompts(context: SamplingContext, prompts: Sequence[Prompt], measured
     context.console.note(f"curation: {len(after)} of {len(before)} prompts left (dropped: {reasons or 'none'})")
     result = Result(folder / "curation.json")
     if context.world.is_main and result.read() != content:
-        write_atomically(result.path.with_suffix(".png"), png(curation.before, curation.after))
+        from polaris.observe.charts import difficulty, png
+
+        write_atomically(result.path.with_suffix(".png"), png(difficulty(curation.before, curation.after)))
         result.write(content)
     return curation
 

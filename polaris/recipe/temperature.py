@@ -24,7 +24,6 @@ from polaris.data.digest import digest
 from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.model.identity import model_settings
-from polaris.observe.zones_plot import png
 from polaris.results import Result
 from polaris.rollout.types import Sampling
 from polaris.run.record import response_facts
@@ -156,7 +155,9 @@ class TemperatureProbe:
         result["settings"] = self.settings | {"diversity": kind}
         if self.context.world.is_main:
             if len(readings) > 1:
-                write_atomically(self._path.with_suffix(".png"), png(result))
+                from polaris.observe.charts import png, temperature
+
+                write_atomically(self._path.with_suffix(".png"), png(temperature(result)))
             else:
                 self._path.with_suffix(".png").unlink(missing_ok=True)
             Result(self._path).write(result)

@@ -12,8 +12,7 @@ from polaris.algorithm.lengths import length_buckets
 from polaris.checkpoint.store import TrainState
 from polaris.learn.curate import TrainingBatch
 from polaris.learn.learner import StepResult
-from polaris.observe.pieces import token_chars
-from polaris.observe.samples import RolloutSample, choose
+from polaris.observe.samples import RolloutSample, choose, token_chars
 from polaris.reward import no_answer
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory

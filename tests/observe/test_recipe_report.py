@@ -11,9 +11,11 @@ from recipe_run import recipe_run
 
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
-from polaris.observe.plot import BAND, png
+from polaris.observe.assets import LIGHT
+from polaris.observe.charts import lines, png
 from polaris.observe.report import write_report
 from polaris.observe.run_files import read_run
+from polaris.observe.sections.training import curves
 
 
 class Tables(HTMLParser):
@@ -72,9 +74,9 @@ def test_stages_say_what_they_did(tables):
 
 
 def test_every_curve_has_the_stages(page):
-    curves = re.findall(r"<svg[^>]*data-chart.*?</svg>", page)
-    assert len(curves) > 8
-    for curve in curves:
+    drawn = re.findall(r"<svg[^>]*data-chart.*?</svg>", page)
+    assert len(drawn) > 8
+    for curve in drawn:
         assert re.findall(r">(stage \d)<", curve) == ["stage 1", "stage 2", "stage 3"]
 
 
@@ -95,11 +97,11 @@ def test_two_accuracies_of_one_model_say_why_they_differ(page):
 
 def test_the_picture_shows_the_stages_where_the_page_does(recipe_folder):
     run = read_run(recipe_folder)
-    ground = ImageColor.getrgb(BAND)
+    ground = ImageColor.getrgb(LIGHT["band"])
 
     def columns(stages):
         """Share of the picture's columns that are on a stage's darker ground, half way up."""
-        image = Image.open(io.BytesIO(png(run.records, "x", stages))).convert("RGB")
+        image = Image.open(io.BytesIO(png(lines(curves(run)[:3], stages)))).convert("RGB")
         return sum(image.getpixel((x, y)) == ground for x in range(image.width) for y in (image.height // 2,)) / image.width
 
     assert [(stage.first, stage.last) for stage in run.spans] == [(0, 20), (20, 32), (32, 40)]
@@ -112,7 +114,9 @@ def test_difficulty_before_and_after(page):
     assert "measured: 1,630" in section
     assert "left after curation: 1,030" in section
     assert "Dropped: 600 easy" in section
-    heights = [float(height) for height in re.findall(r'class="s0"[^>]*height="([\d.]+)"', section)]
+    bars = re.findall(r'<path d="([^"]*)" clip-path[^>]*fill="var\(--c0\)"', section)
+    corners = [[float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", bar)] for bar in bars]
+    heights = [max(ys) - min(ys) for ys in corners]
     sizes = [300, 120, 90, 80, 80, 90, 110, 160, 0]
     assert heights == pytest.approx([size / 300 * heights[0] for size in sizes], abs=0.1)
 
@@ -123,10 +127,11 @@ def test_temperatures_with_their_zones(page, tables):
     assert rows[8][-1] == "performance collapse"
     section = page.split("<h2>Sampling temperature</h2>")[1].split("</section>")[0]
     first, second, third = section.split("<h3>")[1:]
-    assert first.count('rect class="zone') == 6
-    assert second.count('rect class="zone') == 0
-    assert second.count("<svg") == 2
-    assert third.count("<svg") == 0
+    zones = [len(re.findall(r'clip-path="[^"]*" fill="var\(--zone\d', stage)) for stage in (first, second, third)]
+    assert zones == [6, 0, 0], "three in each of two panels"
+    assert [stage.count("<svg") for stage in (first, second, third)] == [1, 1, 0]
+    assert first.count("performance collapse</text>") == 1
+    assert second.count("to be restored</text>") == 1
 
 
 def test_lengths_hold_every_response_once(recipe_folder, tables):

@@ -1,13 +1,14 @@
 import json
+import re
 from html.parser import HTMLParser
 
 import pytest
 from hostile import HOSTILE
 from PIL import Image
 
-from polaris.observe.assets import SCRIPT
-from polaris.observe.curves import Curve, area_chart, line_chart, running_mean, ticks
-from polaris.observe.metrics import MetricsFile
+from polaris.observe.assets import LIGHT, SCRIPT
+from polaris.observe.charts import Chart, areas, lines, running_mean, svg
+from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.phrases import summary_line
 from polaris.observe.report import summarize, summary, write_report
 
@@ -50,6 +51,7 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
     assert "".join(page.text["script"]).startswith(SCRIPT)
     assert not {"img", "base", "iframe", "textarea", "link", "form"} & set(tags)
     assert not [name for _, attributes in page.tags for name in attributes if name.startswith("on") or name in ("src", "href", "style")]
+    assert all(attributes.get("xlink:href", "#").startswith("#") for _, attributes in page.tags)
     policy = next(attributes["content"] for _, attributes in page.tags if "http-equiv" in attributes)
     assert policy.startswith("default-src 'none'")
     assert "unsafe" not in policy
@@ -135,23 +137,72 @@ def test_no_folder_is_an_error_with_a_remedy(tmp_path):
 
 
 def test_curves_break_where_a_value_was_not_finite():
-    svg = line_chart([Curve("x", [(1, 1.0), (2, 2.0), (3, None), (4, 1.0), (5, 2.0)])])
-    path = svg.split('d="')[1].split('"')[0]
-    assert path.count("M") == 2
-    assert "nan" not in svg
+    text = svg(lines([Chart(title="x", curves={"x": [(1, 1.0), (2, 2.0), (3, None), (4, 1.0), (5, 2.0)]})]))
+    (path,) = re.findall(r'<path d="([^"]*)" clip-path[^>]*stroke="var\(--c0\)"', text)
+    assert (path.count("M"), path.count("L")) == (2, 2)
+    assert text.count("<use") == 4
+    assert "nan" not in text
 
 
 @pytest.mark.parametrize("value", [0.0, -3.0, 1e-9, 7.5e8])
 def test_one_constant_point_can_be_drawn(value):
-    for svg in (line_chart([Curve("x", [(4, value)])]), area_chart([Curve("x", [(4, value)])])):
-        assert "nan" not in svg
-        assert "inf" not in svg
+    chart = Chart(title="x", curves={"x": [(4, value)]})
+    for text in (svg(lines([chart]), chart), svg(areas(chart), chart)):
+        assert "nan" not in text
+        assert "inf" not in text
+        assert ">4</text>" in text
 
 
 def test_running_mean_looks_back_only():
     assert running_mean([(1, 1.0), (2, None), (3, 3.0), (4, 8.0)], 2) == [(1, 1.0), (3, 2.0), (4, 5.5)]
 
 
-def test_ticks_are_round():
-    assert ticks(0.0, 1.0, 5) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1.0])
-    assert ticks(4321.0, 7900.0, 4) == [5000, 6000, 7000]
+@pytest.mark.parametrize("percent", [False, True])
+def test_areas_stack_and_a_step_that_is_missing_counts_as_0(percent):
+    chart = Chart(title="x", curves={"a": [(1, 1.0), (2, 2.0)], "b": [(2, 3.0), (3, None)]}, percent=percent)
+    first, second = ([tuple(point) for path in layer.get_paths() for point in path.vertices] for layer in areas(chart).axes[0].collections)
+    assert {(1, 0), (1, 1), (2, 2), (3, 0)} <= set(first)
+    assert {(1, 1), (2, 2), (2, 5), (3, 0)} <= set(second)
+
+
+def test_what_is_drawn_and_what_is_said_is_in_the_metrics(tmp_path):
+    run = make_run(tmp_path / "run")
+    records = read_records(run / "metrics.jsonl")
+    text = write_report(run).read_text()
+    charts = [json.loads(dict(attributes)["data-chart"]) for _, attributes in Page(text).tags if "data-chart" in attributes]
+    said = {name: points for chart in charts for name, points in chart["curves"]}
+    for name, key in {"avg@k": "eval/accuracy", "mean": "reward/mean", "before clipping": "optimizer/grad_norm"}.items():
+        assert said[name] == [[record["step"], record[key]] for record in records if key in record]
+    assert said["before clipping"][29] == [30, None]
+    figure = lines([Chart(title="x", curves={name: said[name] for name in ("avg@k", "mean")})])
+    few, faint, mean = figure.axes[0].lines
+    assert [list(point) for point in few.get_xydata()] == said["avg@k"]
+    assert [list(point) for point in faint.get_xydata()] == said["mean"]
+    assert [list(point) for point in mean.get_xydata()] == [list(point) for point in running_mean(said["mean"], 3)]
+    assert (faint.get_alpha(), mean.get_label(), mean.get_color()) == (0.3, "mean", faint.get_color())
+
+
+def test_a_chart_has_a_name_for_a_screen_reader_and_names_on_its_axes(tmp_path):
+    text = write_report(make_run(tmp_path / "run")).read_text()
+    labels = [attributes["aria-label"] for tag, attributes in Page(text).tags if tag == "svg"]
+    assert labels == ["Held-out accuracy: avg@k", "Training reward: mean", "Gradient norm: before clipping"]
+    for title in ("Held-out accuracy", "Training reward", "Gradient norm"):
+        assert f">{title}</text>" in text
+    assert text.count(">step</text>") == 3
+
+
+def test_the_report_repeats_byte_for_byte_and_shared_ids_stand_for_the_same(tmp_path):
+    run = make_run(tmp_path / "run")
+    first, again = (write_report(run).read_bytes() for _ in range(2))
+    assert first == again
+    defined = re.findall(r'<(?:path|clipPath) id="(\w+)"(.*?)(?:/>|</clipPath>)', first.decode())
+    assert len(set(defined)) == len({name for name, _ in defined}) > 1
+    used = set(re.findall(r'(?:url\(|xlink:href=")#(\w+)', first.decode()))
+    assert used == {name for name, _ in defined}
+
+
+def test_colours_are_those_of_the_page(tmp_path):
+    assert len(set(LIGHT.values())) == len(LIGHT)
+    _, pictures = write_report(make_run(tmp_path / "run")).read_text().split("<main>")
+    assert not re.findall(r'="#\w{6}"', pictures)
+    assert {"c0", "rule", "dim", "ink"} <= set(re.findall(r"var\(--(\w+)\)", pictures))

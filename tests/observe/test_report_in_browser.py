@@ -38,6 +38,8 @@ def test_it_renders_without_a_complaint_or_a_request_or_a_horizontal_scrollbar(b
     assert browser.evaluate("[...document.querySelectorAll('svg')].every(svg => svg.getBoundingClientRect().height > 100)")
     background = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert (background == "rgb(22, 22, 20)") == dark
+    curve = browser.evaluate("getComputedStyle(document.querySelector('svg[data-chart] path[stroke*=c0]')).stroke")
+    assert curve == ("rgb(77, 148, 234)" if dark else "rgb(42, 120, 214)")
 
 
 def test_hostile_text_is_read_as_it_was_written(browser, path):
@@ -102,6 +104,8 @@ def test_a_chart_says_its_values(browser, path):
     assert browser.evaluate(said).startswith("step 30: avg@k ")
     browser.press("ArrowRight", 39)
     assert browser.evaluate(said).startswith("step 40: avg@k ")
-    box = browser.evaluate("(box => [box.x, box.y, box.width])(document.querySelector('svg[data-chart]').getBoundingClientRect())")
-    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0] + box[2] * 46 / 420, y=box[1] + 50)
+    box = browser.evaluate("(box => [box.x, box.y])(document.querySelector('svg[data-chart] use').getBoundingClientRect())")
+    browser.call("Input.dispatchMouseEvent", type="mouseMoved", x=box[0], y=box[1])
     assert browser.evaluate(said).startswith("step 0: avg@k ")
+    cursor = browser.evaluate("document.querySelector('svg[data-chart] .cursor').getBoundingClientRect().x")
+    assert cursor == pytest.approx(box[0] + 3, abs=2), "over the dot of step 0"

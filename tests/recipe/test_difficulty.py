@@ -17,9 +17,10 @@ from polaris import cli
 from polaris.config.load import load_config
 from polaris.distributed.mesh import World
 from polaris.embedded import resolve
+from polaris.observe.charts import difficulty, png
 from polaris.observe.console import Console
-from polaris.observe.histogram import lines, png
 from polaris.observe.metrics import read_records
+from polaris.observe.phrases import histogram
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.measured import Journal, Measured, numbers
 from polaris.rollout.types import GenerationInterrupted, request_seed
@@ -288,7 +289,7 @@ def test_numbers_leave_lost_verdicts_out_of_rates():
 
 
 def test_histogram_as_text_shows_what_is_kept():
-    shown = lines([4, 0, 2], [4, 0, 1])
+    shown = histogram([4, 0, 2], [4, 0, 1])
     assert [line.count("█") for line in shown] == [32, 0, 8, 0]
     assert [line.count("░") for line in shown] == [0, 0, 8, 0]
     assert [line.split()[-3:] for line in shown] == [["4", "->", "4"], ["0", "->", "0"], ["2", "->", "1"], ["6", "->", "5"]]
@@ -296,4 +297,6 @@ def test_histogram_as_text_shows_what_is_kept():
 
 @pytest.mark.parametrize("sizes", [[0, 0], [5, 0, 3], list(range(40))])
 def test_histogram_as_a_picture(sizes):
-    assert png(sizes, [0] * len(sizes)).startswith(b"\x89PNG")
+    figure = difficulty(sizes, [0] * len(sizes))
+    assert [bar.get_height() for bar in figure.axes[0].patches] == [*sizes, *[0] * len(sizes)]
+    assert png(figure).startswith(b"\x89PNG")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from polaris.observe.bars import Bar, bar_chart
-from polaris.observe.markup import figure, note, safe, section
+from polaris.observe import charts
+from polaris.observe.markup import figures, note, safe, section
 from polaris.observe.phrases import count, duration
 from polaris.observe.run_files import Result, RunFiles
 
@@ -18,25 +18,8 @@ def difficulty(run: RunFiles) -> str:
     assert before is not None
     measured = before["histogram"]
     left = run.curation["after"]["histogram"] if run.curation else None
-    bars = [
-        Bar(
-            label=safe(label),
-            parts=[("measured", size)],
-            front=("s0", left[label]) if left else None,
-            notes=_sizes(size, size if left is None else left[label]),
-        )
-        for label, size in measured.items()
-    ]
-    keys = [("measured", f"measured: {sum(measured.values()):,}")]
-    if left:
-        keys.append(("s0", f"left after curation: {sum(left.values()):,}"))
-    chart = figure("Prompts by solved responses (hard to easy)", bar_chart(bars, "prompts by solved responses"), keys)
-    return section("Difficulty", f'<div class="charts">{chart}</div>', *(note(fact) for fact in _facts(run.difficulty, run.curation)))
-
-
-def _sizes(measured: int, left: int) -> tuple[str, ...]:
-    """The lines above a bar."""
-    return (count(measured),) if measured == left else (count(measured), f"\u2192 {count(left)}")
+    picture = charts.difficulty(list(measured.values()), list(left.values()) if left else None)
+    return section("Difficulty", figures(charts.svg(picture)), *(note(fact) for fact in _facts(run.difficulty, run.curation)))
 
 
 def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:

@@ -6,13 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from polaris.algorithm.lengths import BUCKETS
-from polaris.observe.bars import Bar, bar_chart
-from polaris.observe.markup import figure, folded, note, percent, section, table
-from polaris.observe.phrases import count
+from polaris.observe import charts
+from polaris.observe.markup import figures, folded, note, percent, section, table
 from polaris.observe.run_files import RunFiles
 from polaris.observe.sections.stages import stage_records
 
-_KEYS = (("correct", "correct"), ("wrong", "wrong"), ("cut", "cut off at the limit"))
 Buckets = list[tuple[float, float, float]]
 """Responses, correct ones and cut off ones of the buckets of `polaris.algorithm.lengths`."""
 
@@ -26,10 +24,10 @@ def lengths(run: RunFiles) -> str:
     found = [(title, prefix, measured) for title, prefix, records in groups if (measured := [r for r in records if f"{prefix}/limit" in r])]
     if not found:
         return ""
-    charts = [_chart(title, _buckets(records, prefix), records[-1][f"{prefix}/limit"]) for title, prefix, records in found]
+    pictures = [charts.lengths(title, _buckets(records, prefix), records[-1][f"{prefix}/limit"]) for title, prefix, records in found]
     tables = [f"<h3>{title}</h3>{_table(_buckets(records, prefix), records[-1][f'{prefix}/limit'])}" for title, prefix, records in found]
     explained = note("Responses by their length in tokens, in eighths of the limit; the number above a bar is their accuracy.")
-    return section("Response lengths", f'<div class="charts">{"".join(charts)}</div>', explained, folded("As tables", "".join(tables)))
+    return section("Response lengths", figures(*map(charts.svg, pictures)), explained, folded("As tables", "".join(tables)))
 
 
 def _buckets(records: Sequence[dict[str, Any]], prefix: str) -> Buckets:
@@ -43,18 +41,6 @@ def _buckets(records: Sequence[dict[str, Any]], prefix: str) -> Buckets:
         )
         sums.append((sum(sizes), correct, cut))
     return sums
-
-
-def _chart(title: str, buckets: Buckets, limit: int) -> str:
-    bars = [
-        Bar(
-            label=count(k * limit / BUCKETS),
-            parts=[("correct", correct), ("wrong", max(0.0, size - correct - cut)), ("cut", min(cut, size - correct))],
-            notes=(f"{correct / size:.0%}",) if size else (),
-        )
-        for k, (size, correct, cut) in enumerate(buckets, start=1)
-    ]
-    return figure(title, bar_chart(bars, title), _KEYS)
 
 
 def _table(buckets: Buckets, limit: int) -> str:

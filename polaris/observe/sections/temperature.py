@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from polaris.algorithm.zones import Zones
-from polaris.observe.markup import figure, note, percent, safe, section, table
+from polaris.observe import charts
+from polaris.observe.markup import figures, note, percent, safe, section, table
 from polaris.observe.run_files import Result, RunFiles
-from polaris.observe.zones_chart import ZONES, zones_chart
 
 _HEAD = ("temperature", "accuracy", "95% interval", "kept", "distinct words", "distinct tokens", "mean length", "cut off", "zone")
 _REASONS = {"probe": "highest diversity before accuracy declines", "fixed": "as configured"}
@@ -26,17 +26,8 @@ def _stage(number: int, result: Result) -> str:
         f"{why}; {settings['prompts']} prompts, {settings['samples_per_prompt']} responses each"
         + (f"; diversity to restore {result['target']:.3f}" if "target" in result else "")
     )
-    charts = ""
-    if len(result["readings"]) > 1:
-        kind = settings["diversity"]
-        accuracy = zones_chart(result, "accuracy", "accuracy over temperature", "s0", percent=True)
-        diversity = zones_chart(result, kind, "diversity over temperature", "s1", percent=False)
-        keys = ZONES if "zones" in result else ()
-        charts = (
-            f'<div class="charts">{figure("Accuracy with its 95% interval", accuracy, keys)}'
-            f"{figure(f'Diversity: distinct 4-grams of {safe(kind)}', diversity, keys)}</div>"
-        )
-    return f"{head}{charts}{_table(result)}"
+    picture = figures(charts.svg(charts.temperature(result))) if len(result["readings"]) > 1 else ""
+    return f"{head}{picture}{_table(result)}"
 
 
 def _end_of_search(result: Result) -> str:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from polaris.observe.curves import Curve, area_chart, line_chart
-from polaris.observe.markup import figure, note, section
+from polaris.observe.charts import Chart, Points, areas, lines, svg
+from polaris.observe.markup import figures, note, section
 from polaris.observe.phrases import PHASES
-from polaris.observe.plot import points
 from polaris.observe.run_files import RunFiles
 
 _CHARTS = (
@@ -27,26 +26,21 @@ _CHARTS = (
 
 
 def training(run: RunFiles) -> str:
-    figures, absent = [], []
-    for title, percent, keys in _CHARTS:
-        curves = _curves(run, keys)
-        if curves:
-            figures.append(_figure(title, curves, line_chart(curves, percent=percent, stages=run.spans)))
-        else:
-            absent.append(title.lower())
-    phases = _curves(run, {f"seconds/{phase}": phase for phase in PHASES})
-    if phases:
-        figures.append(_figure("Seconds per step", phases, area_chart(phases, stages=run.spans)))
-    missing = note(f"Not in this run: {', '.join(absent)}.") if absent else ""
-    return section("Curves", f'<div class="charts">{"".join(figures)}</div>', missing)
+    every = curves(run)
+    pictures = [svg(lines([chart], run.spans), chart) for chart in every if chart.curves]
+    phases = Chart(title="Seconds per step", curves=_measured(run, {f"seconds/{phase}": phase for phase in PHASES}))
+    if phases.curves:
+        pictures.append(svg(areas(phases, run.spans), phases))
+    absent = ", ".join(chart.title.lower() for chart in every if not chart.curves)
+    return section("Curves", figures(*pictures), note(f"Not in this run: {absent}.") if absent else "")
 
 
-def _curves(run: RunFiles, keys: Mapping[str, str]) -> list[Curve]:
-    curves = [Curve(name, points(run.records, key)) for key, name in keys.items()]
-    return [curve for curve in curves if any(value is not None for _, value in curve.points)]
+def curves(run: RunFiles) -> list[Chart]:
+    """Every chart of the page, the most telling ones first; some may have no curve."""
+    return [Chart(title=title, percent=percent, curves=_measured(run, keys)) for title, percent, keys in _CHARTS]
 
 
-def _figure(title: str, curves: list[Curve], svg: str) -> str:
-    return figure(
-        title, f"{svg}<output></output>", [(f"s{index}", curve.name) for index, curve in enumerate(curves)] if len(curves) > 1 else ()
-    )
+def _measured(run: RunFiles, keys: Mapping[str, str]) -> dict[str, Points]:
+    """By name, the values of every record that holds the key, unless none of them is finite."""
+    points = {name: [(record["step"], record[key]) for record in run.records if key in record] for key, name in keys.items()}
+    return {name: found for name, found in points.items() if any(value is not None for _, value in found)}

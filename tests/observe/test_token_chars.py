@@ -2,7 +2,7 @@ import pytest
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 from polaris.embedded.tokenizer import build_tokenizer
-from polaris.observe.pieces import token_chars
+from polaris.observe.samples import token_chars
 
 
 @pytest.fixture(scope="module")
