@@ -24,9 +24,9 @@ for _ in range(3 - degree):
     engine.load_weights(models.load("B").named_parameters(), 3)
     requests = requests_for(prompt(5), prompt(9), samples=4, seed=0 if degree == 2 else rank)
     rollouts = generate(engine, requests)
-    for rollout_ in rollouts:
-        whole = (*rollout_.prompt_tokens, *rollout_.tokens)
-        np.testing.assert_allclose(rollout_.logprobs, models.logprobs("B", whole)[len(rollout_.prompt_tokens) - 1 :], atol=1e-4)
+    for request, rollout_ in zip(requests, rollouts):
+        whole = (*request.prompt_tokens, *rollout_.tokens)
+        np.testing.assert_allclose(rollout_.logprobs, models.logprobs("B", whole)[len(request.prompt_tokens) - 1 :], atol=1e-4)
     mine = [rollout_.tokens.tolist() for rollout_ in rollouts]
     theirs = [None, None]
     dist.all_gather_object(theirs, mine)
