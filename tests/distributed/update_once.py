@@ -54,11 +54,16 @@ def open_policy(folder, world):
     return policy
 
 
+def near_uniform(generator, sample):
+    return (-np.log(97) + generator.normal(0, 0.3, len(sample.rollout.tokens))).astype(np.float32)
+
+
 def with_logprobs(all_samples):
     """Behaviour log-probs near a uniform policy, so that every loss has ratios to work with."""
     generator = np.random.default_rng(1)
     return [
-        dataclasses.replace(s, logprobs=(-np.log(97) + generator.normal(0, 0.3, len(s.tokens))).astype(np.float32)) for s in all_samples
+        dataclasses.replace(sample, rollout=dataclasses.replace(sample.rollout, logprobs=near_uniform(generator, sample)))
+        for sample in all_samples
     ]
 
 
@@ -70,7 +75,7 @@ def gradients(policy, world, loss_name, tokens_per_pack, correction):
         dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
         for pack in rank_packs(batch, world, tokens_per_pack)
     ]
-    total = denominator(loss_name, response_tokens=sum(len(s.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
+    total = denominator(loss_name, response_tokens=sum(len(s.rollout.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
     policy.train()
     statistics = Statistics()
     loss = accumulate(policy, packs, total, config, statistics)

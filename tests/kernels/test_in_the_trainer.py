@@ -27,11 +27,11 @@ def definition(model, samples, settings, total):
     """Loss and gradients in float64, sample by sample through transformers' own model and full logits."""
     loss = torch.zeros((), dtype=torch.float64)
     for sample in samples:
-        ids = torch.tensor([*sample.prompt_tokens, *sample.tokens.tolist()])
+        ids = torch.tensor([*sample.prompt_tokens, *sample.rollout.tokens.tolist()])
         hidden = model.model(ids[None]).last_hidden_state[0, len(sample.prompt_tokens) - 1 : -1]
         targets = ids[len(sample.prompt_tokens) :]
-        logprob, _ = linear_logprob_reference(hidden, model.lm_head.weight, targets, temperature=sample.temperature)
-        behaviour, advantage = torch.from_numpy(sample.logprobs).double(), torch.full_like(logprob, sample.advantage)
+        logprob, _ = linear_logprob_reference(hidden, model.lm_head.weight, targets, temperature=sample.rollout.temperature)
+        behaviour, advantage = torch.from_numpy(sample.rollout.logprobs).double(), torch.full_like(logprob, sample.advantage)
         lengths = torch.tensor([len(targets)])
         loss = loss + policy_loss(logprob, behaviour, advantage, None, total, sequence_lengths=lengths, **settings)[0]
     loss.backward()
