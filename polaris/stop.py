@@ -46,6 +46,21 @@ class StopRequest:
         for number in _HEARD:
             signal.signal(number, self._handle)
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Hear the signals inside the block, where this is the main thread; afterwards they mean what they meant before."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        handlers, descriptor = [signal.getsignal(number) for number in _HEARD], signal.set_wakeup_fd(-1)
+        self.install()
+        try:
+            yield
+        finally:
+            for number, handler in zip(_HEARD, handlers, strict=True):
+                signal.signal(number, handler)
+            os.close(signal.set_wakeup_fd(descriptor))  # which ends the thread
+
     def requested(self) -> bool:
         return self.number > 0
 
@@ -68,13 +83,14 @@ class StopRequest:
 
     def _watch(self, reading: int) -> None:
         since = 0.0
-        while True:
-            number = os.read(reading, 1)[0]
+        while byte := os.read(reading, 1):
+            number = byte[0]
             if number not in _HEARD:
                 continue
             if self._idle or (since and not _is_echo(since)):
                 self._end(number)
             since = since or time.monotonic()
+        os.close(reading)
 
     def _end(self, number: int) -> None:
         alone = os.environ.get("WORLD_SIZE", "1") == "1"

@@ -16,14 +16,16 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from polaris.errors import Refused
-from polaris.run.session import run_session
+from polaris.run.session import run_here, run_session
 from polaris.stop import StopRequest
 
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
+    from polaris.config.schema import RunConfig
     from polaris.distributed.mesh import World
     from polaris.run.checks import Checked
 
@@ -35,7 +37,7 @@ def main(arguments: list[str]) -> int:
 
         print(__doc__, describe_fields(), sep="\n")
         return 0
-    return run_session(lambda: prepare(arguments), train, lambda prepared: prepared[0].config.distributed)
+    return run_session(lambda: prepare(arguments), train_prepared, lambda prepared: prepared[0].config.distributed)
 
 
 def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
@@ -46,12 +48,48 @@ def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     given = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
     config = load_config(given or QUICKSTART, rest)
 
+    checked, folder = _check(config, **flags)
+    return replace(checked, file=_named(given, QUICKSTART, rest)), folder
+
+
+def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Path:
+    """Train inside your own program, in one process or under torchrun, and return the run's folder.
+
+    A run that is there already is resumed; `fresh` and `change` are the options `--fresh` and `--change` of the command. In the main
+    thread Ctrl-C and SIGTERM are heard as by the command. With the vLLM engine, train once in a process.
+
+    >>> from polaris import load_config, train
+    >>> train(load_config("my.toml", ["--optimizer.lr=2e-6"]))  # doctest: +SKIP
+    PosixPath('runs/my-run')
+
+    Raises:
+        Refused: the configuration cannot be trained; the message names the remedy.
+        RunFailed: the run could not go on, or made no update.
+        SystemExit: a signal has asked for the stop, and the run is saved.
+
+    With several ranks a failure ends the process with its status, as the command does: other ranks may wait for this one.
+    """
+    from polaris.checkpoint import run_folder
+
+    try:
+        prepared = _check(config, fresh=fresh and _is_first_attempt(), change=change)
+        run_here(lambda world, stop: train_prepared(prepared, world, stop), config.distributed)
+    finally:
+        run_folder.release()
+    return prepared[1].path
+
+
+def _check(config: RunConfig, **start: Any) -> tuple[Checked, RunFolder]:
     from polaris.checkpoint.branch import Start
     from polaris.recipe.final import check_final
     from polaris.run import checks
 
-    checked, folder = checks.prepare(config, Start(**flags), check_final)
-    return replace(checked, file=_named(given, QUICKSTART, rest)), folder
+    return checks.prepare(config, Start(**start), check_final)
+
+
+def _is_first_attempt() -> bool:
+    """False where torchrun has started its ranks again: they resume."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"
 
 
 def _named(given: Path | None, quickstart: Path, overrides: list[str]) -> str:
@@ -65,7 +103,6 @@ def _named(given: Path | None, quickstart: Path, overrides: list[str]) -> str:
 
 def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
     """The options that are no fields of the configuration, as those of `Start`, and the other arguments."""
-    first = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0"  # torchrun's own restarts resume
     flags: dict[str, Any] = {"fresh": False, "change": False, "with_optimizer": False, "source": ""}
     words, rest = list(arguments), []
     while words:
@@ -77,13 +114,13 @@ def _flags(arguments: list[str]) -> tuple[dict[str, Any], list[str]]:
         elif name in ("--fresh", "--change", "--with-optimizer"):
             if equals:
                 raise Refused(f"{name} takes no value; write {name} alone, or leave it out")
-            flags[name[2:].replace("-", "_")] = first or name != "--fresh"
+            flags[name[2:].replace("-", "_")] = name != "--fresh" or _is_first_attempt()
         else:
             rest.append(name + equals + value)
     return flags, rest
 
 
-def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
+def train_prepared(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """Open or resume the run, train all stages or until a stop, export, evaluate, and write the report.
 
     Raises:
@@ -124,6 +161,15 @@ def train(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     if world.is_main:
         console.finish(summary(folder.path), write_report(folder.path), stopped)
 
+
+class _Callable(ModuleType):
+    """`from polaris import train` gives this module, whatever was imported before, and it is called like its function."""
+
+    def __call__(self, config: RunConfig, *, fresh: bool = False, change: bool = False) -> Path:
+        return train(config, fresh=fresh, change=change)
+
+
+sys.modules[__name__].__class__ = _Callable
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -57,8 +57,8 @@ def folder(module: str) -> str:
 
 
 def upward(graph: dict[str, set[str]]) -> list[str]:
-    """Imports from a floor above the importer's own."""
-    return sorted(f"{a} -> {b}" for a, found in graph.items() for b in found if FLOOR[folder(b)] > FLOOR[folder(a)])
+    """Imports from a floor above the importer's own. `polaris` itself, which offers users what stands above, imports it when asked."""
+    return sorted(f"{a} -> {b}" for a, found in graph.items() for b in found if FLOOR[folder(b)] > FLOOR[folder(a)] and a != "polaris")
 
 
 def circles(graph: dict[str, set[str]]) -> list[str]:

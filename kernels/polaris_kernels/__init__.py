@@ -1,4 +1,5 @@
-"""Fused operations for reinforcement learning of language models: Triton kernels on CUDA, chunked torch everywhere else."""
+"""Fused operations for reinforcement learning of language models: Triton kernels on CUDA, chunked torch everywhere else; they need torch
+alone, and any trainer may call them."""
 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob

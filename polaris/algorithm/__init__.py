@@ -1,1 +1,2 @@
-"""Rewards to gradients: advantages, group kinds, policy losses by name, importance correction, metrics. Pure functions."""
+"""Pure functions of arrays and counts, from advantages to temperature zones and intervals; they know no configuration, and `learn`,
+`recipe`, `evaluation` and the report call them."""

@@ -101,7 +101,7 @@ class RunFolder:
 
 
 def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False, content: Mapping[str, Any] | None = None) -> RunFolder:
-    """The run's folder, new or to be resumed; `main` (rank 0) checks and locks it for as long as the process lives.
+    """The run's folder, new or to be resumed; `main` (rank 0) checks and locks it until `release` or the end of the process.
 
     `fresh` moves an existing run aside; nothing is ever deleted. `change` goes on although later steps will compute something else.
     `content` is what the names in the configuration stand for now.
@@ -128,6 +128,12 @@ def _lock(folder: RunFolder) -> None:
     except OSError as error:
         raise Refused(f"the run's folder {folder.path} cannot be written ({error}); choose another --root or --name") from None
     _HELD.append(lock)
+
+
+def release() -> None:
+    """Let others train in the folders that this process has opened."""
+    while _HELD:
+        _HELD.pop().release()
 
 
 def _set_aside(folder: RunFolder, config: RunConfig) -> None:

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import tomllib
 import types
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -28,12 +28,13 @@ class _Text(str):
     """A value from the command line: text as it stands, or TOML where the field is not text."""
 
 
-def load_config(path: Path, overrides: list[str]) -> RunConfig:
+def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     """Read the TOML file, with command-line overrides such as `--rollout.temperature=0.8` in the place of its values.
 
     Raises:
-        ValueError: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
+        Refused: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
+    path = Path(path)
     if path.is_dir():
         raise Refused(f"{path} is a folder; give the configuration (.toml), by which a run is also resumed")
     if not path.is_file():
@@ -45,7 +46,7 @@ def load_config(path: Path, overrides: list[str]) -> RunConfig:
     return config
 
 
-def _refuse_idle(config: RunConfig, overrides: list[str]) -> None:
+def _refuse_idle(config: RunConfig, overrides: Sequence[str]) -> None:
     """Raise `Refused` for an override of a value that no stage uses."""
     own = {
         "--trainer.steps": "steps",
@@ -99,7 +100,7 @@ def changed_fields(config: RunConfig, recorded: str) -> list[str]:
     return differences(json.loads(recorded), json.loads(dump_config(config)))
 
 
-def _apply(values: dict[str, Any], overrides: list[str]) -> None:
+def _apply(values: dict[str, Any], overrides: Sequence[str]) -> None:
     """Put `--section.key=value` (or `--section.key value`) into the tables of a TOML file."""
     rest = list(overrides)
     while rest:

@@ -1,4 +1,5 @@
-"""A tiny reasoning model with its task, so that every example runs without a download."""
+"""A tiny reasoning model with its task, so that every example runs without a download; it needs no other folder, and `data`, `run` and
+`evaluation` resolve its names."""
 
 from __future__ import annotations
 

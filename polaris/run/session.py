@@ -49,6 +49,33 @@ def run_session(
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
 
 
+def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConfig) -> None:
+    """`work` inside of a user's own program, alone or under torchrun: its errors are raised, and after a signal `SystemExit`.
+
+    With several ranks it ends as `run_session` does, since other ranks may wait for one that fails.
+    """
+    from polaris.rollout.types import GenerationInterrupted
+
+    stop = StopRequest()
+    with stop.heard():
+        world = _start(limits)
+        if world.size > 1:
+            _end(world, _status(lambda: work(world, stop), world, stop))
+            return
+        try:
+            work(world, stop)
+        except GenerationInterrupted:
+            pass  # what is finished is on disk
+        except (OSError, RuntimeError) as error:
+            if known := _explained(error):
+                raise known from error
+            raise
+        finally:
+            _end(world, 0)
+    if stop.number:
+        raise SystemExit(128 + stop.number)
+
+
 def _start(limits: DistributedConfig) -> World:
     from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
 

@@ -184,3 +184,48 @@ def test_a_rank_with_bad_input_of_its_own_says_so_and_nobody_waits(tmp_path):
     assert result.returncode == 2
     assert result.stderr.startswith("polaris, rank 1: invalid literal")
     assert len(result.stderr.splitlines()) == 1
+
+
+IN_A_PROGRAM = """
+import errno, signal
+from polaris.config.schema import DistributedConfig
+from polaris.errors import Refused, RunFailed
+from polaris.rollout.types import GenerationInterrupted
+from polaris.run.session import run_here
+
+def told(world, stop):
+    signal.raise_signal(signal.SIGTERM)
+    if stop.requested():
+        raise GenerationInterrupted
+
+def fails(error):
+    def work(world, stop):
+        raise error
+    return work
+
+for work in (lambda world, stop: None, told, *map(fails, (Refused("a"), OSError(errno.ENOSPC, "full"), KeyError("x")))):
+    try:
+        print(run_here(work, DistributedConfig()))
+    except (Exception, SystemExit) as error:
+        print(type(error).__name__, error)
+"""
+
+
+def test_a_users_own_program_gets_errors_and_its_status_after_a_signal():
+    result = subprocess.run([sys.executable, "-c", IN_A_PROGRAM], capture_output=True, text=True, timeout=100)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[:3] + lines[4:] == ["None", "SystemExit 143", "Refused a", "KeyError 'x'"]
+    assert lines[3].startswith(f"RunFailed [Errno {errno.ENOSPC}] full; make room")
+
+
+@pytest.mark.distributed
+@pytest.mark.slow
+def test_a_rank_of_a_users_own_program_that_fails_ends_those_that_wait_for_it(tmp_path):
+    script = tmp_path / "polaris.train.py"
+    work = "lambda world, stop: world.barrier() if world.rank else exec('raise KeyError(5)')"
+    script.write_text(IN_A_PROGRAM.partition("def told")[0] + f"run_here({work}, DistributedConfig())\n")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert result.returncode == 1
+    assert "KeyError: 5" in result.stderr

@@ -73,7 +73,7 @@ def prepare(*given):
 def run(world, *given, stop=None):
     """The run's folder after `polaris train`."""
     prepared = prepare(*given)
-    train.train(prepared, world, stop or StopRequest())
+    train.train_prepared(prepared, world, stop or StopRequest())
     return prepared[1].path
 
 
