@@ -23,16 +23,18 @@ print(sorted(path.name for path in CONFIGS.iterdir()))
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)  # the first call builds the embedded model
-def test_an_installed_wheel_has_the_configurations(tmp_path):
+def test_an_installed_wheel_has_the_configurations_and_the_licence(tmp_path):
     source, target = tmp_path / "source", tmp_path / "target"
     for name in ("polaris", "configs"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md"):
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     subprocess.run([*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", tmp_path, source], check=True)
     (wheel,) = tmp_path.glob("*.whl")
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
+    (licence,) = target.glob("polaris_rl-*.dist-info/licenses/LICENSE")
+    assert licence.read_bytes() == (ROOT / "LICENSE").read_bytes() == (ROOT / "kernels" / "LICENSE").read_bytes()
     command = [sys.executable, "-c", CODE.format(target=str(target))]
     result = subprocess.run(command, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
