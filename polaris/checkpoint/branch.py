@@ -1,4 +1,4 @@
-"""Beginning a run with what another run has trained: its export as `model.path`, or its checkpoint by `--from`."""
+"""Starting a run from another run: from its export as `model.path`, or from its checkpoint with `--from`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polaris.errors import Refused
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """How `polaris train` was told to begin: `--fresh`, `--change`, `--from SOURCE`, `--with-optimizer`."""
+    """Options of `polaris train` for its start: `--fresh`, `--change`, `--from SOURCE`, `--with-optimizer`."""
 
     fresh: bool = False
     change: bool = False
@@ -30,36 +30,36 @@ DEFAULT_START = Start()
 
 
 def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
-    """The configuration with `model.path` as a folder of weights, if it is or comes from another run, and which run that is.
+    """The configuration, with `model.path` as a folder of weights if it names or comes from another run, and that run.
 
-    A run that goes on keeps the step that it began with, though its source has been trained further.
+    A resumed run keeps the step that it began with, even if its source was trained further.
 
     Raises:
-        ValueError: no such run or step, or the run that is to go on began with something else.
+        ValueError: no such run or step, or the resumed run began with something else.
     """
     if start.with_optimizer and not start.source:
-        raise Refused("--with-optimizer says what of another run is taken; name it with --from RUN")
+        raise Refused("--with-optimizer takes the optimizer of another run; name it with --from RUN")
     own = RunFolder(Path(config.root) / config.name)
     begun, record = (False, None) if start.fresh else (own.begun, own.record())
     known = record.origin if record else None
     if record and known and known.part != "export" and not start.source:
         folder = Path(record.config.model.path)
         if not folder.is_dir():
-            raise Refused(f"{own.path} began with {known}, whose export {folder} is gone; say with --from RUN@step-N where it is now")
+            raise Refused(f"{own.path} began with {known}, whose export {folder} is gone; name its new place with --from RUN@step-N")
         return replace(config, model=replace(config.model, path=str(folder))), known
     given = start.source or config.model.path
     run, step = parse(given)
     if start.source and not is_run(run):
-        raise Refused(f"--from {given}: {run} {'is no folder of a run' if run.exists() else 'does not exist'}; {beside(run)}")
+        raise Refused(f"--from {given}: {run} {'is not a run folder' if run.exists() else 'does not exist'}; {beside(run)}")
     if not is_run(run):
         _refuse_missing(run, step, Path(config.root))
         return config, known if begun else None
     if run.resolve() == own.path.resolve():
-        raise Refused(f"{given} is this run itself, which the same command without it resumes; for a new run give another --name")
+        raise Refused(f"{given} is this run itself; resume it by the same command without --from, or give another --name for a new run")
     if known and step is None and (begun or known.run == str(run)):
         step = known.step
     part: Part = "weights and optimizer" if start.with_optimizer else "weights" if start.source else "export"
-    clash = f"{own.path} is there and began with {known or 'model.path'}, not with {given} ({part}); give another --name, or --fresh"
+    clash = f"{own.path} exists and began with {known or 'model.path'}, not with {given} ({part}); give another --name, or --fresh"
     if begun and start.source and (known is None or (known.part, known.step) != (part, step)):
         raise Refused(clash)
     if begun and known and known.run != str(run) and known.step not in _steps(run):
@@ -71,21 +71,21 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
 
 
 def _checkpointed(run: Path, step: int | None) -> int:
-    """The step, by default the newest, of a complete checkpoint of `run`."""
+    """The given step, or the newest, if `run` has a complete checkpoint of it."""
     steps = layout.complete_steps(run / "checkpoints")
     if not steps:
         raise Refused(f"--from {run}: it has no complete checkpoint (checkpoints/step-N with {layout.COMMIT}); train it first")
     step = steps[-1] if step is None else step
     if step not in steps:
         raise Refused(
-            f"--from {run}@step-{step}: its complete checkpoints are those of steps {steps} (see checkpoint.keep); "
-            f"an export is taken with --model.path={run}@step-N"
+            f"--from {run}@step-{step}: it has complete checkpoints of steps {steps} (see checkpoint.keep); "
+            f"use an export with --model.path={run}@step-N"
         )
     return step
 
 
 def parse(source: str) -> tuple[Path, int | None]:
-    """`runs/x@step-40` as folder and step; without a step, None. Raises `Refused` for another spelling of a run's step."""
+    """The folder and step of `runs/x@step-40`; the step is None if not given. Raises `Refused` for another spelling of a step."""
     if match := re.fullmatch(r"(.+)@step-(\d+)", source):
         return Path(match[1]).expanduser(), int(match[2])
     run, *rest = re.split(r"@|/checkpoints\b", source, maxsplit=1)
@@ -96,10 +96,10 @@ def parse(source: str) -> tuple[Path, int | None]:
 
 
 def served(model: str) -> str:
-    """The export that `runs/x` or `runs/x@step-40` stands for; any other model's path as it is.
+    """The export that `runs/x` or `runs/x@step-40` names; any other model path unchanged.
 
     Raises:
-        Refused: as `exported`, and for a run that is not there.
+        Refused: as `exported`, and for a missing run.
     """
     run, step = parse(model)
     if is_run(run):
@@ -114,9 +114,9 @@ def _refuse_missing(run: Path, step: int | None, root: Path) -> None:
 
 
 def exported(run: Path, step: int | None) -> tuple[Path, int]:
-    """The run's export of a step, by default the newest that it has an export or a complete checkpoint of; written if it is not there.
+    """The run's export of a step, by default the newest with an export or a complete checkpoint; it is written if missing.
 
-    Ranks that ask at the same time wait for the one that writes. Raises `Refused` for a step of which there is neither.
+    Ranks that ask at the same time wait for the one that writes. Raises `Refused` for a step with neither.
     """
     folders, steps = _exports(run), _steps(run)
     if not steps:
@@ -138,10 +138,10 @@ def exported(run: Path, step: int | None) -> tuple[Path, int]:
 
 
 def _exports(run: Path) -> dict[int, Path]:
-    """The run's exports by their step."""
+    """The run's exports by step."""
     return {step: path for step, path in layout.step_folders(run / "export").items() if (path / "config.json").is_file()}
 
 
 def _steps(run: Path) -> list[int]:
-    """Steps of which there is an export or a complete checkpoint, oldest first."""
+    """Steps with an export or a complete checkpoint, oldest first."""
     return sorted(_exports(run).keys() | set(layout.complete_steps(run / "checkpoints")))

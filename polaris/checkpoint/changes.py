@@ -1,4 +1,4 @@
-"""What a resumed run may change: freely, with `--change`, or never."""
+"""Which settings a resumed run may change: freely, with `--change`, or never."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from polaris.config.load import changed_fields, dump_config
 from polaris.config.schema import RunConfig
 
 _FREE = (
-    # Where things lie. What `data.*`, `eval.path` and `model.path` hold is compared by content.
+    # Places. The contents of `data.*`, `eval.path` and `model.path` are compared instead.
     *("name", "root", "data.", "eval.path", "eval.split", "model.path", "model.revision", "rollout.engine"),
-    # How fast, and with how much memory; numbers change by no more than the order of float sums.
+    # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel", "reward.workers"),
-    # How long, and what is watched, kept, and stopped for.
+    # Length, records, and alarms.
     *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "final.", "sync.", "distributed."),
 )
 _OVER = ("difficulty.", "curation.")
-"""The prompts were chosen before the first step."""
+"""Sections of the difficulty pass and curation, which end before the first step."""
 _AT_END = ("steps", "drop_above")
-"""What a stage reads at its end."""
+"""Settings that a stage reads at its end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """How far a run on disk has come: its newest checkpoint's step, and how many of its stages are closed."""
+class RunProgress:
+    """Progress of a run on disk: its newest checkpoint's step, and the number of closed stages."""
 
     step: int
     closed: int
@@ -34,9 +34,9 @@ class Progress:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """Differences between a run on disk and the configuration that is to go on with it, as `section.key: old -> new`.
+    """Differences between a run on disk and the configuration that resumes it, as `section.key: old -> new`.
 
-    `never`: reasons why this run cannot go on so. `altering`: later steps compute something else. `free`: they do not, but for rounding.
+    `never`: reasons why it cannot resume the run. `altering`: later steps compute other results. `free`: the same, but for rounding.
     """
 
     never: tuple[str, ...] = ()
@@ -44,11 +44,11 @@ class Changes:
     free: tuple[str, ...] = ()
 
 
-def compare(
-    before: RunConfig, after: RunConfig, progress: Progress, content_before: Mapping[str, Any], content_after: Mapping[str, Any]
+def find_changes(
+    before: RunConfig, after: RunConfig, progress: RunProgress, content_before: Mapping[str, Any], content_after: Mapping[str, Any]
 ) -> Changes:
-    """Every difference between the run that was recorded and what is asked for now. A fact that only one of the contents has is none."""
-    if after.reward.require_thinking == "auto":  # it stays what it came to when the run began
+    """All differences between the recorded run and the new configuration. A fact that only one content has is not a difference."""
+    if after.reward.require_thinking == "auto":  # it stays as settled when the run began
         after = replace(after, reward=replace(after.reward, require_thinking=before.reward.require_thinking))
     never, altering = _compare_content(content_before, content_after)
     never += _impossible(before, after, progress)
@@ -62,8 +62,8 @@ def compare(
     return Changes(**{kind: tuple(changes) for kind, changes in kinds.items()})
 
 
-def _impossible(before: RunConfig, after: RunConfig, progress: Progress) -> list[str]:
-    """Why the steps that are trained are not the first ones of what is asked for."""
+def _impossible(before: RunConfig, after: RunConfig, progress: RunProgress) -> list[str]:
+    """Reasons why the trained steps are not the first steps of the new configuration."""
     if after.stage and not before.stage:
         return ["it was started without [[stage]] tables; extend it with trainer.steps"]
     if before.stage and not after.stage:
@@ -77,7 +77,7 @@ def _impossible(before: RunConfig, after: RunConfig, progress: Progress) -> list
     return []
 
 
-def _kind(change: str, before: RunConfig, after: RunConfig, progress: Progress) -> Literal["never", "altering", "free"]:
+def _kind(change: str, before: RunConfig, after: RunConfig, progress: RunProgress) -> Literal["never", "altering", "free"]:
     name, begun = change.partition(": ")[0], _begun(before, progress)
     if name.startswith("stage."):
         number, field = int(name.split(".")[1]), name.rpartition(".")[2]
@@ -90,19 +90,19 @@ def _kind(change: str, before: RunConfig, after: RunConfig, progress: Progress) 
     return "free" if _is_free(name) or (between and name.startswith("probe.")) else "altering"
 
 
-def _begun(before: RunConfig, progress: Progress) -> int:
-    """How many stages have begun; between two stages, those that are closed. Before the first step, the first has: it was evaluated."""
+def _begun(before: RunConfig, progress: RunProgress) -> int:
+    """Number of stages that have begun; between two stages, of closed ones. The first begins with its evaluation, before any step."""
     between = progress.closed > 0 and progress.step <= sum(stage.steps for stage in before.stages[: progress.closed])
     return progress.closed if between else min(progress.closed + 1, len(before.stages))
 
 
 def _is_free(name: str) -> bool:
-    """Whether `section.key` may change at any time, since it alters no result."""
+    """Whether `section.key` may change at any time since it alters no result."""
     return any(name.startswith(field) if field.endswith(".") else name == field for field in _FREE)
 
 
 def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    """What can never change and what alters results, among the things that paths and names of a configuration stand for."""
+    """Changes (never allowed, altering results) in the contents that paths and names of a configuration stand for."""
     never, altering = [], []
     both = before.keys() & after.keys()
     if "model" in both:
@@ -114,7 +114,7 @@ def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     if "prompts" in both and before["prompts"] != after["prompts"]:
         never.append(_other_prompts(before["prompts"], after["prompts"]))
     if "held_out" in both and before["held_out"] != after["held_out"]:
-        altering.append(f"eval.path: {_count(before['held_out'])} -> {_count(after['held_out'])} held-out prompts, which are others")
+        altering.append(f"eval.path: {_count(before['held_out'])} -> {_count(after['held_out'])} held-out prompts, with other content")
     if "engine" in both and before["engine"] != after["engine"]:
         altering.append(f"rollout.engine: {before['engine']!r} -> {after['engine']!r}")
     return never, altering
@@ -122,7 +122,7 @@ def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
 
 def _other_prompts(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     if all(before[key] == after[key] for key in ("prompts", "digest")):
-        return "the pass rates of data.path are not those that this run began with; restore them"
+        return "the pass rates of data.path differ from those that this run began with; restore them"
     return (
         f"the {_count(after)} prompts of data.path, as [data] reads them now, are not the {_count(before)} that this run began with; "
         "restore them"

@@ -1,4 +1,4 @@
-"""A run's checkpoint -> a Hugging Face folder that transformers and vLLM load as it is."""
+"""From a run's checkpoint to a Hugging Face folder that transformers and vLLM load."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*
 def export(run: Path, output: Path | None, step: int | None) -> Path:
     """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
 
-    The folder appears in one move: one that is there is whole, and without `output` it is what is asked for.
+    The folder appears in one move, so an existing export is complete; without `output`, it is returned as it is.
 
-    Weights are stored in the run's compute dtype, which is what the rollout engine served, and config.json carries the run's rope.
+    Weights are stored in the run's compute dtype, as the rollout engine served them; config.json has the run's rope.
 
     Raises:
         ValueError: no such run or checkpoint, or the output folder is not empty.
     """
     if not (run / "config.json").is_file():
-        raise Refused(f"{run} is no run folder; {beside(run)}")
+        raise Refused(f"{run} is not a run folder; {beside(run)}")
     steps = layout.complete_steps(run / "checkpoints")
     if not steps or (step is not None and step not in steps):
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
@@ -43,7 +43,7 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
         return own.resolve()
     output = (output or own).resolve()
     if output.exists() and not output.is_dir():
-        raise Refused(f"{output} is no folder; give another with --output")
+        raise Refused(f"{output} is not a folder; give another with --output")
     if output.is_dir() and any(output.iterdir()):
         raise Refused(f"{output} is not empty; give another folder with --output")
     record = RunFolder(run).record()
@@ -54,11 +54,11 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     model.tie_weights()
     weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # it is asked to be, by no_dist
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # no_dist disables it
         dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
-    model.config = read_config(base, settings)  # the checkpoint's own dropout, which training leaves out
+    model.config = read_config(base, settings)  # with the checkpoint's dropout, which training sets to 0
     rope = resolve_rope(base, settings)
-    if rope.max_positions > rope.original_positions:  # or YaRN on the export would begin at max_positions
+    if rope.max_positions > rope.original_positions:  # else YaRN on the export would begin at max_positions
         model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
     logging.disable_progress_bar()
     temporary = output.with_name(f".{output.name}.part")
@@ -67,5 +67,5 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     for pattern in _COPIED:
         for path in base.glob(pattern):
             shutil.copy(path, temporary / path.name)
-    temporary.replace(output)  # an empty folder is replaced
+    temporary.replace(output)  # replaces an empty folder
     return output

@@ -1,4 +1,4 @@
-"""Names, commit marker, newest complete checkpoint, retention.
+"""Checkpoint names, commit marker, newest complete checkpoint, retention.
 
 A checkpoint is `checkpoints/step-N/`. It is complete if and only if it holds `COMMIT.json`, written last, and every file named there has
 its recorded size. There is no pointer file: the newest complete folder wins.
@@ -22,7 +22,7 @@ def step_folder(checkpoints: Path, step: int) -> Path:
 
 
 def step_folders(parent: Path) -> dict[int, Path]:
-    """The folders `step-N` of checkpoints or exports, whole or not, by N."""
+    """The folders `step-N` of checkpoints or exports, complete or not, by N."""
     return {int(match[1]): path for path in parent.glob("step-*") if (match := re.fullmatch(r"step-(\d+)", path.name))}
 
 
@@ -65,8 +65,8 @@ def complete_steps(checkpoints: Path) -> list[int]:
     return sorted(step for step, path in step_folders(checkpoints).items() if is_complete(path))
 
 
-def clean(checkpoints: Path, keep: int) -> None:
-    """Remove all but the newest `keep` complete checkpoints, and what a killed save left behind."""
+def remove_old(checkpoints: Path, keep: int) -> None:
+    """Remove all but the newest `keep` complete checkpoints, and leftovers of killed saves."""
     steps = complete_steps(checkpoints)
     for path in checkpoints.glob("step-*"):
         if path.name.endswith(_TEMPORARY) or path in {step_folder(checkpoints, step) for step in steps[:-keep]}:

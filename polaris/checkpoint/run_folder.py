@@ -13,7 +13,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.changes import Changes, Progress, compare
+from polaris.checkpoint.changes import Changes, RunProgress, find_changes
 from polaris.config.load import dump_config, read_dumped
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
@@ -21,13 +21,13 @@ from polaris.files import write_atomically
 
 Part = Literal["export", "weights", "weights and optimizer"]
 
-# A lock lives as long as its object.
+# Keeps locks alive: a lock ends with its object.
 _HELD: list[FileLock] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """The run, and its step, that another run began with, and which part of it: its export, its weights, or its weights and optimizer."""
+    """The run and step that another run began with, and the part: its export, its weights, or its weights and optimizer."""
 
     run: str
     step: int
@@ -39,7 +39,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """`config.json`: the configuration, what its names stood for, where the run came from, and what was changed when it was resumed."""
+    """`config.json`: the configuration, the contents its names stood for, the run's origin, and its changes on resuming."""
 
     config: RunConfig
     content: dict[str, Any] = field(default_factory=dict)
@@ -52,10 +52,10 @@ class Record:
 
     @staticmethod
     def from_json(text: str) -> Record:
-        """Raises ValueError, KeyError or TypeError for anything but what `to_json` gave."""
+        """The record that `to_json` wrote. Raises ValueError, KeyError or TypeError for other text."""
         values = dict(json.loads(text))
         content, origin, history = values.pop("content", {}), values.pop("origin", None), values.pop("history", ())
-        values["stage"]  # every record has it
+        values["stage"]  # KeyError if missing: every record has it
         return Record(
             config=read_dumped(values, "config.json"), content=content, origin=Origin(**origin) if origin else None, history=tuple(history)
         )
@@ -63,7 +63,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """Paths of a run; `changes` is how this start differs from the one before, for rank 0."""
+    """Paths of a run; on rank 0, `changes` are the differences between this start and the one before."""
 
     path: Path
     changes: Changes = field(default=Changes(), compare=False)
@@ -83,7 +83,7 @@ class RunFolder:
 
     @property
     def begun(self) -> bool:
-        """Whether there is something that a step, or the evaluation before the first one, has left."""
+        """Whether a step, or the evaluation before the first step, has left results."""
         return self.newest_checkpoint() is not None or (self.metrics.is_file() and self.metrics.stat().st_size > 0)
 
     def newest_checkpoint(self) -> Path | None:
@@ -92,7 +92,7 @@ class RunFolder:
         return layout.step_folder(self.checkpoints, steps[-1]) if steps else None
 
     def record(self) -> Record | None:
-        """What `config.json` says; None where there is none. Raises `Refused` if it is damaged."""
+        """The content of `config.json`; None if there is none. Raises `Refused` if it is damaged."""
         path = self.path / "config.json"
         try:
             return Record.from_json(path.read_text()) if path.is_file() else None
@@ -101,13 +101,13 @@ class RunFolder:
 
 
 def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False, content: Mapping[str, Any] | None = None) -> RunFolder:
-    """The run's folder, new or to be resumed; `main` (rank 0) checks and locks it until `release` or the end of the process.
+    """The run's folder, new or resumed; `main` (rank 0) checks it and locks it until `release` or the end of the process.
 
-    `fresh` moves an existing run aside; nothing is ever deleted. `change` goes on although later steps will compute something else.
-    `content` is what the names in the configuration stand for now.
+    `fresh` moves an existing run aside; nothing is ever deleted. `change` allows settings that alter later steps.
+    `content` describes what the names in the configuration stand for now.
 
     Raises:
-        ValueError: the folder holds a run that cannot go on with this configuration, or another trainer works in it.
+        ValueError: the folder holds a run that this configuration cannot resume, or another trainer uses it.
     """
     folder = RunFolder(Path(config.root) / config.name)
     if not main:
@@ -147,25 +147,25 @@ def _set_aside(folder: RunFolder, config: RunConfig) -> None:
 
 
 def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
-    """Raise `Refused` for changes that can never be made, and without `change` for those that alter results."""
+    """Raise `Refused` for changes that are never allowed, and without `change` for those that alter results."""
     if not folder.begun:
-        return Changes()  # nothing is trained; each phase's result has settings of its own, which are compared
+        return Changes()  # nothing is trained; each phase compares the settings of its own result
     record = folder.record()
     if record is None:
         return Changes()
-    progress = Progress(
+    progress = RunProgress(
         step=max(layout.complete_steps(folder.checkpoints), default=0), closed=len(list(folder.stages.glob("stage-*.json")))
     )
-    changes = compare(record.config, config, progress, record.content, content)
+    changes = find_changes(record.config, config, progress, record.content, content)
     if changes.never:
         raise Refused(
-            f"{folder.path} cannot go on with this configuration: {'; '.join(changes.never)}. Go back to the old values, start a new run "
+            f"{folder.path} cannot resume with this configuration: {'; '.join(changes.never)}. Go back to the old values, start a new run "
             "from its weights (--from RUN with another --name), or set it aside with `polaris train --fresh`"
         )
     if changes.altering and not change:
         raise Refused(
             f"{folder.path} was started with another configuration ({'; '.join(changes.altering)}), which alters the results of later "
-            "steps; add --change to go on with the new values, or go back to the old ones, or give another --name"
+            "steps; add --change to resume with the new values, or go back to the old ones, or give another --name"
         )
     return changes
 
@@ -173,7 +173,7 @@ def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: 
 def record_config(
     folder: RunFolder, config: RunConfig, content: Mapping[str, Any] | None = None, origin: Origin | None = None, step: int = 0
 ) -> None:
-    """Write the resolved configuration beside the run, with what its names stand for and a line for what has changed at `step`."""
+    """Write the resolved configuration into the run's folder, with what its names stand for and the changes made at `step`."""
     old, changes = folder.record() if folder.begun else None, folder.changes
     history = old.history if old is not None else ()
     if changes.altering or changes.free:

@@ -1,4 +1,4 @@
-"""Which folders are runs, and what there is instead of one that is not."""
+"""Recognising run folders, and naming others when one is missing."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _MOST = 8
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a training run that has left something, and not a model's beside which lies something of that name."""
+    """Whether a folder belongs to a training run that has left something, and is not a model's folder."""
     config = folder / "config.json"
     return config.is_file() and any((folder / mark).exists() for mark in _MARKS) and not _is_model(config)
 
@@ -24,12 +24,12 @@ def _is_model(config: Path) -> bool:
 
 
 def meant_as_run(path: Path, root: Path) -> bool:
-    """Whether what does not exist must be a run: it would lie in `root`, where runs lie, or beside another run."""
+    """Whether a missing path was meant as a run: it would lie in `root`, the folder of runs, or beside another run."""
     return not path.exists() and (path.parent == root or bool(_runs_in(path.parent)))
 
 
 def beside(path: Path) -> str:
-    """The runs in the folder of `path`, for a refusal; where there are none, how one is named."""
+    """For a refusal: the runs in the folder of `path`, or how to name one if there are none."""
     found = _runs_in(path.parent)
     more = f" and {len(found) - _MOST} more" if len(found) > _MOST else ""
     if not found:
@@ -38,6 +38,6 @@ def beside(path: Path) -> str:
 
 
 def _runs_in(folder: Path) -> list[str]:
-    """Names, the last that was worked in first."""
+    """Names, the last used first."""
     found = [path for path in folder.iterdir() if is_run(path)] if folder.is_dir() else []
     return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)]

@@ -1,4 +1,4 @@
-"""A checkpoint: every rank writes its shards, rank 0 the commit; read again on any number of ranks, to go on or to begin another run."""
+"""Checkpoints: every rank writes its shards, rank 0 the commit. Any number of ranks can load one, to resume or to begin a run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from polaris.model.policy import Policy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrainState:
-    """State after a completed step. `sampler` is the cursor of consumed prompts; `nonfinite_streak` counts skipped updates in a row."""
+    """State after a completed step. `sampler` is the position in the prompts; `nonfinite_streak` counts skipped updates in a row."""
 
     step: int
     version: int
@@ -44,14 +44,14 @@ class TrainState:
 
 
 class Kept(Protocol):
-    """A record that grows with the run and is the same on every rank: rank 0 writes it into a checkpoint, every rank reads it."""
+    """Training state that is the same on every rank: rank 0 writes it into a checkpoint, every rank reads it."""
 
     def save(self, folder: Path) -> None:
-        """Write a file of its own name into `folder`; the checkpoint's commit makes it durable."""
+        """Write its file into `folder`; the checkpoint's commit makes it durable."""
         ...
 
     def load(self, folder: Path) -> None:
-        """Hold what `save` wrote, and nothing else."""
+        """Replace the state by the one that `save` wrote."""
         ...
 
 
@@ -64,12 +64,12 @@ def save(
     keep: int,
     kept: Sequence[Kept] = (),
 ) -> Path:
-    """Save weights, optimizer, random generators of every rank, `state` and `kept`; then drop all but the newest `keep` checkpoints."""
+    """Save weights, optimizer, random generators of every rank, `state` and `kept`; then remove all but the newest `keep` checkpoints."""
     temporary = layout.temporary_folder(checkpoints, state.step)
     final = layout.step_folder(checkpoints, state.step)
     if world.is_main:
         checkpoints.mkdir(parents=True, exist_ok=True)
-        layout.clean(checkpoints, keep)
+        layout.remove_old(checkpoints, keep)
         temporary.mkdir()
     world.barrier()
     weights, optimizer_state = get_state_dict(policy, optimizer)
@@ -78,10 +78,10 @@ def save(
         torch.save(random_state(), layout.rank_file(temporary, world.rank))
     except (RuntimeError, OSError, CheckpointException) as error:
         free = shutil.disk_usage(checkpoints).free >> 20
-        reason = str(error).splitlines()[-1 if isinstance(error, CheckpointException) else 0]  # its first line names ranks only
+        reason = str(error).splitlines()[-1 if isinstance(error, CheckpointException) else 0]  # the first line only names ranks
         raise RunFailed(
             f"the checkpoint of step {state.step} cannot be written to {checkpoints}, where {free:,} MiB are free "
-            f"({reason}); make room, and the same command goes on from the last complete one"
+            f"({reason}); free some space, and the same command goes on from the last complete one"
         ) from error
     world.barrier()
     if world.is_main:
@@ -89,13 +89,13 @@ def save(
         for record in kept:
             record.save(temporary)
         layout.commit(temporary, final)
-        layout.clean(checkpoints, keep)
+        layout.remove_old(checkpoints, keep)
     world.barrier()
     return final
 
 
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World, kept: Sequence[Kept] = ()) -> TrainState:
-    """Restore weights, optimizer, `kept` and, where this rank was there before, its random generators; the state comes back."""
+    """Restore weights, optimizer, `kept` and, if the checkpoint has this rank, its random generators; returns the state."""
     begin_with(folder, policy, optimizer)
     rank_file = layout.rank_file(folder, world.rank)
     if rank_file.is_file():
@@ -106,9 +106,9 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: 
 
 
 def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None) -> None:
-    """Restore weights, and the optimizer's moments and step counts where one is given.
+    """Restore weights and, if `optimizer` is given, its moments and step counts.
 
-    Its learning rate, betas, eps and weight decay stay: they are the configuration's, which may have changed.
+    Learning rate, betas, eps and weight decay stay as configured now.
     """
     if optimizer is None:
         weights = get_model_state_dict(policy)

@@ -1,4 +1,4 @@
-"""Ranks that fail together say why once, and end together."""
+"""Ranks that fail together print the reason once, and end together."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from polaris.distributed.mesh import World
 _POLL_S = 0.02
 
 
-def speaks(world: World, reason: str, patience_s: float = 2.0) -> bool:
-    """Whether this rank has to say why it fails: no rank before it has failed for the same reason.
+def should_print(world: World, reason: str, patience_s: float = 2.0) -> bool:
+    """Whether this rank must print why it fails: no lower rank fails for the same reason.
 
-    Returns as soon as all ranks have failed, and after `patience_s` where this one fails alone: the others may be in a collective, so
-    they are asked through torchrun's store.
+    Returns as soon as all ranks have failed, or after `patience_s` if this one fails alone. Ranks meet in torchrun's store, since the
+    others may be in a collective.
     """
     if world.size == 1:
         return True
@@ -30,4 +30,4 @@ def speaks(world: World, reason: str, patience_s: float = 2.0) -> bool:
             time.sleep(_POLL_S)
         return not any(store.check([key]) and store.get(key).decode() == reason for key in keys[: world.rank])
     except RuntimeError:
-        return True  # the store is gone, and its host with it
+        return True  # the store is gone with its host

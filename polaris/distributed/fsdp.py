@@ -14,7 +14,7 @@ from torch.distributed.tensor import DTensor
 
 
 class Layered(Protocol):
-    """A module that knows its decoder layers, such as `polaris.model.policy.Policy`."""
+    """A module with a list of its decoder layers, such as `polaris.model.policy.Policy`."""
 
     @property
     def layers(self) -> Sequence[nn.Module]: ...
@@ -26,7 +26,7 @@ L = TypeVar("L", bound=Layered)
 def shard(policy: L, mesh: DeviceMesh, compute_dtype: torch.dtype) -> L:
     """Shard float32 parameters over the mesh; compute in `compute_dtype`, reduce gradients in float32 as a plain sum.
 
-    The sum (not FSDP's default mean) belongs to the loss, whose denominator already counts the tokens of every rank.
+    The sum replaces FSDP's default mean: the loss divides by the tokens of all ranks already.
     """
     precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     assert isinstance(policy, nn.Module)
@@ -41,28 +41,28 @@ def shard(policy: L, mesh: DeviceMesh, compute_dtype: torch.dtype) -> L:
 
 
 def shard_group(policy: nn.Module) -> ProcessGroup:
-    """The ranks that hold the policy's shards, as the group for the collectives of an update."""
+    """The process group of the ranks that hold the policy's shards, for the collectives of an update."""
     parameter = next(policy.parameters())
     assert isinstance(parameter, DTensor)
     return parameter.device_mesh.get_group()
 
 
 def divide_gradients(policy: nn.Module, divisor: float) -> None:
-    """Divide this rank's shard of every gradient, in the float32 that FSDP has reduced it to.
+    """Divide this rank's shard of every gradient, in float32 after FSDP has reduced it.
 
-    FSDP's own divide factor would do it as it reduces, but with one rank and forced sums torch 2.13 divides twice.
+    FSDP's own divide factor is not used: with one rank and forced sums torch 2.13 divides twice.
     """
     torch._foreach_div_([parameter.grad.to_local() for parameter in policy.parameters() if isinstance(parameter.grad, DTensor)], divisor)
 
 
 def reshard(policy: nn.Module) -> None:
-    """Give back what a forward without a backward leaves gathered: embedding, norm and head, gigabytes that rollouts would miss."""
+    """Free the embedding, norm and head that a forward without a backward leaves gathered: gigabytes that rollouts need."""
     assert isinstance(policy, FSDPModule)
     policy.reshard()
 
 
 def assert_sharded(policy: nn.Module) -> None:
-    """Raise RuntimeError where a parameter is gathered: what a forward has left so would take memory from the engine while it samples."""
+    """Raise RuntimeError if a forward has left a parameter gathered: it would take memory from the sampling engine."""
     gathered = [name for name, parameter in policy.named_parameters() if not isinstance(parameter, DTensor)]
     if gathered:
         raise RuntimeError(f"{len(gathered)} parameters are not sharded while the engine samples, such as {gathered[0]}")

@@ -1,4 +1,4 @@
-"""This process among the ranks: device, process group, and the small host-side collectives."""
+"""This process among the ranks: device, process groups, and small host-side collectives."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from polaris.distributed import watch
 T = TypeVar("T")
 DEFAULT_LIMITS = DistributedConfig()
 _GRACE = timedelta(minutes=2)
-"""Collectives give up this much later than `polaris.distributed.watch`, which can say why."""
+"""Collectives time out this much later than `polaris.distributed.watch`, which can name the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """This rank's place. `mesh` spans all ranks in one data-parallel dimension; its process group is for the collectives of an update,
-    which take minutes at most. The default group is for the host, which may wait for hours."""
+    which take minutes at most. The default group is for host collectives, which may wait for hours."""
 
     rank: int
     size: int
@@ -44,7 +44,7 @@ class World:
         return [item for part in parts for item in part]
 
     def any(self, flag: bool) -> bool:
-        """Whether the flag is up on any rank; the same answer on every rank."""
+        """Whether the flag is true on any rank; the same answer on every rank."""
         if self.size == 1:
             return flag
         tensor = torch.tensor(int(flag))
@@ -64,7 +64,7 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS) -> World:
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=timedelta(hours=limits.wait_timeout_hours) + _GRACE)
-        # A client of its own: the main thread's waits in the store would block the watch.
+        # The watch has its own client, since waits of the main thread in the store would block it.
         store: Any = dist.distributed_c10d._get_default_store()
         watch.start(store.clone(), dist.get_rank(), dist.get_world_size(), limits)
     else:

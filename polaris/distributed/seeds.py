@@ -11,7 +11,7 @@ import torch
 
 
 def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed python, numpy and torch; in deterministic mode an operation without a deterministic kernel is an error."""
+    """Seed python, numpy and torch. In deterministic mode an operation without a deterministic kernel raises."""
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.manual_seed(seed)
@@ -21,7 +21,7 @@ def seed_everything(seed: int, deterministic: bool) -> None:
 
 
 def random_state() -> dict[str, Any]:
-    """State of all generators, of tensors and plain values only, so that it loads with `weights_only=True`."""
+    """State of all generators, as tensors and plain values, so that it loads with `weights_only=True`."""
     _, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
     state: dict[str, Any] = {
         "python": random.getstate(),

@@ -1,4 +1,4 @@
-"""Do all ranks see one file system, and the same configuration and data?"""
+"""Checks that all ranks see one file system, and the same configuration and data."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _POLL_S = 0.05
 
 
 def check_shared(folder: Path, world: World, patience_s: float = 60.0) -> None:
-    """Raise `Refused` on every rank if some rank does not see what rank 0 writes into `folder`, which is made.
+    """Create `folder`, and raise `Refused` on every rank if some rank does not see what rank 0 writes there.
 
-    Ranks decide by files which phases are done: with folders of their own they would wait for each other for ever. A network file
-    system may show a new file late.
+    Ranks read from files which phases are done, so separate folders would make them wait for each other for ever. A network file
+    system may show a new file late, hence `patience_s`.
     """
     if world.size == 1:
         return
@@ -38,10 +38,10 @@ def check_shared(folder: Path, world: World, patience_s: float = 60.0) -> None:
 
 
 def check_same(facts: Mapping[str, str], world: World) -> None:
-    """Raise `Refused` on every rank if a fact differs between ranks: what they read from files of their own, by its name."""
+    """Raise `Refused` on every rank if a fact, such as a digest of files that each rank reads, differs between ranks."""
     for name, value in facts.items():
         if len(set(world.gather([value]))) > 1:
-            raise Refused(f"{name}: not all ranks read the same; give every node the same files, best on a file system that all share")
+            raise Refused(f"{name}: not all ranks read the same; give every node the same files, best on a shared file system")
 
 
 def _appears(path: Path, patience_s: float) -> bool:

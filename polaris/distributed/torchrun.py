@@ -1,9 +1,9 @@
-"""How torchrun ends after ranks of ours: with their status, and no more words than theirs.
+"""Makes torchrun end with the status of our ranks, and without output of its own.
 
-Left to itself torchrun follows every failure of a rank, a refusal too, with thirty lines of its own traceback and more, and with
-status 1. Nothing that a rank does at its end alters that. But torchrun loads the entry points `torchrun.handlers` when it starts, which
-are meant for rendezvous backends, and ours (see pyproject.toml) is one of them. It leaves other programs alone. Where a rank could not
-say why it ended, such as one that was killed, torchrun's list of exit codes is what one needs, and stays.
+By default torchrun prints thirty or more lines of its own traceback after every failure of a rank, even a refusal, and ends with
+status 1. A rank cannot change that when it ends. But torchrun loads the entry points `torchrun.handlers` when it starts; they are
+meant for rendezvous backends, and ours (see pyproject.toml) is one of them. It changes nothing for other programs. If a rank could
+not print why it ended, as when it was killed, torchrun's list of exit codes stays.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from typing import Any, NoReturn
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
 _PROGRAMS = ("polaris.train", "polaris.evaluate", "polaris.cli")
 _EXPLAINED = (1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit codes of `polaris.run.session`, each with a message or a traceback."""
+"""Exit codes of `polaris.run.session`; ranks print a message or traceback with each."""
 _TOLD = 128 + signal.SIGTERM
-"""Also what a rank answers to torchrun's own SIGTERM, after another one has ended; -SIGTERM before it listens."""
+"""Also codes of ranks that torchrun ends by SIGTERM after another rank has ended; -SIGTERM before ours handle it."""
 
 
 def handler() -> Callable[..., NoReturn]:
-    """Entry point, called inside torchrun when it starts."""
+    """Entry point that torchrun calls when it starts."""
     if is_ours(sys.argv):
         sys.excepthook = partial(_end, sys.excepthook)
         logging.getLogger("torch.distributed.elastic.multiprocessing.api").addFilter(_is_news)
@@ -39,9 +39,9 @@ def is_ours(command: Sequence[str]) -> bool:
 
 
 def status_of(error: BaseException) -> int | None:
-    """The exit status that stands for torchrun's own failure; None if there is more to say than the ranks have said.
+    """The exit status to use for torchrun's own failure; None if the ranks have not explained it all.
 
-    It fails by `ChildFailedError`, or by `SignalException` after it has passed a signal on and waited for the ranks to save.
+    torchrun raises `ChildFailedError`, or `SignalException` after it has forwarded a signal and waited for the ranks.
     """
     kind, facts = type(error).__name__, vars(error)
     if kind == "SignalException":
@@ -56,14 +56,14 @@ def status_of(error: BaseException) -> int | None:
 def _end(usual: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     status = status_of(error)
     if status is not None:
-        raise SystemExit(status)  # raised in this hook, it decides on the status of the process
+        raise SystemExit(status)  # sets the exit status of the process, as raised in this hook
     usual(kind, error, trace)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Not that torchrun ends the other ranks, nor that one of them has failed: that one has said so."""
+    """False for records that torchrun ends the other ranks, or that a rank has failed, which the rank has printed."""
     return not record.getMessage().startswith(("Sending process", "failed (exitcode"))
 
 
 def _no_backend(parameters: Any) -> NoReturn:
-    raise ValueError("polaris is no rendezvous backend; leave --rdzv-backend out, or set it to c10d")
+    raise ValueError("polaris is not a rendezvous backend; leave --rdzv-backend out, or set it to c10d")

@@ -1,8 +1,8 @@
-"""Names the rank that hangs: a collective that waits for a rank that is alive but stuck would otherwise say nothing for hours.
+"""Names the rank that hangs. Without it, a collective that waits for a stuck rank would be silent for hours.
 
-Every rank marks where it is, and a thread of each keeps a sign of life in torchrun's key-value store. A rank that has made no progress
-for longer than it may asks all others where they stand, prints that, and ends its process; torchrun then stops the rest. The thread
-sees what collectives cannot: which process no longer runs, and in which line the main thread of a living one stands.
+Every rank marks where it is, and a thread of it writes heartbeats to torchrun's key-value store. A rank without progress for longer
+than its limit asks all others where they are, prints the answers, and ends its process; torchrun then stops the rest. The thread
+sees what collectives cannot: which process no longer runs, and at which line the main thread of a running one is.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import torch.distributed as dist
 from polaris.config.schema import DistributedConfig
 
 BEAT_S = 2.0
-"""Seconds between two signs of life."""
+"""Seconds between two heartbeats."""
 _OURS, _TORCH = str(Path(__file__).parents[1]), str(Path(dist.__file__).parent)
 
 
 class _Watch:
-    """The watching thread of one rank. `place` is where the rank is; it must be elsewhere before `deadline` (monotonic seconds).
+    """The watching thread of one rank. The rank is at `place` and must leave it before `deadline` (monotonic seconds).
 
-    No clocks of different nodes are compared: a sign of life is a count that grows, and ages travel as durations.
+    Clocks of different nodes are never compared: a heartbeat is a growing count, and ages are sent as durations.
     """
 
     def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
-        self._attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # what an attempt has stored outlives torchrun's restart
+        self._attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # keys of an attempt outlive torchrun's restart
         self._main = threading.main_thread().ident or 0
         self._beats = 0
         self._ended = threading.Event()
@@ -48,7 +48,7 @@ class _Watch:
         self.deadline = self._since + 60 * self._limit()[1]
 
     def _limit(self) -> tuple[str, float]:
-        """The setting that holds here, and its minutes."""
+        """The setting that limits this place, and its minutes."""
         if self.urgent:
             return "update_timeout_minutes", self.limits.update_timeout_minutes
         return "wait_timeout_hours", 60 * self.limits.wait_timeout_hours
@@ -66,7 +66,7 @@ class _Watch:
                 if time.monotonic() > self.deadline:
                     self._expire()
             except RuntimeError:
-                return  # the store went with torchrun, which ends this process too
+                return  # the store is gone with torchrun, which ends this process too
 
     def _key(self, name: str, rank: int | None = None) -> str:
         return f"polaris/{self._attempt}/{name}" + ("" if rank is None else f"/{rank}")
@@ -80,9 +80,9 @@ class _Watch:
         self._store.set(self._key("where", self._rank), json.dumps(answer))
 
     def _standing(self) -> tuple[str, bool]:
-        """Where the main thread stands, in our own code and inside of it, and whether it waits in a collective.
+        """Where the main thread is, in our code and below it, and whether it waits in a collective.
 
-        No source file is read: the file system may be what hangs.
+        No source file is read, since the file system itself may hang.
         """
         frame = sys._current_frames().get(self._main)
         frames = [(f.f_code.co_filename, f"{Path(f.f_code.co_filename).name}:{line} ({f.f_code.co_name})") for f, line in walk_stack(frame)]
@@ -94,12 +94,12 @@ class _Watch:
         (setting, minutes), place = self._limit(), self.place
         self._store.set(self._key("asked"), "1")
         before = self._counts()
-        for _ in range(3):  # the others answer at their next sign of life
+        for _ in range(3):  # the others answer at their next heartbeat
             self._answer()
             self._beat()
             time.sleep(BEAT_S)
         if time.monotonic() <= self.deadline:
-            return  # it went on after all
+            return  # the rank has moved on
         after = self._counts()
         silent = {rank for rank in range(self._size) if before[rank] == after[rank] or not self._store.check([self._key("where", rank)])}
         if self._store.add(self._key("speaker"), 1) == 1:
@@ -107,20 +107,20 @@ class _Watch:
             end = "What is finished is on disk, and the same command goes on from there"
             print(head, *self._report(silent), end, sep="\n", file=sys.stderr, flush=True)
         else:
-            time.sleep(2 * BEAT_S)  # one rank speaks, and torchrun ends it as soon as another one has ended
+            time.sleep(2 * BEAT_S)  # only one rank prints, and torchrun ends it once another one has ended
         os._exit(1)
 
     def _counts(self) -> list[bytes | None]:
-        """How often each rank has given a sign of life."""
+        """The heartbeat count of each rank."""
         keys = [self._key("beat", rank) for rank in range(self._size)]
         return [self._store.get(key) if self._store.check([key]) else None for key in keys]
 
     def _report(self, silent: set[int]) -> list[str]:
-        """One line per rank, the suspects first: those without a sign of life, then those that wait in no collective.
+        """One line per rank, suspects first: ranks without a heartbeat, then ranks that wait in no collective.
 
-        A rank that waits for its GPU waits in no collective that its host knows of.
+        A rank that waits for its GPU is not in a collective as its host sees it.
         """
-        facts = [(0, f"  rank {rank} HANGS: its process gives no sign of life") for rank in sorted(silent)]
+        facts = [(0, f"  rank {rank} HANGS: its process has no heartbeat") for rank in sorted(silent)]
         for rank in sorted(set(range(self._size)) - silent):
             place, seconds, standing, waits = json.loads(self._store.get(self._key("where", rank)))
             words = "waits for others" if waits else "HANGS, is slow, or waits for its GPU"
@@ -132,14 +132,14 @@ _watch: _Watch | None = None
 
 
 def start(store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
-    """Begin to watch, where there is another rank to wait for."""
+    """Start the watch if there is more than one rank."""
     global _watch
     if size > 1:
         _watch = _Watch(store, rank, size, limits)
 
 
 def stop() -> None:
-    """End the watch; nothing is left of it."""
+    """Stop the watch and its thread."""
     global _watch
     if _watch is not None:
         _watch.stop()
@@ -147,14 +147,14 @@ def stop() -> None:
 
 
 def mark(place: str) -> None:
-    """This rank has come to `place`: the time limit begins anew."""
+    """Record that this rank has reached `place`; the time limit starts again."""
     if _watch is not None:
         _watch.move(place)
 
 
 @contextmanager
 def phase(name: str) -> Iterator[None]:
-    """`update` and `sync` are collectives of minutes; every other phase may wait for the slowest rank's rollouts."""
+    """A phase and its limit: `update` and `sync` are collectives of minutes, others may wait for the slowest rank's rollouts."""
     if _watch is not None:
         _watch.urgent = name in ("update", "sync")
         _watch.move(name)

@@ -208,7 +208,7 @@ class _Client:
         if before is not None and before.seconds > self._patience_s:
             raise ServerFailed(
                 f"{self._url.geturl()} has not answered for {before.seconds:.0f} s ({reason}); every response so far is kept. Start the "
-                "server and repeat the command (--server-patience sets how long to wait)"
+                "server, and the same command goes on (--server-patience sets how long to wait)"
             )
         return before is None
 

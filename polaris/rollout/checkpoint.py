@@ -1,4 +1,4 @@
-"""What both engines know about a checkpoint folder and demand of requests and published weights."""
+"""What both engines read from a checkpoint folder, and their checks of requests and published weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def stop_tokens(folder: str | Path) -> tuple[int, ...]:
     """Every end-of-sequence token that config.json or generation_config.json names, sorted.
 
     Raises:
-        ValueError: there is none, or one lies outside the vocabulary.
+        ValueError: no token is named, or one lies outside the vocabulary.
     """
     config = AutoConfig.from_pretrained(folder).get_text_config(decoder=True)
     named = [config.eos_token_id]
@@ -36,7 +36,7 @@ def stop_tokens(folder: str | Path) -> tuple[int, ...]:
 
 
 def expected_weights(folder: str | Path) -> tuple[dict[str, torch.Size], dict[str, str]]:
-    """Of every parameter of the checkpoint's model, a tied output head not counted: its shape, and its name in a checkpoint."""
+    """The shape of every parameter of the model, without a tied output head, and its name in a checkpoint."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder))
     model.tie_weights()
@@ -44,25 +44,25 @@ def expected_weights(folder: str | Path) -> tuple[dict[str, torch.Size], dict[st
 
 
 def check_vocabulary(prompts: Iterable[Sequence[int]], vocab_size: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse a tokenizer that gives prompts tokens for which the model has no embedding, such as those of a chat template added later.
+    """Refuse prompts with tokens that the model has no embedding for, such as those of a chat template added later.
 
     Raises:
-        ValueError: with the first such token.
+        ValueError: naming such a token.
     """
     largest = max((max(tokens, default=0) for tokens in prompts), default=0)
     if largest >= vocab_size:
         raise Refused(
             f"the tokenizer has {len(tokenizer)} tokens and the model's embedding {vocab_size}: prompts hold {largest} "
-            f"({tokenizer.convert_ids_to_tokens(largest)}), which the model does not know. Take the tokenizer that the model was "
+            f"({tokenizer.convert_ids_to_tokens(largest)}), which the model does not know. Use the tokenizer that the model was "
             "trained with, or enlarge the model with `resize_token_embeddings(len(tokenizer))` and train the new tokens first"
         )
 
 
 def check_requests(requests: Sequence[RolloutRequest], max_model_len: int, vocab_size: int) -> None:
-    """Refuse prompts that the engine cannot run, before any of them runs.
+    """Refuse prompts that the engine cannot run, before any request runs.
 
     Raises:
-        ValueError: a prompt is empty, leaves no room for a response, or holds a token outside the vocabulary.
+        ValueError: a prompt is empty, too long for any response token, or holds a token outside the vocabulary.
     """
     for request in requests:
         length = len(request.prompt_tokens)
@@ -77,7 +77,7 @@ def check_requests(requests: Sequence[RolloutRequest], max_model_len: int, vocab
 
 
 def complete(weights: Iterable[tuple[str, torch.Tensor]], shapes: dict[str, torch.Size]) -> Iterator[tuple[str, torch.Tensor]]:
-    """Pass weights on and make sure that every parameter comes exactly once: a half-sent model samples without complaint.
+    """Pass weights on and check that every parameter comes exactly once: a model with some old weights would sample without an error.
 
     Raises:
         RuntimeError: a name is unknown, repeated or missing, or a shape differs.

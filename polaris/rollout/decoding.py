@@ -1,4 +1,4 @@
-"""One `generate` call of the transformers engine: sequences join, decode together, and leave as they end."""
+"""One `generate` call of the transformers engine with continuous batching: sequences join and leave while others decode."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ class Rows:
     request: torch.Tensor
     """Index of the request."""
     token: torch.Tensor
-    """Last token; its keys and values are not in the slot yet."""
+    """Last token; its keys and values are not in the KV slot yet."""
     length: torch.Tensor
-    """Positions in the slot."""
+    """Positions filled in the KV slot."""
     count: torch.Tensor
     """Tokens sampled so far."""
     limit: torch.Tensor
     """Tokens after which the response is cut."""
     uniform: torch.Tensor
-    """The randomness of each token to come."""
+    """Uniform random numbers, one per token."""
 
     def pick(self, rows: torch.Tensor) -> Rows:
         return Rows(*(getattr(self, field.name)[rows] for field in fields(self)))
@@ -75,7 +75,7 @@ class Decoding:
         return self.finished == len(self._requests)
 
     def step(self) -> list[int]:
-        """Admit what fits, then sample one token for every running sequence; the indices of the requests that this ended."""
+        """Admit what fits, then sample one token per running sequence; returns the indices of requests that ended."""
         free = self._slots.count - len(self._rows.token)
         if self._waiting and (free == self._slots.count or 4 * free >= self._slots.count):
             self._admit([self._waiting.popleft() for _ in range(min(free, len(self._waiting)))])
@@ -96,7 +96,7 @@ class Decoding:
         return self._retire(self._is_stop[rows.token] | (rows.count >= rows.limit))
 
     def results(self, ended: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-        """Tokens int32, log-probs float32 and whether a stop token came, of requests that the last step ended, or of all at the end."""
+        """Tokens int32, log-probs float32, and whether a stop token came, for requests that the last step ended, or for all at the end."""
         everything = len(ended) == len(self._requests)
         steps = len(self._history) if everything else max(self._lengths[index] for index in ended)
         request, token, logprob = (torch.cat(column) for column in zip(*self._history[-steps:], strict=True))
@@ -146,7 +146,7 @@ class Decoding:
         return torch.tensor(values, dtype=torch.int64, device=self._device)
 
     def _retire(self, ended: torch.Tensor) -> list[int]:
-        """Drop ended rows, and return their requests; the last running rows move into the slots that became free."""
+        """Drop ended rows and return their requests; the last running rows move into the free slots."""
         gone = int(ended.sum())
         if not gone:
             return []
@@ -163,7 +163,7 @@ class Decoding:
 
 
 def uniforms(seed: int, count: int) -> np.ndarray:
-    """The first `count` uniform numbers [count] float64 in [0, 1) of one sample; a longer draw begins with the same ones."""
+    """The first `count` uniform numbers [count] float64 in [0, 1) of one sample; a larger `count` begins with the same ones."""
     return np.random.Generator(np.random.Philox(key=seed)).random(count)
 
 

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 def check_engine(rollout: RolloutConfig) -> str:
-    """Name of the engine that `create_engine` will build: "vllm" or "transformers".
+    """Name of the engine that `create_engine` builds: "vllm" or "transformers".
 
     Raises:
-        ValueError: vLLM is asked for and not installed, its version is not supported, or tensor parallelism without vLLM.
+        ValueError: vLLM is asked for but not installed, its version is not supported, or tensor parallelism lacks vLLM.
     """
     installed = importlib.util.find_spec("vllm") is not None
     if not installed and rollout.engine == "vllm":
@@ -37,10 +37,10 @@ def check_engine(rollout: RolloutConfig) -> str:
 
 
 def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, rope: RopeConfig) -> None:
-    """Ask the engine that `create_engine` will build whether it runs this model; no weight is read.
+    """Check that the engine of `create_engine` can run this model; no weight is read.
 
     Raises:
-        EngineRefused: it does not, with its reason and the setting that helps.
+        EngineRefused: it cannot, with the reason and the setting that helps.
     """
     if check_engine(rollout) != "vllm":
         return
@@ -56,11 +56,11 @@ def create_engine(
 ) -> Engine:
     """Engine on the checkpoint folder `model_path`, for sequences (prompt and response) of at most `max_model_len` tokens.
 
-    `seed` is only the engine's own; every sample brings the seed that decides its tokens. Without `rope`, the checkpoint's own.
+    `seed` is for the engine only; the seed of each request decides its tokens. Without `rope`, the checkpoint's own.
 
     Raises:
         ValueError: these settings do not fit the checkpoint or this machine.
-        RopeMismatch: the engine rotates by other angles than `rope` asks for.
+        RopeMismatch: the engine's rotary angles are not those of `rope`.
     """
     from polaris.model.rope import resolve_rope
     from polaris.model.rope_check import check_rope
@@ -81,7 +81,7 @@ def create_engine(
         from polaris.rollout.transformers_engine import TransformersEngine
 
         engine = TransformersEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, rope=resolved)
-    try:  # None where there is no table: the trainer then compares log-probs (`make_far_probe`)
+    try:  # None without a table: the trainer then compares log-probs (`make_far_probe`)
         check_rope("rollout engine", resolved, engine.rotary_table)
     except BaseException:
         engine.close()

@@ -1,4 +1,4 @@
-"""Keeps a rollout engine from changing the trainer that it shares a process with."""
+"""Keeps a rollout engine from changing the trainer in the same process."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def preserved_randomness() -> Iterator[None]:
 
 @contextmanager
 def any_kernel() -> Iterator[None]:
-    """torch's deterministic mode is the trainer's, and off inside: on CUDA it refuses how vLLM compiles and how engines sample."""
+    """Turn off the trainer's deterministic mode: on CUDA it forbids operations of vLLM's compiler and of sampling."""
     if not torch.are_deterministic_algorithms_enabled():
         yield
         return
@@ -39,7 +39,7 @@ def any_kernel() -> Iterator[None]:
 
 @contextmanager
 def preserved_process() -> Iterator[None]:
-    """Undo what building a vLLM engine does to its process: generators, thread control, variables that children would inherit."""
+    """Undo changes that building a vLLM engine makes to its process: generators, thread control, inherited variables."""
     set_num_threads = torch.set_num_threads
     variables = {name: os.environ.get(name) for name in CHANGED_VARIABLES}
     try:

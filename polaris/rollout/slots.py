@@ -19,9 +19,9 @@ GROWTH = 64
 class KVSlots(Cache):
     """Keys and values [2, layers, slots, KV heads, positions, head size]; a sequence's positions are 0, 1, ... in its slot.
 
-    KV heads and head size are those of the first keys that come.
+    The first keys set KV heads and head size.
 
-    What a slot held before is not erased, only masked: entries beyond a sequence's length are finite but meaningless.
+    Old contents of a slot are masked, not erased: entries beyond a sequence's length are finite but meaningless.
     """
 
     def __init__(self, config: PretrainedConfig, count: int, dtype: torch.dtype, device: torch.device) -> None:
@@ -69,7 +69,7 @@ class KVSlots(Cache):
         used[:, :, targets] = used[:, :, sources]
 
     def _reserve(self, positions: int, keys: torch.Tensor) -> None:
-        """Room for `positions`, with the KV heads and head size of `keys` [n, KV heads, width, head size]."""
+        """Allocate `positions` positions, with the KV heads and head size of `keys` [n, KV heads, width, head size]."""
         old, (_, heads, _, size) = self._store, keys.shape
         if positions > old.shape[4]:
             self._store = old.new_zeros(*old.shape[:3], heads, max(positions + GROWTH, 2 * old.shape[4]), size)
@@ -87,7 +87,7 @@ def _attend(
 ) -> tuple[torch.Tensor, None]:
     """Prefill: causal, right padding needs no mask. Decoding (mask given): one query per sequence over its slot.
 
-    Queries that share a KV head pose as the query positions of that head, so that grouped heads copy no keys.
+    Queries that share a KV head are passed as query positions of that head, so that no keys are copied.
     """
     check_asked(None, key.shape[2], asked)
     if attention_mask is None:

@@ -25,7 +25,7 @@ PROGRESS_INTERVAL_S = 0.1
 
 
 class TransformersEngine:
-    """A replica of the model on this rank's device. A sample's tokens depend on its seed only, up to float noise of the batch."""
+    """A replica of the model on this rank's device. A sample's tokens depend only on its seed, up to float noise of batching."""
 
     def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, rope: Rope) -> None:
         self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
@@ -49,7 +49,7 @@ class TransformersEngine:
 
     @property
     def asleep_bytes(self) -> int:
-        return 0  # `sleep` frees what it gives back
+        return 0  # `sleep` really frees its memory
 
     @any_kernel()
     @torch.inference_mode()
@@ -97,7 +97,7 @@ class TransformersEngine:
         return logprobs.gather(-1, ids[0, 1:, None])[:, 0].cpu().numpy()
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
-        """Cosines, then sines, that the engine applies at these positions: [len(positions), rotated dimensions]; None without one table."""
+        """Cosines, then sines, at these positions: [len(positions), rotated dimensions]; None without a single table."""
         model = self._ready()
         return rotary_table(model, positions, model.dtype)
 
@@ -106,7 +106,7 @@ class TransformersEngine:
         """See `Engine.load_weights`. Any float dtype.
 
         Raises:
-            RuntimeError: names or shapes are not those of the model; the engine is closed, since its weights are then a mixture.
+            RuntimeError: names or shapes are not those of the model. The engine is closed, since it holds old and new weights.
         """
         parameters = dict(self._ready().named_parameters())
         try:

@@ -1,4 +1,4 @@
-"""What a rollout engine is given and what it returns."""
+"""Inputs and outputs of a rollout engine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class EngineRefused(Refused):
 
 
 class GenerationInterrupted(Exception):
-    """`should_stop` returned true: unfinished requests were aborted and the engine is clean again."""
+    """`should_stop` returned true: unfinished requests are aborted, and the engine can be used again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout."""
+    """One sample to draw: number `sample` of the prompt `prompt_id`; the rollout carries both."""
 
     prompt_id: str
     sample: int
@@ -36,7 +36,7 @@ class RolloutRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sampling:
-    """How every request of a call is sampled: softmax(logits / temperature), cut at `top_k`/`top_p` only in evaluation."""
+    """Sampling of all requests of a call: softmax(logits / temperature), cut at `top_k`/`top_p` only in evaluation."""
 
     temperature: float
     max_tokens: int
@@ -63,7 +63,7 @@ class Engine(Protocol):
 
     @property
     def asleep_bytes(self) -> int:
-        """Bytes that torch's allocator counts as allocated on this process's device though the sleeping engine has given them back."""
+        """Bytes that the sleeping engine has freed but torch's allocator still counts as allocated on this device."""
         ...
 
     def generate(
@@ -75,9 +75,9 @@ class Engine(Protocol):
         should_stop: Callable[[], bool],
         on_finished: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
-        """Draw every request; the result has the order of `requests`, and `on_finished` hears of each rollout as soon as it ends.
+        """Draw every request; rollouts come in the order of `requests`. `on_finished` is called with each one as soon as it ends.
 
-        Raises `GenerationInterrupted`; `on_finished` has then heard of each rollout that had ended.
+        Raises `GenerationInterrupted` on a stop, after `on_finished` was called for every finished rollout.
         """
         ...
 
@@ -86,28 +86,28 @@ class Engine(Protocol):
         ...
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
-        """Cosines, then sines, that the engine applies at these positions, [n, rotated dimensions]; None where it has no single table."""
+        """Cosines, then sines, at these positions: [n, rotated dimensions]; None without a single table."""
         ...
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Replace all weights (Hugging Face names, full tensors) and drop every cache made with the old ones."""
+        """Replace all weights (Hugging Face names, full tensors) and drop all caches of the old ones."""
         ...
 
     def sleep(self) -> None:
-        """Give device memory back to the trainer until `wake`; what was cached is lost."""
+        """Give device memory back to the trainer until `wake`; caches are lost."""
         ...
 
     def wake(self) -> None:
-        """Take device memory again; new weights must be loaded before the next `generate` if `sleep` dropped them."""
+        """Take device memory again. If `sleep` dropped the weights, load new ones before the next `generate`."""
         ...
 
     def close(self) -> None:
-        """End the engine; the trainer's process group stays."""
+        """Shut the engine down; the trainer's process group stays."""
         ...
 
 
 def request_seed(run_seed: int, stream: str, step: int, prompt_id: str, sample: int) -> int:
-    """63-bit seed of sample `sample` of prompt `prompt_id` at step `step`; `stream` ("train", "eval") keeps uses apart."""
+    """63-bit seed of sample `sample` of prompt `prompt_id` at step `step`; `stream` ("train", "eval") separates uses."""
     fields = (str(run_seed), stream, str(step), prompt_id, str(sample))
     digest = blake2b(digest_size=8)
     for field in fields:

@@ -1,4 +1,4 @@
-"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file and `vllm_versions` import vLLM; import that one first."""
+"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file and `vllm_versions`, which comes first, import vLLM."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from polaris.types import Rollout
 
 PROGRESS_INTERVAL_S = 0.1
 _UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)
-"""What vLLM raises while it builds a model that it does not know to the end."""
+"""Errors that vLLM raises while it builds a model that it supports only in part."""
 
 
 class VLLMEngine:
-    """One engine per tensor-parallel group; with `rollout.tensor_parallel` > 1 its ranks make the same calls with the same arguments.
+    """One engine per tensor-parallel group. If `rollout.tensor_parallel` > 1, its ranks make the same calls with the same arguments.
 
-    Tensor parallelism runs in the trainer's default process group (torchrun), which must exist before the engine is built.
+    Tensor parallelism uses the trainer's default process group (torchrun), which must exist first.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class VLLMEngine:
             check_arguments(arguments)
             try:
                 self._llm: LLMEngine | None = LLMEngine.from_engine_args(arguments)
-            except ValueError as error:  # pydantic's are ValueErrors too, of many lines
+            except ValueError as error:  # pydantic's errors are long ValueErrors
                 remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.tensor_parallel, rollout.max_concurrent "
                 remedy += "or the response length"
                 raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {in_one_line(error, 2000)}") from error
@@ -122,7 +122,7 @@ class VLLMEngine:
         return [rollouts[str(index)] for index in range(len(requests))]
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:
-        """See `Engine.score`; `tokens` must leave room for one more token, which vLLM samples and we drop."""
+        """See `Engine.score`; `tokens` must leave one position free, for a token that vLLM samples and we drop."""
         llm = self._ready()
         check_requests([RolloutRequest(prompt_id="", sample=0, prompt_tokens=tuple(tokens), seed=0)], self._max_model_len, self._vocab_size)
         parameters = SamplingParams(
@@ -141,10 +141,7 @@ class VLLMEngine:
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
-        """Cosines, then sines, that the engine applies: [n, rotated dimensions], of those positions that it has; None without one table.
-
-        Where vLLM runs transformers' own modules, the table is theirs.
-        """
+        """See `Engine.rotary_table`; positions beyond the table are left out. If vLLM runs transformers' modules, the table is theirs."""
         runner = self._ready().model_executor.driver_worker.worker.model_runner
         caches = {id(module): module.cos_sin_cache for module in runner.model.modules() if hasattr(module, "cos_sin_cache")}
         if not caches:
@@ -158,11 +155,11 @@ class VLLMEngine:
         """See `Engine.load_weights`. Any float dtype; vLLM casts to its own.
 
         Raises:
-            RuntimeError: names or shapes are not those of the model, or a request is running; the engine is closed, since vLLM
-                cannot recover from half an update.
+            RuntimeError: names or shapes are not those of the model, or a request is running. The engine is closed, since vLLM
+                cannot undo a part of an update.
         """
         if self._llm is None or self._state == "asleep":
-            raise RuntimeError("the rollout engine is closed or asleep; wake it before new weights are loaded")
+            raise RuntimeError("the rollout engine is closed or asleep; wake it before loading new weights")
         try:
             worker = self._llm.model_executor.driver_worker.worker
             named = ((self._names[name], weight) for name, weight in complete(weights, self._shapes))
@@ -180,16 +177,16 @@ class VLLMEngine:
         self._version = version
 
     def sleep(self) -> None:
-        """Drop weights and KV cache (vLLM's level 2). On CPU vLLM keeps their memory, and they cannot be used all the same."""
+        """Drop weights and KV cache (vLLM's level 2). On CPU vLLM keeps the memory, but they cannot be used either."""
         if self._state != "asleep":
             llm = self._ready()
             if self._on_gpu:
-                torch.cuda.synchronize()  # a step that was interrupted may still use the memory
+                torch.cuda.synchronize()  # an interrupted step may still use the memory
             llm.sleep(level=2)
             self._state = "asleep"
 
     def wake(self) -> None:
-        """Take memory for the weights only; `load_weights` fills them and then takes that of the KV cache, which lowers the peak."""
+        """Take memory for the weights only. `load_weights` takes memory for the KV cache later, which lowers the peak."""
         if self._llm is not None and self._state == "asleep":
             self._take(self._llm, "weights")
             self._state = "empty"
@@ -197,24 +194,24 @@ class VLLMEngine:
     def close(self) -> None:
         """See `Engine.close`. May be called twice.
 
-        On CUDA an engine that lacks memory is left to the end of the process: something has failed, and what is unmapped cannot be freed.
+        On CUDA an engine without its memory stays until the process ends: something has failed, and unmapped memory cannot be freed.
         """
         llm, self._llm = self._llm, None
         if llm is None or (self._on_gpu and self._state != "ready"):
             return
-        # vLLM's own order would leave the compiled model alive, and its memory pool then refuses the next engine of this process.
+        # vLLM's own order would keep the compiled model alive, and the memory pool would refuse the next engine of this process.
         if (unpin := getattr(llm, "_finalizer", None)) is not None:
             unpin()
         llm.engine_core.shutdown()
         del llm
         gc.collect()
         if self._on_gpu:
-            type(current_platform)._global_graph_pool = None  # its graphs are gone, and a pool without graphs cannot be used again
+            type(current_platform)._global_graph_pool = None  # a pool whose graphs are gone cannot be used again
             torch.cuda.empty_cache()
 
     def _take(self, llm: LLMEngine, what: str) -> None:
         if self._on_gpu:
-            torch.cuda.empty_cache()  # vLLM maps what the device has free, and torch keeps what the trainer has freed
+            torch.cuda.empty_cache()  # else torch keeps memory that the trainer has freed, and vLLM cannot map it
         llm.wake_up([what])
 
     def _ready(self) -> LLMEngine:
@@ -230,7 +227,7 @@ class VLLMEngine:
             raise RuntimeError(f"vLLM failed while generating and was closed: {error}") from error
 
     def _any_rank(self, stop: bool) -> bool:
-        """Whether any rank wants to stop: ranks of a tensor-parallel group step together or hang."""
+        """Whether any rank wants to stop: all ranks of a tensor-parallel group must step together, or they hang."""
         if self._tensor_parallel == 1:
             return stop
         votes = torch.tensor([stop], dtype=torch.int32)
@@ -273,10 +270,10 @@ def _unfit(model: str, error: Exception) -> EngineRefused:
 
 
 def check_arguments(arguments: EngineArgs) -> vllm.config.ModelConfig:
-    """Let vLLM read the model's configuration, before it reads any weight.
+    """Let vLLM read the model's configuration; no weight is read.
 
     Raises:
-        EngineRefused: it does not run this model.
+        EngineRefused: vLLM does not run this model.
     """
     try:
         return arguments.create_model_config()
@@ -285,21 +282,21 @@ def check_arguments(arguments: EngineArgs) -> vllm.config.ModelConfig:
 
 
 def check_beside_trainer(arguments: EngineArgs) -> None:
-    """The same for an engine in the process of a trainer.
+    """As `check_arguments`, for an engine in a trainer's process.
 
     Raises:
-        EngineRefused: vLLM has no code of its own for this model. It then decorates transformers' class of the decoder for torch.compile,
-            and the trainer's model, which is of that class, can no longer be called (vLLM 0.32).
+        EngineRefused: vLLM has no code of its own for this model. It then decorates transformers' decoder class for torch.compile,
+            and the trainer's model, of the same class, can no longer be called (vLLM 0.32).
     """
     if check_arguments(arguments).using_transformers_backend():
         raise EngineRefused(
-            f"vLLM has no code of its own for {arguments.model} and runs transformers' classes, which it changes so that the trainer "
+            f"vLLM has no code of its own for {arguments.model} and runs transformers' classes, but changes them so that the trainer "
             'cannot use them in the same process; set rollout.engine = "transformers"'
         )
 
 
 def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope) -> EngineArgs:
-    """What vLLM is started with."""
+    """Arguments that vLLM is started with."""
     on_gpu = torch.cuda.is_available()
     device: dict[str, Any] = (
         {
@@ -336,9 +333,9 @@ def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_
 
 
 def _patch_vllm() -> None:
-    """vLLM would destroy the trainer's process group on close and, on CPU, compile one function with g++ (14 s) on first use.
+    """Unpatched, vLLM destroys the trainer's process group on close and, on CPU, compiles one function with g++ (14 s) on first use.
 
-    Its YaRN table ends at original positions x factor, whatever `max_position_embeddings` says: it then reads memory behind the table.
+    Its YaRN table ends at original positions x factor, even if `max_position_embeddings` is larger; it then reads beyond the table.
     """
     vllm.v1.engine.core.cleanup_dist_env_and_memory = lambda *args, **kwargs: None
     YaRNScalingRotaryEmbedding._compute_cos_sin_cache = _yarn_table  # type: ignore[method-assign, assignment]
@@ -348,13 +345,13 @@ def _patch_vllm() -> None:
 
 
 def _shared_memory(group: CpuCommunicator) -> str:
-    """Name of the memory in which CPU ranks add. vLLM's is that of all torchruns, so two at once, or one after a killed one, would fail."""
+    """Name of the memory in which CPU ranks add. vLLM's name is the same for all torchruns: two at once, or one after a kill, fail."""
     run = f"{os.environ['MASTER_PORT']}-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
     return f"polaris-{run}-{group.unique_name}-{'-'.join(map(str, group.ranks))}"
 
 
 def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
-    """Cosines and sines of YaRN for every position of the model that is being built: [max_position_embeddings, rotated dimensions]."""
+    """Cosines and sines of YaRN for all positions of the model being built: [max_position_embeddings, rotated dimensions]."""
     config = get_current_vllm_config().model_config.hf_text_config
     positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
     angles = torch.outer(positions, rotary._compute_inv_freq(rotary.scaling_factor))
@@ -363,7 +360,7 @@ def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
 
 
 def _repack_tied_head(model: Any) -> None:
-    """On CPU a tied output head keeps the oneDNN-packed matrix of the old weights after a reload (vLLM 0.24 to 0.32)."""
+    """Repack a tied output head: on CPU it keeps the oneDNN-packed matrix of the old weights (vLLM 0.24 to 0.32)."""
     heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
     embeddings = [module for module in model.modules() if isinstance(module, VocabParallelEmbedding) and module not in heads]
     for head in heads:
@@ -372,8 +369,8 @@ def _repack_tied_head(model: Any) -> None:
 
 
 def _pool_bytes() -> int:
-    """Bytes in the pools of vLLM's sleep mode that torch counts as allocated, whether they are mapped or not."""
-    from vllm.device_allocator.cumem import CuMemAllocator  # which loads a CUDA library
+    """Bytes in the pools of vLLM's sleep mode that torch counts as allocated, mapped or not."""
+    from vllm.device_allocator.cumem import CuMemAllocator  # loads a CUDA library
 
     pools = CuMemAllocator.get_instance().pointer_to_data
     segments = torch.cuda.memory_snapshot(include_traces=False)

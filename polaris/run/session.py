@@ -93,7 +93,7 @@ def _refuse_together(world: World, refusal: str) -> int:
 
 
 def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
-    from polaris.distributed.failure import speaks
+    from polaris.distributed.failure import should_print
     from polaris.rollout.types import GenerationInterrupted
 
     try:
@@ -107,7 +107,7 @@ def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
             traceback.print_exc()
             return 1
         # It may concern one rank alone, such as a GPU that is occupied; what concerns all, the first of them says.
-        if speaks(world, str(known)):
+        if should_print(world, str(known)):
             _say(str(known))
         return 2 if isinstance(known, Refused) else 1
     signals = world.gather([stop.number])  # all ranks are done here, and none is cut off when torchrun sees the first one end

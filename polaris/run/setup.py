@@ -40,7 +40,7 @@ from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import Reporter, SamplingContext
 from polaris.stop import StopRequest
-from polaris.sync.probe import check_far_gap, make_far_probe, make_probe, take_yardstick
+from polaris.sync.probe import check_far_gap, make_far_probe, make_sync_probe, take_yardstick
 from polaris.sync.publish import SyncProof, measure_gap
 
 
@@ -104,7 +104,7 @@ def _load_policy(checked: Checked, world: World) -> tuple[Policy, bool]:
 def _prove(checked: Checked, sampling: SamplingContext, learner: Learner, rotary: bool) -> SyncProof:
     """The proof of later syncs. Engine and trainer have each read the base model, nothing was published yet: their gap is the yardstick."""
     config, prompts = checked.config, checked.prompts.prompts
-    probe = make_probe(prompts, config.seed, config.longest_response)
+    probe = make_sync_probe(prompts, config.seed, config.longest_response)
     gap = measure_gap(sampling.engine, probe, learner.logprobs, sampling.world)
     yardstick = take_yardstick(gap, config.sync, config.model.dtype)
     if not rotary or sampling.engine.rotary_table([0]) is None:

@@ -1,4 +1,4 @@
-"""The trainer's weights to the rollout engine as one versioned transaction, and the proof that the engine serves them."""
+"""Publishing the trainer's weights to the rollout engine as one versioned transaction, and the proof that it serves them."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
     import torch
 
 TrainerLogprobs = Callable[[Sequence[RolloutRequest], Sequence[Rollout]], np.ndarray]
-"""The trainer's log-probs [R] of all response tokens of the rollouts, one rollout after the other, each at its temperature."""
+"""The trainer's log-probs [R] of all response tokens, rollout after rollout, each at its temperature."""
 
 
 def publish(engine: Engine, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-    """Wake the engine, load all weights (Hugging Face names, full tensors) and drop the caches of the old ones; then it serves `version`.
+    """Wake the engine, load all weights (Hugging Face names, full tensors) and drop caches of the old ones; it then serves `version`.
 
-    The engine sleeps from the end of a step's rollouts until this; no request runs in between. Tensors are taken one at a time, so
-    `weights` may gather them lazily; on every rank, since gathering is collective.
+    The engine sleeps from the end of a step's rollouts until this call, and runs no request. Tensors are taken one at a time, so
+    `weights` may gather them lazily. Call it on every rank, since gathering is collective.
 
     Raises:
-        RuntimeError: the weights are not exactly those of the model; the engine is then closed.
+        RuntimeError: the weights are not exactly those of the model; the engine is closed.
     """
     engine.wake()
     engine.load_weights(weights, version)
 
 
 def measure_gap(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogprobs, world: World) -> float:
-    """Mean distance of the log-probs of engine and trainer on the responses of the probe, in nats, of the rank where it is largest."""
+    """The largest `logprob_gap` of any rank on the responses of the probe, in nats."""
     rollouts = probe.draw(engine)
     return max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts))]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncProof:
-    """What is drawn and compared after every weight sync."""
+    """The proof after every weight sync: the gap of `probe` must fit the yardstick."""
 
     probe: SyncProbe
     yardstick: Yardstick
@@ -51,7 +51,7 @@ class SyncProof:
         """The gap (`measure_gap`) after `version` was published.
 
         Raises:
-            WeightSyncError: the engine's log-probs are not the trainer's.
+            WeightSyncError: the engine's log-probs differ from the trainer's.
         """
         gap = measure_gap(engine, self.probe, self.trainer_logprobs, world)
         check_gap(gap, self.yardstick, version)

@@ -85,12 +85,12 @@ def test_from_takes_a_checkpoint(source, flags, part):
 @pytest.mark.parametrize(
     ("start", "model", "name", "message"),
     [
-        (Start(source="{x}@step-2"), "base", "y", r"checkpoints are those of steps \[3, 4\] .*--model\.path=.*x@step-N"),
-        (Start(source="{x}@step-9"), "base", "y", r"checkpoints are those of steps \[3, 4\]"),
+        (Start(source="{x}@step-2"), "base", "y", r"complete checkpoints of steps \[3, 4\] .*--model\.path=.*x@step-N"),
+        (Start(source="{x}@step-9"), "base", "y", r"complete checkpoints of steps \[3, 4\]"),
         (Start(source="{x}@9"), "base", "y", r"x@9: a step of .*x is written as .*x@step-9"),
         (Start(), "{x}@latest", "y", r"is written as .*x@step-40"),
         (Start(), "{x}/checkpoints/step-000003", "y", r"is written as .*x@step-3"),
-        (Start(source="{x}/export"), "base", "y", "is no folder of a run; give one such as runs/my-run"),
+        (Start(source="{x}/export"), "base", "y", "is not a run folder; give one such as runs/my-run"),
         (Start(source="{x}"), "base", "x", "is this run itself.* give another --name"),
         (Start(fresh=True), "{x}", "x", "is this run itself"),
         (Start(with_optimizer=True), "base", "y", "name it with --from RUN"),
@@ -148,7 +148,7 @@ def test_a_branch_goes_on_by_the_same_command_and_without_its_checkpoint(source,
 
 def test_a_run_that_began_otherwise_is_not_taken_for_a_branch(source):
     begun(source, None, "base")
-    with pytest.raises(Refused, match=r"y is there and began with model\.path, not with .*x \(weights\); give another --name"):
+    with pytest.raises(Refused, match=r"y exists and began with model\.path, not with .*x \(weights\); give another --name"):
         begin(named(source), Start(source=str(source)))
     begun(source, Origin(run=str(source), step=4, part="weights"), export_of(source, 4))
     with pytest.raises(Refused, match=r"began with .*x, step 4 \(weights\), not with .*x \(weights and optimizer\)"):
@@ -157,7 +157,7 @@ def test_a_run_that_began_otherwise_is_not_taken_for_a_branch(source):
 
 def test_a_run_that_began_with_the_export_of_another_says_so(source):
     begun(source, Origin(run=str(source.with_name("w")), step=7, part="export"), "base")
-    with pytest.raises(Refused, match=r"y is there and began with .*w, step 7 \(export\), not with .*x \(export\); give another --name"):
+    with pytest.raises(Refused, match=r"y exists and began with .*w, step 7 \(export\), not with .*x \(export\); give another --name"):
         begin(named(source, model=source), Start())
 
 
@@ -169,7 +169,7 @@ def test_fresh_begins_a_branch_in_the_place_of_another_run(source):
 def test_a_source_that_has_moved_is_named_anew(source):
     begun(source, Origin(run=str(source), step=4, part="weights"), export_of(source, 4))
     moved = source.rename(source.with_name("z"))
-    with pytest.raises(Refused, match=r"whose export .*x/export/step-000004 is gone; say with --from"):
+    with pytest.raises(Refused, match=r"whose export .*x/export/step-000004 is gone; name its new place with --from"):
         begin(named(source), Start())
     config, origin = begin(named(source), Start(source=f"{moved}@step-4"))
     assert (config.model.path, origin.run) == (str(export_of(moved, 4)), str(moved))

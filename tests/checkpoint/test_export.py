@@ -67,10 +67,10 @@ def test_what_cannot_be_exported_is_named(run, tmp_path):
     (tmp_path / "full" / "file").touch()
     with pytest.raises(Refused, match="is not empty"):
         export(folder, tmp_path / "full", None)
-    with pytest.raises(Refused, match="is no folder"):
+    with pytest.raises(Refused, match="is not a folder"):
         export(folder, tmp_path / "full" / "file", None)
     (tmp_path / "other").mkdir()
-    with pytest.raises(Refused, match="is no run folder"):
+    with pytest.raises(Refused, match="is not a run folder"):
         export(tmp_path / "other", None, None)
     (tmp_path / "other" / "config.json").write_text("{}")
     with pytest.raises(Refused, match="no complete checkpoint; train it first"):

@@ -67,5 +67,5 @@ def test_clean_keeps_the_newest_and_removes_leftovers(tmp_path):
     for step in range(1, 6):
         make(tmp_path, step)
     layout.temporary_folder(tmp_path, 9).mkdir()
-    layout.clean(tmp_path, keep=2)
+    layout.remove_old(tmp_path, keep=2)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000004", "step-000005"]

@@ -172,11 +172,11 @@ CONTENT = {
     ("fact", "value", "refused", "changeable"),
     [
         ("prompts", {"prompts": 4, "digest": "e"}, r"the 4 prompts of data\.path.* are not the 3 that this run began with", False),
-        ("prompts", {"prompts": 3, "digest": "d", "passes": "p"}, r"pass rates of data\.path are not those", False),
+        ("prompts", {"prompts": 3, "digest": "d", "passes": "p"}, r"pass rates of data\.path differ from those", False),
         ("model", {"config": "x", "tokenizer": "t", "weights": "w"}, r"another model .*\(config differ", False),
         ("model", {"config": "c", "tokenizer": "t", "weights": "x"}, r"another model .*\(weights differ", False),
         ("model", {"config": "c", "tokenizer": "x", "weights": "w"}, r"model\.path: other tokenizer files", True),
-        ("held_out", {"prompts": 2, "digest": "x"}, r"eval\.path: 2 -> 2 held-out prompts, which are others", True),
+        ("held_out", {"prompts": 2, "digest": "x"}, r"eval\.path: 2 -> 2 held-out prompts, with other content", True),
         ("held_out", None, r"eval\.path: 2 -> 0", True),
         ("engine", "transformers", r"rollout\.engine: 'vllm' -> 'transformers'", True),
     ],
@@ -191,13 +191,13 @@ def test_paths_are_compared_by_what_is_there(recorded, tmp_path, fact, value, re
     if changeable:
         open_run(config, change=True, content=changed)
     else:
-        with pytest.raises(Refused, match="cannot go on with this configuration"):
+        with pytest.raises(Refused, match="cannot resume with this configuration"):
             open_run(config, change=True, content=changed)
 
 
 def test_the_choice_of_prompts_is_over(recorded):
     config = replace(recorded((), 0), difficulty=DifficultyConfig(samples_per_prompt=8), curation=CurationConfig(drop_from=0.5))
-    with pytest.raises(Refused, match="cannot go on") as error:
+    with pytest.raises(Refused, match="cannot resume") as error:
         open_run(config, change=True)
     for field in ("difficulty.samples_per_prompt: 0 -> 8", "curation.drop_from: 1.0 -> 0.5"):
         assert f"{field} (its prompts were chosen before the first step)" in str(error.value)

@@ -87,7 +87,7 @@ def test_a_number_of_grading_processes_is_above_0_or_left_out(command, workers, 
 
 def test_bad_input_is_two_lines_and_status_2(tmp_path):
     for arguments, message in (
-        (["export", str(tmp_path)], "is no run folder"),
+        (["export", str(tmp_path)], "is not a run folder"),
         (["train", str(tmp_path / "none.toml")], "does not exist"),
         (["grade", str(tmp_path / "none.jsonl")], "does not exist"),
         (["data", "check", str(tmp_path / "none.jsonl")], "does not exist"),

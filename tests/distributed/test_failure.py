@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch.distributed as dist
 
-from polaris.distributed.failure import speaks
+from polaris.distributed.failure import should_print
 
 
 class Store(dict):
@@ -25,7 +25,7 @@ class Gone:
 def fails(monkeypatch):
     def fails(rank, reason, store):
         monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
-        return speaks(SimpleNamespace(rank=rank, size=2), reason, patience_s=0.05)
+        return should_print(SimpleNamespace(rank=rank, size=2), reason, patience_s=0.05)
 
     return fails
 
@@ -42,4 +42,4 @@ def test_a_rank_whose_store_is_gone_speaks_for_itself(fails):
 
 
 def test_one_rank_alone_needs_no_store():
-    assert speaks(SimpleNamespace(rank=0, size=1), "the disk is full")
+    assert should_print(SimpleNamespace(rank=0, size=1), "the disk is full")

@@ -65,7 +65,7 @@ def test_the_report_names_the_dead_first_and_says_where_the_living_stand(ranks, 
     assert ended == [(1, "polaris-watch")]
     assert text.startswith("polaris, rank 0: no progress for 0.00166667 minutes (distributed.update_timeout_minutes) at: pack 1 of 2.")
     lines = lines_of(text)
-    assert lines[0] == "rank 2 HANGS: its process gives no sign of life"
+    assert lines[0] == "rank 2 HANGS: its process has no heartbeat"
     for rank, place in enumerate(("pack 1 of 2", "sync, tensor 3")):
         words, seconds = lines[1 + rank].split(", for ")
         assert words == f"rank {rank} HANGS, is slow, or waits for its GPU: {place}"

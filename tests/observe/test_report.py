@@ -68,7 +68,7 @@ def test_summary(tmp_path):
 def test_accuracies_on_held_out_prompts_that_were_changed_are_not_compared(tmp_path):
     run = make_run(tmp_path / "run")
     config = json.loads((run / "config.json").read_text())
-    changes = [(10, "optimizer.lr: 1 -> 2"), (20, "eval.path: 16 -> 12 held-out prompts, which are others")]
+    changes = [(10, "optimizer.lr: 1 -> 2"), (20, "eval.path: 16 -> 12 held-out prompts, with other content")]
     history = [{"step": step, "date": "", "changes": [change], "free": []} for step, change in changes]
     (run / "config.json").write_text(json.dumps(config | {"history": history}))
     found = summary(run)

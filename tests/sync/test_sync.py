@@ -14,7 +14,7 @@ from polaris.sync.probe import (
     check_gap,
     logprob_gap,
     make_far_probe,
-    make_probe,
+    make_sync_probe,
     take_yardstick,
 )
 from polaris.sync.publish import publish
@@ -62,7 +62,7 @@ def test_probe_tells_published_from_stale_weights(kind, policy):
     rollout = RolloutConfig(engine=kind, kv_cache_mib=16, max_concurrent=4)
     engine = create_engine(rollout, policy, ModelConfig(dtype="float32"), max_model_len=64, seed=0)
     model = AutoModelForCausalLM.from_pretrained(policy, dtype=torch.float32)
-    probe = make_probe(PROMPTS, seed=0, most_tokens=20)
+    probe = make_sync_probe(PROMPTS, seed=0, most_tokens=20)
     drawn = probe.draw(engine)
     assert len(drawn) == RESPONSES
     yardstick = take_yardstick(logprob_gap(drawn, logprobs(model, probe.requests, drawn)), SyncConfig(), "float32")
@@ -82,7 +82,7 @@ def test_probe_tells_published_from_stale_weights(kind, policy):
 
 def test_log_probs_that_are_not_finite_are_a_gap(policy):
     engine = create_engine(RolloutConfig(engine="transformers"), policy, ModelConfig(dtype="float32"), max_model_len=64, seed=0)
-    drawn = make_probe(PROMPTS, seed=0, most_tokens=4).draw(engine)
+    drawn = make_sync_probe(PROMPTS, seed=0, most_tokens=4).draw(engine)
     gap = logprob_gap(drawn, np.full(sum(len(r.tokens) for r in drawn), np.nan))
     with pytest.raises(WeightSyncError, match="not finite"):
         check_gap(gap, Yardstick(gap=0.0, tolerance=1.0), 1)
@@ -99,13 +99,13 @@ def test_the_yardstick_scales_the_tolerance_within_what_rounding_and_the_base_al
 
 
 def test_the_probe_is_spread_over_the_prompts_with_a_seed_for_each_response():
-    probe = make_probe(PROMPTS, seed=3, most_tokens=1000)
+    probe = make_sync_probe(PROMPTS, seed=3, most_tokens=1000)
     assert [request.prompt_tokens for request in probe.requests] == [PROMPTS[i].tokens for i in (0, 6, 12, 18, 25, 31, 37, 43)]
     assert [request.sample for request in probe.requests] == list(range(RESPONSES))
     assert probe.requests[1].seed == 1630406232111680392, "a probe of another seed or stream draws other responses after a resume"
     assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
-    assert make_probe(PROMPTS, seed=3, most_tokens=20).sampling.max_tokens == 20
-    assert len({request.seed for request in make_probe(PROMPTS[:1], seed=3, most_tokens=8).requests}) == RESPONSES
+    assert make_sync_probe(PROMPTS, seed=3, most_tokens=20).sampling.max_tokens == 20
+    assert len({request.seed for request in make_sync_probe(PROMPTS[:1], seed=3, most_tokens=8).requests}) == RESPONSES
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_other_positions_far_from_the_first_are_caught_where_there_is_no_rotary_
     model.save_pretrained(tmp_path)
     engine = create_engine(RolloutConfig(engine="transformers"), tmp_path, ModelConfig(dtype="float32"), max_model_len=256, seed=0)
     assert engine.rotary_table([0]) is None
-    near, far = make_probe(PROMPTS, seed=0, most_tokens=32), make_far_probe(PROMPTS, seed=0, longest=256)
+    near, far = make_sync_probe(PROMPTS, seed=0, most_tokens=32), make_far_probe(PROMPTS, seed=0, longest=256)
     drawn = far.draw(engine)
     check_far_gap(logprob_gap(drawn, logprobs(model, far.requests, drawn)), SyncConfig(), "float32")
     with torch.no_grad():

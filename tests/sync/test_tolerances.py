@@ -8,7 +8,7 @@ import pytest
 from polaris.config.schema import SyncConfig
 from polaris.model.rope_check import sampled_positions
 from polaris.rollout.types import request_seed
-from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_probe, take_yardstick
+from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_sync_probe, take_yardstick
 from polaris.types import Prompt, Rollout
 
 LIMITS = SyncConfig(gap_factor=3.0)
@@ -64,13 +64,13 @@ def test_positions_are_powers_of_two_and_the_last(count, positions):
 
 def test_the_probe_is_eight_prompts_spread_over_the_set():
     prompts = [Prompt(id=f"p{i}", text="", tokens=(i,), ground_truth="1", source="x:1") for i in range(20)]
-    probe = make_probe(prompts, 5, 100)
+    probe = make_sync_probe(prompts, 5, 100)
     assert [request.prompt_tokens for request in probe.requests] == [(0,), (2,), (5,), (7,), (10,), (12,), (15,), (17,)]
     assert [request.sample for request in probe.requests] == list(range(8))
     assert len({request.seed for request in probe.requests}) == 8
     assert (probe.sampling.temperature, probe.sampling.max_tokens) == (1.0, 32)
-    assert make_probe(prompts[:3], 5, 7).sampling.max_tokens == 7
-    assert [request.prompt_tokens for request in make_probe(prompts[:3], 5, 7).requests] == [(0,)] * 3 + [(1,)] * 3 + [(2,)] * 2
+    assert make_sync_probe(prompts[:3], 5, 7).sampling.max_tokens == 7
+    assert [request.prompt_tokens for request in make_sync_probe(prompts[:3], 5, 7).requests] == [(0,)] * 3 + [(1,)] * 3 + [(2,)] * 2
 
 
 def test_the_far_probe_ends_at_the_longest_position():
