@@ -76,6 +76,12 @@ def test_every_folder_has_a_floor():
     assert {folder(module) for module in imports(ROOT)} <= FLOOR.keys()
 
 
+def test_every_package_says_in_one_sentence_what_it_is_for():
+    packages = [*(ROOT / "polaris").rglob("__init__.py"), *(ROOT / "kernels" / "polaris_kernels").rglob("__init__.py")]
+    said = {str(path): ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for path in packages}
+    assert [path for path, text in said.items() if not text] == []
+
+
 def test_a_folder_imports_only_from_the_floors_below_it():
     assert upward(imports(ROOT)) == []
 
