@@ -10,7 +10,6 @@ from polaris.data.pass_rates import PassRates
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
-from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
@@ -20,9 +19,6 @@ from polaris.types import Prompt
 class TrainContext:
     """One stage of training: where groups come from, who learns from them, and what is remembered of each prompt."""
 
-    config: RunConfig
-    """The stage's; `sampling`, `source` and `learner` have it too (`with_config`)."""
-    sampling: SamplingContext
     source: Colocated
     learner: Learner
     held_out: tuple[Prompt, ...]
@@ -31,14 +27,23 @@ class TrainContext:
     successes: SuccessBuffer
     """Correct rollouts that rescue later failures."""
     console: Console
-    clock: Clock
     stage: int = 0
     """Counted from 0."""
 
+    @property
+    def sampling(self) -> SamplingContext:
+        """The source's: engine and grader for phases that draw samples of their own."""
+        return self.source.context
+
+    @property
+    def config(self) -> RunConfig:
+        """The stage's configuration, which the learner has too."""
+        return self.sampling.config
+
     def with_config(self, config: RunConfig) -> TrainContext:
         """The same with another configuration, such as a stage's."""
-        sampling, learner = replace(self.sampling, config=config), replace(self.learner, config=config)
-        return replace(self, config=config, sampling=sampling, source=replace(self.source, context=sampling), learner=learner)
+        source = replace(self.source, context=replace(self.sampling, config=config))
+        return replace(self, source=source, learner=replace(self.learner, config=config))
 
     @property
     def kept(self) -> tuple[Kept, ...]:

@@ -22,7 +22,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         GenerationInterrupted: a stop was requested.
         GradingFailed: more than 1 % of the responses killed their grading process.
     """
-    config, clock = context.config, context.clock
+    config, clock = context.config, context.source.clock
     temperature = config.rollout.temperature if config.eval.temperature is None else config.eval.temperature
     draw = Draw(
         prompts=context.held_out,

@@ -27,7 +27,7 @@ def step_record(
     drawn = [scored for group in batch.drawn for scored in group.rollouts]
     sampled = sum(len(scored.rollout.tokens) for scored in drawn)
     trained = sum(sample.length for sample in batch.samples)
-    rollout, seconds = context.config.rollout, context.clock.seconds
+    rollout, seconds = context.config.rollout, context.source.clock.seconds
     return {
         "step": state.step,
         "stage": context.stage,
@@ -46,7 +46,7 @@ def step_record(
         "optimizer/skipped": sum(not update.applied for update in result.updates),
         "sync/logprob_gap": gap,
         **{f"seconds/{phase}": value for phase, value in seconds.items()},
-        "seconds/step": context.clock.total(),
+        "seconds/step": context.source.clock.total(),
         "throughput/rollouts_per_s": len(drawn) / seconds["rollout"],
         "throughput/rollout_tokens_per_s": sampled / seconds["rollout"],
         "throughput/train_tokens_per_s": trained / seconds["update"],

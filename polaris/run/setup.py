@@ -53,17 +53,15 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         policy, rotary = _load_policy(checked, world)
         optimizer = build_optimizer(policy, config.optimizer)
     with open_sampling(checked, world, stop, console) as sampling:
-        config, clock = sampling.config, Clock(console)
+        config = sampling.config
         learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world)
         with stop.at_once():
             proof = _prove(checked, sampling, learner, rotary)
         successes = SuccessBuffer(config.algorithm.rescue)
         yield TrainContext(
-            config=config,
-            sampling=sampling,
             source=Colocated(
                 context=sampling,
-                clock=clock,
+                clock=Clock(console),
                 prompts=prompts,
                 sampler=Sampler(len(prompts), config.trainer.prompts_per_step, config.seed),
                 proof=proof,
@@ -74,7 +72,6 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             pass_rates=PassRates(),
             successes=successes,
             console=console,
-            clock=clock,
         )
 
 

@@ -36,7 +36,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
         NonFiniteRun: `trainer.max_nonfinite_steps` updates in a row were not finite.
     """
     source: GroupSource = context.source
-    learner, clock, step = context.learner, context.clock, state.step + 1
+    learner, clock, step = context.learner, context.source.clock, state.step + 1
     clock.restart()
     memory = PeakMemory(context.sampling.engine)
     learner.assert_sharded()

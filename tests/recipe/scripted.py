@@ -142,23 +142,19 @@ def on_ranks(config, work, *, stops_after=(), lost=0):
 
 def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=None):
     """A training context whose learner and proof of sync nobody calls."""
-    clock = Clock(sampling.console)
     source = Colocated(
         context=sampling,
-        clock=clock,
+        clock=Clock(sampling.console),
         prompts=prompts,
         sampler=None if not prompts else Sampler(len(prompts), min(len(prompts), sampling.config.trainer.prompts_per_step), 0),
         proof=SyncProof(probe=None, yardstick=None, trainer_logprobs=None),
         informative=lambda groups, step: len(groups),
     )
     return TrainContext(
-        config=sampling.config,
-        sampling=sampling,
         source=source,
         learner=Learner(policy=None, optimizer=None, config=sampling.config, world=sampling.world),
         held_out=held_out,
         pass_rates=pass_rates or PassRates(),
         successes=successes or SuccessBuffer(0),
         console=sampling.console,
-        clock=clock,
     )

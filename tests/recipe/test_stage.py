@@ -141,7 +141,7 @@ def test_the_easiest_go_first_and_one_step_is_left(drop_above, names, dropped):
 def test_the_end_of_a_run_without_stages_is_no_end_of_a_stage(tmp_path, capsys):
     config = replace(CONFIG, stage=())
     (stage,) = plan_stages(config)
-    assert on_one_rank(lambda context: close_stage(replace(context, config=config), stage, tmp_path)) == []
+    assert on_one_rank(lambda context: close_stage(context.with_config(config), stage, tmp_path)) == []
     assert "stage 1 ends" not in capsys.readouterr().out
     assert dropped_by(stage, tmp_path) == []
 

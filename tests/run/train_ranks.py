@@ -63,8 +63,8 @@ class Engine:
 
 def with_engine(context, engine):
     """The same with another engine."""
-    sampling = dataclasses.replace(context.sampling, engine=engine)
-    return dataclasses.replace(context, sampling=sampling, source=dataclasses.replace(context.source, context=sampling))
+    source = dataclasses.replace(context.source, context=dataclasses.replace(context.sampling, engine=engine))
+    return dataclasses.replace(context, source=source)
 
 
 def train(checked, world, stop):
