@@ -1,4 +1,4 @@
-"""Can a model of this architecture be packed, sharded and trained? Answered by its modules on the meta device; no weight is read."""
+"""Checks, on the meta device and without weights, that a model's architecture can be packed, sharded and trained."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _NO_SETTING = "Polaris cannot train it with any setting; take a dense decoder of
 
 @dataclass(frozen=True, slots=True)
 class _Witness:
-    """Stands for a pack's layout, and notes which modules came to its attention."""
+    """Stands in for a pack's layout and records the modules that pass it to their attention."""
 
     longest: int
     seen: set[nn.Module] = field(default_factory=set)
 
 
 def check_config(config: PreTrainedConfig, folder: object) -> None:
-    """Raise `Refused` where the configuration says that this is no dense text model in plain weights."""
+    """Raise `Refused` unless the configuration is that of a dense text model with plain weights."""
     quantised = getattr(config, "quantization_config", None)
     if quantised is not None:
         method = quantised.get("quant_method") if isinstance(quantised, dict) else getattr(quantised, "quant_method", None)
@@ -53,9 +53,9 @@ def check_config(config: PreTrainedConfig, folder: object) -> None:
 
 
 def check_architecture(model: PreTrainedModel, folder: object, longest: int) -> None:
-    """Raise `Refused` with the reason where `model`, on the meta device, cannot be trained on sequences of at most `longest` tokens.
+    """Raise `Refused`, with the reason, if `model` (meta device) cannot be trained on sequences of at most `longest` tokens.
 
-    It is left with an attention that computes nothing.
+    Afterwards the model has an attention that computes nothing.
     """
     name = type(model).__name__
     names = checkpoint_names(model)
@@ -63,9 +63,7 @@ def check_architecture(model: PreTrainedModel, folder: object, longest: int) -> 
     if any("expert" in own or "moe" in own for own, _ in model.named_parameters()):
         raise Refused(f"{folder}: {name} is a mixture of experts, whose weights transformers fuses as it loads them. {_NO_SETTING}")
     if other:
-        raise Refused(
-            f"{folder}: {name} has weights that are no matrices, or others than its checkpoint's, such as {other[0]}. {_NO_SETTING}"
-        )
+        raise Refused(f"{folder}: {name} has weights that are not matrices, or not in its checkpoint, such as {other[0]}. {_NO_SETTING}")
     _check_layer_kinds(model.config, folder, longest)
     _check_attention(model, folder, longest)
     _check_buffers(model, folder)
@@ -76,13 +74,13 @@ def check_architecture(model: PreTrainedModel, folder: object, longest: int) -> 
 
 
 def decoder_layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The decoder's layers, whatever their list is called; empty where there is none."""
+    """The decoder's layers, under any name of their list; empty if there is none."""
     lists = [child for child in model.get_decoder().children() if isinstance(child, nn.ModuleList)]
     return list(lists[0]) if len(lists) == 1 else []
 
 
 def _check_layer_kinds(config: PreTrainedConfig, folder: object, longest: int) -> None:
-    """Full attention, or a window or chunk that no sequence leaves."""
+    """Raise `Refused` unless all layers have full attention, or a window or chunk as long as `longest`."""
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
     reach = {"full_attention": longest}
     reach |= {
@@ -96,19 +94,17 @@ def _check_layer_kinds(config: PreTrainedConfig, folder: object, longest: int) -
         if reach[kind] < longest:
             raise Refused(
                 f"{folder} has layers of kind {kind}, which see {reach[kind]} tokens at a time: Polaris trains such models on "
-                f"sequences that are no longer, not on {longest}; lower data.max_prompt_tokens and the longest max_response_tokens to "
+                f"sequences of that length, not on {longest}; lower data.max_prompt_tokens and the longest max_response_tokens to "
                 f"{reach[kind]} together"
             )
 
 
 def _check_attention(model: PreTrainedModel, folder: object, longest: int) -> None:
-    """Run the decoder without numbers: every layer must hand the layout of a pack on to the attention of our choice, once."""
+    """Run the decoder without numbers: every layer must pass a pack's layout to the attention that we choose, once."""
     witness, name = _Witness(longest), type(model).__name__
     layers = decoder_layers(model)
     if "position_ids" not in inspect.signature(model.get_decoder().forward).parameters:
-        raise Refused(
-            f"{folder}: transformers' {name} counts positions itself, so that sequences of a pack cannot begin anew. {_NO_SETTING}"
-        )
+        raise Refused(f"{folder}: transformers' {name} counts positions itself, so sequences of a pack cannot start at 0. {_NO_SETTING}")
     try:
         model.set_attn_implementation(_WITNESS)
         with torch.no_grad(), torch.device("meta"):
@@ -128,17 +124,17 @@ def _check_attention(model: PreTrainedModel, folder: object, longest: int) -> No
         ) from None
     if not layers or len(witness.seen) != len(layers):
         raise Refused(
-            f"{folder}: {len(witness.seen)} of the {len(layers)} layers of transformers' {name} take an attention from outside, and "
-            f"without it sequences of a pack would see each other. {_NO_SETTING}"
+            f"{folder}: {len(witness.seen)} of the {len(layers)} layers of transformers' {name} can take our attention; in the "
+            f"others, sequences of a pack would see each other. {_NO_SETTING}"
         )
 
 
 def _check_buffers(model: PreTrainedModel, folder: object) -> None:
-    """Those that `make_buffers` has not filled, and those that a checkpoint holds."""
+    """Raise `Refused` for buffers that `make_buffers` has not filled, or that a checkpoint holds."""
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     lost = {name for name, buffer in model.named_buffers() if buffer.is_meta} | (set(model.state_dict()) - parameters)
     if lost:
-        raise Refused(f"{folder}: {type(model).__name__} has buffers that Polaris cannot make anew, such as {min(lost)}. {_NO_SETTING}")
+        raise Refused(f"{folder}: {type(model).__name__} has buffers that Polaris cannot compute, such as {min(lost)}. {_NO_SETTING}")
 
 
 def attention(
@@ -161,4 +157,4 @@ def attention(
     return query.transpose(1, 2), None
 
 
-AttentionInterface.register(_WITNESS, attention)  # and no mask: transformers makes one only for those that register it
+AttentionInterface.register(_WITNESS, attention)  # without a mask: transformers makes one only for attentions that register it

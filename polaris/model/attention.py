@@ -22,7 +22,7 @@ from polaris.errors import Refused
 NAME = "polaris_packed"
 _MAX_PADDING = 0.25
 _WITHOUT_EFFECT = {"dropout", "sliding_window", "is_causal", "position_ids", "output_attentions", "output_hidden_states", "use_cache"}
-"""What models pass to their attention that changes nothing here."""
+"""Arguments that models pass to their attention and that change nothing here."""
 _MEANINGS = {"softcap": "a soft cap on its scores", "s_aux": "attention sinks", "attention_mask": "a mask of its own"}
 
 
@@ -39,8 +39,8 @@ class PackLayout:
 
     @cached_property
     def groups(self) -> tuple[tuple[Tensor, Tensor, int, int], ...]:
-        """Sequences of similar length that share one attention call where no varlen kernel runs: (slots [tokens] int64 in the padded
-        group, rows [tokens] int64 in the pack, G, L)."""
+        """Without a varlen kernel, sequences of similar length share one attention call: (slots [tokens] int64 in the padded group,
+        rows [tokens] int64 in the pack, G, L) per group."""
         device = self.cu_seqlens.device
         groups = _length_groups(self.lengths, self.cu_seqlens.tolist())
         return tuple((slots.to(device), rows.to(device), count, longest) for slots, rows, count, longest in groups)
@@ -85,7 +85,7 @@ def packed_attention(
     The varlen kernels of CUDA take half precision only. There is no dropout.
 
     Raises:
-        Refused: the model asks for more than that.
+        Refused: the model needs another attention.
     """
     check_asked(attention_mask, layout.max_length, asked)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
@@ -95,12 +95,12 @@ def packed_attention(
 
 
 def check_asked(attention_mask: Tensor | None, longest: int, asked: dict[str, Any]) -> None:
-    """Raise `Refused` where a model asks its attention for more than causal attention within sequences of at most `longest` tokens."""
+    """Raise `Refused` if a model needs more than causal attention within sequences of at most `longest` tokens."""
     window = asked.get("sliding_window")
     if window is not None and window < longest:
         raise Refused(
-            f"the model attends to a sliding window of {window} tokens, and Polaris has none: sequences of {longest} tokens would be "
-            f"longer; keep data.max_prompt_tokens and the longest max_response_tokens together at {window} or less"
+            f"the model attends to a sliding window of {window} tokens, which Polaris does not support, and sequences of {longest} tokens "
+            f"are longer; keep data.max_prompt_tokens and the longest max_response_tokens together at {window} or less"
         )
     extra = {name: value for name, value in asked.items() if name not in _WITHOUT_EFFECT and value is not None}
     if asked.get("is_causal") is False:
@@ -112,7 +112,7 @@ def check_asked(attention_mask: Tensor | None, longest: int, asked: dict[str, An
 
 
 def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:
-    """Right-padded causal attention per group: no valid query precedes its padding, so no mask is needed."""
+    """Right-padded causal attention per group. Padding comes after all valid queries, so no mask is needed."""
     out = torch.empty_like(q)
     for slots, rows, count, length in layout.groups:
         padded_q, padded_k, padded_v = (
@@ -133,7 +133,7 @@ def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling
     if importlib.util.find_spec("flash_attn") is not None:
         from flash_attn import flash_attn_varlen_func
 
-        deterministic = torch.are_deterministic_algorithms_enabled()  # torch's own kernel asks by itself
+        deterministic = torch.are_deterministic_algorithms_enabled()  # torch's own kernel reads this flag itself
         return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest, softmax_scale=scaling, causal=True, deterministic=deterministic)
     from torch.nn.attention.varlen import varlen_attn
 
@@ -148,7 +148,7 @@ def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling
 
 @cache
 def _varlen_options() -> frozenset[str]:
-    """Keyword options of this torch's `varlen_attn`: 2.11 and 2.13 spell causality differently."""
+    """Keyword options of this torch's `varlen_attn`; 2.11 and 2.13 name causality differently."""
     from torch.nn.attention.varlen import varlen_attn
 
     return frozenset(inspect.signature(varlen_attn).parameters)

@@ -1,4 +1,4 @@
-"""Can this checkpoint folder be trained? Answered from its configuration and the headers of its weight files."""
+"""Checks from configuration and headers of the weight files that a checkpoint folder can be trained."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from polaris.model.rope import OWN
 
 
 def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0) -> None:
-    """Compare what the model's architecture needs with what the folder holds; no weight is read.
+    """Compare the weights that the architecture needs with those in the folder; no weight is read.
 
     Args:
-        longest: tokens of the longest sequence of prompt and response.
+        longest: tokens of the longest sequence (prompt and response).
 
     Raises:
         ValueError: an unknown or unsupported architecture, a damaged weight file, or weights that are missing or of another shape.
@@ -37,7 +37,7 @@ def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0) -> 
 
 
 def check_weights(folder: Path) -> None:
-    """The same of a model that is only sampled from, which may be of any architecture; weights that transformers fuses are left out.
+    """As `check_checkpoint`, for a model of any architecture that is only sampled from; weights that transformers fuses are left out.
 
     Raises:
         ValueError: transformers does not know it, a weight file is damaged, or weights are missing or of another shape.
@@ -59,10 +59,10 @@ def _check_weights(model: PreTrainedModel, folder: Path) -> None:
     missing = [usual[name] for name in needed if name not in names]
     if missing:
         others = sorted(set(stored) - set(names.values()))
-        held = f"; it holds {len(others)} that this model does not know, such as {others[0]}" if others else ""
+        held = f"; it holds {len(others)} unknown ones, such as {others[0]}" if others else ""
         raise Refused(
-            f"{folder} lacks {len(missing)} of {len(needed)} weights, such as {missing[0]}{held}; download or export it again, and see "
-            "that config.json is that of the weights"
+            f"{folder} lacks {len(missing)} of {len(needed)} weights, such as {missing[0]}{held}; download or export it again, and check "
+            "that config.json belongs to the weights"
         )
     for name, shape in needed.items():
         if stored[names[name]] != shape:

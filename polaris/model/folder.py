@@ -1,4 +1,4 @@
-"""Is this a folder of a whole model in safetensors? What people give instead is named, with what makes a model of it."""
+"""Checks that a folder holds a complete model in safetensors, and names the remedy for common other contents."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ _SAVE = "`AutoModelForCausalLM.from_pretrained(...).save_pretrained(folder)`"
 
 
 CANNOT_BUILD = (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError, StrictDataclassError)
-"""What transformers raises for a configuration that it cannot make a model of."""
+"""Errors that transformers raises for a configuration that it cannot build."""
 
 
 def transformers_config(folder: str | Path, **overrides: Any) -> PreTrainedConfig:
-    """The folder's config.json as transformers reads it, with some entries replaced; raises `Refused` where it cannot."""
+    """The folder's config.json as transformers reads it, with overrides; raises `Refused` if it cannot."""
     try:
         config: PreTrainedConfig = AutoConfig.from_pretrained(folder, **overrides)
     except CANNOT_BUILD as error:
@@ -30,7 +30,7 @@ def transformers_config(folder: str | Path, **overrides: Any) -> PreTrainedConfi
 
 
 def check_folder(folder: Path) -> None:
-    """Raise `Refused` where the folder holds an adapter, quantised or unsafe files, no weights, or a part of them only."""
+    """Raise `Refused` if the folder holds an adapter, quantised or unsafe files, or not all weights."""
     if folder.is_file():
         kind = "a GGUF file, whose weights are quantised for inference" if folder.suffix == ".gguf" else "a file"
         raise Refused(f"{folder} is {kind}; give the folder of a Hugging Face checkpoint (config.json and *.safetensors)")
@@ -57,25 +57,25 @@ def _refuse_other_weights(folder: Path) -> None:
     if list(folder.glob("*.gguf")):
         raise Refused(f"{folder} holds GGUF files, whose weights are quantised for inference; give the checkpoint that they were made from")
     if list(folder.glob("*.bin")) or list(folder.glob("*.pth")) or list(folder.glob("*.pt")):
-        raise Refused(f"{folder} holds its weights as pickle files (*.bin), and Polaris reads safetensors; convert it: {_SAVE}")
+        raise Refused(f"{folder} holds its weights as pickle files (*.bin), but Polaris reads safetensors; convert it: {_SAVE}")
     if not (folder / "config.json").is_file():
         raise Refused(f"{folder} has no config.json and no *.safetensors; give a Hugging Face checkpoint folder")
     raise Refused(
-        f"{folder} has a config.json and no weights (*.safetensors); download it again, or, where the hub has other formats only, "
+        f"{folder} has a config.json but no weights (*.safetensors); download it again, or, if the hub has only other formats, "
         f"convert them: {_SAVE}"
     )
 
 
 def _check_code(folder: Path) -> None:
-    """Raise `Refused` for a model that transformers itself does not know: the folder's own code is not run."""
+    """Raise `Refused` for a model unknown to transformers: code in the folder is never run."""
     config = _read(folder / "config.json")
     kind = config.get("model_type")
     if kind in CONFIG_MAPPING:
         return
     if config.get("auto_map"):
         raise Refused(
-            f"{folder} is a {kind or 'model'} that brings code of its own (auto_map in config.json), which Polaris does not run; take a "
-            "version of it that transformers knows (often with `-hf` in its name)"
+            f"{folder} is a {kind or 'model'} with code of its own (auto_map in config.json), which Polaris does not run; use a "
+            "version that transformers knows (often with `-hf` in its name)"
         )
     raise Refused(
         f"{folder}/config.json: transformers {transformers.__version__} cannot build this model (model_type {kind!r} is unknown to it)"

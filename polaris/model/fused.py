@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-# Families whose norm, gated MLP and rotary embedding have exactly the formulas of Liger's "llama" kernels.
+# Families whose norm, gated MLP and rotary embedding match the formulas of Liger's "llama" kernels exactly.
 FAMILIES = ("llama", "qwen2", "qwen3")
 
 

@@ -1,4 +1,4 @@
-"""From hidden states to the logits that a model's softmax sees: what its own forward does there, measured instead of read by name."""
+"""The step from hidden states to the logits of a model's softmax: measured on its forward, not read from setting names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TOLERANCE = 1e-5
 
 
 class _Decoded(BaseModelOutputWithPast):
-    """A decoder's output; caches and the like are None under whatever name the model asks for them."""
+    """A decoder's output; caches and other fields are None under any name."""
 
     def __getattr__(self, name: str) -> None:
         if name.startswith("__"):
@@ -27,7 +27,7 @@ class _Decoded(BaseModelOutputWithPast):
 
 @dataclass(frozen=True, slots=True)
 class LogitForm:
-    """logits = cap(scale * (hidden @ weight.T + bias)), with cap(x) = softcap * tanh(x / softcap); `softcap` 0 leaves it out.
+    """logits = cap(scale * (hidden @ weight.T + bias)), with cap(x) = softcap * tanh(x / softcap); `softcap` 0 means no cap.
 
     Cohere's `logit_scale`, Granite's 1 / `logits_scaling`, Gemma's `final_logit_softcapping`.
     """
@@ -42,19 +42,19 @@ class LogitForm:
 
     @property
     def kernel_softcap(self) -> float | None:
-        """The cap for who divides by `temperature` afterwards."""
+        """The cap for callers that divide by `temperature` afterwards."""
         return self.softcap / self.scale if self.softcap else None
 
     def temperature(self, temperature: Tensor) -> Tensor:
-        """What to divide unscaled logits by, capped with `kernel_softcap`, so that they are those of this form at `temperature`."""
+        """The divisor of unscaled logits, capped with `kernel_softcap`, that gives this form's logits at `temperature`."""
         return temperature / self.scale if self.scale != 1 else temperature
 
 
 def measure_form(model: PreTrainedModel) -> LogitForm:
-    """What the model's forward makes of given hidden states, with a decoder and a head that give known numbers; no weight is needed.
+    """The form of the model's logits, measured on its forward with a decoder and a head that give known numbers; no weight is needed.
 
     Raises:
-        Refused: it is not a `LogitForm` of one linear head, which is all that the fused head computes.
+        Refused: it is not a `LogitForm` of one linear head; the fused head computes nothing else.
     """
     head, name = model.get_output_embeddings(), type(model).__name__
     if not isinstance(head, nn.Linear):
@@ -69,17 +69,17 @@ def measure_form(model: PreTrainedModel) -> LogitForm:
     if not (
         scale > 0 and found.shape[1] == head.out_features and torch.allclose(found, expected[:, None].expand_as(found), rtol=_TOLERANCE)
     ):
-        raise Refused(f"{name} does more between its head and its logits than scale, bias and soft cap, which Polaris cannot train through")
+        raise Refused(f"{name} does more between head and logits than scale, bias and soft cap, which Polaris cannot train")
     return form
 
 
 def _rounded(value: float) -> float:
-    """Without the noise of float32 steps on the way."""
+    """The value without the noise of float32 arithmetic."""
     return float(f"{value:.7g}") if math.isfinite(value) else value
 
 
 def _logits(model: PreTrainedModel, products: list[float], bias: float) -> Tensor:
-    """Logits [len(products), V] float64 where the head's product with the hidden states is `products`, and its bias `bias`."""
+    """Logits [len(products), V] float64 if the head's products with the hidden states are `products`, and its bias is `bias`."""
     head: Any = model.get_output_embeddings()
     decoder: Any = model.get_decoder()
     hidden: Any = torch.tensor(products, dtype=torch.float64)[None, :, None].expand(1, -1, head.in_features)
@@ -93,7 +93,7 @@ def _logits(model: PreTrainedModel, products: list[float], bias: float) -> Tenso
         with torch.no_grad():
             return model(input_ids=torch.zeros(1, len(products), dtype=torch.int64), use_cache=False).logits[0].double()
     except (TypeError, ValueError, RuntimeError, AttributeError, NotImplementedError, IndexError, KeyError) as error:
-        raise Refused(f"{type(model).__name__} reaches its logits on a way that Polaris does not know ({in_one_line(error)})") from None
+        raise Refused(f"{type(model).__name__} computes its logits in a way that Polaris does not support ({in_one_line(error)})") from None
     finally:
         for module in patches:
             module.__dict__.pop("forward", None)

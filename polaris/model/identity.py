@@ -1,4 +1,4 @@
-"""Which model: what tells two checkpoint folders apart, and the settings by which its numbers are computed."""
+"""The identity of a model: digests of its checkpoint folder, and the settings that decide its numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SLICES, _SLICE_BYTES = 64, 1 << 16
 def model_identity(folder: Path) -> dict[str, str]:
     """sha256 of a checkpoint's configuration, of its tokenizer and chat template, and of its weights.
 
-    Of each weight file its size, header and 64 slices of 64 KiB count: enough to tell two trainings apart, in seconds.
+    Size, header and 64 slices of 64 KiB of each weight file count: enough to tell two trainings apart, in seconds.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file())
     configs = [path for path in files if path.name in ("config.json", "generation_config.json")]
@@ -25,9 +25,9 @@ def model_identity(folder: Path) -> dict[str, str]:
 
 
 def model_settings(config: RunConfig) -> dict[str, Any]:
-    """Which model is sampled from, and how its numbers are computed; not which weights it has at present."""
+    """The model that is sampled from, and how its numbers are computed; not its present weights."""
     rope = {
-        "factor": config.rope.factor,  # 0 for what is left out, as results of older versions have it
+        "factor": config.rope.factor,  # 0 for a setting left out, as in results of older versions
         "original_positions": config.rope.original_positions or 0,
         "attention_factor": config.rope.attention_factor or 0.0,
         "max_positions": config.rope.max_positions or 0,

@@ -26,22 +26,22 @@ from polaris.model.rope import OWN, resolve_rope
 from polaris.reward.extract import END_OF_THINKING, START_OF_THINKING
 
 _FILES = ["*.json", "*.safetensors", "*.txt", "*.jinja", "*.model"]
-"""What is downloaded of a model."""
+"""Files of a model to download."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFacts:
-    """What the checks need to know before any weight is read."""
+    """Facts about a model for checks before any weight is read."""
 
     folder: Path
     vocab_size: int
 
 
 def locate_model(config: ModelConfig) -> ModelFacts:
-    """Local folder of a checkpoint (downloaded from the hub where `model.path` is no folder), and the size of its vocabulary.
+    """Local folder of a checkpoint (downloaded from the hub if `model.path` is not a folder), and its vocabulary size.
 
     Raises:
-        ValueError: no such folder or model, or not a whole model in safetensors that transformers knows.
+        ValueError: no such folder or model, or not a complete model in safetensors that transformers knows.
     """
     folder = Path(config.path)
     if not folder.exists():
@@ -55,7 +55,7 @@ def locate_model(config: ModelConfig) -> ModelFacts:
 
 def _download(config: ModelConfig) -> Path:
     looks_local = config.path.startswith((".", "/", "~")) or config.path.count("/") != 1
-    missing = f"model.path = {config.path} is neither a folder nor a model on the Hugging Face hub that can be reached from here"
+    missing = f"model.path = {config.path} is neither a folder nor a model on the Hugging Face hub that can be reached"
     if looks_local:
         instead = _near(config.path) or "give a checkpoint folder or a Hugging Face model name"
         raise Refused(f"model.path = {config.path} does not exist; {instead}")
@@ -70,14 +70,14 @@ def _download(config: ModelConfig) -> Path:
 
 
 def _near(path: str) -> str:
-    """The folder that was probably meant, if there is one of a similar name in the same place."""
+    """A suggestion: the folder of a similar name in the same place, if there is one."""
     place = Path(path).parent
     close = nearest(Path(path).name, [child.name for child in place.iterdir() if child.is_dir()]) if place.is_dir() else None
     return f"did you mean {str(place / close)!r}?" if close else ""
 
 
 def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer; no remote code. Raises `ValueError` if transformers finds none that it knows."""
+    """The checkpoint's tokenizer, without remote code. Raises `ValueError` if transformers cannot load it."""
     from transformers import AutoTokenizer
 
     try:
@@ -87,7 +87,7 @@ def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
 
 
 def read_config(folder: Path, rope: RopeConfig = OWN) -> PreTrainedConfig:
-    """The checkpoint's configuration, with the rope that is asked for."""
+    """The checkpoint's configuration, with the rope of `rope`."""
     return transformers_config(folder, **resolve_rope(folder, rope).overrides)
 
 
@@ -104,7 +104,7 @@ def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
 
 
 def load_weights(model: PreTrainedModel, folder: Path, device: torch.device) -> None:
-    """Materialise a (sharded) meta model on a device and read its weights as float32, each rank its own shards."""
+    """Materialise a (sharded) meta model on a device and read its weights as float32; each rank reads its own shards."""
     buffers = dict(model.named_buffers())
     model.to_empty(device=device)
     model.tie_weights()
@@ -119,7 +119,7 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Name and shape of every tensor in the folder's safetensors, from their headers.
 
     Raises:
-        Refused: a file is not whole.
+        Refused: a file is incomplete.
     """
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(folder.glob("*.safetensors")):
@@ -127,19 +127,19 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             with safe_open(path, framework="pt") as file:
                 shapes |= {name: tuple(torch.Size(file.get_slice(name).get_shape())) for name in file.keys()}  # noqa: SIM118
         except (SafetensorError, OSError) as error:
-            raise Refused(f"{path} is not a whole safetensors file ({error}); download or export it again") from None
+            raise Refused(f"{path} is not a complete safetensors file ({error}); download or export it again") from None
     return shapes
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Parameters of the whole model, shared ones once."""
+    """Number of parameters of the whole model; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def drop_nothing(config: PreTrainedConfig) -> None:
-    """Set every probability of dropout in a configuration to 0, under whatever name (`attention_dropout`, `resid_pdrop`, `layerdrop`).
+    """Set all dropout probabilities of a configuration to 0, under any name (`attention_dropout`, `resid_pdrop`, `layerdrop`).
 
-    Engines sample without dropout, so a policy that trains with it would not be the one that sampled.
+    Engines sample without dropout, so with it the trained policy would not be the one that sampled.
     """
     for name, value in vars(config).items():
         if "drop" in name and isinstance(value, float | int) and not isinstance(value, bool):
@@ -149,7 +149,7 @@ def drop_nothing(config: PreTrainedConfig) -> None:
 
 
 def silence_dropout(model: nn.Module) -> None:
-    """The same for modules of dropout whose probability is in no configuration."""
+    """The same for dropout modules whose probability is not in the configuration."""
     for module in model.modules():
         if isinstance(module, _DropoutNd):
             module.p = 0.0
@@ -157,7 +157,7 @@ def silence_dropout(model: nn.Module) -> None:
 
 @torch.no_grad()
 def make_buffers(model: PreTrainedModel) -> None:
-    """Give a model on the meta device its buffers with their true values, on the CPU; what its own code does not fill stays."""
+    """Give a meta model its buffers with their true values, on the CPU; buffers that its own code does not fill stay on meta."""
     for module in model.modules():
         own = [name for name, buffer in module.named_buffers(recurse=False) if buffer.is_meta and buffer.is_floating_point()]
         if not own:
@@ -178,10 +178,10 @@ def _blank(buffer: Tensor | None) -> Tensor:
 
 
 def keep_thinking(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase:
-    """The tokenizer, which no longer drops the marks of thinking as special tokens when it decodes.
+    """The tokenizer, changed to keep thinking marks when it decodes without special tokens.
 
-    Who adds them to a model often adds them as special tokens; without them in the text, no response would ever have ended its thinking.
-    The tokens of a text stay the same.
+    Models often add them as special tokens, but without them in the text no response would seem to end its thinking. The tokens of a
+    text stay the same.
     """
     marks = {START_OF_THINKING, END_OF_THINKING}
     hidden = any(token.special and token.content in marks for token in tokenizer.added_tokens_decoder.values())
@@ -189,6 +189,6 @@ def keep_thinking(tokenizer: PreTrainedTokenizerBase) -> PreTrainedTokenizerBase
         backend = json.loads(tokenizer.backend_tokenizer.to_str())
         for token in backend["added_tokens"]:
             token["special"] &= token["content"] not in marks
-        # transformers has no way to take the mark off a token.
+        # transformers cannot make a special token ordinary.
         vars(tokenizer)["_tokenizer"] = Tokenizer.from_str(json.dumps(backend))
     return tokenizer

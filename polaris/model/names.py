@@ -1,4 +1,4 @@
-"""Names of weights: those of a model's parameters, and those that its checkpoints have, which transformers may rename as it loads."""
+"""Names of weights: those of a model's parameters and those in its checkpoints, which transformers may rename on loading."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def checkpoint_names(model: PreTrainedModel) -> dict[str, str]:
 
 
 def names_in(model: PreTrainedModel, stored: Collection[str]) -> dict[str, str]:
-    """Name of every parameter -> its name among `stored`, those of one checkpoint; what is not there is left out.
+    """Name of every parameter -> its name among `stored`, the names in one checkpoint; missing ones are left out.
 
-    It may be there under its own name, under that of `checkpoint_names`, or without the prefix of the model around the decoder (GPT-2's).
+    It may be stored under its own name, its name in `checkpoint_names`, or without the prefix of the decoder (GPT-2).
     """
     prefix = f"{model.base_model_prefix}."
     found: dict[str, str] = {}

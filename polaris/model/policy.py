@@ -21,9 +21,9 @@ from polaris_kernels import Head, linear_logprob
 class Policy(nn.Module):
     """A causal language model whose head is fused with the log-softmax, so that no [T, V] tensor exists.
 
-    Bias, scale and soft cap of the model's own logits are part of it. It never drops out, since engines sample without dropout.
+    Bias, scale and soft cap of the model's own logits are included. There is no dropout, since engines sample without it.
 
-    It is the root that FSDP2 wraps: embedding, final norm and head are gathered for this forward as a whole.
+    FSDP2 wraps it as the root, so embedding, final norm and head are gathered for the whole forward.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -33,7 +33,7 @@ class Policy(nn.Module):
 
     @property
     def layers(self) -> Sequence[nn.Module]:
-        """The decoder layers, each of which FSDP2 gathers on its own."""
+        """The decoder layers; FSDP2 gathers each on its own."""
         return decoder_layers(self.model)
 
     def forward(

@@ -1,4 +1,4 @@
-"""The `[rope]` block and a checkpoint's configuration -> the one rotary embedding that trainer, engine and export get."""
+"""From the `[rope]` section and a checkpoint's configuration to the one rotary embedding of trainer, engine and export."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ _KEYS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rope:
-    """A rotary embedding with nothing left to a default, since the defaults of transformers and vLLM differ by version."""
+    """A rotary embedding with all values explicit, since defaults of transformers and vLLM differ by version."""
 
     parameters: dict[str, Any]
-    """`rope_parameters` of config.json; empty where the model has learned positions, or a rotary embedding per kind of layer (Gemma 3):
-    each stack then reads the checkpoint's own configuration."""
+    """`rope_parameters` of config.json; empty if the model has learned positions, or a rotary embedding per kind of layer (Gemma 3):
+    then each stack reads the checkpoint's own configuration."""
     dimensions: int
-    """Rotated dimensions of a head; 0 without `parameters`."""
+    """Rotated dimensions per head; 0 without `parameters`."""
     original_positions: int
-    """Positions that the checkpoint was made for."""
+    """Positions that the checkpoint was trained for."""
     max_positions: int
     """Longest sequence in tokens."""
 
     @property
     def overrides(self) -> dict[str, Any]:
-        """The entries of config.json that carry it."""
+        """The entries of config.json for this embedding."""
         positions = {"max_position_embeddings": self.max_positions}
         if self.parameters:
             return {"rope_parameters": dict(self.parameters)} | positions
@@ -55,7 +55,7 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
     """The rotary embedding of a checkpoint folder under these settings.
 
     Raises:
-        ValueError: transformers does not know the model, its rope is of a kind that Polaris cannot verify, or YaRN does not apply.
+        ValueError: transformers does not know the model, Polaris cannot verify its kind of rope, or YaRN does not apply.
     """
     config = transformers_config(folder)
     own = dict(getattr(config, "rope_parameters", None) or {})
@@ -71,7 +71,7 @@ def resolve_rope(folder: str | Path, settings: RopeConfig = OWN) -> Rope:
 
 
 def _unscaled(config: PreTrainedConfig, own: dict[str, Any], settings: RopeConfig, folder: str | Path) -> Rope:
-    """For models without a rotary embedding that all layers share: positions stay as the checkpoint has them."""
+    """For models without one rotary embedding for all layers: positions stay as in the checkpoint."""
     positions = int(getattr(config, "max_position_embeddings", None) or 0)
     if positions <= 0:
         raise Refused(f"{folder}/config.json does not say how many positions the model has (max_position_embeddings)")
@@ -85,9 +85,9 @@ def _unscaled(config: PreTrainedConfig, own: dict[str, Any], settings: RopeConfi
 
 
 def rotary_table(model: nn.Module, positions: Sequence[int], dtype: torch.dtype) -> Tensor | None:
-    """Cosines, then sines, that a transformers model with activations of `dtype` applies: [len(positions), rotated dimensions].
+    """Cosines, then sines, of a transformers model with activations of `dtype`: [len(positions), rotated dimensions].
 
-    None where no single module computes them.
+    None if no single module computes them.
     """
     found = {id(module): module for module in model.modules() if hasattr(module, "inv_freq")}
     if len(found) != 1:
@@ -105,12 +105,12 @@ def _distinct(table: Tensor) -> Tensor:
 
 
 def yarn_attention_factor(factor: float) -> float:
-    """0.1 ln(factor) + 1, section 3.4 of YaRN (Peng et al. 2023): what cosines and sines are multiplied by."""
+    """The factor on cosines and sines, 0.1 ln(factor) + 1 (YaRN, Peng et al. 2023, section 3.4)."""
     return 0.1 * math.log(factor) + 1
 
 
 def _yarn(own: dict[str, Any], positions: int, settings: RopeConfig, folder: str | Path) -> dict[str, Any]:
-    """YaRN in place of the checkpoint's own rope, which is plain or YaRN itself."""
+    """Parameters of YaRN in place of the checkpoint's rope, which is plain or YaRN."""
     kind = own["rope_type"]
     if kind not in ("default", "yarn"):
         raise Refused(f"rope.factor: {folder} already scales its rope by {kind}, which YaRN cannot extend; set it to 1")
@@ -120,10 +120,10 @@ def _yarn(own: dict[str, Any], positions: int, settings: RopeConfig, folder: str
 
 
 def _explicit(own: dict[str, Any], folder: str | Path) -> dict[str, Any]:
-    """The checkpoint's own parameters; a key that one stack reads and the other does not is refused."""
+    """The checkpoint's own parameters; raises `Refused` for a key that only one of the stacks reads."""
     kind = own["rope_type"]
     if kind not in _KEYS:
-        raise Refused(f"{folder} has a rope of type {kind}; Polaris verifies {', '.join(_KEYS)} and trains no other")
+        raise Refused(f"{folder} has a rope of type {kind}; Polaris trains only types that it verifies: {', '.join(_KEYS)}")
     unknown = sorted(set(own) - _KEYS[kind])
     if unknown:
         raise Refused(
@@ -148,7 +148,7 @@ def _complete(yarn: dict[str, Any]) -> dict[str, Any]:
 
 
 def head_size(config: PreTrainedConfig) -> int:
-    """Numbers of one attention head, which some configurations leave to be derived."""
+    """Size of one attention head, derived if the configuration does not name it."""
     return getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
 
 
@@ -158,6 +158,6 @@ def _dimensions(config: PreTrainedConfig, own: dict[str, Any]) -> int:
 
 
 def _positions(config: PreTrainedConfig, parameters: dict[str, Any]) -> int:
-    """max_position_embeddings, which some YaRN checkpoints give before and some after the extension."""
+    """Longest sequence from max_position_embeddings, which YaRN checkpoints give before or after the extension."""
     extended = parameters["original_max_position_embeddings"] * parameters["factor"] if parameters["rope_type"] == "yarn" else 0
     return max(int(config.max_position_embeddings), int(extended))

@@ -1,7 +1,7 @@
-"""At start: do trainer and engine rotate by the angles that the configuration asks for? Compared with the formulas in float64.
+"""The check at start that trainer and engine use the rotary angles of the configuration, by the formulas in float64.
 
-Versions of transformers and vLLM disagree about names and defaults of YaRN's settings, and a wrong angle is no error anywhere:
-it shows only as worse long responses.
+Versions of transformers and vLLM disagree about names and defaults of YaRN's settings. A wrong angle raises no error; it only
+makes long responses worse.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from polaris.errors import RunFailed
 from polaris.model.rope import Rope
 
 _FLOAT32_ANGLE = 1e-6
-"""Largest relative error of an angle that is computed in float32, as both stacks do."""
+"""Largest relative error of an angle computed in float32, as both stacks do."""
 
 
 class RopeMismatch(RunFailed):
-    """A stack's rotary embedding is not that of the configuration."""
+    """A stack's rotary embedding differs from that of the configuration."""
 
 
 def check_rope(stack: str, rope: Rope, table: Callable[[Sequence[int]], Tensor | None]) -> float | None:
     """Compare a stack's rotary table with the formulas, at positions up to the last one; returns the largest difference.
 
-    None where there is no table to compare: then log-probs have to prove the positions (`polaris.sync.probe.make_far_probe`).
+    None without a table: then log-probs must prove the positions (`polaris.sync.probe.make_far_probe`).
 
     Args:
         stack: its name in the error.
-        table: cosines, then sines, at given positions, [P, D] in the dtype that the stack applies; positions it lacks are left out.
-            None for a stack without one.
+        table: cosines, then sines, at given positions, [P, D] in the stack's dtype; missing positions are left out. It returns None
+            for a stack without a table.
 
     Raises:
-        RopeMismatch: the table is too short, or attention factor or angles are not those of `rope`.
+        RopeMismatch: the table is too short, or attention factor or angles differ from `rope`.
     """
     positions = sampled_positions(rope.max_positions)
     rows = table(positions) if rope.parameters else None
@@ -57,7 +57,7 @@ def check_rope(stack: str, rope: Rope, table: Callable[[Sequence[int]], Tensor |
     if not (abs(factor - expected) <= expected * (rounding + _FLOAT32_ANGLE) and (gap <= allowed).all()):
         row, column = divmod(int(np.argmax(np.nan_to_num(gap - allowed, nan=np.inf))), rope.dimensions)
         raise RopeMismatch(
-            f"the {stack}'s rotary embedding is not that of the [rope] block: attention factor {factor:.6g} where {expected:.6g} is asked, "
+            f"the {stack}'s rotary embedding is not that of the [rope] section: attention factor {factor:.6g} instead of {expected:.6g}, "
             f"largest difference {gap[row, column]:.3g} at position {positions[row]}, frequency {column % (rope.dimensions // 2)}. Its "
             f"version reads {rope.parameters} in another way; install the versions that Polaris is tested with"
         )
@@ -70,7 +70,7 @@ def sampled_positions(count: int) -> list[int]:
 
 
 def attention_factor(rope: Rope) -> float:
-    """What cosines and sines are multiplied by; 1 but for YaRN."""
+    """The factor on cosines and sines; 1 except for YaRN."""
     return float(rope.parameters.get("attention_factor", 1.0))
 
 
@@ -83,9 +83,9 @@ def inverse_frequencies(rope: Rope) -> np.ndarray:
 
 
 def _yarn(rope: Rope, plain: np.ndarray) -> np.ndarray:
-    """YaRN (Peng et al. 2023, section 3.2): frequencies that turn often within the original positions stay, slow ones are interpolated.
+    """YaRN (Peng et al. 2023, section 3.2): fast frequencies stay, and those slow within the original positions are interpolated.
 
-    The ramp between the two runs over the index of the frequency, as in the authors' code, not over the number of turns as in the paper.
+    The ramp between them is over the index of the frequency, as in the authors' code, not over the number of turns, as in the paper.
     """
     values, size = rope.parameters, rope.dimensions
     low, high = (
@@ -100,7 +100,7 @@ def _yarn(rope: Rope, plain: np.ndarray) -> np.ndarray:
 
 
 def _llama3(rope: Rope, plain: np.ndarray) -> np.ndarray:
-    """Llama 3.1's scaling: as YaRN's, with a ramp over the number of turns."""
+    """Llama 3.1's scaling: as YaRN, with a ramp over the number of turns."""
     values = rope.parameters
     turns = values["original_max_position_embeddings"] * plain / (2 * math.pi)
     kept = np.clip((turns - values["low_freq_factor"]) / (values["high_freq_factor"] - values["low_freq_factor"]), 0, 1)

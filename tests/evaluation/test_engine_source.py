@@ -95,7 +95,7 @@ def test_weights_that_are_missing_damaged_or_of_another_shape_are_named(source, 
     with pytest.raises(ValueError, match=f"{name} has shape"):
         source()
     Path(path).write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(ValueError, match="not a whole safetensors file"):
+    with pytest.raises(ValueError, match="not a complete safetensors file"):
         source()
 
 

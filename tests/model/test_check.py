@@ -60,8 +60,8 @@ def test_a_whole_sharded_checkpoint_passes(folder):
         (lambda f: first_shard(f).unlink(), "lacks"),
         (drop_a_weight, "lacks 1 of"),
         (lambda f: rename_a_weight(f, "model.norm.weight", "norm.bias"), r"such as model\.norm\.weight; it holds 1 .* such as norm\.bias"),
-        (lambda f: first_shard(f).write_bytes(b""), "not a whole safetensors file"),
-        (lambda f: first_shard(f).write_bytes(first_shard(f).read_bytes()[:-10]), "not a whole safetensors file"),
+        (lambda f: first_shard(f).write_bytes(b""), "not a complete safetensors file"),
+        (lambda f: first_shard(f).write_bytes(first_shard(f).read_bytes()[:-10]), "not a complete safetensors file"),
     ],
 )
 def test_a_damaged_checkpoint_is_named(folder, damage, message):
@@ -107,7 +107,7 @@ def own_code(folder):
         (adapter, r"adapter of Qwen/Qwen3-4B.*merge_and_unload"),
         (gguf, "GGUF.*the checkpoint that they were made from"),
         (pickled, r"pickle files \(\*\.bin\).*save_pretrained"),
-        (without_weights, r"config\.json and no weights"),
+        (without_weights, r"config\.json but no weights"),
         (lambda f: first_shard(f).unlink(), r"lacks 1 of \d+ files that its index lists, such as model-00001-of"),
         (own_code, r"code of its own \(auto_map"),
         (lambda f: configure(f, model_type="nosuch"), "'nosuch' is unknown"),

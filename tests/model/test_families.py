@@ -184,7 +184,7 @@ def test_logits_that_a_fused_head_cannot_give_are_refused(monkeypatch):
     with torch.device("meta"):
         model = LlamaForCausalLM(tiny_config("llama"))
     monkeypatch.setattr(LlamaForCausalLM, "forward", squared)
-    with pytest.raises(Refused, match="LlamaForCausalLM does more between its head and its logits"):
+    with pytest.raises(Refused, match="LlamaForCausalLM does more between head and logits"):
         measure_form(model)
 
 

@@ -166,7 +166,7 @@ def test_an_engine_that_reads_settings_otherwise_does_not_start(kind, folder, mo
         return {"rope_parameters": parameters, "max_position_embeddings": rope.max_positions}
 
     monkeypatch.setattr(Rope, "overrides", property(unknown))
-    with pytest.raises(RopeMismatch, match=r"attention factor 1\.04\d+ where 1 is asked"):
+    with pytest.raises(RopeMismatch, match=r"attention factor 1\.04\d+ instead of 1,"):
         build(kind, folder, RopeConfig(factor=1.5, attention_factor=1.0), 96)
 
 
