@@ -23,6 +23,7 @@ from polaris.errors import Refused
 from polaris.evaluation import engine_source
 from polaris.observe.metrics import deterministic, read_records
 from polaris.observe.samples import RolloutRecorder
+from polaris.recipe.job import train_and_evaluate
 from polaris.run import resume as resuming
 from polaris.run import setup
 from polaris.run.loop import Recorder
@@ -73,7 +74,7 @@ def prepare(*given):
 def run(world, *given, stop=None):
     """The run's folder after `polaris train`."""
     prepared = prepare(*given)
-    train.train_prepared(prepared, world, stop or StopRequest())
+    train_and_evaluate(*prepared, world, stop or StopRequest())
     return prepared[1].path
 
 
