@@ -1,6 +1,6 @@
-"""Gold answers that a file holds as the text of something else: a JSON list, a quoted text, the last line of a GSM8K solution.
+"""Unpacking gold answers stored in another form: a JSON list, a quoted text, a GSM8K solution with the answer in its last line.
 
-Only what cannot be mathematics is unpacked: quotes never stand in an answer, so `["390"]` is a list of alternatives, while
+Only text that cannot be mathematics is unpacked. Answers never contain quotes, so `["390"]` is a list of alternatives, while
 `[1, 2]` and `[0, 1)` are a list, a point or an interval and stay one answer. One number alone in brackets (`[390]`) is both.
 """
 
@@ -17,7 +17,7 @@ _LONGEST = 100_000
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'(?:[^'\\]|\\.)*'", re.DOTALL)
 _PYTHON = re.compile(rf"{_QUOTED.pattern}|\b(?:None|True|False)\b", re.DOTALL)
 _WORDS = {"None": "null", "True": "true", "False": "false"}
-# An escape of JSON that begins a macro of LaTeX: nobody escaped this text, `\\t` is that of `\\times`.
+# A JSON escape that begins a LaTeX macro: the text was not escaped, and `\\t` belongs to `\\times`.
 _UNESCAPED = re.compile(r"(?<!\\)(?:\\\\)*\\(?:[bfrt][a-z]|n(?:eq?|u|i|ot|otin|abla|mid|leq|geq)(?![A-Za-z]))")
 _SINGLE_BACKSLASH = re.compile(r"\\(?![\"'])")
 _GSM8K = re.compile(r"(?:^|\n)[ \t]*####[ \t]*(\S[^\n]*)\s*\Z")
@@ -26,7 +26,7 @@ _ONE_NUMBER = re.compile(r"\[\s*(-?\d+(?:\.\d+)?)\s*\]")
 
 @functools.lru_cache(maxsize=8192)
 def alternatives(text: str) -> tuple[Answer, ...]:
-    """The accepted answers that a gold text stands for; the text itself where it is an answer.
+    """The accepted answers that a gold text stands for; the text itself if it is an answer.
 
     `["390"]` and `['390']` are 390, `["1/2", "0.5"]` two alternatives, `"390"` in quotes is 390, `... #### 72` is 72.
     """
@@ -45,7 +45,7 @@ def alternatives(text: str) -> tuple[Answer, ...]:
 
 
 def unpacked(text: str) -> Any:
-    """What JSON, or Python as it prints itself, says with quotes in it: a list, an object, a text. None where the text is neither.
+    """The list, object or text that a text with quotes holds, as JSON or as Python prints it; None for any other text.
 
     LaTeX in it may be escaped, as it should (`["\\\\frac12"]`), or not (`["\\frac12"]`).
     """
@@ -57,7 +57,7 @@ def unpacked(text: str) -> Any:
 
 
 def flat(items: list[Any]) -> list[Any] | None:
-    """The items, each list of one item as that item. None where a list holds several: alternatives or one answer, nobody knows."""
+    """The items, with lists of one item replaced by it. None if a list holds several, which may be alternatives or one answer."""
     found = []
     for item in items:
         while isinstance(item, list) and len(item) == 1:

@@ -1,4 +1,4 @@
-"""LaTeX that was escaped too seldom or too often on its way into a file.
+"""Gold answers with LaTeX that was escaped too little or too much when a file was written.
 
 `\\frac` in the quotes of JSON, Python or a shell is a form feed and `rac`, `\\times` a tab and `imes`; no response can equal that.
 """
@@ -19,7 +19,7 @@ _NAMES = {
     "\f": "a form feed",
     "\r": "a carriage return",
 }
-# White space may stand in an answer; before these it was `\n` of `\neq` or `\r` of `\right`.
+# White space is legal in an answer, but before these it was the `\n` of `\neq` or the `\r` of `\right`.
 _LINE = "eq|eg|abla|ot|otin|mid|leq|geq|exists|parallel|subseteq|earrow|warrow|ewline|olimits|u(?=[_^])|e(?= ?-?\\d)"
 _RETURN = "ight|ightarrow|angle|brace|brack|ceil|floor|vert|ho|m(?= )"
 _CUT_MACRO = re.compile(
@@ -38,9 +38,9 @@ _TWICE = re.compile(
 
 
 def backslash_fault(text: str) -> str | None:
-    """What is wrong with the backslashes of a gold answer, in a few words; None where all is well.
+    """What is wrong with the backslashes of a gold answer, in a few words; None if nothing is.
 
-    A form feed before `rac{1}{2}`, a tab before `imes 10`; `rac{1}{2}` or `frac{1}{2}`, which have lost it altogether; and
+    A form feed before `rac{1}{2}`, a tab before `imes 10`; `rac{1}{2}` or `frac{1}{2}`, which have lost the backslash; and
     `\\\\frac{1}{2}`, which has two.
     """
     if _CUT_NU.fullmatch(text):

@@ -1,4 +1,4 @@
-"""Brackets of a text: splitting outside of them, and whether they match."""
+"""Brackets of a text: splitting outside them, and checking that they match."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ THOUSANDS = re.compile(r"(?<![\d.])[+-]?\$?[1-9]\d{0,2}(?:,\d{3})+(?:\.\d+)?(?!\
 
 
 def split(text: str, separator: str) -> list[str]:
-    """Parts between separators outside of all brackets; commas inside of numbers stay."""
+    """Parts between separators outside all brackets; commas inside numbers stay."""
     kept = {index for number in THOUSANDS.finditer(text) for index in range(*number.span())} if separator == "," else set()
     parts, start, depth, index = [], 0, 0, 0
     while index < len(text):
@@ -51,7 +51,7 @@ def encloses(text: str, opening: str, closing: str) -> bool:
 
 
 def balanced(text: str) -> bool:
-    """Whether every brace has its partner; one that closes comes behind one that opens."""
+    """Whether every brace has a partner, in the right order."""
     depth = 0
     for character in text:
         depth += (character == "{") - (character == "}")

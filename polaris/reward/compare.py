@@ -1,11 +1,11 @@
-"""Is an answer equal to a gold answer? Text, numbers and structure decide what they can; expressions are left to algebra.
+"""Comparing an answer with a gold answer by text, numbers and structure; expressions are left to algebra.
 
 The rules, where grading suites disagree (docs/grader.md lists them with examples):
 
-- A gold integer wants a number that is written out: `17 \\cdot 23` is not 391, `\\sum_{i=1}^{100} i` is not 5050.
+- A gold integer needs a number that is written out: `17 \\cdot 23` is not 391, `\\sum_{i=1}^{100} i` is not 5050.
 - A quotient for a gold quotient must be in lowest terms; decimals and quotients are exact, but for six or more digits of a long decimal.
-- Lists and sets want all items and no other, in any order, repetition aside; tuples and intervals want their order and brackets.
-- A unit, a percent sign or a name (`x =`) that only one side has is left out; two known units or two symbols that differ are wrong.
+- Lists and sets need the same items in any order, repetition aside; tuples and intervals also need the same order and brackets.
+- A unit, percent sign or name (`x =`) on only one side is ignored; two different known units or symbols are wrong.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def undecided(gold: Node, answer: Node) -> None:
 
 
 def _quantified(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    """The formulas for the same domain, whatever the names of its symbols; a kind that only one side names is left out."""
+    """Compare formulas on the same domain, whatever the names of their symbols; a kind that only one side names is ignored."""
     if isinstance(gold, Unordered) or isinstance(answer, Unordered):
         gold, answer = (
             Unordered((side.value, side.domain)) if isinstance(side, Quantified) and not isinstance(side.domain, str) else side
@@ -113,7 +113,7 @@ def _with_symbols_of(gold: Quantified, answer: Node) -> Node:
 
 
 def _optional(node: Quantified) -> bool:
-    """Kinds go without saying, conditions do not; nor do the integers that satisfy an inequality."""
+    """Whether the clause may be missing: a kind may, but not a condition, nor integers that satisfy an inequality."""
     return isinstance(node.domain, str) and not (isinstance(node.value, Relation) and node.domain in ("integer", "natural", "counting"))
 
 
@@ -127,7 +127,7 @@ def _same_domain(gold: Quantified, answer: Quantified, algebra: Algebra) -> bool
 
 
 def _choice(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    """Letters where both sides have one, values where both have one; a bare letter is a letter."""
+    """Compare letters if both sides have one, values if both have one; a bare letter is a letter."""
     letters, values = zip(*(_letter_and_value(side) for side in (gold, answer)), strict=True)
     if any(letter in ("no", "false") for letter in letters) and not all(letters):
         return False
@@ -146,7 +146,7 @@ def _letter_and_value(node: Node) -> tuple[str, Node | None]:
 
 
 def _approximated(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    """The exact values, where the decimal is a rounding of the answer's; or one side's decimal where the other has no exact value."""
+    """Compare exact values, if the decimal is a rounding of the answer's; or one side's decimal if the other has no exact value."""
     if isinstance(gold, Approximated) and isinstance(answer, Approximated):
         return _all([equal(gold.exact, answer.exact, algebra), _is_rounding(answer, algebra)])
     if isinstance(gold, Approximated):
@@ -176,7 +176,7 @@ def _is_rounding(answer: Approximated, algebra: Algebra) -> bool | None:
 
 
 def _numbered(node: Node, other: Node) -> Node:
-    """`x_1 = 1, x_2 = 2` are the solutions of one unknown, in any order, but beside a tuple."""
+    """`x_1 = 1, x_2 = 2` as solutions of one unknown, in any order, except beside a tuple."""
     if not isinstance(node, Unordered) or isinstance(other, Ordered) or not all(isinstance(item, Named) for item in node.items):
         return node
     names = [item.name for item in node.items if isinstance(item, Named)]
@@ -187,7 +187,7 @@ def _numbered(node: Node, other: Node) -> Node:
 
 
 def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
-    """Pairs to compare where a side gives several unknowns their values; None where neither does.
+    """Pairs to compare if a side gives values to several unknowns; None if neither does.
 
     `x = 1, y = 2` equals itself in any order, `(x, y) = (1, 2)`, and `(1, 2)` in the order of the alphabet.
     """
@@ -200,7 +200,7 @@ def _assigned(gold: Node, answer: Node) -> list[tuple[Node, Node]] | None:
     named, other = (sides[0], answer) if sides[0] else (sides[1], gold)
     assert named
     if not isinstance(other, Ordered):
-        # Named values for bare ones say more than was asked; bare values for named ones want their order.
+        # Named values may answer bare ones; bare values for named ones need the right order.
         # Those of one unknown are not those of two.
         if sides[0] is None:
             return [(Leaf("0"), Leaf("1"))] if isinstance(gold, Unordered) and gold.kind == "solutions" else None
@@ -247,7 +247,7 @@ def _named(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 
 
 def _same_quantity(one: str, other: str) -> bool:
-    """`S` and `S_{ABC}`, not `x` and `x_1`: an index of several letters says of what the quantity is."""
+    """Whether names mean the same: `S` and `S_{ABC}` do, `x` and `x_1` do not, as a long index names the quantity's object."""
     short, long = sorted((one, other), key=len)
     return bool(re.fullmatch(rf"{re.escape(short)}_\{{(?:\\[a-z]+ ?)?[A-Za-z]{{2,}}\}}", long))
 
@@ -260,13 +260,13 @@ def _equations(node: Named) -> Node:
 
 
 def _stated(gold: Leaf, answer: Relation, algebra: Algebra) -> bool | None:
-    """`a + b = 7` states 7, as does `2 + 5 = 7`, where every side has to be right; `2x = 7` and `0 < 7` state none."""
+    """`a + b = 7` states the value 7; so does `2 + 5 = 7`, if every side is right; `2x = 7` and `0 < 7` state none."""
     if set(answer.signs) != {"="} or not numbers_agree(answer.sides):
         return False
     stated = equal(gold, read(answer.sides[-1]), algebra)
     if _QUANTITY.fullmatch(answer.sides[0]):
         return stated if set(_UNKNOWN.findall(answer.sides[0])).isdisjoint(_UNKNOWN.findall(answer.sides[-1])) else False
-    # An identity says what is equal for every value: `x^2-1=(x-1)(x+1)`; an equation with a number at its end may hold for one.
+    # An identity such as `x^2-1=(x-1)(x+1)` holds for every value; an equation that ends in a number may hold for one.
     if any(_UNKNOWN.search(side) for side in answer.sides) and not _UNKNOWN.search(answer.sides[-1]):
         return False
     last = answer.sides[-1]
@@ -325,7 +325,7 @@ def _as_list(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
 
 
 def _interval(gold: Relation, answer: Ordered | Unordered, algebra: Algebra) -> bool | None:
-    """A gold inequality of one variable is also the interval of its solutions; not the other way round, which restates the problem."""
+    """A gold inequality of one variable also equals its interval of solutions, but not vice versa: that would restate the problem."""
     signs, sides = gold.signs, gold.sides
     if signs == ("!=",) and SYMBOL.fullmatch(sides[0]) and read_number(sides[1]):
         return equal(but([sides[1]]), answer, algebra)

@@ -1,8 +1,8 @@
-"""The verdicts of the grader that the recipe's published numbers were made with (DeepScaleR's, in the line of MATH and PRM800K).
+"""The grader behind the recipe's published numbers: DeepScaleR's, derived from those of MATH and PRM800K.
 
-Two questions, of which one yes is enough: are the texts equal after MATH's clean-up; or are they equal item by item after
-PRM800K's, where integers and quotients must be the same text and the rest is left to algebra, if it is short enough to be asked?
-Its known faults belong to it: everything behind a unit's `\\text{ ` is cut off (`5 \\text{ or } 7` is 5), percent signs are
+An answer is correct if the texts are equal after MATH's clean-up, or equal item by item after PRM800K's. In the latter, integers and
+quotients must be the same text; other items go to algebra if they are short enough.
+Its known faults are kept: everything behind a unit's `\\text{ ` is cut off (`5 \\text{ or } 7` is 5), percent signs are
 dropped, an answer `-36104` equals `[-36,104]`. Only the algebra is ours, guarded as everywhere, so nothing hangs.
 """
 
@@ -113,7 +113,7 @@ def _same_item(truth: str, given: str, algebra: Algebra) -> bool | None:
     if len(unknowns) > 2 or _ASKED_NOT.search(f"{truth} {given}"):
         return False
     left, right = _latex(truth), _latex(given)
-    # The clean-up may have put together what the screen has not seen.
+    # The clean-up may have built text that the screen has not seen.
     return False if refusal(left) or refusal(right) else algebra(Leaf(left), Leaf(right))
 
 

@@ -1,12 +1,12 @@
-"""Which part of a response is its final answer?
+"""Finding the final answer in a response.
 
 - Only what follows the last `</think>` counts. A response without it has no answer where thinking is expected, and nothing
   behind a `<think>` that was never closed counts anywhere.
 - Of that, the last 50,000 characters are searched: a solution ends with its answer.
-- There, the `\\boxed{}` or `\\fbox{}` that closes last counts, braces balanced; one that never closes is none.
-- Boxes with nothing but a comma, a semicolon, "and" or "or" between them are one list: `\\boxed{1}, \\boxed{2}` claims both.
+- There, the `\\boxed{}` or `\\fbox{}` that closes last counts, with balanced braces; a box that never closes does not count.
+- Boxes separated only by a comma, a semicolon, "and" or "or" are one list: `\\boxed{1}, \\boxed{2}` claims both.
 - Empty boxes are passed over: they are echoes of "put your answer within \\boxed{}".
-- `\\boxed 5` without braces holds what stands before the next white space or `$`; a box with braces anywhere goes first.
+- `\\boxed 5` without braces ends before the next white space or `$`; it counts only if no box has braces.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _INK = re.compile(r"\S")
 
 
 def final_answer(response: str, require_thinking: bool, *, joined: bool = True) -> str | Verdict:
-    """The text of the final answer, or a verdict "no_answer" that says why there is none. `joined` False: the last box alone."""
+    """The text of the final answer, or a verdict "no_answer" with the reason. `joined` False: only the last box."""
     _, thought, final = response.rpartition(END_OF_THINKING)
     if require_thinking and not thought:
         return Verdict("no_answer", NO_END)

@@ -1,4 +1,4 @@
-"""Gold answers that no response can equal, by their text alone: damaged LaTeX, placeholders, addresses, whole sentences."""
+"""Finding gold answers whose text no response can equal: damaged LaTeX, placeholders, addresses, sentences."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _SHORT, _LONG, _PROSE = 4, 6, 10
 
 
 def text_fault(text: str) -> str | None:
-    """Why no response can equal this gold text, in a few words; None where one may. Says nothing about `is_sentence`."""
+    """Why no response can equal this gold text, in a few words; None if one may. Does not check `is_sentence`."""
     if found := backslash_fault(text):
         return found
     if _PLACEHOLDER.fullmatch(_bare(text)):
@@ -57,7 +57,7 @@ def text_fault(text: str) -> str | None:
 
 
 def is_sentence(text: str) -> bool:
-    """Whether the text, or a part of it that ends like a sentence, states something in words, which no response repeats word for word.
+    """Whether the text, or a part that ends like a sentence, is a statement in words, which no response would repeat exactly.
 
     Words outside of formulas count: six with a verb among them; four that begin as sentences do ("The", "There", "We", ...) or from
     a capital to a full stop; ten of those without a verb that is known. A part that begins with a formula (`x = 2k, where k is ...`)

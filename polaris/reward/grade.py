@@ -1,8 +1,8 @@
-"""Is the final answer of a response equal to the ground truth?
+"""Grading: is the final answer of a response equal to the ground truth?
 
-A ladder from cheap to dear: the same text; numbers; structure (lists, tuples, intervals, matrices, relations, units); algebra.
-`decide` is all but the last step and may run in any process; `compare` is all of it, can take for ever on what a policy
-writes, and belongs into a process that someone may kill (`polaris.reward.pool`). docs/grader.md states the rules.
+Checks run from cheap to expensive: the same text; numbers; structure (lists, tuples, intervals, matrices, relations, units); algebra.
+`decide` runs all but algebra, in any process. `compare` runs all steps; it may never return on text that a policy writes,
+so run it in a process that can be killed (`polaris.reward.pool`). docs/grader.md states the rules.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def grade(response: str, ground_truth: GroundTruth, *, require_thinking: bool, m
 
 
 def decide(response: str, ground_truth: GroundTruth, *, require_thinking: bool, mode: Mode = "strict") -> Verdict | str:
-    """The verdict where no algebra is needed; else the answer that `compare` must judge."""
+    """The verdict if it needs no algebra; else the answer, for `compare`."""
     answer = final_answer(response, require_thinking, joined=mode == "strict")
     if isinstance(answer, Verdict):
         return answer
@@ -53,14 +53,14 @@ def decide(response: str, ground_truth: GroundTruth, *, require_thinking: bool, 
 
 
 def compare(answer: str, ground_truth: GroundTruth, mode: Mode = "strict") -> Verdict:
-    """Compare an answer that `decide` left over, by algebra. Sets no signals and no limits."""
+    """The verdict on an answer that `decide` returned, by algebra. Sets no signals and no limits."""
     from polaris.reward.symbolic import algebra
 
     return _verdict(answer, accepted(ground_truth), mode, algebra) or Verdict("wrong", "", answer)
 
 
 def _verdict(answer: str, golds: list[str], mode: Mode, algebra: Algebra) -> Verdict | None:
-    """None where `algebra` could not tell."""
+    """The verdict; None if `algebra` could not tell."""
     found = [_equal(gold, answer, mode, algebra) for gold in golds]
     if True in found:
         return Verdict("correct", "equal", answer, reward=1.0)
@@ -128,12 +128,12 @@ def _fault(alternative: str | int | float) -> str | None:
 
 
 def _states_value(sentence: str) -> bool:
-    """Whether the grader takes a sentence for a value in it: "The answer is 3." """
+    """Whether the grader reads a sentence as the value in it: "The answer is 3." """
     return not _refusal(sentence) and _is_value(_tree(sentence))
 
 
 def _is_value(node: Node) -> bool:
-    """Whether no words are left in it."""
+    """Whether the node has no words."""
     if isinstance(node, Leaf):
         return not _WORD.search(node.text)
     if isinstance(node, Named | Choice):

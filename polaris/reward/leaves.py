@@ -1,4 +1,4 @@
-"""Are two expressions with their units equal? Text, numbers, words and bases decide what they can; the rest is left to algebra."""
+"""Comparing two expressions with units by text, numbers, words and bases; the rest is left to algebra."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from polaris.reward.units import value_of
 Algebra = Callable[[Node, Node], bool | None]
 """(gold leaf or relation, answer's) -> whether they are equal; None: this function cannot tell."""
 
-# A run of letters begins where none is, so that there is one way only to match it.
+# A run of letters must begin after a non-letter, so that it can match in only one way.
 _WORDS = re.compile(r"(?:\\text\{[^{}]*\}|(?<![A-Za-z' ])[A-Za-z][A-Za-z' ]*)+")
 _PRODUCT = re.compile(r"[a-z]{3,4}")
 CHOICE = re.compile(r"[(\[]?(?:\\text\{)? ?\(?([A-Z])\)?[.:]?(?:\\text\{\})? ?\}?[)\]]?")
@@ -40,7 +40,7 @@ def same_leaf(gold: Leaf, answer: Leaf, algebra: Algebra) -> bool | None:
     if true and given:
         return same_number(true, given) or _percent(gold, answer)
     if true:
-        # Its value is known, so an answer that is not written out as a number has left the work to the grader.
+        # The gold value is a number, so an answer that is not written out has left the work to the grader.
         return False if true.form == "integer" else by_algebra(gold, answer, algebra)
     plain = [_plain(leaf.text) for leaf in (gold, answer)]
     if plain[0] is not None and not (_PRODUCT.fullmatch(gold.text) and _PRODUCT.fullmatch(answer.text)):
@@ -59,13 +59,13 @@ def _in_base(text: str) -> tuple[str, str] | None:
 
 
 def _radians(angle: Leaf, other: Leaf) -> Leaf:
-    """Degrees as radians where the other side speaks of pi."""
+    """Degrees as radians if the other side contains pi."""
     spoken = "\\pi" in other.text and other.unit in ("", "rad") and "\\pi" not in angle.text
     return Leaf(f"({angle.text})\\cdot \\pi /180") if angle.unit == "deg" and spoken else angle
 
 
 def _symbols_as_unit(leaf: Leaf, other: Leaf) -> Leaf:
-    """`12 m^2` beside 12 square metres is no multiple of an m."""
+    """`12 m^2` with its symbols read as a unit, if the other side has that unit."""
     value = value_of(leaf.text, other.unit) if other.unit and not leaf.unit else None
     return Leaf(value, other.unit) if value else leaf
 
@@ -94,7 +94,7 @@ def _plain(text: str) -> str | None:
 
 
 def by_algebra(gold: Node, answer: Node, algebra: Algebra) -> bool | None:
-    """Leaves or relations by algebra. A sum, product, integral or limit that the gold answer does not have restates the problem."""
+    """Leaves or relations by algebra. A sum, product, integral or limit that only the answer has restates the problem."""
     if type(gold) is not type(answer) or (_UNDONE.search(_source(answer)) and not _UNDONE.search(_source(gold))):
         return False
     return algebra(gold, answer)

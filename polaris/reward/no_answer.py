@@ -1,4 +1,4 @@
-"""Why responses have no answer: a policy whose responses have none is at 0 for a formal reason, and learns nothing."""
+"""Reasons why responses have no answer: a policy without answers gets no reward and learns nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _METRICS = {CUT_OFF: "cut_off", NO_END: "no_end_of_thinking", UNFINISHED: "unfin
 
 
 def reason(verdict: Verdict, cut: bool) -> str | None:
-    """Why a response has no answer, None where it has one; what was `cut` at the token limit might have had one."""
+    """Why a response has no answer; None if it has one. `cut`: it was cut off at the token limit."""
     if verdict.kind != "no_answer":
         return None
     return CUT_OFF if cut else verdict.reason
@@ -25,7 +25,7 @@ def count(reasons: Iterable[str | None]) -> dict[str, int]:
 
 
 def metrics(counts: Mapping[str, int], responses: int, prefix: str) -> dict[str, float]:
-    """`prefix`: the share of `responses` without an answer; `prefix/<reason>`: the parts that it is made of."""
+    """`prefix`: the share of `responses` without an answer; `prefix/<reason>`: its share per reason."""
     parts = dict.fromkeys(_METRICS.values(), 0.0)
     for why, number in counts.items():
         name = _METRICS.get(why, "other")
@@ -34,7 +34,7 @@ def metrics(counts: Mapping[str, int], responses: int, prefix: str) -> dict[str,
 
 
 def keys(prefix: str) -> list[tuple[str, str]]:
-    """The parts of `metrics`: the name of each and its reason in words."""
+    """The parts of `metrics`: name and reason in words."""
     return [(f"{prefix}/{name}", why) for why, name in _METRICS.items()]
 
 

@@ -1,4 +1,4 @@
-"""What an answer is read to: lists, sets, tuples, relations, names, choices and clauses over leaves that are texts of expressions."""
+"""Nodes of a parsed answer: lists, sets, tuples, relations, names, choices and clauses; leaves are texts of expressions."""
 
 from __future__ import annotations
 

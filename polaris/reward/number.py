@@ -1,6 +1,6 @@
-"""Numbers that are written out: integers, decimals, quotients of two integers, mixed numbers, powers of ten; read exactly.
+"""Exact reading of written-out numbers: integers, decimals, quotients of two integers, mixed numbers, powers of ten.
 
-A number is what stands there, not what it could be computed to: `17 \\cdot 23`, `2^5` and `\\sqrt{4}` are none. Text is `respell`ed.
+Expressions to compute, such as `17 \\cdot 23`, `2^5` and `\\sqrt{4}`, are not numbers. Text is `respell`ed.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def same_number(gold: Number, answer: Number) -> bool:
 
 
 def rounds_to(exact: Fraction, decimal: Number) -> bool:
-    """Whether `decimal` has enough digits and is `exact`, rounded or cut at its last place; never where `exact` ends there itself."""
+    """Whether `decimal` has enough digits and is `exact`, rounded or cut at its last place; False if `exact` has no more digits."""
     return decimal.digits >= ROUNDED_DIGITS and is_cut_or_rounded(exact, decimal)
 
 

@@ -1,7 +1,7 @@
-"""Words around an answer, cut off before its structure is read: `The answer is 5`, `(C) 7`, `x + c \\text{ for any constant } c`.
+"""Removing words around an answer before its structure is read: `The answer is 5`, `(C) 7`, `x + c \\text{ for any constant } c`.
 
-Each function takes `respell`ed text. Words that could change a value or take it back ("not", "half of", "plus") stay with it, so that
-it equals nothing else.
+Each function takes `respell`ed text. Words that could change or negate a value ("not", "half of", "plus") stay, so that the text
+equals nothing else.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def choice(text: str) -> tuple[str, str] | None:
 
 
 def reply(text: str) -> tuple[str, str] | None:
-    """`Yes, the answer is 5` as the word and what follows it, which neither takes it back nor qualifies it."""
+    """`Yes, the answer is 5` as the word and the rest, which must not negate or qualify it."""
     flat = _flat(text)
     found = _REPLY.match(flat)
     if not found or _NOT_ONE_REPLY.search(flat, found.end()):
@@ -148,7 +148,7 @@ def reply(text: str) -> tuple[str, str] | None:
 
 
 def statement(text: str) -> str | None:
-    """What a short sentence says: `5` of `The answer is 5`, `x=5` of `x \\text{ equals } 5`, `C` of `Option C`."""
+    """The value that a short sentence states: `5` of `The answer is 5`, `x=5` of `x \\text{ equals } 5`, `C` of `Option C`."""
     if option := _OPTION.match(text):
         return _behind(text, option.end())
     flat = _flat(text)
@@ -177,13 +177,13 @@ def statement(text: str) -> str | None:
 
 
 def _says_all(subject: str) -> bool:
-    """Whether nothing in the words before a value makes it another: "half of the answer" does, and so does "it is not true that"."""
+    """Whether the words before a value keep it: "half of the answer" and "it is not true that" do not."""
     words = {word for word in re.findall(r"[a-z]+", subject.lower()) if word != subject}
     return bool(_SUBJECT.fullmatch(subject)) and not _FUNCTION_OF.search(subject) and _TAKEN_BACK.isdisjoint(words)
 
 
 def clause(text: str) -> Clause | None:
-    """A formula and the clause before or behind it that says for which values of its symbols it holds."""
+    """A formula with the clause, before or behind it, that gives the values of its symbols for which it holds."""
     flat = _flat(text)
     if (found := _BEFORE.match(flat)) and (begun := _clause(found, _behind(text, found.end()), "")):
         return begun
@@ -204,7 +204,7 @@ def approximated(text: str) -> str:
 
 
 def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str | None:
-    """The text with other symbols; None where a new one has another meaning in it."""
+    """The text with renamed symbols; None if a new name has another meaning in it."""
     names = {name: f"{other} " if other.startswith("\\") else other for name, other in zip(old, new, strict=True)}
     tokens = _TOKEN.findall(text)
     if any(name in tokens and name not in old for name in new):
@@ -213,7 +213,7 @@ def renamed(text: str, old: Sequence[str], new: Sequence[str]) -> str | None:
 
 
 def _clause(found: re.Match[str], rest: str, whole: str) -> Clause | None:
-    """None where the symbols are not the rest's, or where a condition would belong to a list of them."""
+    """The clause; None if the rest lacks its symbols, or if a condition would apply to a list of them."""
     groups = found.groupdict()
     symbols = tuple(re.findall(_SYMBOL, groups["symbols"]))
     condition = groups.get("relation") or ""

@@ -1,8 +1,8 @@
 """Grading in processes that can be killed.
 
-Policies find answers that keep a computer-algebra system busy for ever, and no signal or thread interrupts it; a process
-that is killed and replaced does. Workers are fresh interpreters that speak JSON lines: nothing is pickled, and no process
-that holds torch or vLLM is forked.
+Policies find answers that keep a computer-algebra system busy for ever. No signal or thread can interrupt it, but its process can
+be killed and replaced. Workers are fresh interpreters that exchange JSON lines: nothing is pickled, and no process with torch or
+vLLM is forked.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class GraderPool:
     """`workers` grading processes (None: `default_workers()`), each at one answer at a time.
 
     `grade` may be called from any number of threads at once, and from asyncio as `await asyncio.to_thread(pool.grade, items)`.
-    An answer that takes longer than `timeout_s` from the moment its worker begins it costs that worker its life (counted in
-    `num_killed`) and is ungradable("timeout"); one that ends its worker is ungradable("crashed"). Processes start at once and
-    in the background. `grade` raises `RuntimeError` with the process's last words if a worker cannot start.
+    If an answer takes longer than `timeout_s` after its worker begins it, the worker is killed (counted in `num_killed`) and the
+    answer is ungradable("timeout"); an answer that crashes its worker is ungradable("crashed"). Processes start at once, in the
+    background. `grade` raises `RuntimeError` with the process's last output if a worker cannot start.
     """
 
     def __init__(self, workers: int | None, timeout_s: float, require_thinking: bool, mode: Mode = "strict") -> None:
@@ -58,7 +58,7 @@ class GraderPool:
         self.close()
 
     def grade(self, items: Sequence[tuple[str, GroundTruth]]) -> list[Verdict]:
-        """Verdicts of (response, ground truth) pairs, in their order; the same answer to the same ground truth is judged once."""
+        """Verdicts on (response, ground truth) pairs, in their order; equal pairs of answer and ground truth are graded once."""
         asked: dict[str, Future[Verdict]] = {}
         found: list[Verdict | Future[Verdict]] = []
         try:
@@ -77,7 +77,7 @@ class GraderPool:
                 future.cancel()
 
     def close(self) -> None:
-        """End all processes, after the answers in progress; a `grade` that waits in another thread is cancelled."""
+        """End all processes after the answers in progress; a `grade` waiting in another thread is cancelled."""
         self._threads.shutdown(cancel_futures=True)
         for worker in self._workers:
             worker.end()
@@ -110,7 +110,7 @@ class _Worker:
         self._start()
 
     def ask(self, request: str) -> bytes:
-        """The reply; empty if the process died of the request. Raises `TimeoutError` if it took too long. Either way it is replaced."""
+        """The reply; empty if the process died. Raises `TimeoutError` if it took too long. Either way the process is replaced."""
         self._hand_over(request.encode() + b"\n")
         reply = b""
         try:
@@ -150,26 +150,26 @@ class _Worker:
         self._unread = b""
 
     def _restart(self) -> None:
-        """Replace the process; where the system has no memory or files for one now, the next line tries again."""
+        """Replace the process; if the system lacks memory or files now, the next line tries again."""
         self.end()
         with contextlib.suppress(OSError):
             self._start()
 
     def _hand_over(self, line: bytes) -> None:
-        """Return when a process has begun the line; one that was killed while it had nothing to do is replaced without a word."""
+        """Return when a process has begun the line; a process that was killed while idle is replaced silently."""
         words = ""
         for _ in range(2):
             try:
                 if self._begin(line):
                     return
                 words = self._last_words()
-            except OSError as error:  # no start, a pipe that broke, or a `TimeoutError`
+            except OSError as error:  # no start, a broken pipe, or a `TimeoutError`
                 words = self._last_words() or str(error)
             self._restart()
         raise RuntimeError(f"a grading process cannot start (`{sys.executable} -m polaris.reward.worker`): {words}")
 
     def _begin(self, line: bytes) -> bool:
-        """Whether the process, once ready, confirmed that it begins; else it is gone."""
+        """Whether the process was ready and confirmed that it begins; False if it is gone."""
         if self._process is None:
             self._start()
         self._ready = self._ready or bool(self._read_line(START_LIMIT_S))
@@ -194,7 +194,7 @@ class _Worker:
         return line
 
     def _last_words(self) -> str:
-        """What the process wrote last, else its exit status; empty where there is none."""
+        """The process's last output, else its exit status; empty if there is neither."""
         if self._process is None:
             return ""
         self._process.kill()
@@ -207,7 +207,7 @@ BATCH = 512
 
 
 def grade_in_batches(pool: GraderPool, items: Sequence[tuple[str, GroundTruth]], done: Callable[[int], None]) -> list[Verdict]:
-    """Verdicts of (response, ground truth) pairs, in their order; `done` is told after every batch how many there are."""
+    """Verdicts on (response, ground truth) pairs, in their order; `done` gets the number of verdicts after every batch."""
     verdicts: list[Verdict] = []
     for start in range(0, len(items), BATCH):
         verdicts += pool.grade(items[start : start + BATCH])

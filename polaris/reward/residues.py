@@ -1,4 +1,4 @@
-"""Residue classes: `x \\equiv 5 \\pmod{12}`, whichever member stands for it, is what `12k + 5` is for all integers k."""
+"""Residue classes: `x \\equiv 5 \\pmod{12}`, by any member, equals `12k + 5` for all integers k."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def residue(text: str, *, any_member: bool) -> Leaf | None:
 
 
 def same_class(one: Node, other: Node) -> bool | None:
-    """Whether two classes are one, and where both sides name their symbol also whether both are classes; None where it cannot be told.
+    """Whether two classes are equal; if both sides name a symbol, both must be classes. None if it cannot be told.
 
     A value without a name may be the remainder; `n = 3` is one member of `n \\equiv 3 \\pmod{7}`.
     """

@@ -1,8 +1,8 @@
-"""What no parser may see: a static look at an answer before any work that its writer could make endless.
+"""A static check of an answer before any work that its writer could make endless.
 
-The policy is rewarded for whatever the grader accepts, so every answer is hostile until it is short, shallow and spelled in the
-alphabet of answers. Text that is refused here is refused before a computer-algebra system, a regular expression that is not
-linear, or an evaluator sees it. The limits are far above real answers: the longest of MATH-500 has 159 characters.
+The policy is rewarded for any text that the grader accepts, so every answer is hostile until it is short, shallow and spelled in the
+alphabet of answers. Refused text never reaches a computer-algebra system, a regular expression that is not linear, or an
+evaluator. The limits are far above real answers: the longest of MATH-500 has 159 characters.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def refusal(text: str) -> str | None:
         return "a macro that programs"
     if _CODE.search(text):
         return "code"
-    # Nobody can tell which of two bars opens; the parser tries.
+    # A bar may open or close; the parser decides.
     if max(_depth(text), text.count("|") // 2) > MAX_DEPTH:
         return f"nested deeper than {MAX_DEPTH}"
     if any(len(digits) > MAX_DIGITS for digits in _DIGITS.findall(text)):

@@ -16,7 +16,7 @@ _NUMBERED = re.compile(r"(.+)_(\d)")
 
 
 def several(groups: list[list[Node]], or_: bool) -> Node:
-    """A list; groups of unknowns, as in `x=1, y=2 or x=2, y=1`, are items; `x=1 or y=2` (`or_`) is a union, and gives none its value."""
+    """A list. Groups of unknowns, as in `x=1, y=2 or x=2, y=1`, are items; `x=1 or y=2` (`or_`) is a union and assigns no value."""
     given = len(groups)
     items = _excluded([one for group in groups for item in group for one in _parts(item, group)])
     systems = all(isinstance(item, Unordered) and _solution([item]) for item in items)
@@ -74,7 +74,7 @@ def _between(items: list[Node]) -> list[Node] | None:
 
 
 def intersection(relations: Sequence[Node]) -> Node | None:
-    """`x > 1, x \\ne 2` as intervals: what bounds of one symbol and values that it may not have leave; None for anything else."""
+    """`x > 1, x \\ne 2` as intervals, from bounds of one symbol and excluded values; None for anything else."""
     links = [link for one in relations for link in _links(one)]
     without = [point for _, sign, point in links if sign == "!="]
     low, high = ([(sign, bound) for _, sign, bound in links if sign[0] == side] for side in "><")
@@ -99,7 +99,7 @@ def _links(node: Node) -> list[tuple[str, str, str]]:
 
 
 def _solutions(groups: list[list[Node]]) -> list[Node]:
-    """Each group as `(x, y) = (1, 2)`, where every one gives the same two or more unknowns their values; else empty."""
+    """Each group as `(x, y) = (1, 2)`, if all groups give values to the same two or more unknowns; else empty."""
     found = [_solution(group) for group in groups]
     names = {solution.name for solution in found if solution}
     return [solution for solution in found if solution] if len(names) == 1 < len(found) and None not in found else []
@@ -145,7 +145,7 @@ def union(items: list[Node]) -> Node:
 
 
 def unnamed(items: list[Node]) -> Node:
-    """`x = 2, x = 3` and `x = 2, 3` are solutions for one name, which is left out; `x = 2, y = 3` stays."""
+    """`x = 2, x = 3` and `x = 2, 3` without their one name; `x = 2, y = 3` stays."""
     names = {re.sub(r"_\d(?=[,)])", "", item.name) for item in items if isinstance(item, Named)}
     # Not beside what another symbol satisfies: `x = 1, y > 2`.
     if len(names) != 1 or any(isinstance(item, Relation) and names.isdisjoint(item.sides) for item in items):

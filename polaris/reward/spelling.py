@@ -1,6 +1,6 @@
-"""One spelling for answers that differ only in dress: Unicode and LaTeX variants, spacing, delimiters, missing braces.
+"""One spelling for answers that differ only in looks: Unicode and LaTeX variants, spacing, delimiters, missing braces.
 
-Nothing here knows what an answer means, and nothing is evaluated. Callers keep the text short (`screen.MAX_CHARS`).
+The meaning of an answer plays no role, and nothing is evaluated. Callers keep the text short (`screen.MAX_CHARS`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The structure of an answer above its expressions: lists, sets, tuples, intervals, matrices, unions, relations, units.
+"""The structure of an answer: lists, sets, tuples, intervals, matrices, unions, relations, units.
 
-`read` takes `respell`ed text to a tree whose leaves are texts of expressions. It never fails: what has no structure is a leaf.
+`read` turns `respell`ed text into a tree whose leaves are texts of expressions. It never fails: text without structure is a leaf.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def _item(text: str) -> Node:
 
 
 def _rows(rows: str) -> list[str]:
-    """Rows without what stands between them; one that begins with a sign goes on with the row before."""
+    """Rows without their separators; a row that begins with a sign continues the row before."""
     found: list[str] = []
     for row in _ROW_GAP.sub(r"\\\\", rows).split("\\\\"):
         row = re.sub(r"&?([=<>]|\\(?:le|ge|ne|approx)(?![A-Za-z]))&?", r"\1", row.strip(" ,;").removesuffix(".")).strip()
@@ -176,7 +176,7 @@ def _cells(rows: str) -> list[list[str]]:
 
 
 def _system(rows: str) -> Node:
-    """Equations under one brace are a list, in whichever cells; a function by cases is a set of (value, condition)."""
+    """Equations under one brace as a list, in any cells; a function by cases as a set of (value, condition)."""
     cells = _cells(rows)
     if any(len(row) > 1 for row in cells) and all(_is_assignment(cell) for row in cells for cell in row):
         return several([[read(cell) for cell in row] for row in cells], or_=False)
@@ -195,7 +195,7 @@ def _chunks(text: str) -> list[list[str]]:
 
 
 def _relation(text: str) -> Node | None:
-    """A relation; `name = value` is the value. The name is one symbol, a function, a tuple of them or words that deny nothing."""
+    """A relation; `name = value` is the value. The name is a symbol, a function, a tuple of them, or words without a negation."""
     signs, sides = _signs(text)
     if not signs or not all(sides):
         return None
@@ -231,7 +231,7 @@ def _both_signs(text: str) -> Node | None:
 
 
 def _approximated(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node:
-    """`name \\approx 3.14` is the name's value; else a decimal behind, or before, what it is the rounding of."""
+    """`name \\approx 3.14` is the name's value; else a decimal and, before or behind it, the value that it rounds."""
     if (
         _NAME.fullmatch(sides[0])
         and sides[0] not in _CONSTANTS
@@ -278,7 +278,7 @@ def _absolute(signs: tuple[str, ...], sides: tuple[str, ...]) -> Node | None:
 
 
 def numbers_agree(sides: Sequence[str]) -> bool:
-    """Whether the numbers in a chain that ends in one are that one, or round to it: not in `x = 5 = 7`."""
+    """Whether all numbers in a chain that ends in a number equal it or round to it: not in `x = 5 = 7`."""
     last = read_number(sides[-1])
     numbers = [number for side in sides[:-1] if (number := read_number(side))]
     return last is None or all(abs(number.value - last.value) <= last.last_place / 2 for number in numbers)

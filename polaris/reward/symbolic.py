@@ -1,8 +1,8 @@
-"""Expressions by algebra: the last step of the ladder. It may take for ever, so it belongs into a process that someone may kill.
+"""Comparing expressions by algebra, the last step of grading. It may never end, so it runs in a process that can be killed.
 
 latex2sympy2 (the parser of Math-Verify) reads both sides; they are equal if they have the same value, to 25 digits, at a dozen
-points, wherever both are real. That is exact enough for tiny numbers, where a comparison of rounded values is not, and it
-does not wait for a simplification that never comes. Nothing here calls `eval`, `sympify` or `parse_expr` on text.
+points, wherever both are real. Unlike a comparison of rounded values, this is exact enough for tiny numbers, and it needs no
+simplification, which may never end. Nothing here calls `eval`, `sympify` or `parse_expr` on text.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _OF_INTEGERS = re.compile(r"\\(?:gcd|lcm)(?! ?\([\d,]+\))")
 _ROOT_INDEX = re.compile(r"\\sqrt\[[^\[\]]*\]")
 _CONVERSION = ConversionConfig(lowercase_symbols=False)
 _CONSTANTS = {sympy.Symbol("i"): sympy.I}
-# Between the points they could hide anything; an answer has them only where its gold answer has.
+# Between the points they could hide anything, so an answer may have them only if its gold answer has.
 _STEPS = (sympy.floor, sympy.ceiling, sympy.Max, sympy.Min, sympy.Mod, sympy.sign, sympy.Heaviside, sympy.Piecewise)
 Point = dict[sympy.Symbol, sympy.Rational]
 Link = tuple[str, sympy.Expr]
@@ -46,7 +46,7 @@ Link = tuple[str, sympy.Expr]
 def algebra(gold: Node, answer: Node) -> bool:
     """Whether two leaves or two relations are equal, or the decimal of `answer` is a rounding of the leaf `gold`.
 
-    What cannot be read or computed is not. Raises `MemoryError` at the limit.
+    Text that cannot be read or computed is not equal. Raises `MemoryError` at the limit.
     """
     try:
         if isinstance(gold, Relation) and isinstance(answer, Relation):
@@ -118,14 +118,14 @@ def _same_function(left: sympy.Expr, right: sympy.Expr) -> bool:
 
 
 def _differ_far_behind(left: sympy.Expr, right: sympy.Expr) -> bool:
-    """Whether two numbers differ, certainly, by less than their first digits show: 1 and `1 - 2^{-2006}`."""
+    """Whether two numbers surely differ, though by less than their first digits show: 1 and `1 - 2^{-2006}`."""
     difference = (left - right).evalf(15, maxn=_DEEPEST)
     certain = all(part._prec > 1 for part in difference.atoms(sympy.Float))
     return bool(difference.is_number and difference.is_finite and certain and difference != 0)
 
 
 def _same_relation(gold: Relation, answer: Relation) -> bool:
-    """Each link of one chain is a constant multiple of the other's, read forwards or backwards; inequalities want a positive one."""
+    """Each link of one chain is a constant multiple of the other's, read forwards or backwards; inequalities need a positive one."""
     if len(gold.signs) != len(answer.signs):
         return False
     true, given = _links(gold), _links(answer)
@@ -184,7 +184,7 @@ def _points(symbols: set[sympy.Symbol]) -> Iterator[Point]:
 
 
 def _value(side: sympy.Expr, point: Point) -> sympy.Expr | None:
-    """The number at a point, None where there is none or too few of its digits are certain; what cancels to nothing is 0."""
+    """The number at a point; None if there is none or too few of its digits are certain; a sum that cancels is 0."""
     value = side.evalf(DIGITS, subs=point) if point else side.evalf(DIGITS)
     if not value.is_number or not value.is_finite or value.free_symbols:
         return None

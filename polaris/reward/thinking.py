@@ -1,8 +1,8 @@
-"""Does a response need `</think>`? What the chat template leaves open, or else what the model itself does, says so.
+"""Whether a response needs `</think>`, by the chat template or else by the model's own responses.
 
 A prompt that ends in an open `<think>` (R1 distills, Qwen3-thinking) is answered by thinking: a response without `</think>` was never
-finished. One that ends in `</think>` (`enable_thinking = false`) is answered without. Any other prompt leaves it to the model: where most
-responses open thinking (Qwen3, a base model that was told to), all must; where they do not (Qwen2.5, SmolLM2), none must.
+finished. One that ends in `</think>` (`enable_thinking = false`) is answered without. Any other prompt leaves it to the model: if most
+responses open thinking (Qwen3, an instructed base model), all must end it; if not (Qwen2.5, SmolLM2), none must.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Thinking:
 
 
 def by_template(prompts: Iterable[str]) -> Thinking | None:
-    """What rendered prompts decide by how they end; None where they leave it to the model, or differ."""
+    """The decision by the ends of rendered prompts; None if they leave it to the model, or differ."""
     ends = {_end(prompt) for prompt in prompts}
     if ends == {START_OF_THINKING}:
         return Thinking(required=True, why=f"the chat template opens {START_OF_THINKING}")
@@ -35,14 +35,14 @@ def by_template(prompts: Iterable[str]) -> Thinking | None:
 
 
 def by_responses(opened: Iterable[bool]) -> Thinking:
-    """What the model's own responses decide: `opened` says of each whether it has opened thinking."""
+    """The decision by the model's own responses; `opened` says for each whether it has opened thinking."""
     found = list(opened)
     most = 2 * sum(found) > len(found)
     return Thinking(required=most, why=f"{sum(found)} of {len(found)} responses open thinking")
 
 
 def opens_thinking(response: str, prompt: str = "") -> bool:
-    """Whether a response thinks, on its own or since its rendered prompt has opened it."""
+    """Whether a response thinks: it opens thinking, or its rendered prompt does."""
     return START_OF_THINKING in response or END_OF_THINKING in response or _end(prompt) == START_OF_THINKING
 
 

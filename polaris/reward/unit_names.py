@@ -1,4 +1,4 @@
-"""Names of units: one name for every spelling, and whether two of them differ.
+"""Names of units: one name for all spellings, and comparison of two names.
 
 Known units are those of the table, alone or with a prefix (`kJ`, `microseconds`), their products and quotients. Every other word is
 a noun: `5 apples`, `20% increase`.
@@ -113,9 +113,9 @@ def nouns(unit: str) -> list[str]:
 
 
 def units_differ(one: str, other: str) -> bool:
-    """Whether both name known units, and not the same, or both name things, and not the same.
+    """Whether both name known units that differ, or both name things that differ.
 
-    What only one of them names is left out of the comparison: `5 red apples` and `5 apples` agree, `5 apples` and `5 pears` do not.
+    Names on only one side are ignored: `5 red apples` and `5 apples` agree, `5 apples` and `5 pears` do not.
     Words that count anything ("ways", "items") agree with everything.
     """
     if one == other:

@@ -1,7 +1,7 @@
 """Units and other words behind a value: `15\\text{ cm}^2`, `100 dollars`, `28%`, `90^\\circ`, `$18.90`.
 
-A word is a unit unless it could change the value or take it back ("million", "squared", "or", "below", "if"): such words stay
-part of the expression, which then equals nothing but itself.
+A word is a unit unless it could change or negate the value ("million", "squared", "or", "below", "if"): such words stay in
+the expression, which then equals only itself.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _money(text: str) -> tuple[str, str]:
 
 
 def value_of(text: str, unit: str) -> str | None:
-    """`12` of `12 m^2` for `m^2`: symbols in a place where the other side of a comparison has that unit are the unit."""
+    """`12` of `12 m^2` for `m^2`: symbols are read as a unit if the other side of a comparison has that unit."""
     found = _SYMBOLS_AS_UNIT.fullmatch(text)
     return found[1] if found and unit_name(found[2]) == unit else None
 
@@ -104,7 +104,7 @@ def several_units(text: str) -> list[tuple[str, str]]:
 
 
 def _worded(value: str, words: str) -> tuple[str, str] | None:
-    """The value and unit, where the words are one; `5 million dollars` is 5000000 dollars."""
+    """The value and unit, if the words are a unit; `5 million dollars` is 5000000 dollars."""
     words = re.sub(r"\\mu ?(?:\\text\{ ?)?", "u", words)
     found = re.findall(r"[a-z]+", words.removeprefix("\\frac").replace("\\text", " ").replace("\\cdot", " ").lower())
     if found == ["times"]:

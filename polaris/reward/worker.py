@@ -43,7 +43,7 @@ def main() -> None:
 def _limit(seconds: int) -> None:
     """The parent kills sooner; the default action on these signals ends even an orphan that hangs in C code."""
     signal.alarm(seconds)
-    # A hard limit that the user's shell set stays; one may not raise it.
+    # A hard limit set by the user's shell stays, since it cannot be raised.
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     soft = math.ceil(time.process_time()) + seconds
     resource.setrlimit(resource.RLIMIT_CPU, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
