@@ -39,7 +39,7 @@ def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
     """
     if start.with_optimizer and not start.source:
         raise Refused("--with-optimizer takes the optimizer of another run; name it with --from RUN")
-    own = RunFolder(Path(config.root) / config.name)
+    own = RunFolder(config.folder)
     begun, record = (False, None) if start.fresh else (own.begun, own.record())
     known = record.origin if record else None
     if record and known and known.part != "export" and not start.source:

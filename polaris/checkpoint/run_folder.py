@@ -109,7 +109,7 @@ def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False
     Raises:
         ValueError: the folder holds a run that this configuration cannot resume, or another trainer uses it.
     """
-    folder = RunFolder(Path(config.root) / config.name)
+    folder = RunFolder(config.folder)
     if not main:
         return folder
     _lock(folder)

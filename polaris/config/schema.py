@@ -7,6 +7,7 @@ Every value has a default that suits a long run on GPUs; a TOML file and `--sect
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, finite, positive
@@ -335,6 +336,11 @@ class RunConfig:
     stage: tuple[StageConfig, ...] = ()
     """Stages of training, in order; none means one of trainer.steps that drops no prompt."""
     final: FinalConfig = field(default_factory=FinalConfig)
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return Path(self.root) / self.name
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:

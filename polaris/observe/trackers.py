@@ -26,7 +26,7 @@ class Tracker(Protocol):
 
 def check_trackers(config: RunConfig) -> None:
     """Raise `Refused` before anything is loaded or made if a wanted tracker could not start: for rank 0, which logs."""
-    folder = Path(config.root) / config.name
+    folder = config.folder
     if config.observe.tensorboard:
         try:
             importlib.import_module("torch.utils.tensorboard")

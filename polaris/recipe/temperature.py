@@ -248,7 +248,7 @@ def measure(context: SamplingContext, prompts: Sequence[Prompt], sampling: Sampl
     draw = Draw(prompts=prompts, samples=context.config.probe.samples_per_prompt, sampling=sampling, stream="probe", step=0)
     with context.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
         groups = draw_groups(context, draw)
-        stop_if_grading_fails(groups, Path(context.config.root) / context.config.name)
+        stop_if_grading_fails(groups, context.config.folder)
         if context.engine.version == 0 and sampling.temperature <= 1:  # hotter text may lose its form
             stop_without_answers(context, groups, f"temperature {sampling.temperature:g}", sampling.max_tokens)
         # Counting takes memory: one rank does it.

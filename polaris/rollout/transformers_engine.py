@@ -130,16 +130,7 @@ class TransformersEngine:
 
     def _rollout(self, request: RolloutRequest, result: tuple[np.ndarray, np.ndarray, bool], sampling: Sampling) -> Rollout:
         tokens, logprobs, stopped = result
-        return Rollout(
-            prompt_id=request.prompt_id,
-            sample=request.sample,
-            tokens=tokens,
-            logprobs=logprobs,
-            versions=np.full(len(tokens), self._version, np.int32),
-            finish_reason="stop" if stopped else "length",
-            temperature=sampling.temperature,
-            seed=request.seed,
-        )
+        return request.answered(tokens, logprobs, "stop" if stopped else "length", self._version, sampling.temperature)
 
     def _ready(self) -> Any:
         if self._model is None:

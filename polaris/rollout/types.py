@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from polaris.errors import Refused
-from polaris.types import Rollout
+from polaris.types import FinishReason, Prompt, Rollout
 
 if TYPE_CHECKING:
     import torch
@@ -26,12 +26,25 @@ class GenerationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """One sample to draw: number `sample` of the prompt `prompt_id`; the rollout carries both."""
+    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout."""
 
     prompt_id: str
     sample: int
     prompt_tokens: tuple[int, ...]
     seed: int
+
+    def answered(self, tokens: np.ndarray, logprobs: np.ndarray, finish_reason: FinishReason, version: int, temperature: float) -> Rollout:
+        """The rollout of `tokens` [n] int32 and `logprobs` [n] float32, all of them drawn by the weights of `version`."""
+        return Rollout(
+            prompt_id=self.prompt_id,
+            sample=self.sample,
+            tokens=tokens,
+            logprobs=logprobs,
+            versions=np.full(len(tokens), version, np.int32),
+            finish_reason=finish_reason,
+            temperature=temperature,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,3 +127,14 @@ def request_seed(run_seed: int, stream: str, step: int, prompt_id: str, sample: 
         data = field.encode()
         digest.update(len(data).to_bytes(8, "little") + data)
     return int.from_bytes(digest.digest(), "little") >> 1
+
+
+def request_of(prompt: Prompt, sample: int, run_seed: int, stream: str, step: int) -> RolloutRequest:
+    """The request for sample `sample` of a prompt; see `request_seed`."""
+    seed = request_seed(run_seed, stream, step, prompt.id, sample)
+    return RolloutRequest(prompt_id=prompt.id, sample=sample, prompt_tokens=prompt.tokens, seed=seed)
+
+
+def spread_requests(prompts: Sequence[Prompt], count: int, run_seed: int, stream: str) -> tuple[RolloutRequest, ...]:
+    """`count` requests for prompts spread evenly over all of them; a prompt comes again if there are fewer."""
+    return tuple(request_of(prompts[i * len(prompts) // count], i, run_seed, stream, 0) for i in range(count))

@@ -252,17 +252,8 @@ class VLLMEngine:
     def _rollout(self, request: RolloutRequest, output: Any, sampling: Sampling) -> Rollout:
         sample = output.outputs[0]
         assert sample.finish_reason in ("stop", "length"), sample.finish_reason
-        tokens = np.asarray(sample.token_ids, np.int32)
-        return Rollout(
-            prompt_id=request.prompt_id,
-            sample=request.sample,
-            tokens=tokens,
-            logprobs=np.asarray(sample.logprobs.logprobs, np.float32),
-            versions=np.full(len(tokens), self._version, np.int32),
-            finish_reason=sample.finish_reason,
-            temperature=sampling.temperature,
-            seed=request.seed,
-        )
+        tokens, logprobs = np.asarray(sample.token_ids, np.int32), np.asarray(sample.logprobs.logprobs, np.float32)
+        return request.answered(tokens, logprobs, sample.finish_reason, self._version, sampling.temperature)
 
 
 def _unfit(model: str, error: Exception) -> EngineRefused:

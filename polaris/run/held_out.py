@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,7 +33,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
     clock.restart()
     with clock.phase("eval", in_step=False):
         groups = draw_groups(context.sampling, draw)
-        stop_if_grading_fails(groups, Path(config.root) / config.name)
+        stop_if_grading_fails(groups, config.folder)
     everything = [scored for group in groups for scored in group.rollouts]
     rewards = np.array([[scored.verdict.reward for scored in group.rollouts] for group in groups])
     return {

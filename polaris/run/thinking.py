@@ -19,7 +19,7 @@ from polaris.distributed.mesh import World
 from polaris.model.identity import model_identity, model_settings
 from polaris.results import Result
 from polaris.reward.thinking import Thinking, by_responses, by_template, opens_thinking
-from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed
+from polaris.rollout.types import Engine, Sampling, spread_requests
 from polaris.types import Prompt
 
 RESPONSES, MOST_TOKENS = 32, 32
@@ -35,7 +35,7 @@ def settle_thinking(
     """
     if config.reward.require_thinking != "auto":
         return Thinking(required=config.reward.require_thinking, why="reward.require_thinking says so")
-    folder = RunFolder(Path(config.root) / config.name)
+    folder = RunFolder(config.folder)
     result = Result(folder.stages / "thinking.json", _depends_on(config, prompts, model) if world.is_main else {})
     known = world.gather([_known(folder, result)] if world.is_main else [])[0]
     if known is not None:
@@ -62,17 +62,8 @@ def _known(folder: RunFolder, result: Result) -> Thinking | None:
 
 def _draw(config: RunConfig, prompts: Sequence[Prompt], tokenizer: PreTrainedTokenizerBase, engine: Engine) -> list[bool]:
     """Whether each of a few responses, to prompts spread over all of them, opens thinking."""
-    chosen = [prompts[i * len(prompts) // RESPONSES] for i in range(RESPONSES)]
-    requests = [
-        RolloutRequest(
-            prompt_id=prompt.id,
-            sample=sample,
-            prompt_tokens=prompt.tokens,
-            seed=request_seed(config.seed, "thinking", 0, prompt.id, sample),
-        )
-        for sample, prompt in enumerate(chosen)
-    ]
+    requests, by_id = spread_requests(prompts, RESPONSES, config.seed, "thinking"), {prompt.id: prompt.text for prompt in prompts}
     sampling = Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, config.longest_response))
     rollouts = engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=lambda: False)
     texts = tokenizer.batch_decode([rollout.tokens.tolist() for rollout in rollouts], skip_special_tokens=True)
-    return [opens_thinking(text, prompt.text) for text, prompt in zip(texts, chosen, strict=True)]
+    return [opens_thinking(text, by_id[request.prompt_id]) for text, request in zip(texts, requests, strict=True)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polaris.config.schema import RunConfig
@@ -86,7 +85,7 @@ class Colocated:
 
     def _check(self, groups: Sequence[Group], step: int) -> None:
         config = self.context.config
-        stop_if_grading_fails(groups, Path(config.root) / config.name)
+        stop_if_grading_fails(groups, config.folder)
         if step == 1:
             stop_without_answers(self.context, groups, "step 1", config.rollout.max_response_tokens)
 

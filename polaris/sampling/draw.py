@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.distributed import watch
-from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_seed
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of
 from polaris.sampling.context import SamplingContext
 from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
@@ -58,12 +58,7 @@ def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> l
     """The requests of one of `engines` engines: a contiguous share of the prompts, all samples of a prompt together."""
     count = len(draw.prompts)
     return [
-        RolloutRequest(
-            prompt_id=prompt.id,
-            sample=sample,
-            prompt_tokens=prompt.tokens,
-            seed=request_seed(run_seed, draw.stream, draw.step, prompt.id, sample),
-        )
+        request_of(prompt, sample, run_seed, draw.stream, draw.step)
         for prompt in draw.prompts[count * engine_index // engines : count * (engine_index + 1) // engines]
         for sample in range(draw.samples)
     ]

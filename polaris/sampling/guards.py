@@ -66,7 +66,7 @@ def stop_without_answers(context: SamplingContext, groups: Sequence[Group], wher
     missing = answers_missing(scored for _, scored in everything)
     if sum(missing.values()) < len(everything):
         return
-    path = Path(context.config.root) / context.config.name / "no_answers.jsonl"
+    path = context.config.folder / "no_answers.jsonl"
     if context.world.is_main:
         lines = [
             {"prompt": p.text, "response": s.text, "reason": s.verdict.reason, "finish_reason": s.rollout.finish_reason}

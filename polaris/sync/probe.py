@@ -14,7 +14,7 @@ import numpy as np
 
 from polaris.config.schema import SyncConfig
 from polaris.errors import RunFailed
-from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed
+from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed, spread_requests
 from polaris.types import Prompt, Rollout
 
 RESPONSES, MOST_TOKENS = 8, 32
@@ -50,14 +50,8 @@ class SyncProbe:
 
 def make_sync_probe(prompts: Sequence[Prompt], seed: int, most_tokens: int) -> SyncProbe:
     """Eight responses of at most 32 tokens, at temperature 1, to prompts spread over all of them."""
-    chosen = [prompts[i * len(prompts) // RESPONSES] for i in range(RESPONSES)]
-    requests = [
-        RolloutRequest(
-            prompt_id=prompt.id, sample=sample, prompt_tokens=prompt.tokens, seed=request_seed(seed, "sync", 0, prompt.id, sample)
-        )
-        for sample, prompt in enumerate(chosen)
-    ]
-    return SyncProbe(requests=tuple(requests), sampling=Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, most_tokens)))
+    sampling = Sampling(temperature=1.0, max_tokens=min(MOST_TOKENS, most_tokens))
+    return SyncProbe(requests=spread_requests(prompts, RESPONSES, seed, "sync"), sampling=sampling)
 
 
 def make_far_probe(prompts: Sequence[Prompt], seed: int, longest: int) -> SyncProbe:
