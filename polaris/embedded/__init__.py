@@ -10,7 +10,7 @@ _FILES = {"model": "model", "train": "train.jsonl", "test": "test.jsonl"}
 
 
 def resolve(name: str) -> str:
-    """The local path behind `embedded:model`, `embedded:train` or `embedded:test` (built on first use); other names unchanged.
+    """The local path behind `embedded:model`, `embedded:train` or `embedded:test` (built on first use); any other name unchanged.
 
     Raises ValueError for any other `embedded:` name.
     """
@@ -18,7 +18,7 @@ def resolve(name: str) -> str:
         return name
     part = name.removeprefix(_PREFIX)
     if part not in _FILES:
-        raise Refused(f"unknown name {name!r}; embedded are {', '.join(_PREFIX + known for known in _FILES)}")
+        raise Refused(f"unknown name {name!r}; embedded names are {', '.join(_PREFIX + known for known in _FILES)}")
     from polaris.embedded.build import build
 
     return str(build() / _FILES[part])

@@ -39,10 +39,10 @@ def _write(folder: Path, steps: int) -> None:
 
 
 def build(folder: Path | None = None, force: bool = False, *, steps: int = warmup.STEPS) -> Path:
-    """Return the folder with `model/`, `train.jsonl` and `test.jsonl`; make it if it is missing or `force` is set.
+    """Return the folder with `model/`, `train.jsonl` and `test.jsonl`; build it if it is missing or `force` is set.
 
-    It lies in `folder` (default `$POLARIS_CACHE`, else `~/.cache/polaris`) under a name that changes with the recipe.
-    Processes that ask at the same time wait for the one that builds; a killed build is started over by the next.
+    It is in `folder` (default `$POLARIS_CACHE`, else `~/.cache/polaris`), under a name that changes with the recipe.
+    Concurrent callers wait for the one that builds; after a killed build, the next caller starts again.
     """
     cache = folder or Path(os.environ.get("POLARIS_CACHE") or Path.home() / ".cache" / "polaris")
     cache.mkdir(parents=True, exist_ok=True)
