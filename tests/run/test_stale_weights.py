@@ -22,7 +22,7 @@ START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
 @pytest.fixture(params=["float32", "bfloat16"])
 def context(request, world, tmp_path):
     pytest.importorskip("vllm")
-    settings = {"model.dtype": request.param, "rollout.engine": "vllm", "root": tmp_path, "eval.path": "", "trainer.cpu_threads": 1}
+    settings = {"model.dtype": request.param, "rollout.engine": "vllm", "root": tmp_path, "eval.path": "none", "trainer.cpu_threads": 1}
     config = load_config(CONFIG, [f"--{name}={value}" for name, value in settings.items()])
     with open_training(check(config), world, StopRequest()) as context:
         yield context

@@ -51,7 +51,7 @@ def test_a_real_run_without_an_update_fails_and_is_not_exported(tmp_path):
         "rollout.max_response_tokens": 32,
         "trainer.steps": 1,
         "trainer.prompts_per_step": 2,
-        "eval.path": "",
+        "eval.path": "none",
     }
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), *(f"--{name}={value}" for name, value in changes.items())]
     result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
