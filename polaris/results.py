@@ -41,8 +41,8 @@ class Result:
         except (OSError, ValueError) as error:
             raise Refused(f"{self.path} cannot be read ({error}); {self.remedy}") from error
         missing = [key for key in keys if key not in content] if isinstance(content, dict) else list(keys)
-        if missing or not isinstance(content, dict):
-            raise Refused(f"{self.path} is no JSON object{f' with {missing[0]!r}' if missing else ''}; {self.remedy}")
+        if missing or not isinstance(content, dict) or not isinstance(content.get("settings", {}), dict):
+            raise Refused(f"{self.path} is no JSON object{f' with {missing[0]!r}' if missing else ' of a phase'}; {self.remedy}")
         return content
 
     def read_existing(self, *keys: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.number = 0
         self._since = 0.0
-        self._idle = False
+        self._idle = self._raises = False
         self._saying = threading.Lock()
 
     def install(self) -> None:
@@ -48,18 +48,20 @@ class StopRequest:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Hear the signals inside the block, where this is the main thread; afterwards they mean what they meant before."""
+        """For a user's own program: handle the signals inside the block, if this is the main thread, and put its handlers back.
+
+        Where `install` ends the process, `SystemExit` is raised, so that the program can clean up.
+        """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        handlers, descriptor = [signal.getsignal(number) for number in _HEARD], signal.set_wakeup_fd(-1)
-        self.install()
+        self._raises = True
+        handlers = [signal.signal(number, self._handle) for number in _HEARD]
         try:
             yield
         finally:
             for number, handler in zip(_HEARD, handlers, strict=True):
                 signal.signal(number, handler)
-            os.close(signal.set_wakeup_fd(descriptor))  # which ends the thread
 
     def requested(self) -> bool:
         return self.number > 0
@@ -83,16 +85,17 @@ class StopRequest:
 
     def _watch(self, reading: int) -> None:
         since = 0.0
-        while byte := os.read(reading, 1):
-            number = byte[0]
+        while True:
+            number = os.read(reading, 1)[0]
             if number not in _HEARD:
                 continue
             if self._idle or (since and not _is_echo(since)):
                 self._end(number)
             since = since or time.monotonic()
-        os.close(reading)
 
     def _end(self, number: int) -> None:
+        if self._raises:
+            raise SystemExit(128 + number)
         alone = os.environ.get("WORLD_SIZE", "1") == "1"
         if self._idle and alone and self._saying.acquire(timeout=0.2):  # both listeners come here
             os.write(2, _STOPPED)  # past the buffer of stderr, which the main thread may hold

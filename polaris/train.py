@@ -19,6 +19,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from polaris.commands.train_options import is_first_attempt, source_of, start_options
+from polaris.errors import Refused
 from polaris.run.session import run_here, run_session
 from polaris.stop import StopRequest
 
@@ -64,12 +65,15 @@ def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Pa
     Raises:
         Refused: the configuration cannot be trained; the message names the remedy.
         RunFailed: the run could not go on, or made no update.
-        SystemExit: a signal has asked for the stop, and the run is saved.
+        SystemExit: a signal has stopped it, with status 130 or 143; once training has begun, the run is saved.
+        KeyboardInterrupt: Ctrl-C during the checks.
 
     With several ranks a failure ends the process with its status, as the command does: other ranks may wait for this one.
     """
     from polaris.checkpoint import run_folder
 
+    if isinstance(config, str | Path):
+        raise Refused(f"train takes a configuration: train(load_config({str(config)!r}))")
     try:
         prepared = _check(config, fresh=fresh and is_first_attempt(), change=change)
         run_here(lambda world, stop: _work(prepared, world, stop), config.distributed)

@@ -6,11 +6,15 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from polaris.config.load import QUICKSTART, load_config
+from polaris.errors import Refused
 from polaris.stop import StopRequest
+from polaris.train import train
 
 ROOT = Path(__file__).resolve().parents[1]
 HEAVY = {"torch", "vllm", "transformers", "triton", "sympy"}
@@ -41,6 +45,7 @@ def test_exports_are_the_same_in_every_order_of_imports_and_load_nothing_heavy(l
 
 PROGRAM = """
 import signal, sys
+from contextlib import nullcontext
 from pathlib import Path
 from polaris import load_config, train
 from polaris.errors import Refused
@@ -77,15 +82,40 @@ def test_a_program_trains_and_gets_the_folder_and_may_train_again(tmp_path):
     assert [record["step"] for record in records] == [1, 2]
 
 
-def test_signals_are_heard_inside_the_block_alone_and_their_thread_ends():
+def test_signals_are_heard_inside_the_block_alone():
     before, stop = signal.getsignal(signal.SIGTERM), StopRequest()
     with stop.heard():
         signal.raise_signal(signal.SIGTERM)
-        (listener,) = (thread for thread in threading.enumerate() if thread.name == "polaris-signals")
     assert stop.number == signal.SIGTERM
     assert signal.getsignal(signal.SIGTERM) is before
-    listener.join(timeout=10)
-    assert not listener.is_alive()
+
+
+def test_a_program_of_ones_own_cleans_up_after_a_signal_during_the_start_and_after_a_second_one():
+    """The command ends its process there: nothing is to be saved, or nobody wants to wait."""
+    before, ended = signal.getsignal(signal.SIGINT), []
+
+    def stopped(idle):
+        stop = StopRequest()
+        with stop.heard(), stop.at_once() if idle else nullcontext():
+            try:
+                signal.raise_signal(signal.SIGINT)
+                signal.raise_signal(signal.SIGINT)
+            finally:
+                ended.append(idle)
+
+    for idle in (True, False):
+        with pytest.raises(SystemExit) as error:
+            stopped(idle)
+        assert error.value.code == 130
+    assert ended == [True, False]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_path_in_the_place_of_a_configuration_is_refused_with_the_call():
+    with pytest.raises(Refused, match=r"train\(load_config\('my.toml'\)\)"):
+        train("my.toml")
+    with pytest.raises(Refused, match=r'load_config\(path, \["--seed=1"\]\)'):
+        load_config(QUICKSTART, "--seed=1")
 
 
 def test_another_thread_hears_no_signals():

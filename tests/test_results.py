@@ -108,3 +108,11 @@ def test_a_result_that_would_not_hold_is_not_written(path):
 def test_differences_of_two_trees_go_both_ways():
     before, after = {"a": {"b": 1}, "list": [{"c": 1}, {"c": 2}], "old": 1}, {"a": {"b": 1}, "list": [{"c": 1}, {"c": 3}], "new": 2}
     assert differences(before, after) == ["list.1.c: 2 -> 3", "new: None -> 2", "old: 1 -> None"]
+
+
+@pytest.mark.parametrize("settings", ["null", "[1]", '"x"'])
+def test_settings_that_are_no_object_are_refused_with_the_remedy(tmp_path, settings):
+    path = tmp_path / "result.json"
+    path.write_text(f'{{"settings": {settings}, "temperature": 0.8}}')
+    with pytest.raises(Refused, match=r"result\.json is no JSON object of a phase; restore it"):
+        Result(path, {"seed": 1}).read("temperature")

@@ -34,6 +34,8 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         Refused: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
+    if isinstance(overrides, str):
+        raise Refused(f'overrides are a list: load_config(path, ["{overrides}"])')
     path = Path(path)
     if path.is_dir():
         raise Refused(f"{path} is a folder; give the configuration (.toml), by which a run is also resumed")

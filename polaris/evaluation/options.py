@@ -71,7 +71,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", required=True, metavar="M", help="folder, hub name, run, embedded:model; the name at a --server")
     parser.add_argument("--suite", required=True, type=_words, metavar="SETS", help="names, files, folders or hub datasets; commas between")
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/eval-<model>")
-    parser.add_argument("--data-folder", metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
+    parser.add_argument("--data-folder", type=_given, metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
     parser.add_argument("--split", default="test", help="split of other hub datasets (default: test)")
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("-n", "--samples", type=int, help="per problem (default: the paper's for each named set)")
@@ -157,6 +157,12 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
 
 def _server(options: argparse.Namespace) -> ServerSettings:
     return ServerSettings(url=options.server, model=options.model, concurrency=options.concurrent, patience_s=options.server_patience)
+
+
+def _given(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty; name a folder, or leave the option out")
+    return text
 
 
 def _words(text: str) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], fold
         ValueError: `folder` holds a pass with other settings.
     """
     result = Result(folder / "difficulty.json", pass_settings(context.config, prompts))
-    if (content := result.read()) is not None:
+    if (content := result.read("settings")) is not None:
         result.refuse_changes(content)
     elif context.config.difficulty.column is not None:
         _finish(context, result, [_published(prompt) for prompt in prompts], None)
