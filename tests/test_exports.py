@@ -77,7 +77,7 @@ def test_a_program_trains_and_gets_the_folder_and_may_train_again(tmp_path):
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stdout.splitlines() if line.startswith(("folder: ", "refused: "))]
     assert said[0] == said[2] == f"folder: {tmp_path / 'own'}"
-    assert "add --change to go on" in said[1]
+    assert "add --change to resume" in said[1]
     records = [json.loads(line) for line in (tmp_path / "own" / "metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2]
 
