@@ -56,7 +56,7 @@ def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Pa
     """Train inside your own program, in one process or under torchrun, and return the run's folder.
 
     A run that is there already is resumed; `fresh` and `change` are the options `--fresh` and `--change` of the command. In the main
-    thread Ctrl-C and SIGTERM are heard as by the command. With the vLLM engine, train once in a process.
+    thread Ctrl-C and SIGTERM stop it at the next safe point, a second one at once. With the vLLM engine, train once in a process.
 
     >>> from polaris import load_config, train
     >>> train(load_config("my.toml", ["--optimizer.lr=2e-6"]))  # doctest: +SKIP

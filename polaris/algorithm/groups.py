@@ -59,6 +59,11 @@ def classify_groups(rewards: np.ndarray, valid: np.ndarray) -> GroupKinds:
     return GroupKinds(informative=informative, all_wrong=uniform & ~positive, all_right=uniform & positive, too_few=too_few)
 
 
+def is_scarce(informative: int, places: int, share: float) -> bool:
+    """Whether `informative` groups fill less than `share` of a step's `places`."""
+    return informative / places < share
+
+
 def substitute(informative: np.ndarray, places: int, seed: int) -> list[int]:
     """The groups to train on, as indices into `informative` [P] bool, in their order; an index that stands there again is a copy.
 

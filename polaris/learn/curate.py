@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polaris.algorithm.groups import GroupKinds, classify_groups, group_advantages, substitute
+from polaris.algorithm.groups import GroupKinds, classify_groups, group_advantages, is_scarce, substitute
 from polaris.config.schema import RunConfig
 from polaris.learn.packing import TrainingSample
 from polaris.learn.rescue import rescue
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.rollout.types import request_seed
-from polaris.sampling.colocated import is_scarce
 from polaris.types import Group, ScoredRollout
 
 
@@ -55,7 +54,7 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
     rewards, valid = _rewards(groups)
     informative = classify_groups(rewards, valid).informative
     advantages = group_advantages(rewards, valid, algorithm.advantage_scale)
-    scarce = is_scarce(int(informative.sum()), config)
+    scarce = is_scarce(int(informative.sum()), places, algorithm.min_informative)
     trained = np.flatnonzero(informative).tolist()
     if algorithm.substitution:
         trained = substitute(informative, places, request_seed(config.seed, "substitution", step, "", 0))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from polaris.algorithm.groups import is_scarce
 from polaris.config.schema import RunConfig
 from polaris.data.sampler import Sampler
 from polaris.rollout.types import Sampling
@@ -94,15 +95,10 @@ class Colocated:
         if config.algorithm.scarce != "generate" or drawn == config.algorithm.max_draws or not self.sampler.batches_left:
             return False
         found = self.informative(groups, step)
-        if not is_scarce(found, config):
+        if not is_scarce(found, config.trainer.prompts_per_step, config.algorithm.min_informative):
             return False
         self.context.console.note(scarcity(found, len(groups), config, step, "further prompts are drawn"))
         return True
-
-
-def is_scarce(informative: int, config: RunConfig) -> bool:
-    """Whether `informative` groups are fewer than algorithm.min_informative asks for."""
-    return informative / config.trainer.prompts_per_step < config.algorithm.min_informative
 
 
 def scarcity(informative: int, drawn: int, config: RunConfig, step: int, outcome: str) -> str:

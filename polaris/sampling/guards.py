@@ -17,6 +17,8 @@ from polaris.types import Group, Prompt, ScoredRollout
 
 MOST_KILLED = 0.01
 """Share of a step's responses that may cost a grading process its life; one response always may."""
+_KEPT = 16
+"""Most responses without an answer that are written down as evidence."""
 
 
 class GradingFailed(RunFailed):
@@ -39,13 +41,8 @@ def stop_if_grading_fails(groups: Sequence[Group], folder: Path) -> None:
     raise GradingFailed(
         f"{len(killed)} of {responses} responses killed their grading process, as {killed[0][1].answer!r} did "
         f"({path} has all). If the answers are honest, raise reward.timeout_s and resume with --change; if not, the policy has found a "
-        "hole in the grader: "
-        "please report them"
+        "hole in the grader: please report them"
     )
-
-
-_KEPT = 16
-"""Most responses that are written down as evidence."""
 
 
 class NoAnswers(RunFailed):

@@ -5,13 +5,13 @@ import os
 import pty
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 
-from polaris import cli
 from polaris.commands.grading.grade_file import grade_rows, summarise_grades
 from polaris.commands.grading.report import grade_report
 from polaris.commands.grading.response_rows import Columns, read_responses
@@ -44,19 +44,9 @@ def write(tmp_path):
 
 
 @pytest.fixture
-def polaris(monkeypatch, capsys):
-    """`polaris grade` in this process: exit status, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["polaris", "grade", "--workers=1", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-
-    return run
+def polaris(command):
+    """`polaris grade` with one worker."""
+    return partial(command, "grade", "--workers=1")
 
 
 def read(path):

@@ -7,7 +7,6 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from polaris import cli
 from polaris.commands.dataset.answer_types import answer_type
 from polaris.commands.dataset.check import check_problems
 from polaris.data.gold import shortened
@@ -40,23 +39,7 @@ def files(tmp_path):
     return tmp_path
 
 
-@pytest.fixture
-def polaris(monkeypatch, capsys):
-    """The command in this process: exit status, stdout, stderr."""
-
-    def run(*arguments):
-        monkeypatch.setattr("sys.argv", ["polaris", *map(str, arguments)])
-        status = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            status = stop.code
-        return (status, *capsys.readouterr())
-
-    return run
-
-
-def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
+def test_every_kind_of_bad_row_is_named_and_left_out(files, command):
     arguments = (
         "--against",
         files / "eval.json",
@@ -67,7 +50,7 @@ def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
         "--output",
         files / "clean.jsonl",
     )
-    status, out, _ = polaris("data", "check", files / "set.jsonl", *arguments)
+    status, out, _ = command("data", "check", files / "set.jsonl", *arguments)
     assert status == 0
     assert [json.loads(line) for line in (files / "clean.jsonl").read_text(encoding="utf-8").splitlines()] == [ROWS[0]]
     lines = out.splitlines()
@@ -93,17 +76,17 @@ def test_every_kind_of_bad_row_is_named_and_left_out(files, polaris):
     assert "left: 1 of 8 (dropped: overlap 2, ungradable 2, too long 1, duplicate 1, unequal to itself 1)" in lines
 
 
-def test_a_clean_set_is_clean(files, polaris):
-    polaris("data", "check", files / "set.jsonl", "--against", files / "set.jsonl", "--output", files / "clean.jsonl")
+def test_a_clean_set_is_clean(files, command):
+    command("data", "check", files / "set.jsonl", "--against", files / "set.jsonl", "--output", files / "clean.jsonl")
     assert (files / "clean.jsonl").read_bytes() == b""
-    polaris("data", "check", files / "set.jsonl", "--against", files / "eval.json", "--output", files / "clean.jsonl")
-    status, out, _ = polaris("data", "check", files / "clean.jsonl", "--against", files / "eval.json", "--strict")
+    command("data", "check", files / "set.jsonl", "--against", files / "eval.json", "--output", files / "clean.jsonl")
+    status, out, _ = command("data", "check", files / "clean.jsonl", "--against", files / "eval.json", "--strict")
     assert status == 0
     assert out.splitlines()[-1] == "left: 2 of 2"
 
 
-def test_strict_is_status_2_after_the_report(files, polaris):
-    status, out, error = polaris("data", "check", files / "set.jsonl", "--strict")
+def test_strict_is_status_2_after_the_report(files, command):
+    status, out, error = command("data", "check", files / "set.jsonl", "--strict")
     assert status == 2
     assert "overlap: not looked for" in out
     assert error.splitlines()[-1].startswith("polaris: 2 ungradable answers in")
@@ -120,18 +103,18 @@ def test_strict_is_status_2_after_the_report(files, polaris):
         (["set.jsonl", "--output", "clean.parquet"], "must end in .jsonl"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(files, polaris, monkeypatch, arguments, message):
+def test_bad_input_is_one_line_and_status_2(files, command, monkeypatch, arguments, message):
     monkeypatch.chdir(files)
-    status, out, error = polaris("data", "check", *arguments)
+    status, out, error = command("data", "check", *arguments)
     assert (status, out) == (2, "")
     assert message in error
     assert len(error.strip().splitlines()) == 1
 
 
-def test_show_limits_the_lists_and_equal_reasons_are_counted(tmp_path, polaris):
+def test_show_limits_the_lists_and_equal_reasons_are_counted(tmp_path, command):
     rows = [{"problem": f"same {i // 30}", "answer": "" if i < 30 else "1"} for i in range(60)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    out = polaris("data", "check", tmp_path / "set.jsonl", "--show", 2)[1]
+    out = command("data", "check", tmp_path / "set.jsonl", "--show", 2)[1]
     assert "  empty: 30 rows" in out.splitlines()
     assert out.count("empty") == 1
     assert "    and 28 more" in out.splitlines()
@@ -198,7 +181,7 @@ def test_an_unequal_gold_keeps_its_verdict(tmp_path):
     assert all(isinstance(verdict, Verdict) and verdict.kind != "correct" for _, verdict in found.unequal.values())
 
 
-def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, polaris):
+def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, command):
     rows = [
         {"problem": "one and one", "answer": '["2"]'},
         *({"problem": f"proof {i}", "answer": "proof"} for i in range(64)),
@@ -211,7 +194,7 @@ def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, po
     ]
     path = tmp_path / "set.jsonl"
     path.write_text("\n" + "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    status, out, _ = polaris("data", "check", path, "--show", 2, "--output", tmp_path / "clean.jsonl")
+    status, out, _ = command("data", "check", path, "--show", 2, "--output", tmp_path / "clean.jsonl")
     lines = out.splitlines()
     assert status == 0
     assert lines[0] == f"{path}: 68 problems in 73 rows"
@@ -232,32 +215,32 @@ def test_rows_that_cannot_be_used_are_listed_and_left_out_not_fatal(tmp_path, po
     ):
         assert expected in lines
     assert [json.loads(line) for line in (tmp_path / "clean.jsonl").read_text(encoding="utf-8").splitlines()] == [rows[0], rows[-1]]
-    assert polaris("data", "check", path, "--strict")[0] == 2
-    assert polaris("data", "check", tmp_path / "clean.jsonl", "--strict")[0] == 0
+    assert command("data", "check", path, "--strict")[0] == 2
+    assert command("data", "check", tmp_path / "clean.jsonl", "--strict")[0] == 0
 
 
-def test_a_chat_that_the_template_refuses_is_listed(files, polaris):
+def test_a_chat_that_the_template_refuses_is_listed(files, command):
     strict = "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}{{ m.content }} {% endfor %}"
     (files / "model" / "chat_template.jinja").write_text(strict, encoding="utf-8")
     rows = [
         {"prompt": [{"role": role, "content": "c"}, {"role": "user", "content": f"p {role}"}], "answer": "1"} for role in ("system", "tool")
     ]
     (files / "chats.json").write_text(json.dumps(rows), encoding="utf-8")
-    status, out, _ = polaris("data", "check", files / "chats.json", "--model", files / "model")
+    status, out, _ = command("data", "check", files / "chats.json", "--model", files / "model")
     assert status == 0
     assert f"  {files / 'chats.json'}:2 (id row-2): a chat that the model's template refuses" in out.splitlines()
     assert "left: 1 of 2 (dropped: unusable 1)" in out.splitlines()
 
 
-def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris):
+def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, command):
     rows = [{"id": "a", "problem": "one", "answer": "1"}, {"id": "a", "problem": "two", "answer": "2"}]
     path = tmp_path / "set.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    status, out, error = polaris("data", "check", path, "--output", tmp_path / "clean.jsonl")
+    status, out, error = command("data", "check", path, "--output", tmp_path / "clean.jsonl")
     assert status == 2
     assert f"  {path}:2 (id a): other content than {path}:1, which has the same id" in out.splitlines()
     assert error.splitlines()[-1].startswith(f"polaris: 1 rows of {path} have the id of another row; make ids unique, or use")
-    assert polaris("data", "check", tmp_path / "clean.jsonl")[0] == 0
+    assert command("data", "check", tmp_path / "clean.jsonl")[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -268,10 +251,10 @@ def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, polaris)
         ("<think></think>", "a response needs no </think>: the chat template closes thinking"),
     ],
 )
-def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(files, polaris, ending, said):
+def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(files, command, ending, said):
     template = files / "model" / "chat_template.jinja"
     template.write_text(template.read_text() + ending)
-    out = polaris("data", "check", files / "set.jsonl", "--model", files / "model")[1]
+    out = command("data", "check", files / "set.jsonl", "--model", files / "model")[1]
     assert "answers asked for in: no form 8" in out
     assert "warning: 8 of 8 prompts do not ask for a box" in out
     assert 'data.prompt_suffix = "' in out
@@ -283,13 +266,13 @@ def test_long_answers_are_cut_to_sixty_characters():
     assert shortened(repr("x" * 59)) == "'" + "x" * 56 + "..."
 
 
-def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, polaris):
+def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, command):
     path = files / "damaged.jsonl"
     path.write_text(
         '{"problem": "Put it in \\boxed{}. 1 + 1?", "answer": "2"}\n{"problem": "What is \\frac12?", "answer": "1/2"}\n'
         '{"problem": "Put $\\\\frac42$ in \\\\boxed{}.", "answer": "2"}\n'
     )
-    out = polaris("data", "check", path)[1].splitlines()
+    out = command("data", "check", path)[1].splitlines()
     start = out.index("warning: prompts that look damaged, which are kept (in JSON a backslash is written twice): 2")
     assert out[start + 1 : start + 3] == [
         f"  {path}:1 (id row-1): a backspace where LaTeX has a backslash",
