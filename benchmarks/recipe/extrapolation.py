@@ -30,7 +30,7 @@ from transformers import PreTrainedTokenizerBase
 from polaris.algorithm.rates import wilson_interval
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import QUICKSTART, load_config
-from polaris.config.recipe import RopeConfig
+from polaris.config.model import RopeConfig
 from polaris.distributed import mesh
 from polaris.embedded import resolve
 from polaris.embedded.task import draw_problem, solution

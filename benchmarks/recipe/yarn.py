@@ -22,8 +22,8 @@ import numpy as np
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.embedded import resolve
 from polaris.embedded.task import demonstrations
 from polaris.model.load import load_tokenizer

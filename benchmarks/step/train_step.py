@@ -16,7 +16,11 @@ import torch
 from transformers import PretrainedConfig, Qwen3Config
 
 from benchmarks.kernels.contest import free, timed
-from polaris.config.schema import AlgorithmConfig, ModelConfig, OptimizerConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import OptimizerConfig, TrainerConfig
 from polaris.model.rope import head_size
 
 QWEN3_4B = Qwen3Config(

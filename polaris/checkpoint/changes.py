@@ -117,6 +117,9 @@ def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
         altering.append(f"eval.path: {_count(before['held_out'])} -> {_count(after['held_out'])} held-out prompts, with other content")
     if "engine" in both and before["engine"] != after["engine"]:
         altering.append(f"rollout.engine: {before['engine']!r} -> {after['engine']!r}")
+    code_before, code_after = before.get("code", {}), after.get("code", {})
+    edited = [key for key in code_before.keys() & code_after.keys() if code_before[key] != code_after[key]]
+    altering += [f"{key}: the code behind it was edited" for key in sorted(edited)]
     return never, altering
 
 

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from polaris.config.names import ELSEWHERE, instead, nearest, shown
+from polaris.config.own_code import with_names
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.config.toml import read_toml
+from polaris.doors import placed, short
 from polaris.errors import Refused
 from polaris.results import differences
 
@@ -43,7 +45,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         raise Refused(f"config file {path} does not exist; {CONFIGS} has the ones that ship with Polaris")
     values = read_toml(path)
     _apply(values, overrides)
-    config = _build(RunConfig, values, str(path))
+    config = with_names(_build(RunConfig, values, str(path)), lambda name: placed(name, path.parent))
     _refuse_idle(config, overrides)
     return config
 
@@ -75,8 +77,8 @@ def describe_fields() -> str:
 
 
 def dump_config(config: RunConfig) -> str:
-    """Every field, as JSON."""
-    return json.dumps(dataclasses.asdict(config), indent=2) + "\n"
+    """Every field, as JSON; a user's own code by the name that the user wrote."""
+    return json.dumps(dataclasses.asdict(with_names(config, short)), indent=2) + "\n"
 
 
 def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
@@ -153,7 +155,7 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
             raise Refused(f"{where} is unknown; {_instead(key, hints)}")
         hint = hints[key]
         if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
-            arguments[key] = _build_list(get_args(hint)[0], value, path, key, where)
+            arguments[key] = _build_list(get_args(hint)[0], value, path, f"{prefix}{key}", where)
         elif not dataclasses.is_dataclass(hint):
             arguments[key] = _convert(hint, value, where)
         elif isinstance(value, dict):

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
 
 T = TypeVar("T")

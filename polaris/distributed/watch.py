@@ -19,7 +19,7 @@ from traceback import walk_stack
 
 import torch.distributed as dist
 
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 
 BEAT_S = 2.0
 """Seconds between two heartbeats."""

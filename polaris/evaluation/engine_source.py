@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from polaris.checkpoint.branch import served
-from polaris.config.recipe import RopeConfig
+from polaris.config.model import RopeConfig
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
 from polaris.errors import Refused

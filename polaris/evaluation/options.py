@@ -9,7 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused, RunFailed
 from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings, buckets_for
 

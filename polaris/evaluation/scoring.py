@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
-from polaris.config.schema import RewardConfig
+from polaris.config.reward import RewardConfig
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
 from polaris.reward.extract import END_OF_THINKING, NO_END

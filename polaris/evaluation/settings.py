@@ -8,8 +8,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from polaris.config.bounds import at_least, finite, positive
+from polaris.config.model import ModelConfig
 from polaris.config.recipe import FinalConfig
-from polaris.config.schema import ModelConfig, RewardConfig, RolloutConfig, RunConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
 PAPER = FinalConfig()

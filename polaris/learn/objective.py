@@ -11,7 +11,7 @@ from math import log2
 import torch
 from torch import Tensor
 
-from polaris.config.schema import AlgorithmConfig
+from polaris.config.algorithm import AlgorithmConfig
 from polaris.learn.statistics import Statistics
 from polaris_kernels import Head, PolicyLossSettings, TokenBatch, linear_policy_loss_of_batch, policy_loss_of_batch
 from polaris_kernels.policy_loss.registry import LOSSES

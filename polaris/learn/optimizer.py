@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from polaris.config.schema import OptimizerConfig
+from polaris.config.training import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from polaris.config.recipe import RopeConfig
+from polaris.config.model import RopeConfig
 from polaris.errors import Refused, in_one_line
 from polaris.model.architecture import check_architecture, check_config
 from polaris.model.folder import CANNOT_BUILD, transformers_config

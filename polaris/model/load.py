@@ -15,9 +15,8 @@ from torch.distributed.checkpoint import HuggingFaceStorageReader
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.names import nearest
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig
 from polaris.errors import Refused, in_one_line
 from polaris.model.attention import NAME
 from polaris.model.folder import check_folder, transformers_config

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
-from polaris.config.recipe import RopeConfig
+from polaris.config.model import RopeConfig
 from polaris.errors import Refused
 from polaris.model.folder import transformers_config
 

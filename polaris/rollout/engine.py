@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
 from polaris.rollout.types import Engine
 from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process

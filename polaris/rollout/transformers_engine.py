@@ -12,7 +12,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, stop_tokens
 from polaris.rollout.decoding import Decoding

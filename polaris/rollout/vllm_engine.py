@@ -25,7 +25,8 @@ from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, 
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused, in_one_line
 from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens

@@ -10,9 +10,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from polaris import doors
 from polaris.checkpoint.branch import DEFAULT_START, Start, begin
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
 from polaris.config.load import dump_config
+from polaris.config.own_code import own_code
 from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest, fingerprint
@@ -85,6 +87,7 @@ def _content(checked: Checked) -> dict[str, Any]:
         "model": model_identity(checked.model.folder),
         "prompts": _identity(prompts) | passes,
         "held_out": _identity(held_out.prompts) if held_out else None,
+        "code": {key: [doors.digest(name, key) for name in names] for key, names in own_code(checked.config).items()},
     }
 
 

@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 from polaris.errors import Refused, RunFailed
 from polaris.stop import StopRequest, is_main
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polaris.config.schema import SyncConfig
+from polaris.config.rollout import SyncConfig
 from polaris.errors import RunFailed
 from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed, spread_requests
 from polaris.types import Prompt, Rollout

@@ -11,7 +11,7 @@ import torch
 
 from polaris.checkpoint import layout, store
 from polaris.checkpoint.store import TrainState
-from polaris.config.schema import OptimizerConfig
+from polaris.config.training import OptimizerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard

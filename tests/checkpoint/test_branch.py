@@ -9,7 +9,8 @@ from polaris.checkpoint.branch import Start, _checkpointed, begin, parse, served
 from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run, record_config
-from polaris.config.schema import ModelConfig, RunConfig
+from polaris.config.model import ModelConfig
+from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 from polaris.observe.metrics import MetricsFile
 

@@ -10,7 +10,8 @@ from transformers import AutoModelForCausalLM
 from polaris.checkpoint import layout
 from polaris.checkpoint.export import export
 from polaris.config.load import dump_config
-from polaris.config.schema import ModelConfig, RunConfig
+from polaris.config.model import ModelConfig
+from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 
 

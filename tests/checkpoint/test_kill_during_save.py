@@ -18,7 +18,7 @@ KILLS = 12
 
 
 def open_policy(folder):
-    from polaris.config.schema import OptimizerConfig
+    from polaris.config.training import OptimizerConfig
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
     from polaris.learn.optimizer import build_optimizer

@@ -8,7 +8,7 @@ import torch
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.store import TrainState, begin_with, load, save
-from polaris.config.schema import OptimizerConfig
+from polaris.config.training import OptimizerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.learn.optimizer import build_optimizer
 

@@ -11,8 +11,12 @@ from polaris.checkpoint import run_folder
 from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, record_config
-from polaris.config.recipe import CurationConfig, DifficultyConfig, RopeConfig, StageConfig
-from polaris.config.schema import DistributedConfig, OptimizerConfig, RewardConfig, RunConfig, SyncConfig
+from polaris.config.model import RopeConfig
+from polaris.config.recipe import CurationConfig, DifficultyConfig, StageConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.rollout import SyncConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import DistributedConfig, OptimizerConfig
 from polaris.errors import Refused
 from polaris.observe.metrics import MetricsFile
 from polaris.results import Result

@@ -188,7 +188,7 @@ def test_a_rank_with_bad_input_of_its_own_says_so_and_nobody_waits(tmp_path):
 
 IN_A_PROGRAM = """
 import errno, signal
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 from polaris.errors import Refused, RunFailed
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.session import run_here

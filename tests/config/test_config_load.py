@@ -10,9 +10,13 @@ from typing import Literal
 import pytest
 
 from polaris.config import schema
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.data import DataConfig
 from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
 from polaris.config.names import ELSEWHERE
-from polaris.config.schema import AlgorithmConfig, DataConfig, RolloutConfig, RunConfig, TrainerConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 

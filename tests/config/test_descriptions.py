@@ -9,8 +9,9 @@ import polaris.config
 from polaris.cli import _parser
 from polaris.config.load import describe_fields
 
-FILES = [Path(polaris.config.__file__).with_name(name) for name in ("schema.py", "recipe.py")]
-SECTIONS = [node for file in FILES for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+FILES = sorted(Path(polaris.config.__file__).parent.glob("*.py"))
+CLASSES = [node for file in FILES for node in ast.parse(file.read_text()).body if isinstance(node, ast.ClassDef)]
+SECTIONS = [node for node in CLASSES if node.name.endswith("Config")]
 NAMES = {section.name for section in SECTIONS}
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from polaris.config.load import changed_fields, dump_config, load_config, read_dumped
 from polaris.config.recipe import DifficultyConfig, StageConfig
-from polaris.config.schema import RolloutConfig, RunConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 
 GIVEN = """
 [model]

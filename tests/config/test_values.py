@@ -4,21 +4,14 @@ import math
 
 import pytest
 
-from polaris.config.recipe import CurationConfig, DifficultyConfig, FinalConfig, ProbeConfig, RopeConfig, StageConfig
-from polaris.config.schema import (
-    AlgorithmConfig,
-    CheckpointConfig,
-    DataConfig,
-    DistributedConfig,
-    EvalConfig,
-    ObserveConfig,
-    OptimizerConfig,
-    RewardConfig,
-    RolloutConfig,
-    RunConfig,
-    SyncConfig,
-    TrainerConfig,
-)
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.data import DataConfig
+from polaris.config.model import RopeConfig
+from polaris.config.recipe import CurationConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.rollout import RolloutConfig, SyncConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import CheckpointConfig, DistributedConfig, ObserveConfig, OptimizerConfig, TrainerConfig
 from polaris.errors import Refused
 
 JUST_ABOVE_0, JUST_BELOW_1, JUST_ABOVE_1 = math.ulp(0.0), math.nextafter(1, 0), math.nextafter(1, 2)

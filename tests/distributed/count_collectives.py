@@ -12,7 +12,8 @@ from torch.distributed.tensor import DTensor
 from torch.testing._internal.distributed.fake_pg import FakeStore
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from polaris.config.schema import ModelConfig, RunConfig
+from polaris.config.model import ModelConfig
+from polaris.config.schema import RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import build_optimizer

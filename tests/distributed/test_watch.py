@@ -10,7 +10,7 @@ import pytest
 WORK = """
 import ctypes, os, signal, sys, time
 import torch, torch.distributed as dist
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
 from polaris.run.session import run_session
 

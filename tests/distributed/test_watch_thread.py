@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from polaris.config.schema import DistributedConfig
+from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
 
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")  # `leave` ends a thread

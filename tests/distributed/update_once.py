@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from polaris.config.schema import AlgorithmConfig, RunConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.learn.objective import denominator

@@ -9,7 +9,8 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from polaris.commands.eval import named_as_options
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.embedded import resolve
 from polaris.evaluation.engine_source import EngineSource
 from polaris.evaluation.settings import EvalSettings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from polaris.config.schema import RewardConfig
+from polaris.config.reward import RewardConfig
 from polaris.evaluation.markdown import announcement
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.scoring import Scoring, decide_thinking, judged

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from polaris.config.schema import RewardConfig
+from polaris.config.reward import RewardConfig
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.scoring import Scoring
 from polaris.evaluation.settings import EvalSettings

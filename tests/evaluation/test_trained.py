@@ -5,8 +5,11 @@ from dataclasses import replace
 import pytest
 
 from polaris.checkpoint.run_folder import RunFolder, record_config
+from polaris.config.data import DataConfig
+from polaris.config.model import ModelConfig
 from polaris.config.recipe import StageConfig
-from polaris.config.schema import DataConfig, ModelConfig, RolloutConfig, RunConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.trained import trained_otherwise
 

@@ -9,7 +9,8 @@ import pytest
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from polaris.config.schema import AlgorithmConfig, RunConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
 from polaris.distributed import mesh
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs

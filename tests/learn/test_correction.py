@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from objectives import Tokens, objective
 
-from polaris.config.schema import AlgorithmConfig
+from polaris.config.algorithm import AlgorithmConfig
 from polaris_kernels.policy_loss.correction import importance_correction
 
 RATIOS = torch.tensor([0.1, 0.5, 1.0, 1.9, 5.0], dtype=torch.float64)

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from groups import batch, group, same
 
-from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.embedded.tokenizer import build_tokenizer
 from polaris.learn.curate import curate

@@ -7,7 +7,9 @@ import torch
 from groups import batch, group
 from transformers import Qwen3ForCausalLM
 
-from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.learn.curate import curate
 from polaris.learn.objective import denominator
 from polaris.learn.statistics import Statistics

@@ -6,7 +6,8 @@ import torch
 from samples import training_sample
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from polaris.config.schema import AlgorithmConfig, RunConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
 from polaris.distributed.fsdp import shard
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from objectives import Tokens, objective
 
-from polaris.config.schema import AlgorithmConfig
+from polaris.config.algorithm import AlgorithmConfig
 from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
 from polaris_kernels import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference

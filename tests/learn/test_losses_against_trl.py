@@ -9,7 +9,7 @@ import pytest
 import torch
 from objectives import Tokens, objective
 
-from polaris.config.schema import AlgorithmConfig
+from polaris.config.algorithm import AlgorithmConfig
 from polaris.learn.objective import denominator
 
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")

@@ -3,7 +3,7 @@ import torch
 from torch.distributed.checkpoint.state_dict import get_state_dict
 from transformers import get_cosine_schedule_with_warmup
 
-from polaris.config.schema import OptimizerConfig
+from polaris.config.training import OptimizerConfig
 from polaris.learn.optimizer import build_optimizer, learning_rate
 
 

@@ -8,7 +8,9 @@ import torch
 from float64 import Float64
 from samples import training_sample
 
-from polaris.config.schema import AlgorithmConfig, OptimizerConfig, RunConfig, TrainerConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import OptimizerConfig, TrainerConfig
 from polaris.learn import learner
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer

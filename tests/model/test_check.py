@@ -5,7 +5,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
-from polaris.config.schema import ModelConfig
+from polaris.config.model import ModelConfig
 from polaris.errors import Refused
 from polaris.model.check import check_checkpoint
 from polaris.model.load import locate_model

@@ -4,7 +4,7 @@ from dataclasses import asdict
 import torch
 from safetensors.torch import save_file
 
-from polaris.config.recipe import RopeConfig
+from polaris.config.model import RopeConfig
 from polaris.config.schema import RunConfig
 from polaris.model.identity import model_identity, model_settings
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
-from polaris.config.schema import ModelConfig
+from polaris.config.model import ModelConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.model.attention import pack_layout, packed_attention

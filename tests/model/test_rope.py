@@ -11,8 +11,8 @@ from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qw
 from polaris.checkpoint import layout
 from polaris.checkpoint.export import export
 from polaris.config.load import dump_config
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig, RunConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.schema import RunConfig
 from polaris.model.check import check_checkpoint
 from polaris.model.load import build_model
 from polaris.model.rope import resolve_rope

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from polaris.config.schema import ObserveConfig, RunConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import ObserveConfig
 from polaris.errors import Refused
 from polaris.observe.trackers import check_trackers, open_trackers
 

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from polaris.config.model import ModelConfig
 from polaris.config.recipe import DifficultyConfig
-from polaris.config.schema import ModelConfig, RolloutConfig, RunConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.sampler import Sampler
 from polaris.learn.learner import Learner

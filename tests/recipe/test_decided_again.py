@@ -8,8 +8,9 @@ from scripted import for_training, on_ranks, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.commands import temperature as command
-from polaris.config.recipe import ProbeConfig, RopeConfig, StageConfig
-from polaris.config.schema import ModelConfig, RunConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.recipe import ProbeConfig, StageConfig
+from polaris.config.schema import RunConfig
 from polaris.recipe import temperature
 from polaris.recipe.plan import plan_stages
 from polaris.recipe.stage_temperature import stage_temperature

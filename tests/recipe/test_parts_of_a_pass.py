@@ -8,8 +8,8 @@ from scripted import for_training, on_ranks, pass_config, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import TrainerConfig
+from polaris.config.model import RopeConfig
+from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run

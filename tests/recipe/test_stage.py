@@ -11,7 +11,9 @@ from scripted import for_training, on_ranks, prompts_named
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
 from polaris.config.recipe import FinalConfig, StageConfig
-from polaris.config.schema import RolloutConfig, RunConfig, TrainerConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.recipe import final

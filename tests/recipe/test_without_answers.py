@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from scripted import on_ranks, pass_config, prompts_named
 
-from polaris.config.schema import RewardConfig
+from polaris.config.reward import RewardConfig
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.temperature import measure
 from polaris.results import Result

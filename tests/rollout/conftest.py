@@ -5,7 +5,8 @@ from contextlib import contextmanager, nullcontext
 import pytest
 from tiny_models import MAX_LEN, VLLM, Models
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.engine import create_engine
 
 FLOAT32 = ModelConfig(dtype="float32")

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from polaris.config.schema import RolloutConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout import engine
 from polaris.rollout.types import request_seed
 

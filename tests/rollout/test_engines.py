@@ -10,7 +10,8 @@ import pytest
 import torch
 from tiny_models import AHEAD, EOS, MAX_LEN, VLLM, VOCAB, ahead_too, generate, prompt, requests_for
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import EngineRefused, GenerationInterrupted
 

@@ -6,8 +6,8 @@ import torch
 from tiny_models import generate, prompt, requests_for
 
 from benchmarks.models.tiny import tiny_config, tiny_model
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.engine import check_model, create_engine
 from polaris.rollout.types import EngineRefused
 

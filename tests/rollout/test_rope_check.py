@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from polaris.config.recipe import RopeConfig
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.model.load import build_model, load_weights
 from polaris.model.rope import Rope, resolve_rope, rotary_table
 from polaris.model.rope_check import RopeMismatch, attention_factor, check_rope, inverse_frequencies

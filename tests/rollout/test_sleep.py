@@ -5,7 +5,8 @@ import pytest
 import torch
 from tiny_models import AHEAD, MAX_LEN, VLLM, generate, prompt, requests_for
 
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import GenerationInterrupted
 

@@ -10,7 +10,8 @@ import pytest
 WORKER = """
 import os, sys
 import numpy as np, torch, torch.distributed as dist
-from polaris.config.schema import ModelConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import GenerationInterrupted
 from tiny_models import Models, generate, prompt, requests_for

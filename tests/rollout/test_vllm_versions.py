@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from polaris.config.schema import RolloutConfig
+from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
 from polaris.rollout.engine import check_engine
 from polaris.rollout.vllm_versions import HEAD_DTYPE, KNOWN, float32_head, installed_version, sleep_options

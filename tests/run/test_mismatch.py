@@ -5,7 +5,9 @@ import dataclasses
 import pytest
 from groups import batch, group
 
-from polaris.config.schema import AlgorithmConfig, RunConfig, TrainerConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.learn.curate import curate
 from polaris.learn.statistics import Statistics
 from polaris.learn.success_buffer import SuccessBuffer

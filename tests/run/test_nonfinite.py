@@ -6,7 +6,9 @@ import pytest
 from train_ranks import check_run
 
 from polaris.checkpoint.store import TrainState
-from polaris.config.schema import ModelConfig, RunConfig, TrainerConfig
+from polaris.config.model import ModelConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.embedded import resolve
 from polaris.errors import RunFailed
 from polaris.learn import learner

@@ -18,7 +18,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.store import load
-from polaris.config.schema import ModelConfig, OptimizerConfig, RolloutConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.training import OptimizerConfig
 from polaris.data.prompts import load_prompts
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard

@@ -10,7 +10,8 @@ from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import Record, RunFolder, open_run, record_config
 from polaris.checkpoint.store import TrainState
 from polaris.config.load import load_config
-from polaris.config.schema import RewardConfig, RunConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.schema import RunConfig
 from polaris.embedded import resolve
 from polaris.embedded.tokenizer import CHAT_TEMPLATE
 from polaris.observe.console import Console

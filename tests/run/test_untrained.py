@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from polaris.config.schema import AlgorithmConfig, RunConfig
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.schema import RunConfig
 from polaris.run.untrained import why_untrained
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"

@@ -11,7 +11,8 @@ from types import SimpleNamespace
 import pytest
 from groups import batch
 
-from polaris.config.schema import RewardConfig, RunConfig
+from polaris.config.reward import RewardConfig
+from polaris.config.schema import RunConfig
 from polaris.embedded import resolve
 from polaris.sampling.guards import NoAnswers, stop_without_answers
 from polaris.types import Group, Verdict

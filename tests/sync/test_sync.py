@@ -4,7 +4,8 @@ import torch
 from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 from benchmarks.models.tiny import tiny_config, tiny_model
-from polaris.config.schema import ModelConfig, RolloutConfig, SyncConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig, SyncConfig
 from polaris.rollout.engine import create_engine
 from polaris.sync.probe import (
     RESPONSES,

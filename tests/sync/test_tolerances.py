@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from polaris.config.schema import SyncConfig
+from polaris.config.rollout import SyncConfig
 from polaris.model.rope_check import sampled_positions
 from polaris.rollout.types import request_seed
 from polaris.sync.probe import WeightSyncError, check_gap, logprob_gap, make_far_probe, make_sync_probe, take_yardstick

@@ -1,0 +1,62 @@
+"""From verdicts to the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris.config.bounds import at_least, at_most
+from polaris.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlgorithmConfig:
+    """From verdicts to the loss: advantages, clipping, importance correction, and which groups take part."""
+
+    loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
+    """Each is defined in `polaris_kernels.policy_loss`. `dapo` averages over the tokens of the batch, `grpo` over each response first,
+    `dr_grpo` over the longest length; `gspo` has one ratio per response; `cispo` clips the weight, not the gradient."""
+    clip_low: float = 0.2
+    """The ratio to the sampling policy is clipped below 1 - clip_low."""
+    clip_high: float = 0.28
+    """The ratio is clipped above 1 + clip_high; larger than clip_low, it leaves unlikely tokens room to grow (DAPO's clip-higher)."""
+    dual_clip: float | Literal["off"] = 3.0
+    """dapo: bound on the ratio where the advantage is negative (Ye et al. 2020), or "off"."""
+    advantage_scale: Literal["std", "none"] = "std"
+    """Divide the group-relative advantage by the group's standard deviation, or not (Dr. GRPO)."""
+    correction: Literal["off", "tis", "mask"] = "tis"
+    """Engine-to-trainer importance correction: truncated weight, two-sided mask, or none."""
+    correction_high: float = 2.0
+    """tis: cap of the weight; mask: upper end of the kept interval."""
+    correction_low: float = 0.5
+    """mask: lower end of the kept interval."""
+    substitution: bool = False
+    """Groups without variance give their places to copies of informative groups of the same batch."""
+    min_informative: float = 0.0
+    """Smallest share of informative groups in a batch (the recipe: a third); `scarce` says what happens below it."""
+    scarce: Literal["train", "generate", "skip"] = "train"
+    """Train on what is there, first draw further prompts of the epoch (at most `max_draws` batches in all), or skip the update."""
+    max_draws: int = 3
+    """Most batches that one step draws where scarce = "generate", the first one included."""
+    rescue: int = 0
+    """Newest correct rollouts of earlier epochs kept per prompt; one replaces a failure where all failed. 0 turns it off."""
+
+    def __post_init__(self) -> None:
+        at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
+        at_most("algorithm", 1, min_informative=self.min_informative)
+        at_least("algorithm", 1, max_draws=self.max_draws)
+        if self.dual_clip != "off" and self.dual_clip <= 1:
+            raise Refused(f'algorithm.dual_clip = {self.dual_clip} must be above 1, or "off"')
+        if not 0 <= self.correction_low < self.correction_high:
+            raise Refused(
+                f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}"
+            )
+        if self.rescue > 0 and self.correction == "off":
+            raise Refused(
+                f"algorithm.rescue = {self.rescue} trains on responses of older weights, which need an importance correction; "
+                'set algorithm.correction to "tis" or "mask"'
+            )
+        if self.scarce != "train" and self.min_informative <= 0:
+            raise Refused(
+                f'algorithm.scarce = "{self.scarce}" never happens with algorithm.min_informative = 0; set that share, such as 0.3333'
+            )

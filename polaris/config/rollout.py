@@ -1,0 +1,80 @@
+"""Sampling of responses, and the proof that the engine serves the trainer's weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from polaris.config.bounds import at_least, at_most, positive
+from polaris.errors import Refused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutConfig:
+    """How training samples responses, and the engine that draws them; evaluation and the difficulty pass use the same engine."""
+
+    engine: Literal["auto", "vllm", "transformers"] = "auto"
+    """`auto` takes vLLM where it is installed."""
+    samples_per_prompt: int = 8
+    """Responses to each prompt of a step, which make its group; 2 at least."""
+    temperature: float = 1.0
+    """Training samples from softmax(logits / temperature) and nothing else: the policy that the loss differentiates."""
+    max_response_tokens: int = 8192
+    """Longest response in tokens; a longer one is cut off."""
+    top_p: float = 1.0
+    """Refused below 1: training samples from the policy that the loss differentiates. `polaris eval` and `[final]` may truncate."""
+    top_k: int = -1
+    """Refused unless -1 (all tokens), as top_p."""
+    min_p: float = 0.0
+    """Refused above 0, as top_p."""
+    repetition_penalty: float = 1.0
+    """Refused unless 1 (no penalty), as top_p."""
+    tensor_parallel: int = 1
+    """Ranks that share one vLLM engine."""
+    max_concurrent: int = 256
+    """Sequences that one engine decodes together."""
+    gpu_memory_fraction: float = 0.8
+    """Share of the GPU's memory for vLLM's weights and KV cache (CUDA only)."""
+    kv_cache_mib: int = 256
+    """Size of the KV cache of one engine (CPU only)."""
+
+    def __post_init__(self) -> None:
+        at_least(
+            "rollout",
+            1,
+            samples_per_prompt=self.samples_per_prompt,
+            max_response_tokens=self.max_response_tokens,
+            tensor_parallel=self.tensor_parallel,
+            max_concurrent=self.max_concurrent,
+            kv_cache_mib=self.kv_cache_mib,
+        )
+        at_most("rollout", 65536, max_concurrent=self.max_concurrent)
+        if not self.temperature > 0:
+            raise Refused(f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
+        if not 0 < self.gpu_memory_fraction < 1:
+            raise Refused(f"rollout.gpu_memory_fraction = {self.gpu_memory_fraction} must lie between 0 and 1")
+        changed = [
+            name
+            for name, neutral in (("top_p", 1.0), ("top_k", -1), ("min_p", 0.0), ("repetition_penalty", 1.0))
+            if getattr(self, name) != neutral
+        ]
+        if changed:
+            raise Refused(
+                f"rollout.{', rollout.'.join(changed)} would make the sampled distribution differ from the policy that the loss "
+                "differentiates; remove it (evaluation may truncate, training may not)"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncConfig:
+    """The proof after every weight sync that the engine serves the trainer's weights."""
+
+    gap_factor: float = 3.0
+    """The gap between engine and trainer is measured at start, on responses that the base model samples; after a weight sync, a mean gap
+    beyond this multiple of it stops the run."""
+    base_tolerance: float | None = None
+    """Largest mean gap at start, in nats; by default 3e-4 in float32, 0.25 in half precision."""
+
+    def __post_init__(self) -> None:
+        at_least("sync", 1, gap_factor=self.gap_factor)
+        positive("sync", base_tolerance=self.base_tolerance)
