@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -15,8 +16,9 @@ GroundTruth = str | int | float | tuple[str | int | float, ...]
 class Prompt:
     """One problem, rendered through the chat template and tokenized.
 
-    `id` is unique in its prompt set; `source` is `file:row` of the row it came from, for error messages. `passes` are the correct
-    and all responses behind the pass rate that the set itself gives, where `difficulty.column` asks for it.
+    `id` is unique in its prompt set; `source` is `file:row` of the row it came from, for error messages. `messages` are the chat behind
+    `text`, each with its role and content; `row` holds the row's columns as read. `passes` are the correct and all responses behind the
+    pass rate that the set itself gives, where `difficulty.column` asks for it.
     """
 
     id: str
@@ -24,6 +26,8 @@ class Prompt:
     tokens: tuple[int, ...]
     ground_truth: GroundTruth
     source: str
+    messages: tuple[Mapping[str, str], ...] = ()
+    row: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[int, int] | None = None
 
 

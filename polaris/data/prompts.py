@@ -147,6 +147,8 @@ def _prompts(
             tokens=tokens,
             ground_truth=problem.ground_truth,
             source=problem.source,
+            messages=tuple(problem.messages),
+            row=problem.row,
             passes=read_pass_rate(problem.row, problem.source, difficulty),
         )
         for problem, (text, tokens) in zip(problems, encoded, strict=True)
