@@ -19,11 +19,15 @@ from typing import Any
 
 from polaris.errors import Refused
 
+_EMBEDDED = "embedded"
+"""`embedded:model` and the like are ours (`polaris.embedded`)."""
+
 
 def is_own(name: str) -> bool:
     """Whether a name is a user's (`module:name`) and not one of ours."""
     module, colon, attribute = name.rpartition(":")
-    return bool(colon) and attribute.isidentifier() and all(part.isidentifier() for part in module.rpartition(":")[2].split("."))
+    parts = [*module.rpartition(":")[2].split("."), attribute]
+    return bool(colon) and module != _EMBEDDED and all(part.isidentifier() for part in parts)
 
 
 def placed(name: str, folder: Path) -> str:

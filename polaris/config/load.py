@@ -129,7 +129,7 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> None:
         for section in sections:
             table = _enter(table, section, name)
         if not isinstance(table, dict):
-            raise Refused(f"{name}: {sections[-1]!r} is a list of tables; write --{sections[-1]}.0.{field}=value for the first")
+            raise Refused(f"{name}: {sections[-1]!r} is a list of tables; write --{'.'.join(sections)}.0.{field}=value for the first")
         table[field] = _Text(text if equals else rest.pop(0))
 
 
@@ -190,7 +190,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if get_origin(hint) is tuple:
         return _convert_items(get_args(hint), _parse(value) if isinstance(value, _Text) else value, where)
     choices = get_args(hint) if get_origin(hint) is Literal else ()
-    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (get_origin(hint) or hint,)
+    members = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
     words, optional = _words(members), type(None) in members
     accepted = tuple(member for member in members if get_origin(member) is not Literal)
     if optional and isinstance(value, _Text) and value.lower() == "none":
@@ -198,9 +198,13 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if optional and value == "":
         raise Refused(f"{where} is empty; {f'write {where}=none' if isinstance(value, _Text) else 'leave it out'}")
     if isinstance(value, _Text):
-        value = str(value) if choices or value in words or str in accepted else _parse(value)
+        value = str(value) if choices or value in words or set(accepted) <= {str, type(None)} else _parsed(value, accepted)
     if value in words:
         return value
+    tables = [member for member in accepted if get_origin(member) is dict]
+    if tables and isinstance(value, dict):
+        return {key: _convert(get_args(tables[0])[1], item, f"{where}.{key}") for key, item in value.items()}
+    accepted = tuple(get_origin(member) or member for member in accepted)
     if choices:
         if value not in choices:
             raise Refused(f"{where} = {shown(value)} is not one of {', '.join(map(repr, choices))}")
@@ -227,6 +231,12 @@ def _convert_items(kinds: tuple[Any, ...], value: Any, where: str) -> tuple[Any,
     if len(value) != len(kinds):
         raise Refused(f"{where} = {shown(value)} must have {len(kinds)} items")
     return tuple(_convert(kind, item, f"{where}[{index}]") for index, (kind, item) in enumerate(zip(kinds, value, strict=True)))
+
+
+def _parsed(text: str, accepted: tuple[Any, ...]) -> Any:
+    """The value that a text of the command line stands for; the text itself where a text may stand and no value of another kind fits."""
+    value = _parse(text)
+    return text if str in accepted and not isinstance(value, tuple(kind for kind in accepted if get_origin(kind) is None)) else value
 
 
 def _parse(text: str) -> Any:

@@ -57,6 +57,26 @@ class Section:
     loss: tuple[Literal["dapo", "grpo"], ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tables:
+    weights: dict[str, float] = dataclasses.field(default_factory=dict)
+    names: dict[str, str] | None = None
+    options: dict[str, bool | int | str] = dataclasses.field(default_factory=dict)
+
+
+def test_values_of_a_table_are_converted_and_checked_one_by_one(tmp_path):
+    found = _build(Tables, {"weights": {"a": 1}, "options": {"b": True, "c": "x"}}, "f.toml")
+    assert found == Tables(weights={"a": 1.0}, options={"b": True, "c": "x"})
+    with pytest.raises(ValueError, match=r"f\.toml: names\.a = 3 must be of type str"):
+        _build(Tables, {"names": {"a": 3}}, "f.toml")
+    with pytest.raises(ValueError, match=r"names = 'a' must be of type dict, or left out"):
+        _build(Tables, {"names": "a"}, "f.toml")
+    path = write(tmp_path, "[data]\nchat_template_options = { a = 'x' }\n")
+    given = ["--data.chat_template_options.a=false", "--data.chat_template_options.b=5", "--data.chat_template_options.c=true"]
+    assert load_config(path, given).data.chat_template_options == {"a": False, "b": "5", "c": True}
+    assert load_config(path, ["--data.chat_template_options={a='y'}"]).data.chat_template_options == {"a": "y"}
+
+
 def test_items_of_a_list_are_converted_and_checked_one_by_one():
     section = _build(Section, {"numbers": [1, 2.5], "pair": [3, "x"], "loss": ["grpo"]}, "f")
     assert section == Section(numbers=(1.0, 2.5), pair=(3, "x"), loss=("grpo",))
