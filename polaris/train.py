@@ -8,20 +8,24 @@ resumes the run.
   --change          resume with values that alter the results of later steps, such as another optimizer.lr
   --from RUN        start a new run with the weights of another, such as runs/x (its newest checkpoint) or runs/x@step-40
   --with-optimizer  and with its optimizer's moments
+  --dry-run         check everything, show what would be trained and the first prompt as the model reads it
+  --version         say which Polaris this is
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from polaris import __version__
+from polaris.commands.callable_module import CallableModule
 from polaris.commands.train_options import is_first_attempt, source_of, start_options
 from polaris.errors import Refused
 from polaris.run.session import run_here, run_session
-from polaris.stop import StopRequest
+from polaris.stop import StopRequest, is_main
 
 if TYPE_CHECKING:
     from polaris.checkpoint.run_folder import RunFolder
@@ -37,19 +41,47 @@ def main(arguments: list[str]) -> int:
 
         print(__doc__, describe_fields(), sep="\n")
         return 0
+    if "--version" in arguments:
+        print(__version__)
+        return 0
+    if "--dry-run" in arguments:
+        try:
+            _dry_run([argument for argument in arguments if argument != "--dry-run"])
+        except ValueError as error:
+            print(f"polaris: {error}", file=sys.stderr)
+            return 2
+        return 0
     return run_session(lambda: prepare(arguments), _work, lambda prepared: prepared[0].config.distributed)
 
 
 def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
     """Configuration, checks and run folder; whatever is wrong is a ValueError before any weight is read."""
+    flags, file, config = _read(arguments)
+    checked, folder = _check(config, **flags)
+    return replace(checked, file=file), folder
+
+
+def _read(arguments: list[str]) -> tuple[dict[str, Any], str, RunConfig]:
+    """Options of the start, where the configuration was read from, and the configuration."""
     from polaris.config.load import QUICKSTART, load_config
 
     flags, rest = start_options(arguments)
     given = Path(rest.pop(0)) if rest and not rest[0].startswith("-") else None
-    config = load_config(given or QUICKSTART, rest)
+    return flags, source_of(given, QUICKSTART, rest), load_config(given or QUICKSTART, rest)
 
-    checked, folder = _check(config, **flags)
-    return replace(checked, file=source_of(given, QUICKSTART, rest)), folder
+
+def _dry_run(arguments: list[str]) -> None:
+    from polaris.checkpoint.branch import Start, begin
+    from polaris.recipe.final import check_final
+    from polaris.run.checks import check
+    from polaris.run.dry_run import show
+
+    flags, file, config = _read(arguments)
+    config, origin = begin(config, Start(**flags))
+    checked = replace(check(config), origin=origin, file=file)
+    check_final(config, checked.model.folder)
+    if is_main():
+        show(checked, int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Path:
@@ -96,14 +128,7 @@ def _check(config: RunConfig, **start: Any) -> tuple[Checked, RunFolder]:
     return checks.prepare(config, Start(**start), check_final)
 
 
-class _Callable(ModuleType):
-    """`from polaris import train` gives this module, whatever was imported before, and it is called like its function."""
-
-    def __call__(self, config: RunConfig, *, fresh: bool = False, change: bool = False) -> Path:
-        return train(config, fresh=fresh, change=change)
-
-
-sys.modules[__name__].__class__ = _Callable
+sys.modules[__name__].__class__ = CallableModule
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

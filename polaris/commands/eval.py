@@ -24,7 +24,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 def evaluate(options: argparse.Namespace) -> int:
     """Evaluate as the options say and print the scores; returns the exit status."""
-    folder = options.output or Path("runs") / f"eval-{_name(options.model)}"
+    folder = options.output or default_folder(options.model)
 
     def work(settings: EvalSettings, world: World, stop: StopRequest) -> None:
         from polaris.evaluation.markdown import announcement
@@ -38,7 +38,7 @@ def evaluate(options: argparse.Namespace) -> int:
     return run_session(lambda: settings_of(options), work)
 
 
-def _name(model: str) -> str:
-    """`M` for `anywhere/M`, `embedded-M` for `embedded:M`, and `RUN-M` for a run's export."""
+def default_folder(model: str) -> Path:
+    """`runs/eval-M` for `anywhere/M`, `eval-embedded-M` for `embedded:M`, and `eval-RUN-M` for a run's export."""
     path = Path(model.replace(":", "-"))
-    return f"{path.parents[1].name}-{path.name}" if path.parent.name == "export" else path.name
+    return Path("runs") / f"eval-{f'{path.parents[1].name}-{path.name}' if path.parent.name == 'export' else path.name}"

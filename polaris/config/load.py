@@ -10,8 +10,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from polaris.config.names import ELSEWHERE, instead, nearest, shown
+from polaris.config.names import instead, nearest, shown
 from polaris.config.own_code import with_names
+from polaris.config.peers import ABSENT, ELSEWHERE
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
 from polaris.config.toml import read_toml
@@ -22,7 +23,7 @@ from polaris.results import differences
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.toml"
 
-FLAGS = ("fresh", "change", "from", "with-optimizer")
+FLAGS = ("fresh", "change", "from", "with-optimizer", "dry-run", "version")
 """Options of `polaris train` that are no fields."""
 
 
@@ -152,7 +153,7 @@ def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> A
     for key, value in values.items():
         where = f"--{prefix}{key}" if _overridden(value) else f"{path}: {prefix}{key}"
         if key not in hints:
-            raise Refused(f"{where} is unknown; {_instead(key, hints)}")
+            raise Refused(f"{where} is unknown; {_instead(key, hints, value)}")
         hint = hints[key]
         if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
             arguments[key] = _build_list(get_args(hint)[0], value, path, f"{prefix}{key}", where)
@@ -169,14 +170,25 @@ def _overridden(value: Any) -> bool:
     return isinstance(value, _Text) or (isinstance(value, dict) and any(map(_overridden, value.values())))
 
 
-def _instead(key: str, here: Collection[str]) -> str:
-    """What TRL or verl mean by it; else the nearest field of the section; else the field of that name in another section."""
-    if key in ELSEWHERE and key not in here:
-        return f"here it is {ELSEWHERE[key]}"
+def _instead(key: str, here: Collection[str], value: Any = None) -> str:
+    """What TRL or verl mean by it; else the nearest field of the section; else of another section. `value` is what was given for it."""
+    name = key.lower().replace("-", "_")
+    if name in ELSEWHERE:
+        return f"here it is {ELSEWHERE[name]}"
+    if name in ABSENT:
+        return f"Polaris has no {ABSENT[name]}; docs/limits.md says what to use instead"
+    if (close := nearest(key, here)) is not None:
+        return f"did you mean {close!r}?"
+    if isinstance(value, dict) and value:
+        inner, given = next(iter(value.items()))
+        return f"its {inner}: {_instead(inner, (), given)}"
     sections = {name: get_type_hints(kind) for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
-    elsewhere = next((f"{section}.{key}" for section, fields in sections.items() if key in fields), None)
-    if elsewhere is not None and nearest(key, here) is None:
-        return f"did you mean {elsewhere!r}?"
+    fields = {field: f"{section}.{field}" for section, hints in reversed(sections.items()) for field in hints}
+    close = name if name in fields else nearest(name, fields)
+    if close is not None:
+        return f"did you mean {fields[close]!r}?"
+    if (close := nearest(name, ELSEWHERE)) is not None:
+        return f"here {close} is {ELSEWHERE[close]}"
     return instead(key, here, "`polaris train --help`")
 
 

@@ -15,29 +15,36 @@ from polaris.run.context import TrainContext
 
 
 def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: TrainState) -> dict[str, str]:
-    """Facts by name; those of resumed and changed runs included."""
+    """Facts of a run by name; those of resumed and changed runs included."""
     world, parameters = context.sampling.world, count_parameters(context.learner.policy) / 1e6
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
-    facts = {"config": checked.file} if checked.file else {}
-    facts |= {
-        "model": f"{checked.config.model.path} ({parameters:.1f}M parameters, {checked.config.model.dtype})",
-        "prompts": _describe(checked.config.data.path, checked.prompts),
-        "held out": _describe(checked.config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is left out)",
-        "engine": f"{checked.engine}, {world.size // checked.config.rollout.tensor_parallel} in all",
-        "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
-        "run": str(folder.path),
-    }
+    facts = configured(checked, world.size)
+    facts["model"] = f"{checked.config.model.path} ({parameters:.1f}M parameters, {checked.config.model.dtype})"
+    facts["device"] = f"{device}, {world.size} rank{'s' if world.size > 1 else ''}"
+    facts["run"] = str(folder.path)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
-    asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
-    if asked.keys() - {answer_format.BOX, answer_format.NOTHING}:
-        facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
-    facts |= _data_errors(checked.config.data.path, checked.prompts)
-    facts |= _data_errors(checked.config.eval.path, checked.held_out) if checked.held_out else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
     torn = sorted(step for step in layout.step_folders(folder.checkpoints) if step > state.step)
     facts |= {"incomplete": f"the checkpoints of steps {torn}, which are left out"} if torn else {}
     changes = {"changed, not for results": folder.changes.free, "changed": folder.changes.altering}
     return facts | {name: f"from step {state.step + 1} on: {'; '.join(found)}" for name, found in changes.items() if found}
+
+
+def configured(checked: Checked, ranks: int) -> dict[str, str]:
+    """Facts of a configuration by name, as its checks have found them."""
+    config = checked.config
+    facts = {"config": checked.file} if checked.file else {}
+    facts |= {
+        "model": f"{config.model.path} ({config.model.dtype})",
+        "prompts": _describe(config.data.path, checked.prompts),
+        "held out": _describe(config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is left out)",
+        "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
+    }
+    asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
+    if asked.keys() - {answer_format.BOX, answer_format.NOTHING}:
+        facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
+    facts |= _data_errors(config.data.path, checked.prompts)
+    return facts | (_data_errors(config.eval.path, checked.held_out) if checked.held_out else {})
 
 
 def _describe(path: str | None, prompts: PromptSet) -> str:

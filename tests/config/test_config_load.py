@@ -13,7 +13,7 @@ from polaris.config import schema
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.data import DataConfig
 from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
-from polaris.config.names import ELSEWHERE
+from polaris.config.peers import ELSEWHERE
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
@@ -216,7 +216,7 @@ def test_every_field_is_read_somewhere():
     """A field nobody reads would be a lie to the user."""
     read = set()
     for path in (ROOT / "polaris").rglob("*.py"):
-        if path.name != "schema.py":
+        if path.parent.name != "config" or path.name in ("load.py", "schema.py"):
             read |= {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
     sections = [kind for kind in vars(schema).values() if dataclasses.is_dataclass(kind)]
     # Sampling restrictions exist to be refused: schema.py itself reads them.
