@@ -7,14 +7,17 @@ FROM python:3.12-bookworm
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 HF_HOME=/cache/huggingface
 WORKDIR /polaris
 
-# Dependencies first: they change less often than the code.
+# Dependencies first: they change less often than the code. Their versions are the ranges of pyproject.toml.
 COPY pyproject.toml README.md LICENSE ./
 COPY kernels/ kernels/
 COPY polaris/__init__.py polaris/__init__.py
+# hadolint ignore=DL3013
 RUN pip install ./kernels '.[cuda,wandb]' && pip uninstall --yes polaris-rl
 
 COPY . .
-RUN pip install --no-deps . && pip install --no-deps --only-binary=:all: flash-attn || echo "no flash-attn wheel fits: torch's own attention is used"
+RUN pip install --no-deps .
+# hadolint ignore=DL3013
+RUN pip install --no-deps --only-binary=:all: flash-attn || echo "no flash-attn wheel fits: torch's own attention is used"
 
 VOLUME ["/polaris/runs", "/cache"]
 CMD ["bash"]
