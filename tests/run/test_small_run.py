@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -174,3 +175,21 @@ def test_the_banner_says_what_runs(run):
     assert run.banner["resumed"] == "from step 2"
     assert "x:3 (proof)" in run.banner["errors in embedded:train"]
     assert run.banner["model"].startswith("embedded:model (")
+
+
+def described():
+    """The names in docs/metrics.md as regular expressions; one that begins with "/" has the folder of the one before."""
+    folder = ""
+    for line in (CONFIG.parents[1] / "docs" / "metrics.md").read_text().splitlines():
+        for name in re.findall(r"`([^`]+)`", line.split("|")[1]) if line.startswith("| `") else ():
+            folder = folder if name.startswith("/") else name.rpartition("/")[0]
+            yield re.sub("bucket_k", r"bucket_\\d", re.sub("<.*?>", "[a-z_]+", folder + name if name.startswith("/") else name))
+
+
+def test_every_metric_is_on_the_page_and_nothing_else(run):
+    names = [re.sub("^eval/response/", "response/", name) for record in run.records for name in record]
+    names = {re.sub("^rescue/(?!groups|age)", "mismatch/", name) for name in names}
+    pages = set(described())
+    assert {name for name in names if not any(re.fullmatch(page, name) for page in pages)} == set()
+    elsewhere = {"rescue/age_mean", "rescue/age_max", "memory/[a-z_]+_gib", "seconds/checkpoint"}  # not in each run
+    assert {page for page in pages - elsewhere if not any(re.fullmatch(page, name) for name in names)} == set()
