@@ -180,14 +180,17 @@ def _instead(key: str, here: Collection[str], value: Any = None) -> str:
     if (close := nearest(key, here)) is not None:
         return f"did you mean {close!r}?"
     if isinstance(value, dict) and value:
-        inner, given = next(iter(value.items()))
-        return f"its {inner}: {_instead(inner, (), given)}"
+        path = []
+        while isinstance(value, dict) and value:
+            inner, value = next(iter(value.items()))
+            path.append(inner)
+        return f"its {'.'.join(path)}: {_instead(inner, ())}"
     sections = {name: get_type_hints(kind) for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
     fields = {field: f"{section}.{field}" for section, hints in reversed(sections.items()) for field in hints}
-    close = name if name in fields else nearest(name, fields)
+    close = name if name in fields else nearest(name, fields, 0.75)
     if close is not None:
         return f"did you mean {fields[close]!r}?"
-    if (close := nearest(name, ELSEWHERE)) is not None:
+    if (close := nearest(name, ELSEWHERE, 0.75)) is not None:
         return f"here {close} is {ELSEWHERE[close]}"
     return instead(key, here, "`polaris train --help`")
 

@@ -9,9 +9,9 @@ _LONGEST = 60
 _MOST = 8
 
 
-def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that `name` was most probably meant to be."""
-    close = get_close_matches(name, known, n=1)
+def nearest(name: str, known: Collection[str], likeness: float = 0.6) -> str | None:
+    """The known name that `name` was most probably meant to be; `likeness`, up to 1, is the least that counts."""
+    close = get_close_matches(name, known, n=1, cutoff=likeness)
     return close[0] if close else None
 
 

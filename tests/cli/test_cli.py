@@ -182,3 +182,30 @@ def test_ctrl_c_ends_a_command_on_files_with_130_and_no_traceback(monkeypatch, c
         main()
     assert ended.value.code == 130
     assert capsys.readouterr().err == ""
+
+
+def test_a_dry_run_shows_the_plan_and_the_first_prompt_and_makes_no_folder(tmp_path):
+    config = str(ROOT / "configs" / "embedded-grpo.toml")
+    command = [sys.executable, "-m", "polaris.cli", "train", config, "--dry-run", "--trainer.steps=4", "--name=x"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    words = " ".join(result.stdout.split())
+    assert "steps 4 of 32 prompts x 8 responses; 0.031 times through the prompts" in words
+    assert "run runs/x (new)" in words
+    assert "<|user|>Compute" in words
+    assert not (tmp_path / "runs").exists()
+    wrong = subprocess.run([*command, "--trainer.prompts_per_step=5000"], capture_output=True, text=True, cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("polaris: 4096 prompts do not fill one step of 5000")
+
+
+@pytest.mark.parametrize("arguments", [["train", "--version"], ["--version"]])
+def test_the_version_is_said(arguments):
+    assert polaris(*arguments).stdout.strip() == version("polaris-rl")
+
+
+def test_evaluate_from_python_names_a_wrong_setting():
+    from polaris import evaluate
+
+    with pytest.raises(Refused, match="no setting 'sample_per_prompt'; did you mean 'samples_per_prompt'"):
+        evaluate("embedded:model", "embedded:test", sample_per_prompt=4)

@@ -13,7 +13,7 @@ from polaris.config import schema
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.data import DataConfig
 from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
-from polaris.config.peers import ELSEWHERE
+from polaris.config.peers import ABSENT, ELSEWHERE
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
@@ -241,5 +241,32 @@ def test_imports_stay_light(module):
 
 def test_names_of_other_trainers_lead_to_fields_that_exist():
     config = RunConfig()
-    for field in " ".join(ELSEWHERE.values()).replace(" and ", " ").split():
+    for field in " ".join(ELSEWHERE.values()).replace(" and ", " ").replace(",", "").split():
         operator.attrgetter(field)(config)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("lr = 1e-6", "my.toml: lr is unknown; did you mean 'optimizer.lr'?"),
+        ("[rollout]\nwarmup_step = 1", "did you mean 'optimizer.warmup_steps'?"),
+        ("[optimiser]\nlr = 1", "optimiser is unknown; did you mean 'optimizer'?"),
+        ("[optimizer]\nlerning_rate = 1", "here learning_rate is optimizer.lr"),
+        (
+            "[actor_rollout_ref.actor.optim]\nlr = 1",
+            "its actor.optim.lr: did you mean 'optimizer.lr'?",
+        ),
+        ("[actor_rollout_ref.rollout]\nn = 8", "its rollout.n: here it is rollout.samples_per_prompt"),
+        ("num-generations = 8", "here it is rollout.samples_per_prompt"),
+        ("[model]\nlora_rank = 8", "Polaris has no LoRA or other adapters; docs/limits.md"),
+    ],
+)
+def test_an_unknown_key_is_looked_for_in_all_sections(text, message, tmp_path):
+    (tmp_path / "my.toml").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        load_config(tmp_path / "my.toml")
+
+
+def test_what_is_absent_is_on_its_page():
+    page = (ROOT / "docs" / "limits.md").read_text()
+    assert [what for what in set(ABSENT.values()) if f"| {what}".lower() not in page.lower()] == []
