@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from polaris.errors import Refused
+from polaris.errors import Refused, RunFailed
 
 _EMBEDDED = "embedded"
 """`embedded:model` and the like are ours (`polaris.embedded`)."""
@@ -83,6 +83,23 @@ def _module(name: str, key: str) -> ModuleType:
     if file is not None:
         vars(loaded)["__digest__"] = _digest(loaded)
     return loaded
+
+
+@contextmanager
+def calling(name: str, key: str, what: str) -> Iterator[None]:
+    """Around a call of a user's own code: whatever it raises ends the run with its traceback, naming `key`, `name` and `what` was called.
+
+    Raises:
+        RunFailed: in the place of any other exception.
+    """
+    try:
+        yield
+    except RunFailed:
+        raise
+    except Exception as error:
+        own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the caller's
+        lines = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
+        raise RunFailed(f"{key} = {short(name)!r}: {what} failed; mend it, and the same command goes on\n{lines.rstrip()}") from error
 
 
 @contextmanager

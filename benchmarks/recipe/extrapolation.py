@@ -98,8 +98,8 @@ def measure(seed: int, steps: int, world: mesh.World) -> dict[str, Any]:
         with open_training(check(config), world, StopRequest()) as context:
             state, longest = resume(context, RunFolder(Path(folder))), 0
             for _ in range(steps):
-                state, record, samples = train_step(context, state)
-                longest = max(longest, *(sample.length for sample in samples))
+                state, record, batch = train_step(context, state)
+                longest = max(longest, *(len(scored.rollout.tokens) for group in batch.drawn for scored in group.rollouts))
                 context.console.step(record)
             buckets = problems(context.sampling.tokenizer, seed)
             return {"longest": longest, "accuracy": {name: accuracy(context, rope, buckets, state.version) for name, rope in ROPES.items()}}

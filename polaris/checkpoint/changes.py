@@ -16,7 +16,7 @@ _FREE = (
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel", "reward.workers"),
     # Length, records, and alarms.
-    *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "final.", "sync.", "distributed."),
+    *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "run.", "final.", "sync.", "distributed."),
 )
 _OVER = ("difficulty.", "curation.")
 """Sections of the difficulty pass and curation, which end before the first step."""
@@ -118,7 +118,8 @@ def _compare_content(before: Mapping[str, Any], after: Mapping[str, Any]) -> tup
     if "engine" in both and before["engine"] != after["engine"]:
         altering.append(f"rollout.engine: {before['engine']!r} -> {after['engine']!r}")
     code_before, code_after = before.get("code", {}), after.get("code", {})
-    edited = [key for key in code_before.keys() & code_after.keys() if code_before[key] != code_after[key]]
+    code = {key for key in code_before.keys() & code_after.keys() if not key.startswith("run.")}  # hooks hear of results, and alter none
+    edited = [key for key in code if code_before[key] != code_after[key]]
     altering += [f"{key}: the code behind it was edited" for key in sorted(edited)]
     return never, altering
 

@@ -16,7 +16,7 @@ from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.recipe import CurationConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
-from polaris.config.training import CheckpointConfig, DistributedConfig, ObserveConfig, OptimizerConfig, TrainerConfig
+from polaris.config.training import CheckpointConfig, DistributedConfig, HooksConfig, ObserveConfig, OptimizerConfig, TrainerConfig
 from polaris.errors import Refused
 
 
@@ -44,6 +44,7 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+    run: HooksConfig = field(default_factory=HooksConfig)
     rope: RopeConfig = field(default_factory=RopeConfig)
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)

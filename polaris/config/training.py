@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, positive
+from polaris.config.own_code import DOOR
 from polaris.errors import Refused
 
 
@@ -112,8 +113,20 @@ class ObserveConfig:
     """Write TensorBoard event files into `tensorboard/` of the run's folder."""
     wandb_project: str | None = None
     """Weights & Biases project; without it nothing is sent there."""
+    mlflow_experiment: str | None = None
+    """MLflow experiment; it goes to MLFLOW_TRACKING_URI, else to `mlflow.db` in the run's folder."""
+    trackio_project: str | None = None
+    """Trackio project, kept on this machine (`trackio show` opens it)."""
     samples_per_step: int = 4
     """Full rollouts kept per step in `rollouts/`."""
 
     def __post_init__(self) -> None:
         at_least("observe", 0, samples_per_step=self.samples_per_step)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HooksConfig:
+    """Code of your own that runs beside the loop."""
+
+    hooks: tuple[str, ...] = field(default=(), metadata=DOOR)
+    """Classes as `module:Class` that hear of every step, evaluation and checkpoint (`polaris.observe.hook`), in this order."""

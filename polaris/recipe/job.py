@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.distributed.mesh import World
+from polaris.observe.hook import DONE, STOPPED
 from polaris.observe.metrics import read_records
 from polaris.observe.report import summary, write_report
 from polaris.recipe.final import finish
@@ -31,11 +32,12 @@ def train_and_evaluate(checked: Checked, folder: RunFolder, world: World, stop: 
         recorder = open_recorder(context, folder, state.step)
         if world.is_main:
             record_config(folder, context.config, checked.content, checked.origin, state.step)
-        state = run(context, folder, state, recorder)
-        recorder.close()
+        with recorder.heard_failure():
+            state = run(context, folder, state, recorder)
+        stopped = world.any(stop.requested())
+        recorder.close(STOPPED if stopped else DONE)
     console, config = context.console, context.config
     del context  # the policy's memory belongs to the final evaluation's engine now
-    stopped = world.any(stop.requested())
     if state.step == config.steps and not stopped:
         if state.version == 0:
             if world.is_main:

@@ -28,9 +28,10 @@ from polaris.model.check import check_checkpoint
 from polaris.model.identity import model_identity
 from polaris.model.load import ModelFacts, load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
-from polaris.observe.trackers import check_trackers
+from polaris.observe.trackers.table import check_trackers
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, check_model
+from polaris.run.hooks import check_hooks
 from polaris.stop import is_main
 from polaris.types import Prompt
 
@@ -105,6 +106,7 @@ def check(config: RunConfig) -> Checked:
     engine = check_engine(config.rollout)
     if is_main():
         check_trackers(config)
+        check_hooks(config.run.hooks)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)

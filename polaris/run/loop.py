@@ -2,47 +2,88 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState, save
+from polaris.config.schema import RunConfig
+from polaris.errors import RunFailed
 from polaris.observe.console import Console
+from polaris.observe.hook import DONE
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder, RolloutSample
-from polaris.observe.trackers import Tracker
+from polaris.observe.trackers.tracker import Tracker
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.alarms import Alarms
 from polaris.run.context import TrainContext
 from polaris.run.held_out import evaluate
+from polaris.run.hooks import Hooks
+from polaris.run.record import rollout_samples
 from polaris.run.step import train_step
+from polaris.types import Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recorder:
-    """Where records go; files and trackers on rank 0 only."""
+    """Where records go; files, hooks and trackers on rank 0 only."""
 
     active: bool
     console: Console
     alarms: Alarms
     metrics: MetricsFile
     rollouts: RolloutRecorder
+    hooks: Hooks
     trackers: list[Tracker]
 
-    def write(self, record: Mapping[str, Any], samples: list[RolloutSample]) -> None:
-        """Write the record of a step or an evaluation, and the rollouts to keep."""
+    def start(self, config: RunConfig, folder: Path, next_step: int) -> None:
+        """Before the first record, which will be that of `next_step` or of an evaluation before it."""
+        for tracker in self.trackers:
+            tracker.on_start(config, folder, next_step)
+        self.hooks.on_start(config, folder, next_step)
+
+    def step(self, record: Mapping[str, Any], groups: Sequence[Group], samples: list[RolloutSample]) -> None:
+        """Write the record of a step whose groups were drawn, and the rollouts to keep."""
+        record = {**record, **self.hooks.on_step(record, groups)}
         if self.active:
             self.rollouts.write(record["step"], samples)
+        self._write(record)
+        for tracker in self.trackers:
+            tracker.on_step(record, groups)
+
+    def evaluation(self, record: Mapping[str, Any]) -> None:
+        """Write the record of an evaluation."""
+        record = {**record, **self.hooks.on_evaluate(record)}
+        self._write(record)
+        for tracker in self.trackers:
+            tracker.on_evaluate(record)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        if self.active:
             self.metrics.append(record)
-            for tracker in self.trackers:
-                tracker.log(record)
         self.console.step(record)
         self.alarms.look(record)
 
-    def close(self) -> None:
+    @contextmanager
+    def heard_failure(self) -> Iterator[None]:
+        """Hooks and trackers hear of a failure inside the block as the end of the run."""
+        try:
+            yield
+        except BaseException as error:
+            try:
+                self.close(f"{type(error).__name__}: {error}")
+            except RunFailed as second:  # the first failure is the cause
+                self.console.warning(str(second))
+            raise
+
+    def close(self, why: str = DONE) -> None:
+        """The loop has ended; see `Hook.on_stop`."""
         for tracker in self.trackers:
-            tracker.close()
+            tracker.on_stop(why)
+        self.hooks.on_stop(why)
 
 
 def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> TrainState:
@@ -55,18 +96,19 @@ def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainSt
     try:
         while not world.any(stop.requested()):
             if context.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
-                recorder.write(evaluate(context, state.step), [])
+                recorder.evaluation(evaluate(context, state.step))
                 evaluated.add(state.step)
             if state.step >= last:
                 break
-            state, record, samples = train_step(context, state)
-            recorder.write(record, samples)
+            state, record, batch = train_step(context, state)
+            samples = rollout_samples(batch, context.sampling.tokenizer, state.step, config.observe.samples_per_step)
+            recorder.step(record, batch.drawn, samples)
             if _due(state.step, config.checkpoint.every, last):
-                saved = _save(context, folder, state)
+                saved = _save(context, folder, state, recorder)
     except GenerationInterrupted:
         context.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
     if saved != state.step:
-        _save(context, folder, state)
+        _save(context, folder, state, recorder)
     return state
 
 
@@ -74,8 +116,9 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _save(context: TrainContext, folder: RunFolder, state: TrainState) -> int:
-    learner = context.learner
+def _save(context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> int:
+    learner, keep = context.learner, context.config.checkpoint.keep
     with context.console.phase("checkpoint", in_step=False):
-        save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, context.config.checkpoint.keep, context.kept)
+        saved = save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, keep, context.kept)
+    recorder.hooks.on_checkpoint(state.step, saved)
     return state.step

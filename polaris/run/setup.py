@@ -27,12 +27,13 @@ from polaris.model.rope_check import check_rope
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
-from polaris.observe.trackers import open_trackers
+from polaris.observe.trackers.table import make_trackers
 from polaris.reward.pool import GraderPool
 from polaris.rollout.engine import create_engine
 from polaris.run.alarms import Alarms
 from polaris.run.checks import Checked, max_model_len
 from polaris.run.context import TrainContext
+from polaris.run.hooks import Hooks, load_hooks
 from polaris.run.loop import Recorder
 from polaris.run.memory import activation_bytes, check_memory
 from polaris.run.thinking import settle_thinking
@@ -136,15 +137,18 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
 
 
 def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Recorder:
-    """Metrics of later steps than `step` are dropped: they will be made again."""
+    """Metrics of later steps than `step` are dropped: they will be made again. Hooks and trackers start."""
     config, main, metrics = context.config, context.sampling.world.is_main, MetricsFile(folder.metrics)
     if main:
         metrics.truncate_after(step)
-    return Recorder(
+    recorder = Recorder(
         active=main,
         console=context.console,
         alarms=Alarms(context.console),
         metrics=metrics,
         rollouts=RolloutRecorder(folder.path),
-        trackers=open_trackers(config, folder.path, step + 1) if main else [],
+        hooks=Hooks(load_hooks(config.run.hooks) if main else {}),
+        trackers=make_trackers(config) if main else [],
     )
+    recorder.start(config, folder.path, step + 1)
+    return recorder

@@ -10,10 +10,9 @@ from polaris.config.schema import RunConfig
 from polaris.errors import RunFailed
 from polaris.learn.curate import TrainingBatch, curate
 from polaris.learn.update import UpdateResult
-from polaris.observe.samples import RolloutSample
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
-from polaris.run.record import rollout_samples, step_record
+from polaris.run.record import step_record
 from polaris.sampling.colocated import scarcity
 from polaris.sampling.source import GroupSource
 
@@ -24,8 +23,8 @@ class NonFiniteRun(RunFailed):
     """Too many updates in a row had a non-finite loss or gradient."""
 
 
-def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, dict[str, Any], list[RolloutSample]]:
-    """Groups -> training batch -> update -> weight sync; returns the next state, its record and samples to keep.
+def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, dict[str, Any], TrainingBatch]:
+    """Groups -> training batch -> update -> weight sync; returns the next state, its record and the batch.
 
     Pass rates and stored successes change only when the step is done, by what the policy itself has drawn.
 
@@ -55,8 +54,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     context.successes.add(batch.drawn)
     streak = _streak(context.config, state.nonfinite_streak, result.updates)
     following = TrainState(step=step, version=version, sampler=source.state(), nonfinite_streak=streak)
-    record = step_record(context, following, batch, result, gap, memory)
-    return following, record, rollout_samples(batch, context.sampling.tokenizer, step, context.config.observe.samples_per_step)
+    return following, step_record(context, following, batch, result, gap, memory), batch
 
 
 def _say_what_is_missing(context: TrainContext, batch: TrainingBatch, step: int) -> None:

@@ -67,9 +67,9 @@ def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, pr
         before = [weight.clone() for _, weight in context.learner.policy.named_weights()]
         state, records, counted = START, [], 0
         for draws in drawn:
-            state, record, samples = train_step(context, state)
+            state, record, batch = train_step(context, state)
             counted += 4 * draws
-            assert len(samples) == 4 * draws
+            assert sum(len(group.rollouts) for group in batch.drawn) == 4 * draws
             assert sum(graded for _, graded in context.pass_rates.counts.values()) == counted
             records.append(record)
         assert [record["groups/drawn"] for record in records] == drawn
