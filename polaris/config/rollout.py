@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 from polaris.config.bounds import at_least, at_most, positive
+from polaris.config.own_code import DOOR
+from polaris.doors import is_own
 from polaris.errors import Refused
+
+ENGINES = ("auto", "vllm", "transformers")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutConfig:
     """How training samples responses, and the engine that draws them; evaluation and the difficulty pass use the same engine."""
 
-    engine: Literal["auto", "vllm", "transformers"] = "auto"
-    """`auto` takes vLLM where it is installed."""
+    engine: str = field(default="auto", metadata=DOOR)
+    """vllm, transformers, or `auto`, which takes vLLM where it is installed; or a class of your own, `module:Class`."""
     samples_per_prompt: int = 8
     """Responses to each prompt of a step, which make its group; 2 at least."""
     temperature: float = 1.0
@@ -39,6 +42,8 @@ class RolloutConfig:
     """Size of the KV cache of one engine (CPU only)."""
 
     def __post_init__(self) -> None:
+        if self.engine not in ENGINES and not is_own(self.engine):
+            raise Refused(f"rollout.engine = {self.engine!r} is not one of {', '.join(map(repr, ENGINES))}, nor a module:Class of your own")
         at_least(
             "rollout",
             1,

@@ -3,37 +3,117 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris import doors
 from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
-from polaris.rollout.types import Engine
+from polaris.rollout.types import OPTIONAL, REQUIRED, Engine, EngineClass
 from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process
 
 if TYPE_CHECKING:
-    from polaris.rollout.transformers_engine import TransformersEngine
+    from polaris.model.rope import Rope
+
+KEY = "rollout.engine"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of engine. `check` refuses what cannot be built, before anything is read; `find` imports the class, for this dtype.
+
+    `check_model(path, model, rollout, max_model_len, rope)` refuses a checkpoint that the engine cannot run; no weight is read.
+    """
+
+    check: Callable[[RolloutConfig], None]
+    find: Callable[[str], EngineClass]
+    check_model: Callable[[str, ModelConfig, RolloutConfig, int, Rope], None] | None = None
+
+
+def _check_vllm(rollout: RolloutConfig) -> None:
+    if importlib.util.find_spec("vllm") is None:
+        raise Refused(f'{KEY} = "vllm", but vLLM is not installed; {REMEDY}')
+    check_version()
+
+
+def _find_vllm(dtype: str) -> EngineClass:
+    prepare_process(dtype)
     from polaris.rollout.vllm_engine import VLLMEngine
 
+    return VLLMEngine
 
-def check_engine(rollout: RolloutConfig) -> str:
-    """Name of the engine that `create_engine` builds: "vllm" or "transformers".
 
-    Raises:
-        ValueError: vLLM is asked for but not installed, its version is not supported, or tensor parallelism lacks vLLM.
-    """
-    installed = importlib.util.find_spec("vllm") is not None
-    if not installed and rollout.engine == "vllm":
-        raise Refused(f'rollout.engine = "vllm", but vLLM is not installed; {REMEDY}')
-    name = "vllm" if installed and rollout.engine != "transformers" else "transformers"
-    if name == "vllm":
-        check_version()
-    if name != "vllm" and rollout.tensor_parallel != 1:
+def _check_model_of_vllm(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, rope: Rope) -> None:
+    prepare_process(model.dtype)
+    from polaris.rollout.vllm_engine import check_beside_trainer, engine_arguments
+
+    check_beside_trainer(engine_arguments(path, model, rollout, max_model_len, 0, rope))
+
+
+def _check_transformers(rollout: RolloutConfig) -> None:
+    if rollout.tensor_parallel != 1:
         raise Refused(
             f"rollout.tensor_parallel = {rollout.tensor_parallel} needs vLLM, but the engine is transformers; install vllm or set it to 1"
         )
-    return name
+
+
+def _find_transformers(dtype: str) -> EngineClass:
+    from polaris.rollout.transformers_engine import TransformersEngine
+
+    return TransformersEngine
+
+
+ENGINES = {
+    "vllm": Kind(_check_vllm, _find_vllm, _check_model_of_vllm),
+    "transformers": Kind(_check_transformers, _find_transformers),
+}
+"""The engines that Polaris brings; "auto" takes the first one that is installed."""
+
+
+def check_engine(rollout: RolloutConfig) -> str:
+    """Name of the engine that `create_engine` builds: "vllm", "transformers", or a user's `module:Class`.
+
+    Raises:
+        Refused: it is not installed, its version is not supported, tensor parallelism lacks vLLM, or a class of the user's own lacks a
+            member of `Engine`.
+    """
+    _kind(rollout).check(rollout)
+    return doors.short(_name(rollout))
+
+
+def _name(rollout: RolloutConfig) -> str:
+    if rollout.engine == "auto":
+        return "vllm" if importlib.util.find_spec("vllm") is not None else "transformers"
+    return rollout.engine
+
+
+def _kind(rollout: RolloutConfig) -> Kind:
+    own = Kind(lambda rollout: check_class(rollout.engine), lambda dtype: doors.load(rollout.engine, KEY))
+    return ENGINES.get(_name(rollout), own)
+
+
+def check_class(name: str) -> None:
+    """Raise `Refused`, naming it, if a class lacks a member of `Engine` or is not made as `EngineClass` says."""
+    engine = doors.load(name, KEY)
+    if not inspect.isclass(engine):
+        raise Refused(f"{KEY} = {doors.short(name)!r} is no class; write one with the members of polaris.rollout.types.Engine")
+    missing = [member for member in REQUIRED if getattr(engine, member, None) in (None, getattr(Engine, member))]
+    if missing:
+        raise Refused(f"{KEY} = {doors.short(name)!r} lacks {', '.join(missing)}; polaris.rollout.types.Engine says what each must do")
+    inherited = [member for member in OPTIONAL if not hasattr(engine, member)]
+    if inherited:
+        raise Refused(
+            f"{KEY} = {doors.short(name)!r} lacks {', '.join(inherited)}; inherit from polaris.rollout.types.Engine, where it is optional"
+        )
+    keywords = ("model", "rollout", "max_model_len", "seed", "rope")
+    try:
+        inspect.signature(engine).bind("folder", **dict.fromkeys(keywords))
+    except TypeError as error:
+        raise Refused(f"{KEY} = {doors.short(name)!r} is made as Class(folder, {'=, '.join(keywords)}=), but it has {error}") from error
 
 
 def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, rope: RopeConfig) -> None:
@@ -42,13 +122,11 @@ def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConf
     Raises:
         EngineRefused: it cannot, with the reason and the setting that helps.
     """
-    if check_engine(rollout) != "vllm":
-        return
-    prepare_process(model.dtype)
-    from polaris.model.rope import resolve_rope
-    from polaris.rollout.vllm_engine import check_beside_trainer, engine_arguments
+    check = _kind(rollout).check_model
+    if check is not None:
+        from polaris.model.rope import resolve_rope
 
-    check_beside_trainer(engine_arguments(str(model_path), model, rollout, max_model_len, 0, resolve_rope(model_path, rope)))
+        check(str(model_path), model, rollout, max_model_len, resolve_rope(model_path, rope))
 
 
 def create_engine(
@@ -71,16 +149,9 @@ def create_engine(
             f"sequences of {max_model_len} tokens exceed the model's {resolved.max_positions} positions; shorten the responses, "
             "or set rope.factor or rope.max_positions"
         )
-    engine: VLLMEngine | TransformersEngine
-    if check_engine(rollout) == "vllm":
-        prepare_process(model.dtype)
-        from polaris.rollout.vllm_engine import VLLMEngine
-
-        engine = VLLMEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed, rope=resolved)
-    else:
-        from polaris.rollout.transformers_engine import TransformersEngine
-
-        engine = TransformersEngine(model_path, model=model, rollout=rollout, max_model_len=max_model_len, rope=resolved)
+    check_engine(rollout)
+    build = _kind(rollout).find(model.dtype)
+    engine = build(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed, rope=resolved)
     try:  # None without a table: the trainer then compares log-probs (`make_far_probe`)
         check_rope("rollout engine", resolved, engine.rotary_table)
     except BaseException:

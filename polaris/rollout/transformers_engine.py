@@ -28,7 +28,9 @@ PROGRESS_INTERVAL_S = 0.1
 class TransformersEngine:
     """A replica of the model on this rank's device. A sample's tokens depend only on its seed, up to float noise of batching."""
 
-    def __init__(self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, rope: Rope) -> None:
+    def __init__(
+        self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope
+    ) -> None:
         self._device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
         logging.disable_progress_bar()
         replica: Any = AutoModelForCausalLM.from_pretrained(

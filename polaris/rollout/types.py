@@ -13,7 +13,13 @@ from polaris.errors import Refused
 from polaris.types import FinishReason, Prompt, Rollout
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import torch
+
+    from polaris.config.model import ModelConfig
+    from polaris.config.rollout import RolloutConfig
+    from polaris.model.rope import Rope
 
 
 class EngineRefused(Refused):
@@ -67,17 +73,22 @@ class Progress:
 
 
 class Engine(Protocol):
-    """A rollout engine that lives in the trainer's process."""
+    """A rollout engine in the trainer's process: the whole contract. `python -m polaris.rollout.contract mine:Engine` tries it.
+
+    Every rank has one on its own device (`rollout.tensor_parallel` ranks share one, and make the same calls in the same order). An engine
+    of one's own is named in `rollout.engine`, and built as `EngineClass` says. It serves the checkpoint's weights as version 0 when it is
+    made. All members are required, but two of them, marked optional, may be inherited from this class.
+    """
 
     @property
     def version(self) -> int:
-        """Version of the weights that are being served."""
+        """Version of the weights that are being served: 0 at first, then what `load_weights` was last given."""
         ...
 
     @property
     def asleep_bytes(self) -> int:
-        """Bytes that the sleeping engine has freed but torch's allocator still counts as allocated on this device."""
-        ...
+        """Optional. Bytes that the sleeping engine has freed but torch's allocator still counts as allocated on this device; else 0."""
+        return 0
 
     def generate(
         self,
@@ -88,35 +99,76 @@ class Engine(Protocol):
         should_stop: Callable[[], bool],
         on_finished: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
-        """Draw every request; rollouts come in the order of `requests`. `on_finished` is called with each one as soon as it ends.
+        """Draw every request; rollouts come in the order of `requests`, of which there may be none.
 
-        Raises `GenerationInterrupted` on a stop, after `on_finished` was called for every finished rollout.
+        A rollout (`RolloutRequest.answered` makes one) has the n tokens [n] int32 of the response, without the prompt. It ends with the
+        first end-of-sequence token of the checkpoint (`polaris.rollout.checkpoint.stop_tokens`), as "stop", or after
+        `sampling.max_tokens` tokens, or where prompt and response reach `max_model_len`, as "length". Its log-probs [n] float32, in nats,
+        are those of softmax(logits / temperature), cut to `top_k` and `top_p` where they ask for it: the distribution that was sampled
+        from. Its tokens depend on the weights, the prompt, `sampling` and `request.seed` alone, and not on the other requests.
+
+        `on_finished` is called once with each rollout, as soon as it ends; the rollouts that are returned are equal to these.
+        `on_progress` is called now and then, and once at the end of a call that had requests. `should_stop` is asked often: a step of
+        all sequences may pass in between, a whole response may not. Global random generators are left alone.
+
+        Raises:
+            ValueError: a prompt is empty, leaves no position for a response, or has a token outside the vocabulary; nothing has run
+                (`polaris.rollout.checkpoint.check_requests`).
+            GenerationInterrupted: `should_stop` was true, and `on_finished` was called for every finished rollout.
         """
         ...
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:
-        """Log-probs [n - 1] float32 of tokens[1:] given their prefixes, at temperature 1."""
+        """Log-probs [n - 1] float32 in nats of tokens[1:] given their prefixes, at temperature 1; n < `max_model_len`."""
         ...
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
-        """Cosines, then sines, at these positions: [n, rotated dimensions]; None without a single table."""
-        ...
+        """Optional. Cosines, then sines, at these positions: [len(positions), rotated dimensions]; else None.
+
+        It is compared with the configuration's rotary embedding. Without it, log-probs at the last positions are compared instead.
+        """
+        return None
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Replace all weights (Hugging Face names, full tensors) and drop all caches of the old ones."""
+        """Replace all weights and drop all caches of the old ones; from then on `version` is served.
+
+        `weights` are the names of transformers' `named_parameters()` and full tensors of any float dtype, gathered one at a time, in any
+        order; a tied head is not among them. It must be read to its end, on every rank. No request is running.
+
+        Raises:
+            RuntimeError: a name is missing, unknown or repeated, or a shape is wrong (`polaris.rollout.checkpoint.complete`). An engine
+                that holds a part of the new weights is closed, and serves none.
+        """
         ...
 
     def sleep(self) -> None:
-        """Give device memory back to the trainer until `wake`; caches are lost."""
+        """Give device memory back to the trainer until `wake`; caches are lost, and weights may be. A second call does nothing."""
         ...
 
     def wake(self) -> None:
-        """Take device memory again. If `sleep` dropped the weights, load new ones before the next `generate`."""
+        """Take device memory again; without a `sleep` before it does nothing. `load_weights` always follows before the next `generate`."""
         ...
 
     def close(self) -> None:
-        """Shut the engine down; the trainer's process group stays."""
+        """Shut the engine down; the trainer's process group stays. A second call does nothing."""
         ...
+
+
+OPTIONAL = ("asleep_bytes", "rotary_table")
+REQUIRED = tuple(name for name in vars(Engine) if not name.startswith("_") and name not in OPTIONAL)
+"""Members of `Engine` that a class must have of its own."""
+
+
+class EngineClass(Protocol):
+    """How an engine is made, on its rank's device; `max_model_len` are the tokens of the longest sequence, prompt and response.
+
+    `model.dtype` is the dtype to compute in, and `rope.overrides` are entries of config.json to read the checkpoint with. Of `rollout`,
+    `max_concurrent` and the memory settings are for engines. `seed` is for what the seeds of requests do not decide.
+    """
+
+    def __call__(
+        self, model_path: str | Path, *, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope
+    ) -> Engine: ...
 
 
 def request_seed(run_seed: int, stream: str, step: int, prompt_id: str, sample: int) -> int:
