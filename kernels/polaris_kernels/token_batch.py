@@ -1,4 +1,4 @@
-"""What a policy loss knows of each token before its log-prob: the one value that travels from a trainer's pack to the kernels."""
+"""What a policy loss knows of each token: the one value that travels from a trainer's pack to the kernels."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBatch:
-    """T tokens to train on, side by side, of S whole sequences. Log-probs are in nats; no gradient reaches any value.
+    """T tokens to train on, side by side, of S whole sequences. Log-probs are in nats; a gradient reaches `logprob` alone.
 
     Two responses of two tokens and one token, sampled at temperature 0.8, the first of which was right:
 
@@ -37,6 +37,12 @@ class TokenBatch:
     """[T] bool, the tokens to train on; None for all."""
     proximal_logprob: Tensor | None = None
     """[T] float32, of the trainer before the step's first update; None in that update, where every ratio is 1."""
+    reference_logprob: Tensor | None = None
+    """[T] float32, of a frozen reference policy, for a KL term."""
+    weight: Tensor | None = None
+    """[T] float32, a factor of each token's loss in place of the loss's own share of its sequence; None for that share."""
+    logprob: Tensor | None = None
+    """[T], of the policy that is trained; the operation puts it in before it asks a loss for its terms."""
     sequence_lengths: Tensor | None = None
     """[S] integers that sum to T; "grpo" and "gspo" need them."""
 
