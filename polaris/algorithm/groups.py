@@ -1,62 +1,41 @@
-"""Rewards to a training batch: group-relative advantages, kinds of groups, and copies in the places of those without a gradient."""
+"""Kinds of groups, and copies in the places of those without a gradient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-EPSILON = 1e-6
-
-
-def group_advantages(rewards: np.ndarray, valid: np.ndarray, scale: Literal["std", "none"]) -> np.ndarray:
-    """Reward minus the mean of its group, over the group's standard deviation + 1e-6 if `scale` is "std"; [P, G] float64.
-
-    `rewards` [P, G] float64 and `valid` [P, G] bool: P prompts, G samples each. Mean and standard deviation are those of the
-    valid samples, the latter unbiased (n - 1), as in verl; TRL differs only in adding 1e-4. Invalid samples, groups of
-    fewer than two valid samples and groups whose valid rewards are all equal get exactly 0.
-
-    "std" is GRPO (DeepSeekMath, Shao et al. 2024), "none" is Dr. GRPO (Liu et al. 2025).
-    """
-    count = valid.sum(axis=1, keepdims=True)
-    kept = np.where(valid, rewards, 0.0)
-    centred = np.where(valid, rewards - kept.sum(axis=1, keepdims=True) / np.maximum(count, 1), 0.0)
-    varied = rewards_vary(rewards, valid)[:, None]
-    if scale == "std":
-        deviation = np.sqrt(np.square(centred).sum(axis=1, keepdims=True) / np.maximum(count - 1, 1))
-        centred = centred / (deviation + EPSILON)
-    return np.where(varied & valid, centred, 0.0)
-
-
-def rewards_vary(rewards: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """[P] bool: the group has two valid samples with different rewards."""
-    lowest = np.where(valid, rewards, np.inf).min(axis=1)
-    highest = np.where(valid, rewards, -np.inf).max(axis=1)
-    return highest > lowest
+from polaris.algorithm.advantages import rewards_vary
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupKinds:
-    """Boolean arrays [P]; every group is of exactly one kind, and only `informative` groups have a gradient."""
+    """Boolean arrays [P]. A group is `all_wrong`, `all_right`, `too_few`, or some of its responses are solved and some are not.
+
+    Where rewards say only what is solved, the last are the `informative` ones. Where length or format earn something too, a group in
+    which nothing is solved may be informative as well: its responses are compared, and it can be rescued all the same.
+    """
 
     informative: np.ndarray
-    """Two valid samples with different rewards."""
+    """Two valid samples with different rewards: the group has a gradient."""
     all_wrong: np.ndarray
-    """At least two valid samples, all with one reward that is not above 0."""
+    """At least two valid samples, none solved."""
     all_right: np.ndarray
-    """At least two valid samples, all with one reward above 0."""
+    """At least two valid samples, all solved."""
     too_few: np.ndarray
     """Fewer than two valid samples: nothing to compare with."""
 
 
-def classify_groups(rewards: np.ndarray, valid: np.ndarray) -> GroupKinds:
-    """Kinds of P groups from `rewards` [P, G] float64 and `valid` [P, G] bool."""
+def classify_groups(rewards: np.ndarray, solved: np.ndarray, valid: np.ndarray) -> GroupKinds:
+    """Kinds of P groups from `rewards` [P, G] float64, `solved` [P, G] bool and `valid` [P, G] bool."""
     too_few = valid.sum(axis=1) < 2
-    informative = rewards_vary(rewards, valid)
-    uniform = ~too_few & ~informative
-    positive = np.where(valid, rewards, -np.inf).max(axis=1) > 0
-    return GroupKinds(informative=informative, all_wrong=uniform & ~positive, all_right=uniform & positive, too_few=too_few)
+    return GroupKinds(
+        informative=rewards_vary(rewards, valid),
+        all_wrong=~too_few & ~(solved & valid).any(axis=1),
+        all_right=~too_few & (solved | ~valid).all(axis=1),
+        too_few=too_few,
+    )
 
 
 def is_scarce(informative: int, places: int, share: float) -> bool:

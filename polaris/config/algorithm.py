@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most
+from polaris.config.own_code import DOOR
+from polaris.doors import is_own
 from polaris.errors import Refused
+
+ADVANTAGES = ("group", "batch", "rloo")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,8 +26,16 @@ class AlgorithmConfig:
     """The ratio is clipped above 1 + clip_high; larger than clip_low, it leaves unlikely tokens room to grow (DAPO's clip-higher)."""
     dual_clip: float | Literal["off"] = 3.0
     """dapo: bound on the ratio where the advantage is negative (Ye et al. 2020), or "off"."""
+    advantage: str = field(default="group", metadata=DOOR)
+    """`group`: reward minus the mean of its group, over what advantage_scale says. `batch`: over the standard deviation of the batch
+    (ScaleRL). `rloo`: reward minus the mean of the group's others, over nothing. Or a function of your own, `module:name`."""
     advantage_scale: Literal["std", "none"] = "std"
-    """Divide the group-relative advantage by the group's standard deviation, or not (Dr. GRPO)."""
+    """group: divide by the group's standard deviation, or not (Dr. GRPO)."""
+    truncated: Literal["train", "mask", "penalise"] = "train"
+    """A response cut off at the longest length is trained on as any other; or counts in the mean of its group, but its own tokens are
+    not trained on (DAPO's overlong filtering); or earns truncation_penalty less."""
+    truncation_penalty: float = 1.0
+    """penalise: how much less."""
     correction: Literal["off", "tis", "mask"] = "tis"
     """Engine-to-trainer importance correction: truncated weight, two-sided mask, or none."""
     correction_high: float = 2.0
@@ -43,6 +55,10 @@ class AlgorithmConfig:
 
     def __post_init__(self) -> None:
         at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
+        at_least("algorithm", 0, truncation_penalty=self.truncation_penalty)
+        if self.advantage not in ADVANTAGES and not is_own(self.advantage):
+            known = ", ".join(map(repr, ADVANTAGES))
+            raise Refused(f"algorithm.advantage = {self.advantage!r} is not one of {known}, nor a module:function of your own")
         at_most("algorithm", 1, min_informative=self.min_informative)
         at_least("algorithm", 1, max_draws=self.max_draws)
         if self.dual_clip != "off" and self.dual_clip <= 1:

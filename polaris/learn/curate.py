@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from polaris.algorithm.groups import GroupKinds, classify_groups, group_advantages, is_scarce, substitute
+from polaris.algorithm.advantages import advantages
+from polaris.algorithm.groups import GroupKinds, classify_groups, is_scarce, substitute
+from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.learn.packing import TrainingSample
 from polaris.learn.rescue import rescue
@@ -31,8 +33,10 @@ class TrainingBatch:
     """The same after rescue."""
     rescued: Sequence[ScoredRollout]
     """The stored successes that rescue put in."""
+    counted: np.ndarray
+    """[P, G] bool, the samples of `groups` behind the advantages: graded ones of groups with a gradient."""
     advantages: np.ndarray
-    """[P, G], of `groups`."""
+    """[P, G], of `groups`; 0 where not counted."""
     informative: int
     """Groups with a gradient after rescue, before substitution."""
     scarce: bool
@@ -40,7 +44,7 @@ class TrainingBatch:
     trained: Sequence[int]
     """Indices of the groups that are trained on, in order; substitution repeats an index."""
     samples: Sequence[TrainingSample]
-    """Their rollouts."""
+    """Their rollouts, without those that algorithm.truncated = "mask" leaves out."""
 
 
 def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, step: int) -> TrainingBatch:
@@ -49,11 +53,12 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
     A response whose grading was lost to our own limits takes part in no group.
     """
     algorithm, places = config.algorithm, config.trainer.prompts_per_step
-    drawn_kinds = classify_groups(*_rewards(drawn))
+    drawn_kinds = _kinds(drawn, algorithm)
     groups, rescued = rescue(drawn, drawn_kinds.all_wrong, successes, config.seed, step)
-    rewards, valid = _rewards(groups)
-    informative = classify_groups(rewards, valid).informative
-    advantages = group_advantages(rewards, valid, algorithm.advantage_scale)
+    valid, learned = _valid(groups), _learned(groups, algorithm)
+    informative = _kinds(groups, algorithm).informative & learned.any(axis=1)
+    counted = valid & informative[:, None]
+    found = advantages(algorithm.advantage, algorithm.advantage_scale, _rewards(groups, algorithm), counted)
     scarce = is_scarce(int(informative.sum()), places, algorithm.min_informative)
     trained = np.flatnonzero(informative).tolist()
     if algorithm.substitution:
@@ -65,19 +70,39 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
         drawn_kinds=drawn_kinds,
         groups=groups,
         rescued=rescued,
-        advantages=advantages,
+        counted=counted,
+        advantages=found,
         informative=int(informative.sum()),
         scarce=scarce,
         trained=trained,
-        samples=[_sample(groups[p], s, advantages[p, s]) for p in trained for s in np.flatnonzero(valid[p]).tolist()],
+        samples=[_sample(groups[p], s, found[p, s]) for p in trained for s in np.flatnonzero(learned[p]).tolist()],
     )
 
 
-def _rewards(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
-    """Rewards [P, G] float64, and [P, G] bool where there is a verdict."""
-    verdicts = [[scored.verdict for scored in group.rollouts] for group in groups]
-    rewards = np.array([[verdict.reward for verdict in row] for row in verdicts], dtype=np.float64)
-    return rewards, np.array([[not verdict.lost for verdict in row] for row in verdicts])
+def _kinds(groups: Sequence[Group], algorithm: AlgorithmConfig) -> GroupKinds:
+    solved = np.array([[scored.verdict.kind == "correct" for scored in group.rollouts] for group in groups])
+    return classify_groups(_rewards(groups, algorithm), solved, _valid(groups))
+
+
+def _rewards(groups: Sequence[Group], algorithm: AlgorithmConfig) -> np.ndarray:
+    """[P, G] float64: what each response earns, less the penalty of a truncated one."""
+    rewards = np.array([[scored.verdict.reward for scored in group.rollouts] for group in groups], dtype=np.float64)
+    return rewards - algorithm.truncation_penalty * _truncated(groups) if algorithm.truncated == "penalise" else rewards
+
+
+def _learned(groups: Sequence[Group], algorithm: AlgorithmConfig) -> np.ndarray:
+    """[P, G] bool: the responses whose tokens are trained on where their group is."""
+    return _valid(groups) & ~_truncated(groups) if algorithm.truncated == "mask" else _valid(groups)
+
+
+def _valid(groups: Sequence[Group]) -> np.ndarray:
+    """[P, G] bool: there is a verdict."""
+    return np.array([[not scored.verdict.lost for scored in group.rollouts] for group in groups])
+
+
+def _truncated(groups: Sequence[Group]) -> np.ndarray:
+    """[P, G] bool: cut off at the longest length."""
+    return np.array([[scored.rollout.finish_reason == "length" for scored in group.rollouts] for group in groups])
 
 
 def _sample(group: Group, s: int, advantage: float) -> TrainingSample:

@@ -33,7 +33,7 @@ def rescue(
     """Replace one failure of each `all_wrong` [P] group by a stored success of its prompt; return the groups, and the successes put in.
 
     A group whose prompt has no stored success stays. Which failure and which success is a function of (seed, step, prompt). A response
-    whose grading was lost is not a failure.
+    whose grading was lost is not a failure. The success earns what its own verdict says, whatever the failures earned.
     """
     after, rescued = list(groups), []
     for p in np.flatnonzero(all_wrong).tolist():

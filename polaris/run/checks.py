@@ -11,6 +11,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from polaris import doors
+from polaris.algorithm.advantages import check_advantage
 from polaris.checkpoint.branch import DEFAULT_START, Start, begin
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
 from polaris.config.load import dump_config
@@ -107,6 +108,7 @@ def check(config: RunConfig) -> Checked:
     if is_main():
         check_trackers(config)
         check_hooks(config.run.hooks)
+    check_advantage(config.algorithm.advantage, config.trainer.prompts_per_step, config.rollout.samples_per_prompt)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)

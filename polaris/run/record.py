@@ -83,7 +83,7 @@ def group_facts(batch: TrainingBatch) -> dict[str, float]:
         "groups/substituted": len(batch.trained) - len(set(batch.trained)),
         "rescue/groups": len(ages),
         **({"rescue/age_mean": sum(ages) / len(ages), "rescue/age_max": max(ages)} if ages else {}),
-        "update/skipped": int(not batch.trained),
+        "update/skipped": int(not batch.samples),
     }
 
 

@@ -175,6 +175,45 @@ def test_pass_rates_count_every_drawn_group_and_no_lost_verdict():
     assert pass_rates.counts == {"a": (2, 4), "b": (4, 4), "c": (0, 4), "d": (0, 4), "e": (1, 1), "f": (1, 3)}
 
 
+def with_rewards(group, rewards, cut=()):
+    """The group with shaped rewards, and the responses of these numbers cut off."""
+    rollouts = [replace(one, verdict=replace(one.verdict, reward=reward)) for one, reward in zip(group.rollouts, rewards, strict=True)]
+    for s in cut:
+        rollouts[s] = replace(rollouts[s], rollout=replace(rollouts[s].rollout, finish_reason="length"))
+    return replace(group, rollouts=tuple(rollouts))
+
+
+def test_rescue_looks_for_what_was_solved_whatever_else_earns_a_reward(successes):
+    drawn = [with_rewards(group("c", "--0-"), [-1.0, -0.5, -1.0, -0.5]), with_rewards(group("b", "-+--"), [-0.5, 0.5, -1.0, -1.0])]
+    curated = curate(drawn, settings(2), successes, step=9)
+    facts = group_facts(curated)
+    assert (facts["groups/informative"], facts["groups/all_wrong"], facts["rescue/groups"]) == (2, 1, 1)
+    [put_in] = curated.rescued
+    rewards = [scored.verdict.reward for scored in curated.groups[0].rollouts]
+    assert rewards[put_in.rollout.sample] == 1.0, "of its own verdict"
+    assert curated.advantages[0] == pytest.approx(advantages(rewards))
+    assert curated.trained == [0, 1]
+
+
+@pytest.mark.parametrize("truncated", ["train", "mask", "penalise"])
+def test_truncated_responses(truncated):
+    drawn = [with_rewards(group("a", "+-+-"), [1.0, 0.0, 1.0, 0.0], cut=[1, 2]), with_rewards(group("b", "----"), [0.0] * 4, cut=[3])]
+    drawn.append(with_rewards(group("c", "+-++"), [1.0, 0.0, 1.0, 1.0], cut=range(4)))
+    curated = curate(drawn, settings(3, truncated=truncated, truncation_penalty=0.5), SuccessBuffer(0), step=1)
+    found = [round(sample.advantage, 5) for sample in curated.samples]
+    if truncated == "penalise":
+        rewards = [[1.0, -0.5, 0.5, 0.0], [0.0, 0.0, 0.0, -0.5], [0.5, -0.5, 0.5, 0.5]]
+        assert found == [round(one, 5) for row in rewards for one in advantages(row)]
+        assert group_facts(curated)["groups/all_wrong"] == 1
+        return
+    whole = [advantages([1.0, 0.0, 1.0, 0.0]), advantages([1.0, 0.0, 1.0, 1.0])]
+    expected = [whole[0][0], whole[0][3]] if truncated == "mask" else [*whole[0], *whole[1]]
+    assert found == [round(one, 5) for one in expected], "the mean is that of all four"
+    assert curated.trained == ([0] if truncated == "mask" else [0, 2])
+    only = curate(drawn[2:], settings(1, truncated=truncated), SuccessBuffer(0), step=1)
+    assert group_facts(only)["update/skipped"] == (truncated == "mask")
+
+
 @pytest.mark.parametrize("wrong", [{"rescue": 1, "correction": "off"}, {"scarce": "skip"}, {"scarce": "generate"}])
 def test_settings_that_would_mislead_are_refused(wrong):
     with pytest.raises(ValueError, match="set "):
