@@ -17,8 +17,9 @@ class Prompt:
     """One problem, rendered through the chat template and tokenized.
 
     `id` is unique in its prompt set; `source` is `file:row` of the row it came from, for error messages. `messages` are the chat behind
-    `text`, each with its role and content; `row` holds the row's columns as read. `passes` are the correct and all responses behind the
-    pass rate that the set itself gives, where `difficulty.column` asks for it.
+    `text`, each with its role and content, the system prompt and suffix included; `row` holds the row's columns as read. `set` is the
+    name of its set, "" where there is only one. `passes` are the correct and all responses behind the pass rate that the set itself gives,
+    where `difficulty.column` asks for it.
     """
 
     id: str
@@ -29,6 +30,7 @@ class Prompt:
     messages: tuple[Mapping[str, str], ...] = ()
     row: Mapping[str, Any] = field(default_factory=dict)
     passes: tuple[int, int] | None = None
+    set: str = ""
 
 
 FinishReason = Literal["stop", "length"]

@@ -19,7 +19,7 @@ from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
-from polaris.data.sources import NAMED_SETS
+from polaris.data.named_sets import NAMED_SETS
 from polaris.evaluation.samples import read_samples
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"

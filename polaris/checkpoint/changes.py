@@ -11,7 +11,8 @@ from polaris.config.schema import RunConfig
 
 _FREE = (
     # Places. The contents of `data.*`, `eval.path` and `model.path` are compared instead.
-    *("name", "root", "data.", "eval.path", "eval.split", "model.path", "model.revision", "rollout.engine"),
+    *("name", "root", "data.", "eval.path", "eval.split", "eval.subset", "eval.options.", "eval.columns.", "eval.answer"),
+    *("model.path", "model.revision", "model.chat_template", "rollout.engine"),
     # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel", "reward.workers"),
@@ -98,6 +99,8 @@ def _begun(before: RunConfig, progress: RunProgress) -> int:
 
 def _is_free(name: str) -> bool:
     """Whether `section.key` may change at any time since it alters no result."""
+    if name.startswith("data.sets.") and name.endswith(".weight"):
+        return False
     return any(name.startswith(field) if field.endswith(".") else name == field for field in _FREE)
 
 

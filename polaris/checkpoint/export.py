@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import warnings
 from dataclasses import replace
@@ -27,7 +28,8 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
 
     The folder appears in one move, so an existing export is complete; without `output`, it is returned as it is.
 
-    Weights are stored in the run's compute dtype, as the rollout engine served them; config.json has the run's rope.
+    Weights are stored in the run's compute dtype, as the rollout engine served them; config.json has the run's rope. The chat template is
+    the one that the run was trained with.
 
     Raises:
         ValueError: no such run or checkpoint, or the output folder is not empty.
@@ -67,5 +69,18 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     for pattern in _COPIED:
         for path in base.glob(pattern):
             shutil.copy(path, temporary / path.name)
+    if trained.chat_template is not None:
+        _replace_template(temporary, trained.chat_template)
     temporary.replace(output)  # replaces an empty folder
     return output
+
+
+def _replace_template(folder: Path, template: str) -> None:
+    """Let the tokenizer in the folder have this chat template, and no other."""
+    for path in folder.glob("chat_template*"):
+        path.unlink()
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    settings = folder / "tokenizer_config.json"
+    if settings.is_file() and "chat_template" in (content := json.loads(settings.read_text(encoding="utf-8"))):
+        del content["chat_template"]
+        settings.write_text(json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8")

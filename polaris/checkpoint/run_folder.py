@@ -138,6 +138,7 @@ def release() -> None:
 
 def _set_aside(folder: RunFolder, config: RunConfig) -> None:
     read = {"model.path": config.model.path, "data.path": config.data.path, "eval.path": config.eval.path}
+    read |= {f"data.sets.{index}.path": one.path for index, one in enumerate(config.data.sets)}
     own = [name for name, path in read.items() if path is not None and Path(path).resolve().is_relative_to(folder.path.resolve())]
     if own:
         raise Refused(f"{own[0]} is in {folder.path}, which --fresh would set aside; give another --name, or copy it elsewhere first")

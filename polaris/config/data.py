@@ -2,19 +2,85 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from polaris.config.bounds import at_least
+from polaris.config.bounds import at_least, finite, positive
+from polaris.config.own_code import DOOR
+from polaris.errors import Refused
+
+COLUMNS = ("prompt", "answer", "id", "system")
+"""Our names of the columns that are read."""
+_PATH = "POLARIS-Project/Polaris-Dataset-53K"
+Option = bool | int | float | str
+
+
+def check_columns(section: str, columns: Mapping[str, str] | None) -> None:
+    """Raise `Refused` for a column that is not among `COLUMNS`."""
+    unknown = sorted((columns or {}).keys() - set(COLUMNS))
+    if unknown:
+        raise Refused(
+            f"{section}.columns.{unknown[0]} is unknown; write our name ({', '.join(COLUMNS)}) = the set's, as in "
+            'columns = { prompt = "question" }'
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetConfig:
+    """One `[[data.sets]]` table: a prompt set among several."""
+
+    path: str = field(default="", metadata=DOOR)
+    """As data.path."""
+    name: str | None = None
+    """In front of its prompts' ids and in its metrics; by default the file's, dataset's or function's name."""
+    weight: float | None = None
+    """Its share of an epoch's prompts, relative to the weights of the other sets. Every set has one, or none: then all are taken whole."""
+    split: str | None = None
+    """Split of a Hugging Face dataset; by default data.split."""
+    subset: str | None = None
+    """Configuration of a Hugging Face dataset."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of a function in path."""
+    columns: dict[str, str] | None = None
+    """By default data.columns."""
+    answer: str | None = None
+    """By default data.answer."""
+    system_prompt: str | None = None
+    """By default data.system_prompt."""
+
+    def __post_init__(self) -> None:
+        if not self.path:
+            raise Refused("a table of data.sets has no path; give each the path of a prompt set")
+        if self.name is not None and (not self.name or "/" in self.name):
+            raise Refused(f"data.sets.name = {self.name!r} must be a word without '/'")
+        positive("data.sets", weight=self.weight)
+        finite("data.sets", weight=self.weight)
+        check_columns("data.sets", self.columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DataConfig:
     """The prompts that training draws from."""
 
-    path: str = "POLARIS-Project/Polaris-Dataset-53K"
-    """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, a set of the paper such as `aime24`, or `embedded:train`."""
+    path: str = field(default=_PATH, metadata=DOOR)
+    """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, a set of the paper such as `aime24`, `embedded:train`, or
+    `module:function`, a function of yours that yields rows."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
+    subset: str | None = None
+    """Configuration of a Hugging Face dataset, such as "main" of openai/gsm8k."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of a function in data.path."""
+    sets: tuple[SetConfig, ...] = ()
+    """Several prompt sets in the place of data.path, each a `[[data.sets]]` table."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Our names (prompt, answer, id, system) and those of the set's columns, as in { prompt = "question" }; "a.b" is column b in column a.
+    By default the usual names."""
+    answer: str = "whole"
+    """Which part of the answer column is the gold: "whole", what follows the last "####" or "Answer:", the last "boxed", or a regular
+    expression with one group."""
+    system_prompt: str = ""
+    """System message in front of every chat that has none of its own."""
     prompt_suffix: str = ""
     """Text appended to the user's message after one space, unless it ends with it already."""
     max_prompt_tokens: int = 1024
@@ -28,3 +94,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         at_least("data", 1, max_prompt_tokens=self.max_prompt_tokens)
+        check_columns("data", self.columns)
+        if self.sets and (self.path != _PATH or self.subset is not None or self.options):
+            raise Refused("data.path, data.subset and data.options are those of one set, and data.sets names several; keep one of the two")
+        weighted = [one.weight is not None for one in self.sets]
+        if any(weighted) and not all(weighted):
+            raise Refused("data.sets: some sets have a weight and others have none; give every set one, or none (all are taken whole)")

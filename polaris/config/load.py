@@ -10,6 +10,8 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from polaris.config.data import SetConfig
+from polaris.config.model import ModelConfig
 from polaris.config.names import instead, nearest, shown
 from polaris.config.own_code import with_names
 from polaris.config.peers import ABSENT, ELSEWHERE
@@ -47,8 +49,20 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     values = read_toml(path)
     _apply(values, overrides)
     config = with_names(_build(RunConfig, values, str(path)), lambda name: placed(name, path.parent))
+    config = dataclasses.replace(config, model=_with_template(config.model, path.parent))
     _refuse_idle(config, overrides)
     return config
+
+
+def _with_template(model: ModelConfig, folder: Path) -> ModelConfig:
+    """The section with the text of its chat template, which may be given as a file. Raises `Refused` for a file that is not there."""
+    given = model.chat_template
+    if given is None or "{" in given:
+        return model
+    file = folder / Path(given).expanduser()
+    if not file.is_file():
+        raise Refused(f"model.chat_template = {given!r}: there is no file {file}, and a template's text has {{{{ }}}} in it; correct it")
+    return dataclasses.replace(model, chat_template=file.read_text(encoding="utf-8"))
 
 
 def _refuse_idle(config: RunConfig, overrides: Sequence[str]) -> None:
@@ -71,10 +85,13 @@ def describe_fields() -> str:
     def describe(kind: type, prog: str) -> str:
         return tyro.extras.get_parser(kind, prog=prog, use_underscores=True, config=(tyro.conf.FlagConversionOff,)).format_help()
 
-    stage = describe(StageConfig, "[[stage]]").partition("\n\n")[2]
+    stage, sets = (describe(kind, "tables").partition("\n\n")[2] for kind in (StageConfig, SetConfig))
     run = describe(RunConfig, "polaris.train [CONFIG]")
     run += "\nWhere the default is None, the file leaves the key out; --section.key=none takes the file's value back.\n"
-    return f"{run}\nEach [[stage]] table; on the command line --stage.0.steps=50 for the first:\n\n{stage}"
+    return (
+        f"{run}\nEach [[stage]] table; on the command line --stage.0.steps=50 for the first:\n\n{stage}"
+        f"\nEach [[data.sets]] table; on the command line --data.sets.0.weight=2 for the first:\n\n{sets}"
+    )
 
 
 def dump_config(config: RunConfig) -> str:

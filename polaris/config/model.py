@@ -17,6 +17,8 @@ class ModelConfig:
     """Checkpoint folder, Hugging Face model name, or `embedded:model`."""
     revision: str | None = None
     """Commit hash or tag on the Hugging Face hub."""
+    chat_template: str | None = None
+    """Jinja template in the place of the tokenizer's, as text or as a file beside the configuration's; exports have it too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Compute dtype of forward, backward and rollout; parameters and optimizer state are always float32."""
     gradient_checkpointing: bool = True

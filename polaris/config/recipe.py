@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, positive
+from polaris.config.data import Option, check_columns
+from polaris.config.own_code import DOOR
 from polaris.errors import Refused
 
 
@@ -42,6 +44,8 @@ class CurationConfig:
 
     drop_from: float = 1.0
     """Prompts with this pass rate or a higher one are removed."""
+    drop_up_to: float | None = None
+    """Prompts with this pass rate or a lower one are removed; 0 removes what is never solved. By default none is."""
     shape: Literal["all", "mirrored_j"] = "all"
     """`mirrored_j`: no bin of pass rates larger than that of the never solved prompts, and no more prompts above 1/2 than below."""
     histogram: tuple[float, ...] = ()
@@ -50,6 +54,10 @@ class CurationConfig:
     def __post_init__(self) -> None:
         if not 0 < self.drop_from <= 1:
             raise Refused(f"curation.drop_from = {self.drop_from} must lie in (0, 1]; 1 removes what is always solved")
+        if self.drop_up_to is not None and not 0 <= self.drop_up_to < self.drop_from:
+            raise Refused(f"curation.drop_up_to = {self.drop_up_to} must lie in [0, {self.drop_from}), below curation.drop_from")
+        if self.drop_up_to is not None and self.shape == "mirrored_j":
+            raise Refused('curation.shape = "mirrored_j" is measured by the prompts that are never solved; remove curation.drop_up_to')
         at_least("curation", 0, **{f"histogram[{index}]": share for index, share in enumerate(self.histogram)})
         if self.histogram and sum(self.histogram) <= 0:
             raise Refused("curation.histogram has no share above 0; remove it, or give it one")
@@ -111,10 +119,20 @@ class StageConfig:
 class EvalConfig:
     """Evaluation on a held-out set while training goes on."""
 
-    path: str | None = None
+    path: str | None = field(default=None, metadata=DOOR)
     """Held-out prompt set (as `data.path`); without it nothing is evaluated until the end."""
     split: str = "test"
     """Split of a Hugging Face dataset in eval.path."""
+    subset: str | None = None
+    """Configuration of a Hugging Face dataset in eval.path."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of a function in eval.path."""
+    columns: dict[str, str] | None = None
+    """As data.columns, and by default those."""
+    answer: str | None = None
+    """As data.answer, and by default that."""
+    fraction: float | None = None
+    """In the place of eval.path: so large a share of each set's problems, chosen by a hash of text and seed, is held out of training."""
     every: int = 10
     """Steps between evaluations; the base model (step 0) and the last step are always evaluated."""
     samples_per_prompt: int = 4
@@ -123,6 +141,11 @@ class EvalConfig:
     """Sampling temperature; by default that of training."""
 
     def __post_init__(self) -> None:
+        check_columns("eval", self.columns)
+        if self.fraction is not None and not 0 < self.fraction < 1:
+            raise Refused(f"eval.fraction = {self.fraction} must lie between 0 and 1, such as 0.05; or leave it out")
+        if self.fraction is not None and self.path is not None:
+            raise Refused("eval.path and eval.fraction are two held-out sets; keep one of them")
         at_least("eval", 1, every=self.every, samples_per_prompt=self.samples_per_prompt)
         positive("eval", temperature=self.temperature)
 
@@ -133,6 +156,10 @@ class FinalConfig:
 
     suite: tuple[str, ...] = ()
     """Evaluation sets (as `polaris eval --suite`); empty means no final evaluation."""
+    columns: dict[str, str] | None = None
+    """As data.columns, and by default those, for sets that are not the paper's."""
+    answer: str | None = None
+    """As data.answer, and by default that, for sets that are not the paper's."""
     samples_per_prompt: int | None = None
     """Responses to each problem; by default the paper's count for each set."""
     temperature: float | None = None
@@ -161,6 +188,7 @@ class FinalConfig:
             attention_factor=self.attention_factor,
             max_positions=self.max_positions,
         )
+        check_columns("final", self.columns)
         at_least("final", 1, max_response_tokens=self.max_response_tokens)
         at_least("final", 1, **{f"rope_factors[{index}]": factor for index, factor in enumerate(self.rope_factors)})
         if not self.rope_factors:

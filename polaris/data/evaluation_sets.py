@@ -8,7 +8,7 @@ from pathlib import Path
 
 from polaris.data.normalise import without_instruction
 from polaris.data.overlap import Match, find_matches
-from polaris.data.problems import identity, read_messages, user_text
+from polaris.data.rows import identity, read_messages, user_text
 from polaris.data.sources import FILE_FORMATS, is_set, read_rows
 from polaris.embedded import resolve
 from polaris.errors import Refused

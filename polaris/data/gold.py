@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import groupby
@@ -12,6 +12,9 @@ from polaris.errors import Refused
 from polaris.reward.alternatives import alternatives, flat
 from polaris.reward.grade import ungradable_reason
 from polaris.types import GroundTruth
+
+Check = Callable[[GroundTruth], str | None]
+"""Why no response could earn anything with a ground truth, in a few words; None where one could."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,12 @@ def shortened(text: str, longest: int = 60) -> str:
     return text if len(text) <= longest else text[: longest - 3] + "..."
 
 
-def rejected_answer(row_id: str, source: str, ground_truth: GroundTruth) -> Rejected | None:
-    """The data error of a gold answer that no response could equal; None if one could."""
-    reason = ungradable_reason(ground_truth)
+def rejected_answer(
+    row_id: str, source: str, ground_truth: GroundTruth, check: Check = ungradable_reason, fault: str = ""
+) -> Rejected | None:
+    """The data error of a gold answer that no response could equal: `fault`, if its row has one, else what `check` says; None if one
+    could."""
+    reason = fault or check(ground_truth)
     answer = "" if ground_truth in ((), "") else shortened(repr(ground_truth))
     return Rejected(id=row_id, source=source, reason=reason, answer=answer) if reason else None
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from polaris.config.recipe import DifficultyConfig
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
-from polaris.data.gold import Rejected
-from polaris.data.normalise import without_instruction
+from polaris.data.gold import Check, Rejected
+from polaris.data.normalise import exact_key, without_instruction
 from polaris.data.pass_rates import read_pass_rate
 from polaris.data.problems import Problem, Survey, instructed, read_problems, rejected, repeated
+from polaris.data.reading import PLAIN, Reading
+from polaris.doors import short
 from polaris.errors import Refused
+from polaris.reward.grade import ungradable_reason
 from polaris.types import Prompt
 
 if TYPE_CHECKING:
@@ -25,12 +29,15 @@ if TYPE_CHECKING:
 # A Unicode non-character is never part of legitimate text, so it can mark a place.
 BREAK = "\ufdd0"
 _NAMED_ROWS = 3
+HoldOut = Callable[[Problem], bool]
+"""Whether a problem is held out of training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSet:
-    """`prompts` are usable. Of the set's `total` rows, `repeated` have id and content of an earlier one, `rejected` have no gradable
-    answer, `overlapping` are also in an evaluation set, and `too_long` exceed the limit. Each row counts once, in this order."""
+    """`prompts` are usable, and `held_out` are those that were held out of them. Of the set's `total` rows, `repeated` have id and content
+    of an earlier one, `rejected` have no gradable answer, `overlapping` are also in an evaluation set, and `too_long` exceed the limit.
+    Each row counts once, in this order."""
 
     prompts: tuple[Prompt, ...]
     total: int
@@ -38,6 +45,7 @@ class PromptSet:
     rejected: tuple[Rejected, ...]
     overlapping: int
     too_long: int
+    held_out: tuple[Prompt, ...] = ()
 
     @property
     def ungradable(self) -> int:
@@ -55,41 +63,65 @@ def load_prompts(
     strict: bool = False,
     evaluation_sets: Sequence[EvaluationSet] = (),
     difficulty: DifficultyConfig | None = None,
+    reading: Reading = PLAIN,
+    check: Check = ungradable_reason,
+    name: str = "",
+    hold_out: HoldOut | None = None,
 ) -> PromptSet:
-    """Load a prompt set in the POLARIS/verl or DeepScaleR format, rendered with the tokenizer's chat template.
+    """Load a prompt set in the POLARIS/verl or DeepScaleR format, or as `reading` says, rendered with the tokenizer's chat template.
 
     Every answer is parsed here: a row whose ground truth no response could equal (missing, null or empty as in four rows of
     DeepScaleR's MATH part, LaTeX without its backslashes, a placeholder, a sentence, refused by the grader's screen; docs/grader.md)
-    is rejected with its reason, or an error if `strict`. A row with id and content of an earlier one, or that overlaps with one of
-    `evaluation_sets` (`polaris.data.overlap`), is dropped and counted.
-    Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) if it is named.
+    is rejected with the reason that `check` gives, or an error if `strict`. A row with id and content of an earlier one, or that
+    overlaps with one of `evaluation_sets` (`polaris.data.overlap`), is dropped and counted.
+    Pass rates are read from `difficulty.column` (`polaris.data.pass_rates`) if it is named. A set's `name`, if it has one, stands in
+    front of its prompts' ids. `hold_out` decides which problems are held out of training.
     Text of a prompt that spells one of the tokenizer's added tokens (`<|im_end|>`, `</think>`, ...) is encoded as ordinary
     text; all other prompts get exactly the tokens of `apply_chat_template`.
     Raises `ValueError` as `read_problems` does, and if no row is left.
     """
     if not tokenizer.chat_template:
         raise Refused("the tokenizer has no chat template; use an instruction-tuned model, or add chat_template.jinja to its folder")
-    problems = read_problems(path, split, difficulty.column if difficulty else None)
-    usable, errors = _gradable(problems, path, strict)
+    problems = read_problems(path, split, difficulty.column if difficulty else None, reading, check)
+    path = short(path)
+    usable, errors = _gradable(problems, path, strict, check)
     clean = _without_overlap(usable, evaluation_sets)
     if not clean:
         raise Refused(f"{path}: all {len(usable)} prompts are also in the sets of data.decontaminate; train on another set")
     encoded = encode_texts(clean, tokenizer, prompt_suffix, chat_template_options)
-    prompts = _prompts(clean, encoded, max_prompt_tokens, difficulty)
-    if not prompts:
+    if not all(tokens for _, tokens in encoded):
+        raise Refused(f"{clean[0].source}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
+    fitting = [(problem, *one) for problem, one in zip(clean, encoded, strict=True) if len(one[1]) <= max_prompt_tokens]
+    if not fitting:
         raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
+    held = [hold_out is not None and hold_out(problem) for problem, *_ in fitting]
+    if hold_out is not None and len(set(held)) == 1:
+        raise Refused(f"{path}: eval.fraction leaves no prompt of {len(held)} {'for training' if held[0] else 'held out'}; change it")
+    prompts = [_prompt(*one, prompt_suffix, difficulty, name) for one in fitting]
     return PromptSet(
-        prompts=prompts,
+        prompts=tuple(prompt for prompt, out in zip(prompts, held, strict=True) if not out),
+        held_out=tuple(prompt for prompt, out in zip(prompts, held, strict=True) if out),
         total=len(problems) + repeated(problems),
         repeated=repeated(problems),
         rejected=errors,
         overlapping=len(usable) - len(clean),
-        too_long=len(clean) - len(prompts),
+        too_long=len(clean) - len(fitting),
     )
 
 
-def _gradable(problems: Sequence[Problem], path: str, strict: bool) -> tuple[list[Problem], tuple[Rejected, ...]]:
-    found = [rejected(problem) for problem in problems]
+def hold_out(fraction: float, seed: int) -> HoldOut:
+    """Whether a problem is held out: by a hash of its text and the seed, so that neither the order nor the other problems matter, nor its
+    id, system prompt and suffix; a problem that comes twice in other dress is on one side with itself."""
+
+    def held(problem: Problem) -> bool:
+        state = blake2b(f"{seed}/held out/{exact_key(problem.text)}".encode(errors="replace"), digest_size=8)
+        return int.from_bytes(state.digest(), "big") < fraction * 2**64
+
+    return held
+
+
+def _gradable(problems: Sequence[Problem], path: str, strict: bool, check: Check) -> tuple[list[Problem], tuple[Rejected, ...]]:
+    found = [rejected(problem, check) for problem in problems]
     errors = tuple(error for error in found if error)
     if len(errors) == len(problems):
         raise Refused(
@@ -119,13 +151,13 @@ def encode_texts(
     return [(text.replace(BREAK, ""), tokens) for text, tokens in zip(texts, _tokenize(texts, tokenizer), strict=True)]
 
 
-def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase) -> Survey:
+def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Survey:
     """The survey, with problems that the chat template refuses moved to its broken rows."""
     kept, broken, errors = list[Problem](), list[Rejected](), list[str]()
     spelled = _added_token_pattern(tokenizer)
     for problem in rows.problems:
         try:
-            _chat_text(problem, tokenizer, spelled, "", {})
+            _chat_text(problem, tokenizer, spelled, "", options)
             kept.append(problem)
         except Refused as error:
             broken.append(Rejected(id=problem.id, source=problem.source, reason="a chat that the model's template refuses"))
@@ -135,24 +167,17 @@ def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase) -> Survey:
     return replace(rows, problems=kept, broken=rows.broken + broken, errors=rows.errors + errors)
 
 
-def _prompts(
-    problems: Sequence[Problem], encoded: Sequence[tuple[str, tuple[int, ...]]], max_tokens: int, difficulty: DifficultyConfig | None
-) -> tuple[Prompt, ...]:
-    if not all(tokens for _, tokens in encoded):
-        raise Refused(f"{problems[0].source}: the tokenizer gives no tokens; does the model's folder hold tokenizer.json?")
-    return tuple(
-        Prompt(
-            id=problem.id,
-            text=text,
-            tokens=tokens,
-            ground_truth=problem.ground_truth,
-            source=problem.source,
-            messages=tuple(problem.messages),
-            row=problem.row,
-            passes=read_pass_rate(problem.row, problem.source, difficulty),
-        )
-        for problem, (text, tokens) in zip(problems, encoded, strict=True)
-        if len(tokens) <= max_tokens
+def _prompt(problem: Problem, text: str, tokens: tuple[int, ...], suffix: str, difficulty: DifficultyConfig | None, name: str) -> Prompt:
+    return Prompt(
+        id=f"{name}/{problem.id}" if name else problem.id,
+        text=text,
+        tokens=tokens,
+        ground_truth=problem.ground_truth,
+        source=problem.source,
+        messages=tuple(instructed(problem.messages, suffix)),
+        row=problem.row,
+        passes=read_pass_rate(problem.row, problem.source, difficulty),
+        set=name,
     )
 
 

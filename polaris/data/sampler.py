@@ -1,23 +1,69 @@
-"""The order in which steps take prompts: a pure function of (seed, epoch)."""
+"""The order in which steps take prompts: a pure function of (seed, epoch).
+
+Sets with weights are mixed in their proportion: an epoch holds as many prompts as it can without one that comes twice, of each set
+another part in every epoch.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from fractions import Fraction
+
 import numpy as np
 
+from polaris.config.schema import RunConfig
+from polaris.data.reading import training_sources
 from polaris.errors import Refused
+from polaris.types import Prompt
+
+
+def open_sampler(prompts: Sequence[Prompt], config: RunConfig) -> Sampler:
+    """The sampler over a run's or a stage's prompts. Raises `Refused` where an epoch does not fill one step."""
+    return Sampler(
+        len(prompts), config.trainer.prompts_per_step, config.seed, sets=[prompt.set for prompt in prompts], weights=weights_of(config)
+    )
+
+
+def weights_of(config: RunConfig) -> dict[str, float]:
+    """The weight of each set by its name; empty where the sets have none."""
+    return {source.name: source.weight for source in training_sources(config.data) if source.weight is not None}
+
+
+def parts_of_epoch(sizes: Mapping[str, int], weights: Mapping[str, float]) -> dict[str, int]:
+    """How many prompts of each set an epoch holds: the largest numbers in proportion to the weights of the sets that have prompts, each
+    rounded down, but 1 at least. Without weights, all.
+
+    >>> parts_of_epoch({"a": 100, "b": 30}, {"a": 1, "b": 0.5})
+    {'a': 60, 'b': 30}
+    """
+    if not weights:
+        return dict(sizes)
+    # A weight means the decimal number as written: 0.1 to 0.3 is one to three, but their binary values are not.
+    written = {name: Fraction(str(weights[name])) for name, size in sizes.items() if size}
+    most = min(sizes[name] / weight for name, weight in written.items())
+    return {name: max(1, int(most * weight)) for name, weight in written.items()}
 
 
 class Sampler:
-    """Batches of `batch` distinct indices below `size`. Every epoch is one permutation without its incomplete last batch.
+    """Batches of `batch` distinct indices below `size`. Every epoch is one permutation without its incomplete last batch; of sets with
+    weights (`sets` has the name of each prompt's), it holds the first `parts_of_epoch` prompts of each.
 
     The position is two integers, so a resumed run continues with exactly the batches it would have seen.
-    Raises `ValueError` if the set is smaller than one batch.
+    Raises `ValueError` if an epoch is smaller than one batch.
     """
 
-    def __init__(self, size: int, batch: int, seed: int) -> None:
-        if not 1 <= batch <= size:
-            raise Refused(f"{size} prompts do not fill one step of {batch}; lower trainer.prompts_per_step or add prompts")
-        self._size, self._batch, self._seed = size, batch, seed
+    def __init__(self, size: int, batch: int, seed: int, *, sets: Sequence[str] = (), weights: Mapping[str, float] | None = None) -> None:
+        self._prompts, self._batch, self._seed = size, batch, seed
+        self._parts = parts_of_epoch(Counter(sets), weights) if weights else {}
+        self._sets = np.array(sets) if weights else None
+        self._size = sum(self._parts.values()) if weights else size
+        if not 1 <= batch <= self._size:
+            remedy = "lower trainer.prompts_per_step or add prompts"
+            if weights:
+                parts = ", ".join(f"{count} of {name}" for name, count in self._parts.items())
+                raise Refused(f"by the weights of data.sets an epoch holds {parts}, which do not fill one step of {batch}; {remedy}")
+            raise Refused(f"{size} prompts do not fill one step of {batch}; {remedy}")
         self._seek(epoch=0, cursor=0)
 
     def next(self) -> list[int]:
@@ -44,7 +90,14 @@ class Sampler:
 
     def _seek(self, epoch: int, cursor: int) -> None:
         self._epoch, self._cursor = epoch, cursor
-        self._order = _permutation(self._size, self._seed, epoch)
+        order = _permutation(self._prompts, self._seed, epoch)
+        self._order = order if self._sets is None else _thinned(order, self._sets, self._parts)
+
+
+def _thinned(order: np.ndarray, sets: np.ndarray, parts: Mapping[str, int]) -> np.ndarray:
+    """The first so many indices of each set, in their order."""
+    found = [np.flatnonzero(sets[order] == name)[:count] for name, count in parts.items()]
+    return order[np.sort(np.concatenate(found))]
 
 
 def _permutation(size: int, seed: int, epoch: int) -> np.ndarray:

@@ -14,8 +14,9 @@ from polaris.errors import Refused
 Passes = tuple[int, int]
 """The correct responses of a prompt, and all of its responses that have a verdict."""
 
-Reason = Literal["no_verdict", "easy", "shape"]
-"""Why a prompt is dropped: no response has a verdict, its pass rate reaches `drop_from`, or its bin is above the target."""
+Reason = Literal["no_verdict", "easy", "hard", "shape"]
+"""Why a prompt is dropped: no response has a verdict, its pass rate reaches `drop_from` or is not above `drop_up_to`, or its bin is above
+the target."""
 
 
 class CurationError(Refused):
@@ -34,6 +35,8 @@ def prompts_to_drop(measured: Mapping[str, Passes], samples: int, config: Curati
     dropped: dict[str, Reason] = {key: "no_verdict" for key, (_, count) in measured.items() if not count}
     rated = {key: passes for key, passes in measured.items() if key not in dropped}
     dropped |= {key: "easy" for key, (passed, count) in rated.items() if passed / count >= config.drop_from}
+    if (most := config.drop_up_to) is not None:
+        dropped |= {key: "hard" for key, (passed, count) in rated.items() if passed / count <= most}
     left = {key: passes for key, passes in rated.items() if key not in dropped}
     if config.shape == "mirrored_j":
         bins = [[key for key, passes in left.items() if outcome(passes, samples) == k] for k in range(samples + 1)]

@@ -1,15 +1,18 @@
-"""Rows of a prompt set: a .parquet, .json or .jsonl file, or a Hugging Face dataset."""
+"""Rows of a prompt set: a .parquet, .json or .jsonl file, a Hugging Face dataset, or a function of the user's."""
 
 from __future__ import annotations
 
 import ast
 import json
 import re
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from polaris import doors
+from polaris.data.named_sets import NAMED_SETS
+from polaris.data.reading import PLAIN, Reading
 from polaris.errors import Refused
 from polaris.files import write_atomically
 
@@ -21,21 +24,22 @@ def is_set(path: Path) -> bool:
     return path.suffix.lower() in FILE_FORMATS
 
 
-def read_rows(path: str, split: str) -> Iterator[tuple[str, dict]]:
+def read_rows(path: str, split: str, reading: Reading = PLAIN) -> Iterator[tuple[str, dict]]:
     """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by their line.
 
     `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets (with a split of its own),
-    or a dataset name on the Hugging Face hub, optionally `name@revision`; `split` matters only for folders and hub names.
+    a dataset name on the Hugging Face hub, optionally `name@revision`, or `module:function`; `split` and the reading's subset matter only
+    for folders and hub names, its options only for functions.
     Raises `ValueError` for a missing, unreadable or empty set.
     """
-    empty = True
-    for number, row in _open(path, split):
+    name, empty = doors.short(path), True
+    for number, row in _open(path, split, reading):
         if not isinstance(row, dict):
-            raise Refused(f"{path}:{number} is a {type(row).__name__}, not an object; every row must be an object with named columns")
-        yield f"{path}:{number}", row
+            raise Refused(f"{name}:{number} is a {type(row).__name__}, not an object; every row must be an object with named columns")
+        yield f"{name}:{number}", row
         empty = False
     if empty:
-        raise Refused(f"{path} has no rows; give a prompt set with at least one problem")
+        raise Refused(f"{name} has no rows; give a prompt set with at least one problem")
 
 
 def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
@@ -44,17 +48,23 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
     write_atomically(path, lines.encode(errors="backslashreplace"))
 
 
-def _open(path: str, split: str) -> Iterator[tuple[int, Any]]:
+def _open(path: str, split: str, reading: Reading) -> Iterator[tuple[int, Any]]:
     """(number, row) of every row."""
+    if doors.is_own(path):
+        return enumerate(_call(path, reading), start=1)
+    if reading.options:
+        raise Refused(f"{reading.key}.options are arguments of a function, and {path} is none; remove them")
     file = Path(path).expanduser()
+    if reading.subset is not None and (file.is_file() or path in NAMED_SETS):
+        raise Refused(f"{reading.key}.subset = {reading.subset!r} is for a Hugging Face dataset, and {path} is none; remove it")
     if file.is_file() and not is_set(file):
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
         raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
     if not file.exists() and path in NAMED_SETS:
-        return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split), start=1)
+        return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split, PLAIN), start=1)
     if not file.is_file():
-        return enumerate(_read_dataset(path, str(file) if file.exists() else path, split), start=1)
+        return enumerate(_read_dataset(path, str(file) if file.exists() else path, split, reading), start=1)
     suffix = file.suffix.lower()
     if suffix == ".jsonl":
         return _read_jsonl(file)
@@ -110,34 +120,36 @@ def _parse_json(file: Path, text: str, first_line: int) -> Any:
         raise Refused(f"{file}, line {first_line} or below: Python cannot hold this JSON ({error}); write the file again") from error
 
 
-def _read_dataset(path: str, location: str, split: str) -> Iterator[dict]:
+def _read_dataset(path: str, location: str, split: str, reading: Reading) -> Iterator[dict]:
     import datasets
 
     name, _, revision = location.partition("@")
     try:
-        yield from datasets.load_dataset(name, split=split, revision=revision or None)
+        yield from datasets.load_dataset(name, reading.subset, split=split, revision=revision or None)
     except (OSError, ValueError) as error:
+        subset = f", subset {reading.subset!r}" if reading.subset is not None else ""
         raise Refused(
-            f"{path}, split {split!r}: `datasets` cannot load it ({error}); check name, split, revision and network, or give a local file"
+            f"{path}, split {split!r}{subset}: `datasets` cannot load it ({error}); check name, split, {reading.key}.subset, revision and "
+            "network, or give a local file"
         ) from error
 
 
-@dataclass(frozen=True, slots=True)
-class NamedSet:
-    """A set's place on the Hugging Face hub, and how many samples the paper draws of each problem."""
-
-    hub: str
-    split: str
-    samples: int
-
-
-NAMED_SETS = {
-    "aime24": NamedSet("HuggingFaceH4/aime_2024", "train", 32),
-    "aime25": NamedSet("math-ai/aime25", "test", 32),
-    "amc23": NamedSet("AI-MO/aimo-validation-amc", "train", 8),
-    "minerva": NamedSet("math-ai/minervamath", "test", 4),
-    "olympiad": NamedSet("knoveleng/OlympiadBench", "train", 4),
-}
+def _call(name: str, reading: Reading) -> Iterator[Any]:
+    """What the user's function yields. An error in it is refused with its last line, so that no rank waits for the others."""
+    function = doors.load(name, f"{reading.key}.path")
+    said = f"{reading.key}.path = {doors.short(name)!r}"
+    if not callable(function):
+        raise Refused(f"{said} is a {type(function).__name__}; name a function that yields rows")
+    try:
+        rows = function(**reading.options)
+        if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
+            yield from rows
+            return
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{last.filename}, line {last.lineno}"
+        raise Refused(f"{said} failed: {type(error).__name__}: {error} ({where}); mend that, or {reading.key}.options") from error
+    raise Refused(f"{said} returned a {type(rows).__name__}; let it yield rows, or return a list of them")
 
 
 _OBJECTS = re.compile(r"\s*(?:\[\s*)?\{\s*[\"']")
@@ -153,3 +165,21 @@ def nested(value: Any) -> Any:
         except (ValueError, SyntaxError, RecursionError, MemoryError):
             continue
     return value
+
+
+def lookup(row: dict[str, Any], column: str) -> Any:
+    """What stands in a column, or in a column within a column: `a.b`. None if it is not there."""
+    if column in row or "." not in column:
+        return row.get(column)
+    first, _, rest = column.partition(".")
+    inner = nested(row.get(first))
+    return lookup(inner, rest) if isinstance(inner, dict) else None
+
+
+def columns_of(row: dict[str, Any]) -> str:
+    """The names of a row's columns, for messages; those within an object as `a.b`."""
+    names = []
+    for name, value in row.items():
+        inner = nested(value)
+        names += [f"{name}.{key}" for key in inner] if isinstance(inner, dict) and inner else [str(name)]
+    return ", ".join(names) or "(none)"

@@ -45,7 +45,7 @@ class EngineSource:
         if self._engine != "vllm" or _is_plain_text(transformers_config(self._model.folder)):
             check_weights(self._model.folder)
         stop_tokens(self._model.folder)
-        self._tokenizer = load_tokenizer(self._model.folder)
+        self._tokenizer = load_tokenizer(self._model.folder, settings.model.chat_template)
         if not self._tokenizer.chat_template:
             raise Refused(f"{settings.model.path} has no chat template; use an instruction-tuned model, or add chat_template.jinja")
         self._prompts: dict[tuple[str, str], tuple[int, ...]] = {}

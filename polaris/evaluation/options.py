@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.config.data import check_columns
 from polaris.config.model import ModelConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
@@ -45,6 +46,8 @@ _FIELDS = {
     "model.revision": "--revision",
     "model.dtype": "--dtype",
     "data.chat_template_options": "--chat-option",
+    "final.columns": "--column",
+    "final.answer": "--answer",
     "rollout.engine": "--engine",
     "rollout.tensor_parallel": "--tensor-parallel",
     "rollout.max_concurrent": "--concurrent",
@@ -75,12 +78,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, metavar="FOLDER", help="default: runs/eval-<model>")
     parser.add_argument("--data-folder", type=_given, metavar="FOLDER", help="look here for <name>.parquet, .json, .jsonl before the hub")
     parser.add_argument("--split", default="test", help="split of other hub datasets (default: test)")
+    parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help="as data.columns, such as prompt=question")
+    parser.add_argument("--answer", default="whole", help='as data.answer, such as "####" (default: whole)')
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("-n", "--samples", type=int, help="per problem (default: the paper's for each named set)")
     sampling.add_argument("--temperature", type=float, default=PAPER_TEMPERATURE, help=f"default: {PAPER_TEMPERATURE}")
     sampling.add_argument("--top-k", type=int, default=PAPER.top_k, help=f"-1 for all tokens (default: {PAPER.top_k})")
     sampling.add_argument("--max-tokens", type=int, default=PAPER.max_response_tokens, help=f"default: {PAPER.max_response_tokens}")
     sampling.add_argument("--prompt-suffix", default=PAPER.prompt_suffix, help="appended to problems that do not end with it")
+    sampling.add_argument("--system-prompt", default="", help="system message of chats that have none")
     sampling.add_argument("--chat-option", action="append", default=[], metavar="NAME=VALUE", help="for the chat template")
     sampling.add_argument("--seed", type=int, default=0, help="of every sample (default: 0)")
     sampling.add_argument("--yarn", type=_numbers(float), default=(1.0,), metavar="FACTORS", help="such as 1,1.5: without and with YaRN")
@@ -128,6 +134,8 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         raise Refused("--original-positions needs YaRN; give a factor above 1, such as --yarn 1,1.5")
     if not yarn and options.attention_factor is not None:
         raise Refused("--attention-factor needs YaRN; give a factor above 1, such as --yarn 1,1.5")
+    columns = dict(word.partition("=")[::2] for word in options.column)
+    check_columns("final", columns)
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,
@@ -142,6 +150,9 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         attention_factor=options.attention_factor,
         max_positions=options.max_positions,
         chat_template_options=dict(map(_option, options.chat_option)),
+        system_prompt=options.system_prompt,
+        columns=columns,
+        answer=options.answer,
         buckets=buckets_for(options.max_tokens) if options.buckets is None else options.buckets,
         seed=options.seed,
         model=ModelConfig(path=options.model, revision=options.revision, dtype=options.dtype),

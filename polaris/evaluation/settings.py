@@ -84,6 +84,12 @@ class EvalSettings:
     max_positions: int | None = None
     """Longest sequence in tokens; by default the checkpoint's, or what YaRN makes of it. Beyond, the model extrapolates."""
     chat_template_options: dict[str, bool | str] = field(default_factory=dict)
+    system_prompt: str = ""
+    """System message in front of every chat that has none of its own."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Columns of sets that are no named ones, as `data.columns`."""
+    answer: str = "whole"
+    """Which part of their answers is the gold, as `data.answer`."""
     buckets: tuple[int, ...] = PAPER_BUCKETS
     """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
     seed: int = 0
@@ -151,9 +157,12 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         attention_factor=final.attention_factor,
         max_positions=config.rope.max_positions if final.max_positions is None else final.max_positions,
         chat_template_options=config.data.chat_template_options,
+        system_prompt=config.data.system_prompt,
+        columns=config.data.columns if final.columns is None else final.columns,
+        answer=final.answer or config.data.answer,
         buckets=buckets_for(final.max_response_tokens),
         seed=config.seed,
-        model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype),
+        model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype, chat_template=config.model.chat_template),
         rollout=config.rollout,
         reward=config.reward,
     )

@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from polaris.data.gold import Rejected
+from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
-from polaris.data.sources import FILE_FORMATS, NAMED_SETS, is_set
+from polaris.data.reading import Reading
+from polaris.data.sources import FILE_FORMATS, is_set
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
@@ -67,7 +69,9 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 
 
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
-    read = read_problems(path, split)
+    plain = Reading(key="final", system_prompt=settings.system_prompt)
+    reading = plain if name in NAMED_SETS else replace(plain, columns=settings.columns, answer=settings.answer)
+    read = read_problems(path, split, reading=reading)
     samples = NAMED_SETS[name].samples if settings.samples_per_prompt is None and name in NAMED_SETS else settings.samples_per_prompt
     if samples is None:
         raise Refused(f"the paper gives no number of samples for {name}; give final.samples_per_prompt")

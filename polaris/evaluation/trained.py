@@ -27,6 +27,8 @@ def trained_otherwise(settings: EvalSettings) -> str:
         "--top-k": (-1, settings.top_k),
         "--max-tokens": (tokens, settings.max_response_tokens),
     }
+    if config.data.system_prompt or settings.system_prompt:
+        options["--system-prompt"] = (config.data.system_prompt, settings.system_prompt)
     chat = config.data.chat_template_options
     if all(trained == asked for trained, asked in options.values()) and chat == settings.chat_template_options:
         return ""

@@ -75,12 +75,14 @@ def _near(path: str) -> str:
     return f"did you mean {str(place / close)!r}?" if close else ""
 
 
-def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The checkpoint's tokenizer, without remote code. Raises `ValueError` if transformers cannot load it."""
+def load_tokenizer(folder: Path, chat_template: str | None = None) -> PreTrainedTokenizerBase:
+    """The checkpoint's tokenizer, without remote code, with its own chat template or the given one. Raises `ValueError` if transformers
+    cannot load it."""
     from transformers import AutoTokenizer
 
+    own = {} if chat_template is None else {"chat_template": chat_template}
     try:
-        return keep_thinking(AutoTokenizer.from_pretrained(folder))
+        return keep_thinking(AutoTokenizer.from_pretrained(folder, **own))
     except (ValueError, TypeError, KeyError, OSError) as error:
         raise Refused(f"{folder}: transformers cannot load its tokenizer ({in_one_line(error)}); download it again") from error
 

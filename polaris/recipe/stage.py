@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from polaris.checkpoint.store import TrainState
-from polaris.data.sampler import Sampler
+from polaris.data.sampler import open_sampler, parts_of_epoch, weights_of
 from polaris.recipe.plan import Stage, stage_config
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.run.context import TrainContext
@@ -25,7 +26,7 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
     begun = state.step > stage.start
     temperature = stage_temperature(context, stage, stages, begun)
     config = stage_config(context.config, stage, temperature)
-    sampler = Sampler(len(context.source.prompts), config.trainer.prompts_per_step, config.seed)
+    sampler = open_sampler(context.source.prompts, config)
     if begun:
         sampler.restore(state.sampler)
     elif stage.start:  # or it would begin with the order of the stage before
@@ -62,11 +63,17 @@ def dropped_by(stage: Stage, stages: Path) -> list[str] | None:
 
 
 def easiest(context: TrainContext, drop_above: float) -> list[str]:
-    """Ids with a pass rate above `drop_above`, easiest first; enough prompts for one step are always kept."""
+    """Ids with a pass rate above `drop_above`, easiest first; enough prompts for one step are always kept, in the sets' proportion."""
     known = {prompt.id: context.pass_rates.rate(prompt.id) for prompt in context.source.prompts}
     rates = {prompt_id: rate for prompt_id, rate in known.items() if rate is not None and rate > drop_above}
-    most = len(context.source.prompts) - context.config.trainer.prompts_per_step
-    return sorted(rates, key=lambda prompt_id: (-rates[prompt_id], prompt_id))[: max(0, most)]
+    candidates = sorted(rates, key=lambda prompt_id: (-rates[prompt_id], prompt_id))
+    set_of = {prompt.id: prompt.set for prompt in context.source.prompts}
+    left, weights = Counter(set_of.values()), weights_of(context.config)
+    for place, prompt_id in enumerate(candidates):
+        left[set_of[prompt_id]] -= 1
+        if sum(parts_of_epoch(+left, weights).values()) < context.config.trainer.prompts_per_step:
+            return candidates[:place]
+    return candidates
 
 
 def without(prompts: Sequence[Prompt], dropped: Collection[str]) -> tuple[Prompt, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import torch
 
 from polaris.checkpoint import layout
@@ -9,6 +11,9 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
+from polaris.data.reading import in_words, training_sources
+from polaris.data.sampler import parts_of_epoch, weights_of
+from polaris.doors import short
 from polaris.model.load import count_parameters
 from polaris.run.checks import Checked
 from polaris.run.context import TrainContext
@@ -32,22 +37,33 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
 
 def configured(checked: Checked, ranks: int) -> dict[str, str]:
     """Facts of a configuration by name, as its checks have found them."""
-    config = checked.config
+    config, fraction = checked.config, checked.config.eval.fraction
+    held_out = short(config.eval.path or f"the same (eval.fraction = {fraction or 0:g})")
     facts = {"config": checked.file} if checked.file else {}
     facts |= {
         "model": f"{config.model.path} ({config.model.dtype})",
-        "prompts": _describe(config.data.path, checked.prompts),
-        "held out": _describe(config.eval.path, checked.held_out) if checked.held_out else "none (eval.path is left out)",
+        "prompts": _describe(_sets(checked), checked.prompts),
+        "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (eval.path is left out)",
         "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
     }
     asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
     if asked.keys() - {answer_format.BOX, answer_format.NOTHING}:
         facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
-    facts |= _data_errors(config.data.path, checked.prompts)
-    return facts | (_data_errors(config.eval.path, checked.held_out) if checked.held_out else {})
+    facts |= _data_errors(in_words(config.data), checked.prompts)
+    return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
 
 
-def _describe(path: str | None, prompts: PromptSet) -> str:
+def _sets(checked: Checked) -> str:
+    """The places of the prompts; of several sets, how many prompts each has, and how many an epoch takes where they have weights."""
+    sources = training_sources(checked.config.data)
+    if len(sources) == 1:
+        return short(sources[0].path)
+    sizes = Counter(prompt.set for prompt in checked.prompts.prompts)
+    parts, weights = parts_of_epoch(sizes, found := weights_of(checked.config)), bool(found)
+    return ", ".join(f"{one.name} ({sizes[one.name]}{f', {parts[one.name]} an epoch' if weights else ''})" for one in sources)
+
+
+def _describe(path: str, prompts: PromptSet) -> str:
     reasons = (
         (prompts.repeated, "repeated"),
         (prompts.too_long, "over-long"),
@@ -58,5 +74,5 @@ def _describe(path: str | None, prompts: PromptSet) -> str:
     return f"{len(prompts.prompts)} from {path}" + (f" ({dropped})" if dropped else "")
 
 
-def _data_errors(path: str | None, prompts: PromptSet) -> dict[str, str]:
+def _data_errors(path: str, prompts: PromptSet) -> dict[str, str]:
     return {f"errors in {path}": f"{ungradable_rows(prompts.rejected)}; see `polaris data check {path}`"} if prompts.rejected else {}

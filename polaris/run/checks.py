@@ -16,12 +16,12 @@ from polaris.checkpoint.branch import DEFAULT_START, Start, begin
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
 from polaris.config.load import dump_config
 from polaris.config.own_code import own_code
-from polaris.config.recipe import DifficultyConfig
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest, fingerprint
-from polaris.data.evaluation_sets import EvaluationSet, read_evaluation_sets
-from polaris.data.prompts import PromptSet, load_prompts
-from polaris.data.sampler import Sampler
+from polaris.data.prompt_sets import load_held_out, load_training
+from polaris.data.prompts import PromptSet
+from polaris.data.reading import in_words
+from polaris.data.sampler import open_sampler
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
@@ -60,9 +60,9 @@ def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
     if world.size == 1:
         return
     check_shared(folder.path, world)
-    facts = {"the configuration": dump_config(checked.config), checked.config.data.path: digest(checked.prompts.prompts)}
+    facts = {"the configuration": dump_config(checked.config), in_words(checked.config.data): digest(checked.prompts.prompts)}
     if checked.held_out is not None:
-        facts |= {f"{checked.config.eval.path} (held out)": digest(checked.held_out.prompts)}
+        facts |= {"the held-out prompts": digest(checked.held_out.prompts)}
     check_same(facts, world)
 
 
@@ -113,36 +113,14 @@ def check(config: RunConfig) -> Checked:
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)
     stop_tokens(model.folder)
-    tokenizer = load_tokenizer(model.folder)
-    unseen = read_evaluation_sets(config.data.decontaminate, config.eval.split)
-    prompts = _load(config, config.data.path, config.data.split, tokenizer, unseen, config.difficulty)
-    Sampler(len(prompts.prompts), config.trainer.prompts_per_step, config.seed)
-    held_out = _load(config, config.eval.path, config.eval.split, tokenizer) if config.eval.path is not None else None
+    tokenizer = load_tokenizer(model.folder, config.model.chat_template)
+    prompts = load_training(config, tokenizer)
+    open_sampler(prompts.prompts, config)
+    held_out = load_held_out(config, prompts, tokenizer)
     tokens = [prompt.tokens for prompt in (*prompts.prompts, *(held_out.prompts if held_out else ()))]
     check_vocabulary(tokens, model.vocab_size, tokenizer)
     check_model(config.rollout, model.folder, config.model, max_model_len=max_model_len(config), rope=config.rope)
     return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)
-
-
-def _load(
-    config: RunConfig,
-    path: str,
-    split: str,
-    tokenizer: PreTrainedTokenizerBase,
-    evaluation_sets: Sequence[EvaluationSet] = (),
-    difficulty: DifficultyConfig | None = None,
-) -> PromptSet:
-    return load_prompts(
-        resolve(path),
-        split=split,
-        tokenizer=tokenizer,
-        max_prompt_tokens=config.data.max_prompt_tokens,
-        prompt_suffix=config.data.prompt_suffix,
-        chat_template_options=config.data.chat_template_options,
-        strict=config.data.strict,
-        evaluation_sets=evaluation_sets,
-        difficulty=difficulty,
-    )
 
 
 def max_model_len(config: RunConfig) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 from polaris.reward import no_answer
 from polaris.rollout.types import Sampling
 from polaris.run.context import TrainContext
-from polaris.run.record import length_facts, response_facts
+from polaris.run.record import length_facts, response_facts, set_facts
 from polaris.sampling.draw import Draw, draw_groups
 from polaris.sampling.guards import answers_missing, stop_if_grading_fails
 
@@ -46,6 +46,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         "eval/pass_at_k": float(rewards.max(axis=1).mean()),
         "eval/killed": float(np.mean([scored.verdict.lost for scored in everything])),
         **no_answer.metrics(answers_missing(everything), len(everything), "eval/no_answer"),
+        **set_facts(groups, "eval/data"),
         **response_facts(everything, "eval/response"),
         **length_facts(everything, "eval/response", config.rollout.max_response_tokens),
         "seconds/eval": clock.seconds["eval"],

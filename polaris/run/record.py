@@ -17,7 +17,7 @@ from polaris.reward import no_answer
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.sampling.guards import answers_missing
-from polaris.types import ScoredRollout
+from polaris.types import Group, ScoredRollout
 
 
 def step_record(
@@ -37,6 +37,7 @@ def step_record(
         "rollout/tokens": sampled,
         **reward_facts(drawn),
         **group_facts(batch),
+        **set_facts(batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", rollout.max_response_tokens),
         "policy/loss": sum(update.loss for update in result.updates),
@@ -85,6 +86,17 @@ def group_facts(batch: TrainingBatch) -> dict[str, float]:
         **({"rescue/age_mean": sum(ages) / len(ages), "rescue/age_max": max(ages)} if ages else {}),
         "update/skipped": int(not batch.samples),
     }
+
+
+def set_facts(groups: Sequence[Group], prefix: str = "data") -> dict[str, float]:
+    """Of each prompt set, where there are several: its share of the prompts, and the share of correct responses to them."""
+    names = sorted({group.prompt.set for group in groups} - {""})
+    facts: dict[str, float] = {}
+    for name in names:
+        kinds = [[scored.verdict.kind for scored in group.rollouts] for group in groups if group.prompt.set == name]
+        facts[f"{prefix}/{name}/prompts"] = len(kinds) / len(groups)
+        facts[f"{prefix}/{name}/accuracy"] = sum(one.count("correct") for one in kinds) / sum(map(len, kinds))
+    return facts
 
 
 def response_facts(scored: Sequence[ScoredRollout], prefix: str) -> dict[str, float]:

@@ -11,7 +11,7 @@ import torch
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.data.pass_rates import PassRates
-from polaris.data.sampler import Sampler
+from polaris.data.sampler import open_sampler
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
@@ -64,7 +64,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
                 context=sampling,
                 clock=Clock(console),
                 prompts=prompts,
-                sampler=Sampler(len(prompts), config.trainer.prompts_per_step, config.seed),
+                sampler=open_sampler(prompts, config),
                 proof=proof,
                 informative=lambda groups, step: curate(groups, config, successes, step).informative,
             ),

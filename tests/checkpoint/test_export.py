@@ -1,11 +1,14 @@
 """What transformers loads from an export is what the checkpoint holds; and what cannot be exported is named."""
 
 import dataclasses
+import json
+from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
-from transformers import AutoModelForCausalLM
+from tokenizers import Tokenizer, models
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.export import export
@@ -13,6 +16,7 @@ from polaris.config.load import dump_config
 from polaris.config.model import ModelConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
+from polaris.model.load import load_tokenizer
 
 
 @pytest.fixture
@@ -50,6 +54,23 @@ def test_weights_of_the_newest_or_the_given_step_in_the_compute_dtype(run, asked
     written = (output / "config.json").stat().st_mtime_ns
     assert export(folder, None, asked) == output
     assert (output / "config.json").stat().st_mtime_ns == written, "what is there is what is asked for"
+
+
+def test_an_export_has_the_chat_template_that_it_was_trained_with(run):
+    folder, _ = run
+    record = json.loads((folder / "config.json").read_text())
+    base = Path(record["model"]["path"])
+    raw = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    PreTrainedTokenizerFast(tokenizer_object=raw, unk_token="[UNK]", chat_template="old").save_pretrained(base)
+    settings = json.loads((base / "tokenizer_config.json").read_text())
+    (base / "tokenizer_config.json").write_text(json.dumps(settings | {"chat_template": "older"}))
+    assert load_tokenizer(export(folder, None, 2)).chat_template == "old"
+    record["model"]["chat_template"] = "{{ messages[0].content }}"
+    (folder / "config.json").write_text(json.dumps(record))
+    output = export(folder, None, 10)
+    assert load_tokenizer(output).chat_template == "{{ messages[0].content }}"
+    assert "chat_template" not in json.loads((output / "tokenizer_config.json").read_text())
+    assert load_tokenizer(base, "{{ 1 }}").chat_template == "{{ 1 }}"
 
 
 def test_a_folder_of_the_users(run, tmp_path):

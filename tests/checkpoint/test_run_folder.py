@@ -11,6 +11,7 @@ from polaris.checkpoint import run_folder
 from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, record_config
+from polaris.config.data import DataConfig, SetConfig
 from polaris.config.model import RopeConfig
 from polaris.config.recipe import CurationConfig, DifficultyConfig, StageConfig
 from polaris.config.reward import RewardConfig
@@ -145,6 +146,17 @@ def test_what_alters_results_needs_change_and_is_recorded(recorded, section, fie
     back = open_run(old, change=True)
     record_config(back, old, step=1)
     assert len(back.record().history) == 2
+
+
+def test_other_weights_of_sets_make_another_epoch_and_everything_else_of_them_is_compared_by_content(recorded, tmp_path):
+    sets = (SetConfig(path="a", weight=1.0), SetConfig(path="b", weight=1.0))
+    config = replace(recorded((), 0), data=DataConfig(sets=sets))
+    record_config(open_run(config, change=True), config, step=1)
+    moved = replace(config, data=DataConfig(sets=(replace(sets[0], path="c", columns={"prompt": "q"}), sets[1]), system_prompt="s"))
+    assert open_run(moved).changes.altering == ()
+    heavier = replace(config, data=DataConfig(sets=(sets[0], replace(sets[1], weight=2.0))))
+    with pytest.raises(Refused, match=r"data\.sets\.1\.weight: 1\.0 -> 2\.0.*alters the results of later steps; add --change"):
+        open_run(heavier)
 
 
 def test_a_moved_or_copied_run_goes_on(recorded, tmp_path):

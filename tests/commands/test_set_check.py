@@ -279,3 +279,37 @@ def test_prompts_whose_latex_lost_its_backslashes_are_named_and_kept(files, comm
         f"  {path}:2 (id row-2): a form feed where LaTeX has a backslash",
     ]
     assert "left: 3 of 3" in out
+
+
+def test_a_configuration_is_checked_as_it_reads_and_asks_its_sets(files, command):
+    rows = [{"q": f"What is {i} + 1?", "a": f"It is #### {i + 1}"} for i in range(3)] + [{"q": "No mark?", "a": "5"}]
+    (files / "own.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (files / "mine.py").write_text("def rows(n):\n    return [{'q': f'Is it {i}?', 'a': f'#### {i}'} for i in range(n)]\n")
+    (files / "my.toml").write_text(
+        f"[model]\npath = '{files / 'model'}'\n[data]\ncolumns = {{ prompt = 'q', answer = 'a' }}\nanswer = '####'\n"
+        "max_prompt_tokens = 9\nprompt_suffix = 'Use \\boxed{}.'\n"
+        f"[[data.sets]]\npath = '{files / 'own.jsonl'}'\n[[data.sets]]\npath = 'mine:rows'\noptions = {{ n = 2 }}\n"
+    )
+    status, out, error = command("data", "check", files / "my.toml")
+    assert status == 0, error
+    lines = out.splitlines()
+    for expected in (
+        f"{files / 'own.jsonl'}: 4 problems",
+        "answers asked for in: \\boxed{} 4",
+        f"  {files / 'own.jsonl'}:4 (id row-4): no answer by data.sets.0.answer = '####'",
+        "left: 0 of 4 (dropped: too long 3, ungradable 1)",
+        "nothing was written; --output CLEAN.jsonl writes the rows that are left",
+        "mine:rows: 2 problems",
+        "answers: integer 2",
+    ):
+        assert expected in lines, out
+    assert not any("do not ask for a box" in line for line in lines)
+    assert "--output writes one set" in command("data", "check", files / "my.toml", "--output", files / "clean.jsonl")[2]
+    assert "without --subset, --column and --answer" in command("data", "check", files / "my.toml", "--answer", "####")[2]
+
+
+def test_columns_and_answer_of_a_set_may_be_options(files, command):
+    (files / "own.jsonl").write_text('{"q": "1 + 1?", "a": "#### 2"}\n')
+    flags = ("--column", "prompt=q", "--column", "answer=a", "--answer", "####")
+    assert "left: 1 of 1" in command("data", "check", files / "own.jsonl", *flags)[1].splitlines()
+    assert "data.columns.q is unknown" in command("data", "check", files / "own.jsonl", "--column", "q=prompt")[2]

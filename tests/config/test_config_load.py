@@ -1,5 +1,6 @@
 import ast
 import dataclasses
+import json
 import operator
 import re
 import subprocess
@@ -11,8 +12,8 @@ import pytest
 
 from polaris.config import schema
 from polaris.config.algorithm import AlgorithmConfig
-from polaris.config.data import DataConfig
-from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config
+from polaris.config.data import DataConfig, SetConfig
+from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config, read_dumped
 from polaris.config.peers import ABSENT, ELSEWHERE
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
@@ -75,6 +76,38 @@ def test_values_of_a_table_are_converted_and_checked_one_by_one(tmp_path):
     given = ["--data.chat_template_options.a=false", "--data.chat_template_options.b=5", "--data.chat_template_options.c=true"]
     assert load_config(path, given).data.chat_template_options == {"a": False, "b": "5", "c": True}
     assert load_config(path, ["--data.chat_template_options={a='y'}"]).data.chat_template_options == {"a": "y"}
+
+
+def test_a_chat_template_is_text_or_a_file_beside_the_configuration(tmp_path):
+    (tmp_path / "chat.jinja").write_text("{{ messages }}")
+    path = write(tmp_path, "[model]\nchat_template = 'chat.jinja'\n")
+    for given in ([], [f"--model.chat_template={tmp_path / 'chat.jinja'}"], ["--model.chat_template={{ messages }}"]):
+        config = load_config(path, given)
+        assert config.model.chat_template == "{{ messages }}"
+        assert read_dumped(json.loads(dump_config(config)), "config.json") == config
+    with pytest.raises(ValueError, match=r"model\.chat_template = 'none\.jinja': there is no file .*none\.jinja"):
+        load_config(path, ["--model.chat_template=none.jinja"])
+
+
+def test_tables_of_sets_are_read_and_overridden_one_by_one(tmp_path):
+    (tmp_path / "mine.py").touch()
+    path = write(
+        tmp_path, "[data]\ncolumns = { prompt = 'q' }\n[[data.sets]]\npath = 'a'\n[[data.sets]]\npath = 'mine:f'\noptions = { n = 3 }\n"
+    )
+    config = load_config(path, ["--data.sets.0.weight=2", "--data.sets.1.weight=0.5", "--data.sets.1.options.n=4", "--data.columns.id=uid"])
+    assert config.data.columns == {"prompt": "q", "id": "uid"}
+    assert config.data.sets[0] == SetConfig(path="a", weight=2.0)
+    assert config.data.sets[1] == SetConfig(path=f"{tmp_path}:mine:f", weight=0.5, options={"n": 4})
+    recorded = json.loads(dump_config(config))
+    assert recorded["data"]["sets"][1]["path"] == "mine:f"
+    assert read_dumped(recorded, "config.json").data.sets[0] == config.data.sets[0]
+    for override, message in (
+        ("--data.sets.weight=1", r"write --data\.sets\.0\.weight=value for the first"),
+        ("--data.sets.2.path=a", "there is no table 2; the file has 2, counted from 0"),
+        ("--data.sets.0.wight=1", r"--data\.sets\.0\.wight is unknown; did you mean 'weight'\?"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            load_config(path, [override])
 
 
 def test_items_of_a_list_are_converted_and_checked_one_by_one():

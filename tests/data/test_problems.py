@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from polaris.data.gold import read_answers
-from polaris.data.problems import identity, read_messages, read_problems, repeated, survey
+from polaris.data.problems import read_problems, repeated, survey
+from polaris.data.rows import identity, read_messages
 from polaris.errors import Refused
 from polaris.reward.grade import grade
 
@@ -138,9 +139,16 @@ def test_a_chat_that_brings_the_answer_along_is_no_problem(write):
     assert [problem.ground_truth for problem in found.problems] == ["4"]
 
 
-@pytest.mark.parametrize("rows", [[{"text": "p"}], [{"problem": "p"}] * 2, [{"problem": "p", "reward_model": {"style": "rule"}}]])
-def test_a_set_without_the_columns_is_refused_with_those_it_has(write, rows):
-    with pytest.raises(Refused, match=rf"set\.jsonl:1 has .*columns {', '.join(rows[0])}; expected `prompt`"):
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ([{"text": "p"}], "text"),
+        ([{"problem": "p"}] * 2, "problem"),
+        ([{"problem": "p", "reward_model": {"style": "rule"}}], r"problem, reward_model\.style"),
+    ],
+)
+def test_a_set_without_the_columns_is_refused_with_those_it_has(write, rows, columns):
+    with pytest.raises(Refused, match=rf"set\.jsonl:1 has .*columns {columns}; expected `prompt`.*or name .*: data\.columns"):
         survey(write(rows), "train")
 
 

@@ -18,6 +18,7 @@ from polaris.data.selection import (
     prompts_to_drop,
     share_bin,
 )
+from polaris.errors import Refused
 
 # POLARIS blog, figure 2: Qwen3-4B's training set, prompts at 0/8 .. 7/8 (8/8 removed).
 QWEN3_4B = [7300, 2500, 2200, 2350, 2450, 3000, 3450, 5000, 0]
@@ -45,6 +46,29 @@ def test_only_what_is_always_solved_goes_by_default():
 def test_the_limit_itself_goes():
     measured = {"below": (8, 10), "at": (9, 10), "above": (10, 10)}
     assert prompts_to_drop(measured, 10, CurationConfig(drop_from=0.9), 0) == {"at": "easy", "above": "easy"}
+
+
+def test_what_is_never_solved_goes_where_that_is_asked_for():
+    measured = {"never": (0, 8), "once": (1, 8), "twice": (2, 8), "always": (8, 8), "lost": (0, 0)}
+    easy = {"always": "easy", "lost": "no_verdict"}
+    assert prompts_to_drop(measured, 8, CurationConfig(drop_up_to=0.0), 0) == {"never": "hard", **easy}
+    assert prompts_to_drop(measured, 8, CurationConfig(drop_up_to=0.125), 0) == {"never": "hard", "once": "hard", **easy}
+    dropped = prompts_to_drop(measured, 8, CurationConfig(drop_up_to=0.5), 0)
+    with pytest.raises(CurationError, match=r"only 0 of the 0 prompts left.*3 hard"):
+        check_informative(measured, dropped, 8, prompts_per_step=1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"drop_up_to": -0.1}, r"curation\.drop_up_to = -0\.1 must lie in \[0, 1\.0\)"),
+        ({"drop_up_to": 0.5, "drop_from": 0.5}, r"must lie in \[0, 0\.5\), below curation\.drop_from"),
+        ({"drop_up_to": 0.0, "shape": "mirrored_j"}, r"never solved; remove curation\.drop_up_to"),
+    ],
+)
+def test_a_limit_that_leaves_nothing_or_contradicts_the_shape_is_refused(fields, message):
+    with pytest.raises(Refused, match=message):
+        CurationConfig(**fields)
 
 
 def test_a_published_mirrored_j_stays_whole():

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polaris.data.sources import NAMED_SETS, read_rows
+from polaris.data.named_sets import NAMED_SETS
+from polaris.data.sources import read_rows
 
 ROWS = [{"problem": f"{i} + 1?", "answer": i + 1} for i in range(3)]
 
@@ -82,11 +83,11 @@ def test_truncated_parquet_and_wrong_encoding_are_named(tmp_path):
 def test_a_set_of_the_paper_is_read_by_its_name_from_its_own_split(monkeypatch, tmp_path, name):
     asked = []
 
-    def load_dataset(path, *, split, revision):
-        asked.append((path, split, revision))
+    def load_dataset(path, subset, *, split, revision):
+        asked.append((path, subset, split, revision))
         return [{"problem": "1+1?", "answer": "2"}]
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [(place, row["answer"]) for place, row in read_rows(name, "another split")] == [(f"{name}:1", "2")]
-    assert asked == [(NAMED_SETS[name].hub, NAMED_SETS[name].split, None)]
+    assert asked == [(NAMED_SETS[name].hub, None, NAMED_SETS[name].split, None)]

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
 
+from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import read_problems
 from polaris.data.prompts import encode_texts
-from polaris.data.sources import NAMED_SETS
 from polaris.embedded import resolve
 from polaris.evaluation.settings import PAPER
 

@@ -1,9 +1,14 @@
 import json
+from dataclasses import replace
 
 import pytest
 
-from polaris.data.sources import NAMED_SETS
-from polaris.evaluation.settings import EvalSettings
+from polaris.config.data import DataConfig
+from polaris.config.model import ModelConfig
+from polaris.config.recipe import FinalConfig
+from polaris.config.schema import RunConfig
+from polaris.data.named_sets import NAMED_SETS
+from polaris.evaluation.settings import EvalSettings, final_settings
 from polaris.evaluation.suites import load_suites
 
 SUFFIX = "Say it in a box."
@@ -42,6 +47,21 @@ def test_names_folders_and_files(tmp_path):
         load_suites(EvalSettings(suite=(str(tmp_path / "zebra.jsonl"),)))
     with pytest.raises(ValueError, match="two evaluation sets have the name aime24"):
         load_suites(EvalSettings(suite=("aime24", str(tmp_path)), data_folder=str(tmp_path), samples_per_prompt=1))
+
+
+def test_sets_of_the_users_are_read_by_columns_and_answer_and_the_papers_are_not(tmp_path):
+    own = write(tmp_path / "own.jsonl", [{"q": "One?", "a": "It is #### 1"}])
+    write(tmp_path / "aime24.jsonl", [{"problem": "Two?", "answer": "2"}])
+    form = {"columns": {"prompt": "q", "answer": "a"}, "answer": "####", "system_prompt": "Think."}
+    settings = EvalSettings(suite=(own, "aime24"), data_folder=str(tmp_path), samples_per_prompt=1, **form)
+    assert [problem.ground_truth for suite in load_suites(settings) for problem in suite.problems] == ["1", "2"]
+    assert {suite.problems[0].messages[0]["content"] for suite in load_suites(settings)} == {"Think."}
+    config = RunConfig(data=DataConfig(**form), final=FinalConfig(suite=(own,)), model=ModelConfig(chat_template="{{ 1 }}"))
+    found = final_settings(config, tmp_path, 1.0)
+    assert {name: getattr(found, name) for name in form} == form
+    assert found.model.chat_template == "{{ 1 }}"
+    other = replace(config, final=FinalConfig(suite=(own,), columns={}, answer="whole"))
+    assert (final_settings(other, tmp_path, 1.0).columns, final_settings(other, tmp_path, 1.0).answer) == ({}, "whole")
 
 
 def test_the_digest_is_that_of_the_problems_not_of_the_file(tmp_path):

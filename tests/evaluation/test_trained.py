@@ -47,6 +47,12 @@ def test_whatever_differs_gives_the_options_that_do_not(tmp_path, other):
     assert said(tmp_path, TRAINED, replace(SAME, **other)) == OPTIONS
 
 
+def test_a_system_prompt_is_named_where_one_of_the_two_has_it(tmp_path):
+    trained = replace(TRAINED, data=replace(TRAINED.data, system_prompt="Be brief."))
+    assert "--system-prompt 'Be brief.'" in said(tmp_path, trained, SAME)
+    assert said(tmp_path, trained, replace(SAME, system_prompt="Be brief.")) == ""
+
+
 def test_the_last_stage_counts_and_a_probed_temperature_is_nobodys(tmp_path):
     stages = (StageConfig(max_response_tokens=48), StageConfig(max_response_tokens=96, temperature=0.7))
     assert "--temperature 0.7 --top-k -1 --max-tokens 96" in said(tmp_path, replace(TRAINED, stage=stages), SAME)

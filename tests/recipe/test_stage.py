@@ -10,6 +10,7 @@ from scripted import for_training, on_ranks, prompts_named
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
+from polaris.config.data import DataConfig, SetConfig
 from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
@@ -159,3 +160,17 @@ def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
     assert on_one_rank(lambda context: close_stage(context, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"
     assert capsys.readouterr().out == ""
     assert [prompt.id for prompt in without(prompts_named("abcdef"), ["b", "f", "d", "c"])] == ["a", "e"]
+
+
+def test_enough_of_each_weighted_set_is_left_for_one_step():
+    """An epoch of equal parts holds twice the smaller set, which must not become smaller than half a step; it may go as a whole."""
+    sets = (SetConfig(path="a", weight=1.0), SetConfig(path="b", weight=1.0))
+    prompts = tuple(replace(prompt, set="a" if prompt.id in "bf" else "b") for prompt in prompts_named("abcdef"))
+
+    def work(context):
+        return easiest(replace(context, source=replace(context.source, prompts=prompts)), 0.6)
+
+    for sized, dropped in ((2, ["b", "f", "d", "c"]), (4, [])):
+        config = replace(CONFIG, data=DataConfig(sets=sets), trainer=TrainerConfig(prompts_per_step=sized))
+        assert on_one_rank(work, config) == dropped
+    assert on_one_rank(work, replace(CONFIG, trainer=TrainerConfig(prompts_per_step=4))) == ["b", "f"], "without weights"

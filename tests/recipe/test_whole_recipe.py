@@ -32,6 +32,8 @@ SMALL = [
     "--probe.prompts=16",
     "--observe.tensorboard=false",
 ]
+SETS = {"large": 1, "small": 2}
+"""Weights of the two sets of prompts: an epoch takes the small one whole, and half as many of the large one."""
 # What is there once a phase has begun, in the order of the phases.
 BEGUN = {
     "difficulty": lambda run: _lines(run / "stages/difficulty.partial.jsonl") > 1,
@@ -46,14 +48,17 @@ BEGUN = {
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory):
     folder = tmp_path_factory.mktemp("sets")
-    for name, size in (("train", 96), ("test", 24)):
-        (folder / f"{name}.jsonl").write_text("".join(Path(resolve(f"embedded:{name}")).read_text().splitlines(keepends=True)[:size]))
+    rows = {name: Path(resolve(f"embedded:{name}")).read_text().splitlines(keepends=True) for name in ("train", "test")}
+    for name, some in {"large": rows["train"][:64], "small": rows["train"][64:96], "test": rows["test"][:24]}.items():
+        (folder / f"{name}.jsonl").write_text("".join(some))
+    tables = "".join(f'\n[[data.sets]]\npath = "{folder}/{name}.jsonl"\nweight = {weight}\n' for name, weight in SETS.items())
+    (folder / "sets.toml").write_text(CONFIG.read_text().replace('path = "embedded:train"\n', "") + tables)
     return folder
 
 
-def start(sets, root, name, config=CONFIG):
-    data = [f"--data.path={sets / 'train.jsonl'}", f"--eval.path={sets / 'test.jsonl'}", f'--final.suite=["{sets / "test.jsonl"}"]']
-    command = [sys.executable, "-m", "polaris.train", str(config), f"--root={root}", f"--name={name}", *data, *SMALL]
+def start(sets, root, name, config=None):
+    data = [f"--eval.path={sets / 'test.jsonl'}", f'--final.suite=["{sets / "test.jsonl"}"]']
+    command = [sys.executable, "-m", "polaris.train", str(config or sets / "sets.toml"), f"--root={root}", f"--name={name}", *data, *SMALL]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
@@ -76,6 +81,8 @@ def test_killed_once_in_every_phase_it_ends_with_the_same_numbers(sets, tmp_path
     straight, killed = (outcome(tmp_path / name) for name in ("straight", "killed"))
     assert killed == straight
     assert [record["step"] for record in straight["records"] if "reward/mean" in record] == [1, 2, 3, 4, 5, 6]
+    shares = [record["data/small/prompts"] for record in straight["records"] if "reward/mean" in record]
+    assert 0.4 < sum(shares) / 6 < 0.9
     assert {record["stage"] for record in straight["records"]} == {0, 1}
     assert (tmp_path / "killed" / "report.html").is_file()
     assert (tmp_path / "killed" / "export" / "step-000006" / "model.safetensors").is_file()
@@ -87,7 +94,7 @@ def extend(sets, root):
     """A stage that is appended to a finished run trains on from its weights, is exported and evaluated beside what was there."""
     before = outcome(root / "straight")
     longer, run = root / "longer.toml", root / "straight"
-    longer.write_text(CONFIG.read_text() + "\n[[stage]]\nsteps = 1\ntemperature = 0.7\n")
+    longer.write_text((sets / "sets.toml").read_text() + "\n[[stage]]\nsteps = 1\ntemperature = 0.7\n")
     finish(start(sets, root, "straight", longer))
     assert [record for record in outcome(run)["records"] if record["step"] <= 6] == before["records"]
     assert _step(run) == 7

@@ -18,6 +18,8 @@ def overview(run: RunFiles, summary: Mapping[str, Any]) -> str:
         facts = "This folder has no readable config.json."
     else:
         settings = dict(flat(run.config))
+        sets = run.config.get("data", {}).get("sets")
+        settings |= {"data.path": ", ".join(one["path"] for one in sets)} if sets else {}
         facts = safe(" | ".join(str(settings[name]) for name in _FACTS if settings.get(name)))
     return f'<h1>{safe(run.name)}</h1><p class="facts">{facts}</p>{_tiles(run, summary)}'
 
