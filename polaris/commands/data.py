@@ -31,14 +31,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     actions = commands.add_parser("data", help="look after prompt sets").add_subparsers(required=True, metavar="ACTION")
     parser = actions.add_parser("check", help="find what is wrong with a prompt set, and write a clean one", description=DESCRIPTION)
     parser.add_argument("path", metavar="PATH", help="configuration, .parquet, .json or .jsonl file, or Hugging Face dataset")
-    parser.add_argument("--split", default="train", help="split of a Hugging Face dataset (default: train)")
+    parser.add_argument("--split", help="split of a Hugging Face dataset (default: train)")
     parser.add_argument("--subset", help="configuration of a Hugging Face dataset")
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help="as data.columns, such as prompt=question")
-    parser.add_argument("--answer", default="whole", help='as data.answer, such as "####" (default: whole)')
+    parser.add_argument("--answer", help='as data.answer, such as "####" (default: whole)')
     parser.add_argument("--against", nargs="+", action="extend", default=[], metavar="SET", help="evaluation sets: files, names, folders")
-    parser.add_argument("--against-split", default="test", metavar="SPLIT", help="their split on the hub (default: test)")
+    parser.add_argument("--against-split", metavar="SPLIT", help="their split on the hub (default: test)")
     parser.add_argument("--model", metavar="M", help="checkpoint or tokenizer folder, or hub name, to measure prompts with")
-    parser.add_argument("--max-prompt-tokens", type=int, default=1024, metavar="N", help="longest prompt, with --model (default: 1024)")
+    parser.add_argument("--max-prompt-tokens", type=int, metavar="N", help="longest prompt, with --model (default: 1024)")
     parser.add_argument("--output", type=Path, metavar="CLEAN.jsonl", help="write the rows without an error; rows with only a warning stay")
     parser.add_argument("--show", type=int, default=10, metavar="N", help="rows to list for each finding (default: 10)")
     parser.add_argument("--strict", action="store_true", help="exit status 2 for ungradable answers and unusable rows")
@@ -83,11 +83,11 @@ def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
     yield _Target(
         name=options.path,
         path=options.path,
-        split=options.split,
-        reading=Reading(subset=options.subset, columns=columns, answer=options.answer),
+        split=options.split or "train",
+        reading=Reading(subset=options.subset, columns=columns, answer=options.answer or "whole"),
         against=options.against,
-        against_split=options.against_split,
-        max_prompt_tokens=options.max_prompt_tokens,
+        against_split=options.against_split or "test",
+        max_prompt_tokens=1024 if options.max_prompt_tokens is None else options.max_prompt_tokens,
         model=options.model,
     )
 
@@ -98,8 +98,9 @@ def _of_configuration(options: argparse.Namespace) -> Iterator[_Target]:
     from polaris.doors import short
 
     config = load_config(options.path)
-    if options.column or options.subset or options.answer != "whole":
-        raise Refused(f"{options.path} says how its sets are read; change it there, without --subset, --column and --answer")
+    own = ("split", "subset", "column", "answer", "against_split", "max_prompt_tokens")
+    if given := [f"--{name.replace('_', '-')}" for name in own if getattr(options, name) not in (None, [])]:
+        raise Refused(f"{options.path} says itself how its sets are read; change it there, and leave out {', '.join(given)}")
     held_out = held_out_source(config)
     for source in (*training_sources(config.data), *([held_out] if held_out else [])):
         yield _Target(

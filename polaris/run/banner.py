@@ -43,7 +43,7 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     facts |= {
         "model": f"{config.model.path} ({config.model.dtype})",
         "prompts": _describe(_sets(checked), checked.prompts),
-        "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (eval.path is left out)",
+        "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (neither eval.path nor eval.fraction)",
         "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
     }
     asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)

@@ -305,7 +305,8 @@ def test_a_configuration_is_checked_as_it_reads_and_asks_its_sets(files, command
         assert expected in lines, out
     assert not any("do not ask for a box" in line for line in lines)
     assert "--output writes one set" in command("data", "check", files / "my.toml", "--output", files / "clean.jsonl")[2]
-    assert "without --subset, --column and --answer" in command("data", "check", files / "my.toml", "--answer", "####")[2]
+    given = ("--answer", "####", "--split", "test")
+    assert "leave out --split, --answer" in command("data", "check", files / "my.toml", *given)[2]
 
 
 def test_columns_and_answer_of_a_set_may_be_options(files, command):

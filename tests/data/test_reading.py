@@ -1,6 +1,7 @@
 """A set in a format of the user's own: columns, answers, system prompts, functions, and sets of the hub."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,9 @@ from polaris.data.reading import PLAIN, Reading, held_out_source, training_sourc
 from polaris.data.rows import identity, read_messages
 from polaris.data.sources import read_rows
 from polaris.errors import Refused
+from polaris.reward.grade import grade
 
+AIME = Path(__file__).resolve().parents[3] / "shared" / "data" / "train" / "deepscaler_aime.json"
 GSM8K = [
     {"question": "Two and two?", "answer": "2 + 2 = 4.\n#### 4", "uid": "a", "level": 1},
     {"question": "No mark?", "answer": "It is 5.", "uid": "b", "level": 1},
@@ -194,3 +197,12 @@ def test_bad_values_are_refused_with_the_key_and_the_remedy(section, values, mes
 def test_an_answer_pattern_is_checked_before_a_row_is_read(write):
     with pytest.raises(Refused, match=r"eval\.answer = '\(' is no regular expression"):
         read_problems(write(GSM8K), "train", reading=Reading(key="eval", answer="("))
+
+
+@pytest.mark.skipif(not AIME.is_file(), reason=f"the real set is not at {AIME}")
+def test_the_boxes_of_real_solutions_are_the_answers_that_the_set_gives_beside_them():
+    """975 solutions to AIME problems by people; two have no box."""
+    problems = read_problems(str(AIME), "", reading=Reading(columns={"answer": "solution"}, answer="boxed"))
+    assert [rejected(one).reason for one in problems if not one.ground_truth] == ["no answer by data.answer = 'boxed'"] * 2
+    verdicts = [grade(f"\\boxed{{{one.ground_truth}}}", one.row["answer"], require_thinking=False) for one in problems if one.ground_truth]
+    assert [verdict.kind for verdict in verdicts] == ["correct"] * 973

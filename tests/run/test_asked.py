@@ -1,0 +1,47 @@
+"""What `[data]`, `model.chat_template` and `eval.fraction` make of the prompts that a run is checked with."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from polaris.config.load import load_config
+from polaris.errors import Refused
+from polaris.run.banner import configured
+from polaris.run.checks import _content, check
+
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+TEMPLATE = "{% for message in messages %}[{{ message.role }}] {{ message.content }} {% endfor %}"
+pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
+
+
+def config(*overrides):
+    return load_config(CONFIG, ["--rollout.engine=transformers", "--eval.path=none", "--eval.fraction=0.05", *overrides])
+
+
+def test_template_and_system_prompt_reach_training_and_held_out_prompts():
+    checked = check(config(f"--model.chat_template={TEMPLATE}", "--data.system_prompt=Add.", "--data.prompt_suffix=Now."))
+    for prompts in (checked.prompts.prompts, checked.held_out.prompts):
+        assert all(prompt.text.startswith("[system] Add. [user] Compute ") and prompt.text.endswith(" Now. ") for prompt in prompts)
+        assert [message["role"] for message in prompts[0].messages] == ["system", "user"]
+        assert checked.tokenizer.decode(prompts[0].tokens) == prompts[0].text
+    facts = configured(checked, 1)
+    assert facts["held out"] == f"{len(checked.held_out.prompts)} from the same (eval.fraction = 0.05)"
+
+
+def test_a_part_is_held_out_of_training_and_another_template_makes_other_prompts():
+    plain, other = check(config()), check(config(f"--model.chat_template={TEMPLATE}"))
+    trained, held = ({prompt.id for prompt in one.prompts} for one in (plain.prompts, plain.held_out))
+    assert trained.isdisjoint(held)
+    assert len(trained | held) == 4096
+    assert 150 < len(held) < 260
+    assert {prompt.id for prompt in other.held_out.prompts} == held
+    assert _content(plain)["prompts"]["digest"] != _content(other)["prompts"]["digest"], "a resumed run sees it"
+
+
+def test_bad_answers_of_a_configuration_are_refused_before_the_engine_is_built():
+    given = config()
+    with pytest.raises(Refused, match=r"data\.answer = '\(' is no regular expression"):
+        check(replace(given, data=replace(given.data, answer="(")))
+    with pytest.raises(Refused, match="the chat template refuses it"):
+        check(config("--model.chat_template={% if %}"))
