@@ -67,7 +67,7 @@ class Rollout:
 
 VerdictKind = Literal["correct", "wrong", "no_answer", "ungradable"]
 
-TIMEOUT, CRASHED = "timeout", "crashed"
+TIMEOUT, CRASHED, RAISED = "timeout", "crashed", "raised"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +75,22 @@ class Verdict:
     """What a reward makes of one response.
 
     `reason` says why in a few words; `answer` is what was graded, None where there was none; `reward` is what the response earns.
-    "ungradable" is text that may not be parsed, or that took a grading process its life; neither earns anything.
+    "ungradable" is text that may not be parsed, that took a grading process its life, or at which a user's reward raised; none earns
+    anything. `parts` are those of the rewards in `reward.function`, without their weights, where they are not just `reward`. `trace` is the
+    traceback of a reward that raised.
     """
 
     kind: VerdictKind
     reason: str = ""
     answer: str | None = None
     reward: float = 0.0
+    parts: tuple[float, ...] = ()
+    trace: str = ""
 
     @property
     def lost(self) -> bool:
-        """The text was legal and the limit ours, so the response says nothing about its policy: neither reward nor advantage."""
-        return self.kind == "ungradable" and self.reason in (TIMEOUT, CRASHED)
+        """The text was legal and the fault ours, so the response says nothing about its policy: neither reward nor advantage."""
+        return self.kind == "ungradable" and self.reason in (TIMEOUT, CRASHED, RAISED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The form in which a prompt asks for the answer. Only boxes are graded."""
+"""The form in which a prompt asks for the answer. Boxes are graded, unless `reward.answer` says otherwise."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
+from polaris.config.reward import RewardConfig
 from polaris.data.normalise import INSTRUCTION
 
 BOX, NOTHING = "\\boxed{}", "no form"
@@ -27,6 +28,11 @@ def asked_for(text: str) -> str:
 def forms(texts: Iterable[str]) -> Counter[str]:
     """How many of the prompts ask for each form."""
     return Counter(map(asked_for, texts))
+
+
+def graded(reward: RewardConfig) -> str:
+    """The form that a run grades: one of those above, or as `reward.answer` has it."""
+    return {"boxed": BOX, "####": '"####"', "Answer:": '"Answer:"'}.get(reward.answer, repr(reward.answer))
 
 
 def in_words(found: Counter[str]) -> str:

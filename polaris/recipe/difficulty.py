@@ -21,10 +21,11 @@ from polaris.recipe.measured import Journal, Measured, missing, numbers, read_pa
 from polaris.recipe.plan import plan_stages
 from polaris.results import Result
 from polaris.reward import no_answer
+from polaris.reward.rewards import identity
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, draw_rollouts, judge
-from polaris.sampling.guards import MOST_KILLED, GradingFailed, no_answers
+from polaris.sampling.guards import MOST_KILLED, GradingFailed, no_answers, show_error
 from polaris.types import Prompt, Rollout, Verdict
 
 WAVES = 4
@@ -78,6 +79,7 @@ def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any
         "temperature": config.difficulty.temperature,
         "max_response_tokens": _sampling(config).max_tokens,
         "require_thinking": config.reward.require_thinking,
+        **identity(config.reward),
         "seed": config.seed,
     }
 
@@ -139,7 +141,8 @@ def _measure(context: SamplingContext, prompts: Sequence[Prompt]) -> list[Measur
             on_finished=lambda rollout: ended[rollout.prompt_id].append(rollout),
         )
     rollouts = [rollout for group in ended.values() if len(group) == samples for rollout in group]
-    _, verdicts = judge(context, rollouts, prompts)
+    _, verdicts = judge(context, rollouts, prompts, _sampling(context.config).max_tokens)
+    show_error(context, zip((rollout.prompt_id for rollout in rollouts), verdicts, strict=True))
     graded = list(zip(rollouts, verdicts, strict=True))
     mine = [_count(graded[start : start + samples]) for start in range(0, len(graded), samples)]
     return context.world.gather(mine)
@@ -165,7 +168,7 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
     if lost > max(1, MOST_KILLED * responses):
         raise GradingFailed(
             f"{lost} of {responses} responses killed their grading process, so their prompts' difficulty would be wrong; "
-            "raise reward.timeout_s, or lower reward.workers if the machine is overloaded"
+            "raise reward.timeout_s, or lower reward.workers if the machine is overloaded; mend a reward that raised, as the warning says"
         )
 
 

@@ -25,6 +25,7 @@ from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.model.identity import model_settings
 from polaris.results import Result
+from polaris.reward.rewards import identity
 from polaris.rollout.types import Sampling
 from polaris.run.record import response_facts
 from polaris.sampling.context import SamplingContext
@@ -86,6 +87,7 @@ class TemperatureProbe:
             "samples_per_prompt": config.probe.samples_per_prompt,
             "max_response_tokens": max_tokens,
             "require_thinking": config.reward.require_thinking,
+            **identity(config.reward),
             "seed": config.seed,
         }
         self.settings = measurement | {
@@ -257,7 +259,7 @@ def measure(context: SamplingContext, prompts: Sequence[Prompt], sampling: Sampl
 
 def count(groups: Sequence[Group], temperature: float) -> Reading:
     """The reading of the groups of all prompts."""
-    per_prompt = np.array([np.mean([scored.verdict.reward for scored in group.rollouts]) for group in groups])
+    per_prompt = np.array([np.mean([float(scored.verdict.kind == "correct") for scored in group.rollouts]) for group in groups])
     everything = [scored for group in groups for scored in group.rollouts]
     facts = response_facts(everything, "response")
     texts, tokens = [scored.text for scored in everything], [scored.rollout.tokens for scored in everything]

@@ -1,17 +1,21 @@
-"""Which part of a text is its answer, as `data.answer` says it of golds: a name, or a regular expression with one group."""
+"""Which part of a text is its answer, as `data.answer` says it of golds and `reward.answer` of responses: a name, or a regular expression
+with one group."""
 
 from __future__ import annotations
 
 import re
+import string
 
 from polaris.errors import Refused
-from polaris.reward.extract import boxes
+from polaris.reward.extract import BOXED, NO_FORM, UNFINISHED, boxes, final_answer, final_part
+from polaris.types import Verdict
 
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{(.*)\}")
-PATTERNS = {
-    "whole": re.compile(r"\A\s*(.*\S)", re.DOTALL),
-    "####": re.compile(r"####[ \t]*([^\n]*[^\s])"),
-    "Answer:": re.compile(r"\banswer\b[\s*_\"'`]*[:\uff1a][ \t*_]*([^\n]*[^\s*])", re.IGNORECASE),
+_WORD = re.compile(r"\banswer\b[\s*_\"'`]*[:\uff1a][ \t*_]*([^\s*_][^\n]*)", re.IGNORECASE)
+PATTERNS = {  # linear on any text: a policy writes it, and no process that can be killed reads it
+    "whole": re.compile(r"\A\s*(\S.*)", re.DOTALL),
+    "####": re.compile(r"####[ \t]*(\S[^\n]*)"),
+    "Answer:": _WORD,
     "boxed": _BOXED,
 }
 """The names. `####` and `Answer:` take the rest of their line, `boxed` what stands between the braces of a `\\boxed{}`."""
@@ -44,4 +48,22 @@ def extract(text: str, pattern: re.Pattern[str]) -> str | None:
     # Braces within braces are more than a regular expression counts.
     boxed = [text[start:end] for start, end in boxes(text)] if pattern is _BOXED else None
     found = [match[1] or "" for match in pattern.finditer(text)] if boxed is None else boxed
-    return next((answer.strip() for answer in reversed(found) if answer.strip()), None)
+    dress = f"*{string.whitespace}" if pattern is _WORD else None
+    return next((answer.strip(dress) for answer in reversed(found) if answer.strip(dress)), None)
+
+
+def answer_of(response: str, form: str, require_thinking: bool, *, joined: bool = True) -> str | Verdict:
+    """The text of a response's final answer in the form of `reward.answer`, or a verdict "no_answer" with the reason."""
+    if form == BOXED:
+        return final_answer(response, require_thinking, joined=joined)
+    part = final_part(response, require_thinking)
+    if isinstance(part, Verdict):
+        return part
+    text, unfinished = part
+    found = extract(text, pattern(form, "reward.answer"))
+    return Verdict("no_answer", UNFINISHED if unfinished else NO_FORM) if found is None else found
+
+
+def is_own(form: str) -> bool:
+    """Whether a form is a regular expression of the user's, which may never end on text that a policy writes."""
+    return form not in PATTERNS

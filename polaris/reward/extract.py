@@ -18,6 +18,7 @@ from polaris.types import Verdict
 SEARCHED_CHARS = 50_000
 START_OF_THINKING, END_OF_THINKING = "<think>", "</think>"
 NO_END, UNFINISHED, NO_BOX, EMPTY_BOX = "no </think>", "unfinished thinking", "no \\boxed{}", "empty \\boxed{}"
+BOXED, NO_FORM = "boxed", "no answer in the form of reward.answer"
 """Why a response has no answer."""
 _BRACES = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BARE_BOX = re.compile(r"\\(?:boxed|fbox)(?:\s+|(?=\d))([^\s{}$]+)")
@@ -30,11 +31,10 @@ _INK = re.compile(r"\S")
 
 def final_answer(response: str, require_thinking: bool, *, joined: bool = True) -> str | Verdict:
     """The text of the final answer, or a verdict "no_answer" with the reason. `joined` False: only the last box."""
-    _, thought, final = response.rpartition(END_OF_THINKING)
-    if require_thinking and not thought:
-        return Verdict("no_answer", NO_END)
-    final, unfinished, _ = final.partition(START_OF_THINKING)
-    final = final[-SEARCHED_CHARS:]
+    part = final_part(response, require_thinking)
+    if isinstance(part, Verdict):
+        return part
+    final, unfinished = part
     spans = boxes(final)
     filled = [span for span in spans if _INK.search(final, *span)]
     if filled:
@@ -43,6 +43,15 @@ def final_answer(response: str, require_thinking: bool, *, joined: bool = True) 
     if bare and not spans:
         return bare[-1]
     return Verdict("no_answer", UNFINISHED if unfinished else EMPTY_BOX if spans else NO_BOX)
+
+
+def final_part(response: str, require_thinking: bool) -> tuple[str, bool] | Verdict:
+    """The text in which an answer is looked for, and whether thinking that never ended stands behind it; or the verdict "no_answer"."""
+    _, thought, final = response.rpartition(END_OF_THINKING)
+    if require_thinking and not thought:
+        return Verdict("no_answer", NO_END)
+    final, unfinished, _ = final.partition(START_OF_THINKING)
+    return final[-SEARCHED_CHARS:], bool(unfinished)
 
 
 def boxes(text: str) -> list[tuple[int, int]]:

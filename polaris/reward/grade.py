@@ -14,8 +14,9 @@ from typing import Literal
 
 from polaris.reward import deepscaler
 from polaris.reward.alternatives import alternatives
+from polaris.reward.answer_pattern import answer_of
 from polaris.reward.compare import equal, undecided
-from polaris.reward.extract import final_answer
+from polaris.reward.extract import BOXED
 from polaris.reward.gold_faults import is_sentence, text_fault
 from polaris.reward.leaves import Algebra
 from polaris.reward.nodes import Choice, Leaf, Named, Node, Ordered, Relation, Unordered
@@ -39,9 +40,9 @@ def grade(response: str, ground_truth: GroundTruth, *, require_thinking: bool, m
     return decided if isinstance(decided, Verdict) else compare(decided, ground_truth, mode)
 
 
-def decide(response: str, ground_truth: GroundTruth, *, require_thinking: bool, mode: Mode = "strict") -> Verdict | str:
-    """The verdict if it needs no algebra; else the answer, for `compare`."""
-    answer = final_answer(response, require_thinking, joined=mode == "strict")
+def decide(response: str, ground_truth: GroundTruth, *, require_thinking: bool, mode: Mode = "strict", form: str = BOXED) -> Verdict | str:
+    """The verdict if it needs no algebra; else the answer, for `compare`. `form` says where the answer is (`reward.answer`)."""
+    answer = answer_of(response, form, require_thinking, joined=mode == "strict")
     if isinstance(answer, Verdict):
         return answer
     golds = accepted(ground_truth)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 
-from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, UNFINISHED
+from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, NO_FORM, UNFINISHED
 from polaris.types import Verdict
 
 CUT_OFF = "cut off at the token limit"
@@ -28,7 +28,7 @@ def metrics(counts: Mapping[str, int], responses: int, prefix: str) -> dict[str,
     """`prefix`: the share of `responses` without an answer; `prefix/<reason>`: its share per reason."""
     parts = dict.fromkeys(_METRICS.values(), 0.0)
     for why, number in counts.items():
-        name = _METRICS.get(why, "other")
+        name = "no_form" if why == NO_FORM else _METRICS.get(why, "other")
         parts[name] = parts.get(name, 0.0) + number / responses
     return {prefix: sum(counts.values()) / responses} | {f"{prefix}/{name}": share for name, share in parts.items()}
 

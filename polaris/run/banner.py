@@ -9,6 +9,7 @@ import torch
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
+from polaris.config.schema import RunConfig
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.data.reading import in_words, training_sources
@@ -47,7 +48,8 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
         "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
     }
     asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
-    if asked.keys() - {answer_format.BOX, answer_format.NOTHING}:
+    form = answer_format.graded(config.reward)
+    if form == answer_format.BOX and _looks_for_answers(config) and asked.keys() - {form, answer_format.NOTHING}:
         facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
     facts |= _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
@@ -61,6 +63,10 @@ def _sets(checked: Checked) -> str:
     sizes = Counter(prompt.set for prompt in checked.prompts.prompts)
     parts, weights = parts_of_epoch(sizes, found := weights_of(checked.config)), bool(found)
     return ", ".join(f"{one.name} ({sizes[one.name]}{f', {parts[one.name]} an epoch' if weights else ''})" for one in sources)
+
+
+def _looks_for_answers(config: RunConfig) -> bool:
+    return not {"math", "exact"}.isdisjoint(config.reward.weights)
 
 
 def _describe(path: str, prompts: PromptSet) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from polaris.model.identity import model_identity
 from polaris.model.load import ModelFacts, load_tokenizer, locate_model
 from polaris.model.rope import resolve_rope
 from polaris.observe.trackers.table import check_trackers
+from polaris.reward.rewards import check_columns, checked_rewards, ungradable
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, check_model
 from polaris.run.hooks import check_hooks
@@ -113,11 +115,15 @@ def check(config: RunConfig) -> Checked:
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)
     stop_tokens(model.folder)
+    rewards = checked_rewards(config.reward)
+    gold = partial(ungradable, rewards)
     tokenizer = load_tokenizer(model.folder, config.model.chat_template)
-    prompts = load_training(config, tokenizer)
+    prompts = load_training(config, tokenizer, gold)
     open_sampler(prompts.prompts, config)
-    held_out = load_held_out(config, prompts, tokenizer)
-    tokens = [prompt.tokens for prompt in (*prompts.prompts, *(held_out.prompts if held_out else ()))]
+    held_out = load_held_out(config, prompts, tokenizer, gold)
+    everything = (*prompts.prompts, *(held_out.prompts if held_out else ()))
+    check_columns(rewards, [(prompt.row, prompt.source) for prompt in everything])
+    tokens = [prompt.tokens for prompt in everything]
     check_vocabulary(tokens, model.vocab_size, tokenizer)
     check_model(config.rollout, model.folder, config.model, max_model_len=max_model_len(config), rope=config.rope)
     return Checked(config=config, engine=engine, model=model, tokenizer=tokenizer, prompts=prompts, held_out=held_out)

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from polaris.reward import no_answer
+from polaris.reward.functions import named
 from polaris.rollout.types import Sampling
 from polaris.run.context import TrainContext
-from polaris.run.record import length_facts, response_facts, set_facts
+from polaris.run.record import length_facts, response_facts, reward_parts, set_facts
 from polaris.sampling.draw import Draw, draw_groups
 from polaris.sampling.guards import answers_missing, stop_if_grading_fails
 
@@ -35,16 +36,17 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         groups = draw_groups(context.sampling, draw)
         stop_if_grading_fails(groups, config.folder)
     everything = [scored for group in groups for scored in group.rollouts]
-    rewards = np.array([[scored.verdict.reward for scored in group.rollouts] for group in groups])
+    solved = np.array([[float(scored.verdict.kind == "correct") for scored in group.rollouts] for group in groups])
     return {
         "step": step,
         "stage": context.stage,
         "eval/problems": len(groups),
         "eval/samples_per_prompt": config.eval.samples_per_prompt,
         "eval/temperature": temperature,
-        "eval/accuracy": float(rewards.mean()),
-        "eval/pass_at_k": float(rewards.max(axis=1).mean()),
+        "eval/accuracy": float(solved.mean()),
+        "eval/pass_at_k": float(solved.max(axis=1).mean()),
         "eval/killed": float(np.mean([scored.verdict.lost for scored in everything])),
+        **reward_parts(everything, named(config.reward), "eval/reward"),
         **no_answer.metrics(answers_missing(everything), len(everything), "eval/no_answer"),
         **set_facts(groups, "eval/data"),
         **response_facts(everything, "eval/response"),

@@ -14,10 +14,11 @@ from polaris.learn.curate import TrainingBatch
 from polaris.learn.learner import StepResult
 from polaris.observe.samples import RolloutSample, choose, token_chars
 from polaris.reward import no_answer
+from polaris.reward.functions import named
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.sampling.guards import answers_missing
-from polaris.types import Group, ScoredRollout
+from polaris.types import RAISED, Group, ScoredRollout
 
 
 def step_record(
@@ -36,6 +37,7 @@ def step_record(
         "rollout/temperature": rollout.temperature,
         "rollout/tokens": sampled,
         **reward_facts(drawn),
+        **reward_parts(drawn, named(context.config.reward), "reward"),
         **group_facts(batch),
         **set_facts(batch.drawn),
         **response_facts(drawn, "response"),
@@ -63,8 +65,18 @@ def reward_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:
         "reward/accuracy": kinds.count("correct") / len(kinds),
         **no_answer.metrics(answers_missing(scored), len(scored), "reward/no_answer"),
         "reward/ungradable": kinds.count("ungradable") / len(kinds),
-        "reward/killed": sum(s.verdict.lost for s in scored) / len(scored),
+        "reward/killed": sum(s.verdict.lost and s.verdict.reason != RAISED for s in scored) / len(scored),
     }
+
+
+def reward_parts(scored: Sequence[ScoredRollout], names: Sequence[str], prefix: str) -> dict[str, float]:
+    """The mean of each named reward, without its weight, over the responses that were graded; and the share at which one raised."""
+    if not names:
+        return {}
+    parts = np.array([s.verdict.parts for s in scored if not s.verdict.lost]).reshape(-1, len(names))
+    means = dict(zip(names, parts.mean(axis=0).tolist(), strict=True)) if len(parts) else {}
+    raised = sum(s.verdict.reason == RAISED for s in scored) / len(scored)
+    return {f"{prefix}/{name}/mean": mean for name, mean in means.items()} | {f"{prefix}/raised": raised}
 
 
 def group_facts(batch: TrainingBatch) -> dict[str, float]:

@@ -28,7 +28,7 @@ from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
-from polaris.reward.pool import GraderPool
+from polaris.reward.rewards import Rewards
 from polaris.rollout.engine import create_engine
 from polaris.run.alarms import Alarms
 from polaris.run.checks import Checked, max_model_len
@@ -122,7 +122,9 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
         with stop.at_once():
             thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
         console.note(str(thinking))
-        with GraderPool(config.reward.workers, config.reward.timeout_s, thinking.required) as grader:
+        with Rewards(config.reward, thinking.required) as grader:
+            with stop.at_once():
+                grader.wait()
             yield SamplingContext(
                 config=replace(config, reward=replace(config.reward, require_thinking=thinking.required)),
                 world=world,

@@ -82,7 +82,7 @@ class Colocated:
         with self.clock.phase("rollout"):
             rollouts = draw_rollouts(self.context, draw)
         with self.clock.phase("reward"):
-            return score(self.context, rollouts, draw.prompts)
+            return score(self.context, rollouts, draw.prompts, draw.sampling.max_tokens)
 
     def _check(self, groups: Sequence[Group], step: int) -> None:
         config = self.context.config

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polaris.config.schema import RunConfig
 from polaris.distributed.mesh import World
-from polaris.reward.pool import GraderPool
+from polaris.reward.rewards import Rewards
 from polaris.rollout.types import Engine
 from polaris.stop import StopRequest
 
@@ -35,6 +35,6 @@ class SamplingContext:
     world: World
     tokenizer: PreTrainedTokenizerBase
     engine: Engine
-    grader: GraderPool
+    grader: Rewards
     console: Reporter
     stop: StopRequest

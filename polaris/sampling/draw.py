@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.distributed import watch
+from polaris.reward.protocol import RewardItem
 from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of
 from polaris.sampling.context import SamplingContext
+from polaris.sampling.guards import show_error
 from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
 
@@ -24,7 +26,7 @@ class Draw:
 
 def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
     """The group of every prompt, on every rank. Raises `GenerationInterrupted`."""
-    return score(context, draw_rollouts(context, draw), draw.prompts)
+    return score(context, draw_rollouts(context, draw), draw.prompts, draw.sampling.max_tokens)
 
 
 def draw_rollouts(context: SamplingContext, draw: Draw, on_finished: Callable[[Rollout], None] | None = None) -> list[Rollout]:
@@ -64,19 +66,35 @@ def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> l
     ]
 
 
-def judge(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> tuple[list[str], list[Verdict]]:
-    """Text and verdict of each of this rank's rollouts, which may be none."""
-    truths = {prompt.id: prompt.ground_truth for prompt in prompts}
+def judge(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], limit: int) -> tuple[list[str], list[Verdict]]:
+    """Text and verdict of each of this rank's rollouts of at most `limit` tokens; there may be none."""
+    asked = {prompt.id: prompt for prompt in prompts}
     tokens = [rollout.tokens.tolist() for rollout in rollouts]
     texts = context.tokenizer.batch_decode(tokens, skip_special_tokens=True) if tokens else []  # transformers decodes [] to [""]
-    return texts, context.grader.grade([(text, truths[rollout.prompt_id]) for text, rollout in zip(texts, rollouts, strict=True)])
+    items = [_item(asked[rollout.prompt_id], rollout, text, limit) for text, rollout in zip(texts, rollouts, strict=True)]
+    return texts, context.grader.score(items)
 
 
-def score(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> list[Group]:
-    """Grade this rank's rollouts and gather everybody's: the group of every prompt, on every rank."""
-    texts, verdicts = judge(context, rollouts, prompts)
+def _item(prompt: Prompt, rollout: Rollout, text: str, limit: int) -> RewardItem:
+    return RewardItem(
+        response=text,
+        ground_truth=prompt.ground_truth,
+        prompt=prompt.text,
+        messages=prompt.messages,
+        finish_reason=rollout.finish_reason,
+        length=len(rollout.tokens),
+        limit=limit,
+        row=prompt.row,
+    )
+
+
+def score(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], limit: int) -> list[Group]:
+    """Grade this rank's rollouts of at most `limit` tokens and gather everybody's: the group of every prompt, on every rank."""
+    texts, verdicts = judge(context, rollouts, prompts, limit)
     mine = [ScoredRollout(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
     found: dict[str, list[ScoredRollout]] = {prompt.id: [] for prompt in prompts}
-    for scored in context.world.gather(mine):
+    everything = context.world.gather(mine)
+    show_error(context, ((scored.rollout.prompt_id, scored.verdict) for scored in everything))
+    for scored in everything:
         found[scored.rollout.prompt_id].append(scored)
     return [Group(prompt=prompt, rollouts=tuple(found[prompt.id])) for prompt in prompts]

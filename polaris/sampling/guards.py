@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from polaris.config.schema import RunConfig
 from polaris.data import answer_format
 from polaris.errors import RunFailed
 from polaris.files import write_atomically
 from polaris.reward import no_answer
-from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, UNFINISHED
+from polaris.reward.extract import EMPTY_BOX, NO_BOX, NO_END, NO_FORM, UNFINISHED
 from polaris.sampling.context import SamplingContext
-from polaris.types import Group, Prompt, ScoredRollout
+from polaris.types import RAISED, Group, Prompt, ScoredRollout, Verdict
 
+_KEY = "reward.function"
 MOST_KILLED = 0.01
 """Share of a step's responses that may cost a grading process its life; one response always may."""
 _KEPT = 16
@@ -22,27 +24,49 @@ _KEPT = 16
 
 
 class GradingFailed(RunFailed):
-    """Too many responses of a step killed their grading process."""
+    """Too many responses of a step killed their grading process, or the reward raised at them."""
+
+
+def show_error(context: SamplingContext, verdicts: Iterable[tuple[str, Verdict]]) -> None:
+    """Warn, once in a run, of a reward that raised: with its traceback, and the id of the prompt."""
+    for prompt_id, verdict in verdicts:
+        if verdict.reason == RAISED and not context.grader.has_raised:
+            context.grader.has_raised = True
+            context.console.warning(f"{_KEY} raised at a response to prompt {prompt_id}, which is not graded:\n{verdict.trace.rstrip()}")
 
 
 def stop_if_grading_fails(groups: Sequence[Group], folder: Path) -> None:
-    """Raise `GradingFailed` if more than 1 % of the step was killed, with the answers saved to `killed_answers.jsonl` in `folder`.
+    """Raise `GradingFailed` if more than 1 % of the step is lost: with the answers that killed their process in `killed_answers.jsonl` of
+    `folder`, or the responses at which the reward raised in `failed_rewards.jsonl`.
 
     Every rank holds all groups, so all ranks raise together; they write the same text.
     """
-    killed = [(group.prompt, scored.verdict) for group in groups for scored in group.rollouts if scored.verdict.lost]
+    lost = [(group.prompt, scored) for group in groups for scored in group.rollouts if scored.verdict.lost]
     responses = sum(len(group.rollouts) for group in groups)
-    if len(killed) <= max(1, MOST_KILLED * responses):
+    if len(lost) <= max(1, MOST_KILLED * responses):
         return
-    path = folder / "killed_answers.jsonl"
-    lines = [{"prompt": p.id, "ground_truth": p.ground_truth, "answer": v.answer, "reason": v.reason} for p, v in killed]
+    raised = [(prompt, scored) for prompt, scored in lost if scored.verdict.reason == RAISED]
+    path = folder / ("failed_rewards.jsonl" if raised else "killed_answers.jsonl")
     folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    path.write_text("".join(json.dumps(_evidence(*one)) + "\n" for one in lost), encoding="utf-8")
+    if raised:
+        raise GradingFailed(
+            f"{_KEY} raised at {len(raised)} of {responses} responses ({path} has all), first at one to prompt {raised[0][0].id}. Mend it "
+            f"and resume with --change:\n{raised[0][1].verdict.trace.rstrip()}"
+        )
+    answer = lost[0][1].verdict.answer
     raise GradingFailed(
-        f"{len(killed)} of {responses} responses killed their grading process, as {killed[0][1].answer!r} did "
+        f"{len(lost)} of {responses} responses killed their grading process{'' if answer is None else f', as {answer!r} did'} "
         f"({path} has all). If the answers are honest, raise reward.timeout_s and resume with --change; if not, the policy has found a "
-        "hole in the grader: please report them"
+        f"hole in the {'reward: mend it' if answer is None else 'grader: please report them'}"
     )
+
+
+def _evidence(prompt: Prompt, scored: ScoredRollout) -> dict[str, Any]:
+    verdict = scored.verdict
+    found = {"prompt": prompt.id, "ground_truth": prompt.ground_truth, "answer": verdict.answer, "reason": verdict.reason}
+    more = {"response": scored.text} if verdict.answer is None else {}
+    return found | more | ({"traceback": verdict.trace} if verdict.trace else {})
 
 
 class NoAnswers(RunFailed):
@@ -55,13 +79,14 @@ def answers_missing(scored: Iterable[ScoredRollout]) -> dict[str, int]:
 
 
 def stop_without_answers(context: SamplingContext, groups: Sequence[Group], where: str, limit: int) -> None:
-    """Raise `NoAnswers` if none of the responses, of at most `limit` tokens, has an answer; some of them are kept in `no_answers.jsonl`.
+    """Raise `NoAnswers` if none of the responses, of at most `limit` tokens, has an answer, and no other reward tells them apart; some of
+    them are kept in `no_answers.jsonl`.
 
     Every rank holds all groups, so all ranks raise together.
     """
     everything = [(group.prompt, scored) for group in groups for scored in group.rollouts]
     missing = answers_missing(scored for _, scored in everything)
-    if sum(missing.values()) < len(everything):
+    if sum(missing.values()) < len(everything) or len({scored.verdict.reward for _, scored in everything}) > 1:
         return
     path = context.config.folder / "no_answers.jsonl"
     if context.world.is_main:
@@ -79,21 +104,27 @@ def no_answers(
 ) -> NoAnswers:
     """The error if no response has an answer: the counts in `missing`, and the remedy for each reason."""
     asked = answer_format.forms(prompt.text for prompt in prompts)
+    form = answer_format.graded(config.reward)
     remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (max_response_tokens)"}
     found = [remedies[reason] for reason in missing if reason in remedies]
-    if not asked[answer_format.BOX]:
+    if form == answer_format.BOX and not asked[form]:
         found = [*(remedy for remedy in found if remedy != _PROMPTED), _ASK]
     return NoAnswers(
         f"{where}: none of the {sum(missing.values())} responses has an answer ({no_answer.in_words(missing)}), so every reward is 0; "
-        f"nothing was trained. Boxes are graded, and the prompts ask for: {answer_format.in_words(asked)}.{evidence} "
+        f"nothing was trained. {_graded(form)}, and the prompts ask for: {answer_format.in_words(asked)}.{evidence} "
         f"To mend it: {'; '.join(dict.fromkeys(found))}. Then start again under another --name, or with `polaris train --fresh`"
     )
+
+
+def _graded(form: str) -> str:
+    return "Boxes are graded" if form == answer_format.BOX else f"{form} is graded (reward.answer)"
 
 
 _ASK = f"set {answer_format.REMEDY}"
 _PROMPTED = f"write a worked example into the prompts, begin with an instruction-tuned model, or set {answer_format.REMEDY}"
 _REMEDIES = {
     NO_BOX: _PROMPTED,
+    NO_FORM: "say in the prompts how an answer is written (data.prompt_suffix), or set reward.answer to the form that the responses have",
     EMPTY_BOX: _PROMPTED,
     NO_END: "set reward.require_thinking = false if the model does not think; if it should, let its chat template open <think> "
     "(data.chat_template_options = { enable_thinking = true })",

@@ -110,9 +110,10 @@ class ScriptedGrader:
     def __init__(self, lost=0):
         self._lost = lost
 
-    def grade(self, items):
+    def score(self, items):
         lost, self._lost = min(self._lost, len(items)), max(0, self._lost - len(items))
-        verdicts = [Verdict("correct", reward=1.0) if sum(map(ord, text)) % 3 == 0 else Verdict("wrong") for text, _ in items]
+        texts = [item.response for item in items]
+        verdicts = [Verdict("correct", reward=1.0) if sum(map(ord, text)) % 3 == 0 else Verdict("wrong") for text in texts]
         return [Verdict("ungradable", TIMEOUT)] * lost + verdicts[lost:]
 
 

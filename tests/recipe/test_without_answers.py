@@ -24,7 +24,7 @@ class Unanswered:
     def __init__(self, answered=0):
         self._answered = answered
 
-    def grade(self, items):
+    def score(self, items):
         answered, self._answered = min(self._answered, len(items)), max(0, self._answered - len(items))
         return [Verdict("wrong", "", "2")] * answered + [Verdict("no_answer", "no \\boxed{}")] * (len(items) - answered)
 

@@ -10,7 +10,8 @@ import time
 
 import pytest
 
-from polaris.reward.pool import GraderPool, default_workers
+from polaris.reward.pool import GraderPool
+from polaris.reward.process import default_workers
 
 # Legal text, and gold answers, whose values take minutes.
 HANG = ("\\boxed{\\sum_{k=1}^{9999}\\sin(k^2)}", "\\sum_{k=1}^{9999}\\cos(k^2)")

@@ -1,0 +1,76 @@
+"""A process for rewards that may hang or crash: a user's code, and regular expressions on text that a policy writes.
+
+Started by `polaris.reward.process` as `python -m polaris.reward.host SECONDS JSON`, the JSON being what `Rewards` tells it; in: the fields
+of a `RewardItem`; out: for each reward a verdict, a number, or the traceback of what it raised.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from functools import partial
+from numbers import Real
+from typing import Any
+
+from polaris import doors
+from polaris.errors import Refused, RunFailed
+from polaris.reward.functions import KEY, build
+from polaris.reward.protocol import RewardItem, Rules
+from polaris.reward.worker import row, serve
+from polaris.types import Verdict
+
+
+def main() -> None:
+    told = json.loads(sys.argv[2])
+    try:
+        serve(partial(_prepare, told), int(sys.argv[1]), told["memory_mib"] << 20)
+    except (Refused, RunFailed) as error:
+        print(error, file=sys.stderr, flush=True)  # while the error holds the pipe open: a parent that reads its end kills
+        sys.exit(1)
+
+
+def _prepare(told: Mapping[str, Any]) -> Callable[[Any], Any]:
+    logging.getLogger("latex2sympy2_extended").setLevel(logging.ERROR)
+    rules = Rules(**told["rules"])
+    rewards = [build(name, options, rules) for name, options in told["rewards"]]
+    for name, digest in told["digests"].items():
+        if doors.digest(name, KEY) != digest:
+            raise RunFailed(f"the file of {doors.short(name)} was edited while the run goes on; put it back as it was")
+    return lambda request: [_score(reward, request) for reward in rewards if request is not None]
+
+
+def _score(reward: Any, request: Mapping[str, Any]) -> dict[str, Any]:
+    truth = request["ground_truth"]
+    item = RewardItem(**{**request, "ground_truth": tuple(truth) if isinstance(truth, list) else truth})
+    try:
+        return _result(reward.score([item]))
+    except Exception as error:
+        own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is this one
+        lines = traceback.format_list(own) + traceback.format_exception_only(error)
+        lines += ["It may need more than reward.memory_mib.\n"] if isinstance(error, MemoryError) else []
+        return {"trace": "".join(lines)}
+
+
+def _result(scored: Any) -> dict[str, Any]:
+    """The one result in a list. Raises `ValueError` unless it is a verdict or a finite number."""
+    if len(scored) != 1:
+        raise ValueError(f"score returned {len(scored)} results for 1 item")
+    (value,) = scored
+    if isinstance(value, Verdict):
+        return {"verdict": row(value) | {"reward": _number(value.reward)}}
+    return {"number": _number(value)}
+
+
+def _number(value: Any) -> float:
+    value = value.item() if callable(getattr(value, "item", None)) else value  # numpy, torch
+    if not isinstance(value, Real) or not math.isfinite(value):
+        raise ValueError(f"the reward {value!r} is no finite number")
+    return float(value)
+
+
+if __name__ == "__main__":
+    main()
