@@ -3,9 +3,12 @@
 import pytest
 from recipes import records, train, write_recipe
 
+pytestmark = [pytest.mark.vllm, pytest.mark.slow]
 
-@pytest.mark.timeout(600)
+
+@pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
 def test_a_column_and_an_option_reach_it_and_its_weight_is_added(tmp_path):
+    pytest.importorskip("vllm")
     result = train(write_recipe("A reward", tmp_path))
     assert result.returncode == 0, result.stdout[-3000:]
     steps = [record for record in records(tmp_path) if "reward/mean" in record]
