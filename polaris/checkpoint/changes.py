@@ -15,8 +15,8 @@ _FREE = (
     *("model.path", "model.revision", "model.chat_template", "rollout.engine"),
     # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
-    *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel", "reward.workers"),
-    "reward.memory_mib",
+    *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel"),
+    *("reward.workers", "reward.memory_mib"),
     # Length, records, and alarms.
     *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "run.", "final.", "sync.", "distributed."),
 )
