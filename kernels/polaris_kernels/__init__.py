@@ -6,13 +6,15 @@ from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss import linear_policy_loss, linear_policy_loss_of_batch
 from polaris_kernels.logprob_from_logits import logprob_from_logits
 from polaris_kernels.policy_loss import policy_loss, policy_loss_of_batch
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
 __all__ = [
     "Head",
+    "PolicyLoss",
     "PolicyLossSettings",
     "TokenBatch",
+    "TokenLoss",
     "linear_logprob",
     "linear_policy_loss",
     "linear_policy_loss_of_batch",

@@ -7,6 +7,9 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import Tensor
 
+LOG_RATIO_LIMIT = 20.0
+"""Log-ratios are clamped to this before exp, as in verl: nothing overflows, and beyond it the gradient is zero."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenBatch:
@@ -55,9 +58,17 @@ class TokenBatch:
         taken = {name: value[rows] for name, value in values.items() if isinstance(value, Tensor) and value.ndim}
         return replace(self, **taken, sequence_lengths=lengths)
 
-    def proximal(self, logprob: Tensor) -> Tensor:
-        """Log-probs [T] of the proximal policy; in the step's first update it is the trained one, with `logprob` [T], as a constant."""
-        return logprob.detach() if self.proximal_logprob is None else self.proximal_logprob
+    def proximal(self) -> Tensor:
+        """Log-probs [T] of the proximal policy; in the step's first update it is the trained one, as a constant."""
+        if self.proximal_logprob is not None:
+            return self.proximal_logprob
+        assert self.logprob is not None, "this needs logprob"
+        return self.logprob.detach()
+
+    def ratio(self) -> Tensor:
+        """Importance ratio [T] of the trained to the proximal policy, token by token; its gradient is the ratio."""
+        assert self.logprob is not None, "this needs logprob"
+        return (self.logprob - self.proximal()).clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()
 
     def sequences(self) -> tuple[Tensor, Tensor]:
         """The lengths [S], and for each token the index [T] of its sequence."""

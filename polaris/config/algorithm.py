@@ -11,15 +11,18 @@ from polaris.doors import is_own
 from polaris.errors import Refused
 
 ADVANTAGES = ("group", "batch", "rloo")
+LOSSES = ("dapo", "grpo", "dr_grpo", "gspo", "cispo")
+_BOUNDS = {"sequence_mask": (0.0, 3.0), "geometric_mask": (0.99, 1.01)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlgorithmConfig:
     """From verdicts to the loss: advantages, clipping, importance correction, and which groups take part."""
 
-    loss: Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"] = "dapo"
-    """Each is defined in `polaris_kernels.policy_loss`. `dapo` averages over the tokens of the batch, `grpo` over each response first,
-    `dr_grpo` over the longest length; `gspo` has one ratio per response; `cispo` clips the weight, not the gradient."""
+    loss: str = field(default="dapo", metadata=DOOR)
+    """dapo, grpo, dr_grpo, gspo, cispo, each defined in `polaris_kernels.policy_loss`, or your own, `module:name`. `dapo` averages over
+    the tokens of the batch, `grpo` over each response first, `dr_grpo` over the longest length; `gspo` has one ratio per response;
+    `cispo` clips the weight, not the gradient."""
     clip_low: float = 0.2
     """The ratio to the sampling policy is clipped below 1 - clip_low."""
     clip_high: float = 0.28
@@ -36,12 +39,20 @@ class AlgorithmConfig:
     not trained on (DAPO's overlong filtering); or earns truncation_penalty less."""
     truncation_penalty: float = 1.0
     """penalise: how much less."""
-    correction: Literal["off", "tis", "mask"] = "tis"
-    """Engine-to-trainer importance correction: truncated weight, two-sided mask, or none."""
-    correction_high: float = 2.0
-    """tis: cap of the weight; mask: upper end of the kept interval."""
-    correction_low: float = 0.5
-    """mask: lower end of the kept interval."""
+    aggregate: Literal["token", "sequence", "prompt", "constant"] | None = None
+    """Mean over tokens, over sequences' means, over prompts' means over all tokens of their responses (ScaleRL), or over sequences
+    times the longest length (Dr. GRPO); left out, the loss's own."""
+    correction: Literal["off", "tis", "mask", "sequence_tis", "sequence_mask", "geometric_mask"] = "tis"
+    """Engine-to-trainer importance correction: truncated weight, two-sided mask, or none; the same with the product over the response;
+    geometric_mask leaves out whole responses whose geometric mean lies outside, and weighs nothing."""
+    correction_high: float | None = None
+    """tis: cap of the weight; mask: upper end of the kept interval. Left out: 2; sequence_mask 3; geometric_mask 1.01."""
+    correction_low: float | None = None
+    """mask: lower end of the kept interval. Left out: 0.5; sequence_mask 0; geometric_mask 0.99."""
+    kl: Literal["off", "k1", "k3"] = "off"
+    """Keeps the policy near a frozen reference: k1 in the reward, k3 in the loss."""
+    kl_coefficient: float = 0.001
+    """Of that KL; TRL's beta."""
     substitution: bool = False
     """Groups without variance give their places to copies of informative groups of the same batch."""
     min_informative: float = 0.0
@@ -54,7 +65,8 @@ class AlgorithmConfig:
     """Newest correct rollouts of earlier epochs kept per prompt; one replaces a failure where all failed. 0 turns it off."""
 
     def __post_init__(self) -> None:
-        at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, min_informative=self.min_informative, rescue=self.rescue)
+        at_least("algorithm", 0, clip_low=self.clip_low, clip_high=self.clip_high, kl_coefficient=self.kl_coefficient)
+        at_least("algorithm", 0, min_informative=self.min_informative, rescue=self.rescue)
         at_least("algorithm", 0, truncation_penalty=self.truncation_penalty)
         if self.advantage not in ADVANTAGES and not is_own(self.advantage):
             known = ", ".join(map(repr, ADVANTAGES))
@@ -63,10 +75,11 @@ class AlgorithmConfig:
         at_least("algorithm", 1, max_draws=self.max_draws)
         if self.dual_clip != "off" and self.dual_clip <= 1:
             raise Refused(f'algorithm.dual_clip = {self.dual_clip} must be above 1, or "off"')
-        if not 0 <= self.correction_low < self.correction_high:
-            raise Refused(
-                f"algorithm.correction_low = {self.correction_low} must be below algorithm.correction_high = {self.correction_high}"
-            )
+        if self.loss not in LOSSES and not is_own(self.loss):
+            raise Refused(f"algorithm.loss = {self.loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a module:name of your own")
+        low, high = self.correction_bounds
+        if not 0 <= low < high:
+            raise Refused(f"algorithm.correction_low = {low} must be below algorithm.correction_high = {high}")
         if self.rescue > 0 and self.correction == "off":
             raise Refused(
                 f"algorithm.rescue = {self.rescue} trains on responses of older weights, which need an importance correction; "
@@ -76,3 +89,9 @@ class AlgorithmConfig:
             raise Refused(
                 f'algorithm.scarce = "{self.scarce}" never happens with algorithm.min_informative = 0; set that share, such as 0.3333'
             )
+
+    @property
+    def correction_bounds(self) -> tuple[float, float]:
+        """`correction_low` and `correction_high`, or the correction's own."""
+        low, high = _BOUNDS.get(self.correction, (0.5, 2.0))
+        return low if self.correction_low is None else self.correction_low, high if self.correction_high is None else self.correction_high

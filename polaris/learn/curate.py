@@ -75,7 +75,7 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
         informative=int(informative.sum()),
         scarce=scarce,
         trained=trained,
-        samples=[_sample(groups[p], s, found[p, s]) for p in trained for s in np.flatnonzero(learned[p]).tolist()],
+        samples=[_sample(groups[p], s, found[p, s], place) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()],
     )
 
 
@@ -105,6 +105,8 @@ def _truncated(groups: Sequence[Group]) -> np.ndarray:
     return np.array([[scored.rollout.finish_reason == "length" for scored in group.rollouts] for group in groups])
 
 
-def _sample(group: Group, s: int, advantage: float) -> TrainingSample:
+def _sample(group: Group, s: int, advantage: float, place: int) -> TrainingSample:
     scored = group.rollouts[s]
-    return TrainingSample(prompt_tokens=group.prompt.tokens, rollout=scored.rollout, advantage=float(advantage), stored=scored.stored)
+    return TrainingSample(
+        prompt_tokens=group.prompt.tokens, rollout=scored.rollout, advantage=float(advantage), group=place, stored=scored.stored
+    )

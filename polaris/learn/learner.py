@@ -12,6 +12,7 @@ from torch import Tensor
 from polaris.config.schema import RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard_group
 from polaris.distributed.mesh import World
+from polaris.learn.aggregate import weighted
 from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import TrainingSample, build_pack
 from polaris.learn.statistics import Statistics
@@ -57,7 +58,7 @@ class Learner:
         trainer = self.config.trainer
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)
-        batches = split_updates(samples, trainer.updates_per_step)
+        batches = [weighted(part, self.config.algorithm) for part in split_updates(samples, trainer.updates_per_step)]
         packs = [rank_packs(batch, self.world, trainer.tokens_per_pack) for batch in batches]
         if len(batches) > 1:
             packs = [with_proximal_logprobs(self.policy, of_batch) for of_batch in packs]

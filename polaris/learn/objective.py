@@ -6,47 +6,60 @@ Legend: R response tokens of the pack, S sequences, H hidden size.
 from __future__ import annotations
 
 from dataclasses import replace
-from math import log2
+from functools import cache
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from polaris.config.algorithm import AlgorithmConfig
+from polaris.doors import calling, is_own, load, short
+from polaris.errors import Refused
 from polaris.learn.statistics import Statistics
-from polaris_kernels import Head, PolicyLossSettings, TokenBatch, linear_policy_loss_of_batch, policy_loss_of_batch
+from polaris_kernels import Head, PolicyLoss, PolicyLossSettings, TokenBatch, TokenLoss, linear_policy_loss_of_batch, policy_loss_of_batch
 from polaris_kernels.policy_loss.registry import LOSSES
+from polaris_kernels.policy_loss.settings import Kind
+
+KEY = "algorithm.loss"
+
+
+@cache
+def own_loss(name: str) -> PolicyLoss:
+    """The loss behind `module:name`, a `PolicyLoss` or a function of (batch, settings); loaded once per process.
+
+    Raises:
+        Refused: if there is none, or it is neither.
+    """
+    found = load(name, KEY)
+    if not isinstance(found, PolicyLoss):
+        if not callable(found) or isinstance(found, type):
+            raise Refused(f"{KEY} = {short(name)!r} is neither a function of (batch, settings) nor a PolicyLoss")
+        found = PolicyLoss(name=short(name), token_loss=found)
+
+    def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss | Tensor:
+        with calling(name, KEY, "the loss of a pack"):
+            return found.token_loss(batch, settings)
+
+    return replace(found, token_loss=token_loss)
+
+
+def loss_of_config(config: AlgorithmConfig) -> PolicyLoss:
+    """The loss that the configuration names."""
+    return own_loss(config.loss) if is_own(config.loss) else LOSSES[config.loss]
 
 
 def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
     """The settings of the loss, from the configuration."""
     return PolicyLossSettings(
-        kind=config.loss,
+        kind=own_loss(config.loss) if is_own(config.loss) else cast(Kind, config.loss),
         clip_low=config.clip_low,
         clip_high=config.clip_high,
         dual_clip=0.0 if config.dual_clip == "off" else config.dual_clip,
         correction=config.correction,
-        correction_low=config.correction_low,
-        correction_high=config.correction_high,
+        correction_low=config.correction_bounds[0],
+        correction_high=config.correction_bounds[1],
+        kl=config.kl_coefficient if config.kl == "k3" else 0.0,
     )
-
-
-def denominator(loss: str, *, response_tokens: int, sequences: int, max_response_tokens: int) -> float:
-    """The divisor of the token losses of one update; the counts are those of the whole update over all ranks."""
-    match LOSSES[loss].normaliser:
-        case "tokens":
-            return float(response_tokens)
-        case "sequences":
-            return float(sequences)
-        case "constant":
-            return float(sequences * max_response_tokens)
-
-
-def gradient_scale(loss: str, *, response_tokens: int, sequences: int) -> float:
-    """A power of two. The sum of token losses is multiplied by it before the backward, so that the average token weighs about 1.
-
-    Losses that are means over sequences divide each token by the length of its sequence, which may be 90,000.
-    """
-    return 2.0 ** round(log2(response_tokens / sequences)) if LOSSES[loss].normaliser == "sequences" else 1.0
 
 
 def policy_objective(
@@ -83,7 +96,7 @@ def pack_statistics(
     if stored is None:
         statistics.add_totals("mismatch", totals)
         return statistics
-    settings = replace(settings, kind="dapo")  # the distance does not depend on the loss, and dapo's needs no whole sequences
+    settings = replace(settings, kind="dapo", kl=0.0)  # the distance does not depend on the loss, and dapo's needs no whole sequences
     for group, rows in (("mismatch", ~stored), ("rescue", stored)):
         statistics.add_totals(group, policy_loss_of_batch(logprob[rows], batch[rows], settings, 1.0)[1])
     return statistics

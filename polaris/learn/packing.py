@@ -30,6 +30,10 @@ class TrainingSample:
     prompt_tokens: tuple[int, ...]
     rollout: Rollout
     advantage: float
+    group: int = 0
+    """Which of the step's groups it is of; a copy of a group is one of its own."""
+    weight: float | None = None
+    """Factor of its tokens' losses; None for the loss's own (`polaris.learn.aggregate`)."""
     stored: bool = False
     """Sampled by older weights than the step's other rollouts (`polaris.learn.rescue`)."""
 
@@ -122,6 +126,7 @@ def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
             temperature=per_token([s.rollout.temperature for s in samples]),
             advantage=per_token([s.advantage for s in samples]),
             behaviour_logprob=joined([s.rollout.logprobs[places] for s, places in zip(samples, chosen, strict=True)], np.float32),
+            weight=per_token([s.weight for s in samples if s.weight is not None]) if any(s.weight is not None for s in samples) else None,
             sequence_lengths=torch.from_numpy(responses).to(device),
         ),
         stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,

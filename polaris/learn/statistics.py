@@ -31,6 +31,8 @@ METRICS = {
     "policy/clip_high": Metric("clip_high", "tokens"),
     "policy/clip_dual": Metric("clip_dual", "tokens"),
     "policy/entropy": Metric("entropy", "tokens"),
+    "policy/kl_reference_k1": Metric("kl_reference_k1", "tokens"),
+    "policy/kl_reference_k3": Metric("kl_reference_k3", "tokens"),
     **_mismatch(kl_k1=Metric("kl_k1", "finite"), kl_k3=Metric("kl_k3", "finite"), logprob_gap_mean=Metric("gap", "finite")),
     **_mismatch(
         masked_fraction=Metric("masked", "tokens"),
@@ -55,10 +57,13 @@ class Statistics:
         self._maxima = {name: torch.tensor(-math.inf, dtype=torch.float64) for name in MAXIMA}
 
     def add_totals(self, group: str, totals: dict[str, Tensor]) -> None:
-        """Add a pack's totals to the metrics of that group; "finite" counts the tokens whose engine log-prob is a number."""
+        """Add a pack's totals to the metrics of that group; "finite" counts the tokens whose engine log-prob is a number.
+
+        A total that the pack does not have (of a reference policy) adds nothing.
+        """
         totals = totals | {"finite": totals["tokens"] - totals["nonfinite"]}
         for name, metric in METRICS.items():
-            if not name.startswith(f"{group}/"):
+            if not name.startswith(f"{group}/") or metric.total not in totals:
                 continue
             if metric.count:
                 self.add_mean(name, totals[metric.total], totals[metric.count])

@@ -15,7 +15,8 @@ from polaris.config.schema import RunConfig
 from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, shard_group
 from polaris.distributed.mesh import World
-from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
+from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale
+from polaris.learn.objective import policy_loss_settings, policy_objective
 from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
@@ -39,7 +40,7 @@ def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[
 
 
 def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> list[Pack]:
-    """This rank's packs of one update."""
+    """This rank's packs of one update's samples (`weighted`, where the loss is averaged otherwise than it would by itself)."""
     plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
     return [build_pack([samples[i] for i in members], world.device) for members in plan[world.rank]]
 
@@ -98,10 +99,9 @@ def update(
     statistics: Statistics,
 ) -> UpdateResult:
     """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
-    counts = {"response_tokens": sum(len(sample.chosen) for sample in samples), "sequences": len(samples)}
-    total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
+    kind, counts = aggregate_of(config.algorithm), count(samples, config.rollout.max_response_tokens)
     policy.train()
-    loss = accumulate(policy, packs, total, config, statistics, gradient_scale(config.algorithm.loss, **counts))
+    loss = accumulate(policy, packs, denominator(kind, counts), config, statistics, gradient_scale(kind, counts))
     dist.all_reduce(loss, group=shard_group(policy))
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
     grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)

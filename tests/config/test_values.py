@@ -45,6 +45,7 @@ ABOVE_0 = [
 ]
 LEFT_OUT = [  # (section, whole numbers, other numbers) that are None by default
     (RewardConfig, ["workers"], []),
+    (AlgorithmConfig, [], ["correction_low", "correction_high"]),
     (TrainerConfig, ["cpu_threads"], []),
     (SyncConfig, [], ["base_tolerance"]),
     (EvalConfig, [], ["temperature"]),
@@ -136,8 +137,8 @@ DEFAULTS = {
     "rollout": {"samples_per_prompt": 8, "temperature": 1.0, "max_response_tokens": 8192, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
     | {"repetition_penalty": 1.0, "tensor_parallel": 1, "max_concurrent": 256, "gpu_memory_fraction": 0.8, "kv_cache_mib": 256},
     "reward": {"workers": None, "timeout_s": 5.0},
-    "algorithm": {"loss": "dapo", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 3.0, "correction": "tis", "correction_high": 2.0}
-    | {"correction_low": 0.5, "substitution": False, "min_informative": 0.0, "max_draws": 3, "rescue": 0},
+    "algorithm": {"loss": "dapo", "clip_low": 0.2, "clip_high": 0.28, "dual_clip": 3.0, "correction": "tis", "correction_high": None}
+    | {"correction_low": None, "substitution": False, "min_informative": 0.0, "max_draws": 3, "rescue": 0},
     "optimizer": {"lr": 1e-6, "schedule": "constant", "warmup_steps": 0, "min_lr_fraction": 0.0, "beta1": 0.9, "beta2": 0.999}
     | {"eps": 1e-8, "weight_decay": 0.01, "grad_clip": 1.0},
     "trainer": {"steps": 100, "prompts_per_step": 128, "updates_per_step": 1, "tokens_per_pack": 32768, "max_nonfinite_steps": 3}

@@ -11,7 +11,7 @@ from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
-from polaris.learn.objective import denominator
+from polaris.learn.aggregate import aggregate_of, count, denominator, weighted
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.packing import TrainingSample
 from polaris.learn.statistics import Statistics
@@ -33,7 +33,7 @@ def _sample(prompt_tokens, tokens, advantage, temperature):
         temperature=temperature,
         seed=0,
     )
-    return TrainingSample(prompt_tokens=prompt_tokens, rollout=rollout, advantage=advantage)
+    return TrainingSample(prompt_tokens=prompt_tokens, rollout=rollout, advantage=advantage, group=len(prompt_tokens) % 4)
 
 
 def samples(count=13):
@@ -68,15 +68,15 @@ def with_logprobs(all_samples):
     ]
 
 
-def gradients(policy, world, loss_name, tokens_per_pack, correction):
+def gradients(policy, world, loss_name, tokens_per_pack, correction, aggregate=None):
     """Loss, statistics and full gradients of one update before clipping, with the behaviour policy as the proximal one."""
-    config = RunConfig(algorithm=AlgorithmConfig(loss=loss_name, correction=correction))
-    batch = with_logprobs(samples())
+    config = RunConfig(algorithm=AlgorithmConfig(loss=loss_name, correction=correction, aggregate=aggregate))
+    batch = weighted(with_logprobs(samples()), config.algorithm)
     packs = [
         dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
         for pack in rank_packs(batch, world, tokens_per_pack)
     ]
-    total = denominator(loss_name, response_tokens=sum(len(s.rollout.tokens) for s in batch), sequences=len(batch), max_response_tokens=64)
+    total = denominator(aggregate_of(config.algorithm), count(batch, 64))
     policy.train()
     statistics = Statistics()
     loss = accumulate(policy, packs, total, config, statistics)

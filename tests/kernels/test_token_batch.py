@@ -66,9 +66,10 @@ def test_what_is_not_one_value_per_token_stays_with_the_rows():
 
 def test_without_a_proximal_policy_the_trained_one_is_a_constant():
     logprob = torch.zeros(4, requires_grad=True)
-    proximal = TokenBatch(behaviour_logprob=torch.zeros(4), advantage=torch.ones(4)).proximal(logprob)
-    assert torch.equal(proximal, logprob)
-    assert not proximal.requires_grad
+    batch = TokenBatch(behaviour_logprob=torch.zeros(4), advantage=torch.ones(4), logprob=logprob)
+    assert torch.equal(batch.proximal(), logprob)
+    assert not batch.proximal().requires_grad
+    assert torch.equal(torch.autograd.grad(batch.ratio().sum(), logprob)[0], torch.ones(4))
 
 
 @pytest.mark.parametrize("kind", ["dapo", "grpo", "dr_grpo", "gspo", "cispo"])
@@ -84,11 +85,11 @@ def test_the_flat_calls_give_the_same_bits(kind):
     leaves = [leaf.requires_grad_() for leaf in (hidden, weight, bias)]
     head = Head(weight=weight, bias=bias, softcap=9.0, logits_dtype=torch.bfloat16)
     ours = linear_policy_loss_of_batch(hidden, head, batch, settings, 7.0)
-    options = flat(head, "weight") | flat(batch) | flat(settings)
+    options = flat(head, "weight") | flat(batch, "logprob", "weight") | flat(settings)
     expected = linear_policy_loss(hidden, weight, denominator=7.0, **options)
     logprob = expected[2].clone().requires_grad_()
     ours_alone = policy_loss_of_batch(logprob, batch, settings, 7.0)
-    expected_alone = policy_loss(logprob, denominator=7.0, **flat(batch, "targets", "temperature") | flat(settings))
+    expected_alone = policy_loss(logprob, denominator=7.0, **flat(batch, "targets", "temperature", "logprob") | flat(settings))
     for (loss, totals, *rest), (true, true_totals, *true_rest), parts in (
         (ours, expected, leaves),
         (ours_alone, expected_alone, [logprob]),
@@ -112,4 +113,4 @@ def test_only_the_flat_call_warns_of_whole_sequences(recwarn):
     linear_policy_loss_of_batch(hidden, Head(weight=weight), batch, settings, 7.0)
     assert not recwarn.list
     with pytest.warns(UserWarning, match="whole sequences"):
-        linear_policy_loss(hidden, weight, denominator=7.0, kind="gspo", **flat(batch))
+        linear_policy_loss(hidden, weight, denominator=7.0, kind="gspo", **flat(batch, "logprob", "weight"))

@@ -23,7 +23,7 @@ class Float64:
         algorithm, total, ratios = self.config.algorithm, torch.zeros((), dtype=torch.float64), []
         for sample, before in zip(samples, old, strict=True):
             ratio = (self.logprobs(sample) - before).exp()
-            weight = (before - torch.from_numpy(sample.rollout.logprobs).double()).exp().clamp(max=algorithm.correction_high)
+            weight = (before - torch.from_numpy(sample.rollout.logprobs).double()).exp().clamp(max=algorithm.correction_bounds[1])
             clipped = ratio.clamp(1 - algorithm.clip_low, 1 + algorithm.clip_high)
             loss = torch.maximum(-ratio * sample.advantage, -clipped * sample.advantage)
             if sample.advantage < 0:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from objectives import Tokens, objective
 
 from polaris.config.algorithm import AlgorithmConfig
+from polaris_kernels import PolicyLossSettings, TokenBatch
 from polaris_kernels.policy_loss.correction import importance_correction
 
 RATIOS = torch.tensor([0.1, 0.5, 1.0, 1.9, 5.0], dtype=torch.float64)
@@ -16,21 +17,26 @@ OLD = torch.full_like(RATIOS, -2.0)
 BEHAVIOUR = OLD - RATIOS.log()
 
 
+def corrected(proximal, behaviour, lengths=None, **settings):
+    batch = TokenBatch(behaviour_logprob=behaviour, advantage=behaviour, proximal_logprob=proximal, sequence_lengths=lengths)
+    return importance_correction(batch, PolicyLossSettings(**settings))
+
+
 def test_off_ignores_the_engine():
-    correction = importance_correction(OLD, BEHAVIOUR.where(RATIOS != 1, math.nan), AlgorithmConfig(correction="off"))
+    correction = corrected(OLD, BEHAVIOUR.where(RATIOS != 1, math.nan), correction="off")
     assert correction.weight.eq(1).all()
     assert correction.nonfinite.tolist() == [False, False, True, False, False]
 
 
 def test_tis_truncates_above_only():
-    correction = importance_correction(OLD, BEHAVIOUR, AlgorithmConfig(correction="tis", correction_high=2.0))
+    correction = corrected(OLD, BEHAVIOUR, correction="tis", correction_high=2.0)
     torch.testing.assert_close(correction.weight, torch.tensor([0.1, 0.5, 1.0, 1.9, 2.0], dtype=torch.float64))
     assert correction.truncated.tolist() == [False, False, False, False, True]
     assert not correction.masked.any()
 
 
 def test_mask_drops_both_sides():
-    correction = importance_correction(OLD, BEHAVIOUR, AlgorithmConfig(correction="mask", correction_low=0.3, correction_high=2.0))
+    correction = corrected(OLD, BEHAVIOUR, correction="mask", correction_low=0.3, correction_high=2.0)
     torch.testing.assert_close(correction.weight, torch.tensor([0.0, 0.5, 1.0, 1.9, 0.0], dtype=torch.float64))
     assert correction.masked.tolist() == [True, False, False, False, True]
     assert not correction.truncated.any()
@@ -42,7 +48,7 @@ def test_mask_drops_both_sides():
     behaviour=st.one_of(st.floats(-1e6, 0, width=32), st.sampled_from([math.nan, math.inf, -math.inf])),
 )
 def test_weight_is_finite_and_bounded(mode, old, behaviour):
-    correction = importance_correction(torch.tensor([old]), torch.tensor([behaviour]), AlgorithmConfig(correction=mode))
+    correction = corrected(torch.tensor([old]), torch.tensor([behaviour]), correction=mode)
     assert 0 <= correction.weight.item() <= 2.0
     if not math.isfinite(behaviour):
         assert correction.weight.item() == 0
@@ -53,7 +59,7 @@ def test_weight_is_finite_and_bounded(mode, old, behaviour):
 @pytest.mark.parametrize("mode", ["off", "tis", "mask"])
 def test_weight_has_no_gradient(mode):
     old = OLD.clone().requires_grad_()
-    assert not importance_correction(old, BEHAVIOUR, AlgorithmConfig(correction=mode)).weight.requires_grad
+    assert not corrected(old, BEHAVIOUR, correction=mode).weight.requires_grad
 
 
 def test_mismatch_is_measured_on_finite_tokens_only():

@@ -10,8 +10,8 @@ from transformers import Qwen3ForCausalLM
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
+from polaris.learn.aggregate import aggregate_of, count, denominator, weighted
 from polaris.learn.curate import curate
-from polaris.learn.objective import denominator
 from polaris.learn.statistics import Statistics
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.learn.update import accumulate, rank_packs
@@ -27,8 +27,8 @@ def settings(places, **algorithm):
 def gradients(trainer, samples, config, tokens_per_pack=10**6):
     """Of one update on the samples, as the training step makes it."""
     policy, world = trainer
-    counts = {"response_tokens": sum(len(s.rollout.tokens) for s in samples), "sequences": len(samples)}
-    total = denominator(config.algorithm.loss, **counts, max_response_tokens=config.rollout.max_response_tokens)
+    total = denominator(aggregate_of(config.algorithm), count(samples, config.rollout.max_response_tokens))
+    samples = weighted(samples, config.algorithm)
     policy.train()
     accumulate(policy, rank_packs(samples, world, tokens_per_pack), total, config, Statistics())
     grads = torch.cat([parameter.grad.full_tensor().flatten() for _, parameter in policy.model.named_parameters()])

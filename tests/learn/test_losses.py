@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from objectives import Tokens, objective
 
 from polaris.config.algorithm import AlgorithmConfig
-from polaris.learn.objective import denominator, gradient_scale, policy_loss_settings, policy_objective
+from polaris.learn.aggregate import Counts, aggregate_of, denominator, gradient_scale
+from polaris.learn.objective import policy_loss_settings, policy_objective
 from polaris_kernels import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.policy_loss.registry import LOSSES
@@ -38,7 +39,8 @@ def batch_of(lengths, seed=0, spread=0.5):
 
 
 def step_denominator(config, lengths):
-    return denominator(config.loss, response_tokens=sum(lengths), sequences=len(lengths), max_response_tokens=50)
+    counts = Counts(response_tokens=sum(lengths), sequences=len(lengths), prompts=1, max_response_tokens=50)
+    return denominator(aggregate_of(config), counts)
 
 
 def single(config, ratio, advantage):
@@ -51,7 +53,7 @@ def single(config, ratio, advantage):
         advantage=one * advantage,
         sequence_lengths=torch.ones(1, dtype=torch.long),
     )
-    result = LOSSES[config.loss].token_loss(logprob, batch.as_batch(batch.proximal_logprob), policy_loss_settings(config))
+    result = LOSSES[config.loss].token_loss(replace(batch.as_batch(batch.proximal_logprob), logprob=logprob), policy_loss_settings(config))
     (gradient,) = torch.autograd.grad(result.loss.sum(), logprob)
     return result.loss.item(), gradient.item(), result
 
@@ -72,7 +74,7 @@ def looped_loss(batch, behaviour, config, total):
             )
             if config.loss == "dapo" and advantage < 0:
                 loss = min(loss, -config.dual_clip * advantage)
-            weight = min(math.exp(float(batch.proximal_logprob[t] - behaviour[t])), config.correction_high)
+            weight = min(math.exp(float(batch.proximal_logprob[t] - behaviour[t])), config.correction_bounds[1])
             result += weight * loss / (length if config.loss in ("grpo", "gspo") else 1)
     return result / total
 
@@ -217,8 +219,11 @@ def test_from_hidden_states_equals_the_definition(config, first):
 
 
 def test_denominators():
-    values = {name: denominator(name, response_tokens=70, sequences=8, max_response_tokens=100) for name in LOSSES}
+    counts = Counts(response_tokens=70, sequences=8, prompts=2, max_response_tokens=100)
+    values = {name: denominator(aggregate_of(AlgorithmConfig(loss=name)), counts) for name in LOSSES}
     assert values == {"dapo": 70.0, "cispo": 70.0, "grpo": 8.0, "gspo": 8.0, "dr_grpo": 800.0}
+    values = {kind: denominator(kind, counts) for kind in ("token", "sequence", "prompt", "constant")}
+    assert values == {"token": 70.0, "sequence": 8.0, "prompt": 2.0, "constant": 800.0}
 
 
 def test_every_loss_of_the_configuration_is_registered():
@@ -229,9 +234,11 @@ def test_every_loss_of_the_configuration_is_registered():
 
 def test_gradient_scale_makes_the_average_token_weigh_about_one():
     """Of 8 sequences of 90,000 tokens each, a token weighs 1 / 90,000; 2 ** 16 is the nearest power of two to what makes it 1."""
-    counts = {"response_tokens": 720_000, "sequences": 8}
-    assert gradient_scale("grpo", **counts) == gradient_scale("gspo", **counts) == 2.0**16
-    assert gradient_scale("grpo", response_tokens=8, sequences=8) == 1.0
-    assert gradient_scale("grpo", response_tokens=11, sequences=8) == 1.0
-    assert gradient_scale("grpo", response_tokens=12, sequences=8) == 2.0
-    assert gradient_scale("dapo", **counts) == gradient_scale("dr_grpo", **counts) == 1.0
+
+    def scale(kind, tokens):
+        return gradient_scale(kind, Counts(response_tokens=tokens, sequences=8, prompts=2, max_response_tokens=100_000))
+
+    assert scale("sequence", 720_000) == 2.0**16
+    assert scale("prompt", 720_000) == 2.0**18
+    assert [scale("sequence", tokens) for tokens in (8, 11, 12)] == [1.0, 1.0, 2.0]
+    assert scale("token", 720_000) == scale("constant", 720_000) == 1.0

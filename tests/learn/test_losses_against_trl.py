@@ -10,7 +10,7 @@ import torch
 from objectives import Tokens, objective
 
 from polaris.config.algorithm import AlgorithmConfig
-from polaris.learn.objective import denominator
+from polaris.learn.aggregate import Counts, aggregate_of, denominator
 
 grpo_trainer = pytest.importorskip("trl.trainer.grpo_trainer")
 
@@ -77,7 +77,8 @@ def test_value_gradient_and_clip_fractions(config, settings, seed):
     packed = logprob[kept].requires_grad_()
     sequence = torch.arange(len(LENGTHS))[:, None].expand_as(mask)[kept]
     batch = Tokens(logprob=packed, proximal_logprob=old[kept], advantage=advantage[sequence], sequence_lengths=lengths)
-    total = denominator(config.loss, response_tokens=sum(LENGTHS), sequences=len(LENGTHS), max_response_tokens=LONGEST)
+    counts = Counts(response_tokens=sum(LENGTHS), sequences=len(LENGTHS), prompts=1, max_response_tokens=LONGEST)
+    total = denominator(aggregate_of(config), counts)
     loss, statistics = objective(batch, behaviour[kept], torch.zeros_like(packed), config, total)
     loss.backward()
 

@@ -15,9 +15,10 @@ from polaris_kernels.checks import check_backward_mode, check_head, check_once, 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss.chunked import chunked_chunk
+from polaris_kernels.policy_loss.correction import of_sequences
 from polaris_kernels.policy_loss.function import check_tokens, policy_loss_of_batch
-from polaris_kernels.policy_loss.registry import LOSSES
-from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
+from polaris_kernels.policy_loss.registry import kernel_knows, loss_of
+from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLoss, PolicyLossSettings
 from polaris_kernels.products import accumulate, product, product_operand
 from polaris_kernels.ranges import kept_times, to_keep, widen
 from polaris_kernels.softmax import rows_per_chunk
@@ -38,30 +39,35 @@ def linear_policy_loss(
     bias: Tensor | None = None,
     softcap: float | None = None,
     logits_dtype: torch.dtype | None = None,
-    kind: Kind = "dapo",
+    kind: Kind | PolicyLoss = "dapo",
     clip_low: float = 0.2,
     clip_high: float = 0.28,
     dual_clip: float = 3.0,
     correction: CorrectionKind = "off",
-    correction_low: float = 0.5,
-    correction_high: float = 2.0,
+    correction_low: float | None = None,
+    correction_high: float | None = None,
+    kl: float = 0.0,
     proximal_logprob: Tensor | None = None,
+    reference_logprob: Tensor | None = None,
+    token_weight: Tensor | None = None,
     sequence_lengths: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """`policy_loss` of the log-probs of `linear_logprob`, in three products of [T, H] and [V, H] instead of four.
 
     Since the gradient of each log-prob is known as soon as the log-prob is, a chunk of tokens is taken from hidden states to
-    gradients in one go. That works for losses of single tokens. "gspo" needs a whole sequence's log-probs first: it is computed by
-    the two operations instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
+    gradients in one go. That works for losses of single tokens. "gspo" and corrections of sequences need a whole sequence's log-probs
+    first: they are computed by the two operations instead, with a warning; call them yourself to be rid of it. An entropy bonus needs
+    the two operations as well.
 
     Args:
         hidden, weight, targets, temperature, bias, softcap, logits_dtype: see `linear_logprob`.
+        token_weight: the `weight` of `policy_loss`.
         behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
 
     Returns:
         The loss, a scalar that is differentiable once with respect to `hidden`, `weight` and `bias`; the totals of `policy_loss`;
         log-probs [T] and entropies [T] without gradient, 0 where the mask is False. Tokens outside of the mask cost nothing,
-        tokens without advantage one product.
+        tokens without advantage one product (with a built-in loss and without `kl`).
 
     Raises:
         ValueError: as the two operations.
@@ -74,6 +80,7 @@ def linear_policy_loss(
         correction=correction,
         correction_low=correction_low,
         correction_high=correction_high,
+        kl=kl,
     )
     batch = TokenBatch(
         targets=targets,
@@ -82,10 +89,13 @@ def linear_policy_loss(
         advantage=advantage,
         mask=mask,
         proximal_logprob=proximal_logprob,
+        reference_logprob=reference_logprob,
+        weight=token_weight,
         sequence_lengths=sequence_lengths,
     )
-    if LOSSES[kind].of_sequences:
-        warnings.warn(f'kind = "{kind}" is a loss of whole sequences: computed by linear_logprob and policy_loss instead', stacklevel=2)
+    if _of_sequences(settings):
+        name = f'kind = "{loss_of(settings).name}", correction = "{correction}"'
+        warnings.warn(f"{name} is a loss of whole sequences: computed by linear_logprob and policy_loss instead", stacklevel=2)
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
     return linear_policy_loss_of_batch(hidden, head, batch, settings, denominator)
 
@@ -112,14 +122,18 @@ def linear_policy_loss_of_batch(
     check_tokens(temperature, batch, settings, denominator)
     trained = targets != -100 if batch.mask is None else batch.mask & (targets != -100)
     batch = replace(batch, mask=trained)
-    if LOSSES[settings.kind].of_sequences:
+    if _of_sequences(settings):
         logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature)
         loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
         return loss, totals, logprob.detach(), entropy.detach()
-    learning = trained & (batch.advantage != 0) if torch.is_grad_enabled() else torch.zeros_like(trained)
-    if settings.kind == "grpo":
+    learning = trained if torch.is_grad_enabled() else torch.zeros_like(trained)
+    if not isinstance(settings.kind, PolicyLoss) and not settings.kl:
+        learning = learning & (batch.advantage != 0)  # those losses are 0 where the advantage is
+    if settings.kind == "grpo" and kernel_knows(settings, batch):
         # A share of a sequence's mean is the same loss at a share of the advantage.
         batch, settings = replace(batch, advantage=batch.advantage / _sequence_tokens(batch)), replace(settings, kind="dr_grpo")
+    elif loss_of(settings).aggregate == "sequence" and batch.weight is None:
+        batch = replace(batch, weight=1 / _sequence_tokens(batch).to(temperature.dtype))
     call = _Call(
         targets=targets.long(),
         temperature=temperature,
@@ -131,6 +145,10 @@ def linear_policy_loss_of_batch(
     )
     loss, logprob, entropy, totals = _LinearPolicyLoss.apply(hidden, head.weight, head.bias, head, call)
     return loss, totals, logprob, entropy
+
+
+def _of_sequences(settings: PolicyLossSettings) -> bool:
+    return loss_of(settings).of_sequences or of_sequences(settings)
 
 
 def _laid_out(hidden: Tensor, head: Head) -> tuple[Tensor, Head]:

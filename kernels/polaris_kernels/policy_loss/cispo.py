@@ -6,20 +6,19 @@ The weight is clipped at both bounds whatever the advantage's sign; the paper le
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
-from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, token_ratio
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """-clip(r) A log p of each token, with no gradient through the ratio."""
     low, high = 1 - settings.clip_low, 1 + settings.clip_high
-    ratio = token_ratio(logprob, batch).detach()
-    loss = -ratio.clamp(low, high) * batch.advantage * logprob
+    assert batch.logprob is not None
+    ratio = batch.ratio().detach()
+    loss = -ratio.clamp(low, high) * batch.advantage * batch.logprob
     clip_low = ratio < low
     return TokenLoss(loss=loss, ratio=ratio, clip_low=clip_low, clip_high=ratio > high, clip_dual=torch.zeros_like(clip_low))
 
 
-CISPO = PolicyLoss(name="cispo", normaliser="tokens", token_loss=token_loss)
+CISPO = PolicyLoss(name="cispo", aggregate="token", token_loss=token_loss)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import Tensor
-
-from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.base import clipped_surrogate
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate; where the advantage is negative it does not exceed -dual_clip * A, however large the ratio."""
-    surrogate = clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
+    surrogate = clipped_surrogate(batch.ratio(), batch.advantage, settings)
     if not settings.dual_clip:
         return surrogate
     bound = -settings.dual_clip * batch.advantage
@@ -21,4 +19,4 @@ def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings)
     return replace(surrogate, loss=surrogate.loss.where(~clip_dual, bound), clip_dual=clip_dual)
 
 
-DAPO = PolicyLoss(name="dapo", normaliser="tokens", token_loss=token_loss)
+DAPO = PolicyLoss(name="dapo", aggregate="token", token_loss=token_loss)

@@ -5,16 +5,14 @@ The paper also leaves the group's standard deviation out of the advantage: set `
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, token_ratio
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.base import clipped_surrogate
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
+def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """The clipped surrogate of each token."""
-    return clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
+    return clipped_surrogate(batch.ratio(), batch.advantage, settings)
 
 
-DR_GRPO = PolicyLoss(name="dr_grpo", normaliser="constant", token_loss=token_loss)
+DR_GRPO = PolicyLoss(name="dr_grpo", aggregate="constant", token_loss=token_loss)

@@ -1,23 +1,18 @@
 """GRPO (DeepSeekMath, Shao et al. 2024): the clipped surrogate, averaged over each sequence and then over sequences.
 
-The paper's single bound is `clip_low = clip_high`; its KL term against a reference model is left out. No dual clip.
+The paper's single bound is `clip_low = clip_high`; its KL term is `PolicyLossSettings.kl`. No dual clip.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch import Tensor
-
-from polaris_kernels.policy_loss.base import PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share, token_ratio
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.base import clipped_surrogate
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
 
-def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
-    """Each token's share of its sequence's mean clipped surrogate."""
-    surrogate = clipped_surrogate(token_ratio(logprob, batch), batch.advantage, settings)
-    return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
+def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
+    """The clipped surrogate of each token."""
+    return clipped_surrogate(batch.ratio(), batch.advantage, settings)
 
 
-GRPO = PolicyLoss(name="grpo", normaliser="sequences", token_loss=token_loss)
+GRPO = PolicyLoss(name="grpo", aggregate="sequence", token_loss=token_loss)

@@ -6,24 +6,19 @@ correction stays token by token, as in verl: it weighs each token's own gradient
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from torch import Tensor
-
-from polaris_kernels.policy_loss.base import LOG_RATIO_LIMIT, PolicyLoss, TokenLoss, clipped_surrogate, sequence_mean_share
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
-from polaris_kernels.token_batch import TokenBatch
+from polaris_kernels.policy_loss.base import clipped_surrogate, sequence_mean
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
+from polaris_kernels.token_batch import LOG_RATIO_LIMIT, TokenBatch
 
 
-def token_loss(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
-    """Each token's share of its sequence's mean, in the paper's GSPO-token form: value of the sequence, gradient of the token."""
-    log_ratio = (logprob - batch.proximal(logprob)).detach()
-    lengths, owner = batch.sequences()
-    mean = log_ratio.new_zeros(len(lengths)).index_add(0, owner, sequence_mean_share(batch, log_ratio))
-    sequence_ratio = mean.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[owner]
+def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
+    """The paper's GSPO-token form: value of the sequence, gradient of the token."""
+    logprob = batch.logprob
+    assert logprob is not None
+    mean = sequence_mean(batch, (logprob - batch.proximal()).detach())
+    sequence_ratio = mean.clamp(-LOG_RATIO_LIMIT, LOG_RATIO_LIMIT).exp()[batch.sequences()[1]]
     ratio = sequence_ratio * (logprob - logprob.detach()).exp()
-    surrogate = clipped_surrogate(ratio, batch.advantage, settings)
-    return replace(surrogate, loss=sequence_mean_share(batch, surrogate.loss))
+    return clipped_surrogate(ratio, batch.advantage, settings)
 
 
-GSPO = PolicyLoss(name="gspo", normaliser="sequences", token_loss=token_loss, of_sequences=True)
+GSPO = PolicyLoss(name="gspo", aggregate="sequence", token_loss=token_loss, of_sequences=True)

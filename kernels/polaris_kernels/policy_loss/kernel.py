@@ -83,6 +83,7 @@ def token_loss(
         weight = clamp(ratio, low, high)
         loss, slope, at_low, at_high = -weight * advantage * new, -weight * advantage, ratio < low, ratio > high
     else:
+        tl.static_assert(KIND == "dapo" or KIND == "grpo" or KIND == "dr_grpo", "loss_kernel does not know this KIND")
         ratio = tl.exp(log_ratio(new, old))
         loss, slope, at_low, at_high = clipped(ratio, advantage, low, high)
         slope = tl.where(tl.abs(new - old) > LIMIT, 0.0, slope)
@@ -106,6 +107,7 @@ def corrected(
             truncated = outside & ~nonfinite
             factor = share * tl.where(nonfinite, 0.0, tl.minimum(weight, high))
         else:
+            tl.static_assert(CORRECTION == "mask", "loss_kernel does not know this CORRECTION")
             outside = outside | (weight < low)
             masked = outside & ~nonfinite
             factor = share * tl.where(nonfinite | outside, 0.0, weight)

@@ -5,6 +5,7 @@ Legend: T tokens, S sequences.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -22,7 +23,9 @@ _SEGMENT = 4096
 
 def tiled_forward(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings, block: int = 1024) -> tuple[Tensor, Tensor]:
     """[13] float64: loss, sums and maxima in the order of `totals`; and the gradient [T] float32 of the undivided loss."""
+    batch = replace(batch, logprob=logprob)
     lengths = batch.sequence_lengths if settings.kind in ("grpo", "gspo") else None
+    low, high = settings.correction_bounds
     segments = triton.cdiv(len(logprob), _SEGMENT) if lengths is None else len(lengths)
     bounds = None if lengths is None else torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
     mask = None if batch.mask is None else batch.mask.contiguous()
@@ -32,9 +35,9 @@ def tiled_forward(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettin
     if not segments:
         return totals, gradient
     loss_kernel[(segments,)](
-        logprob, batch.behaviour_logprob.contiguous(), batch.advantage.contiguous(), mask, batch.proximal(logprob).contiguous(), bounds,
+        logprob, batch.behaviour_logprob.contiguous(), batch.advantage.contiguous(), mask, batch.proximal().contiguous(), bounds,
         gradient, logprob.new_empty(segments, 16), totals, torch.zeros(1, dtype=torch.int32, device=logprob.device), len(logprob), segments,
-        settings.clip_low, settings.clip_high, settings.dual_clip, settings.correction_low, settings.correction_high,
+        settings.clip_low, settings.clip_high, settings.dual_clip, low, high,
         KIND=settings.kind, DUAL=bool(settings.dual_clip), CORRECTION=settings.correction, MASK=mask is not None,
         SEQUENCES=lengths is not None, SEGMENT=_SEGMENT, BLOCK=block, MERGE=32, num_warps=4,
     )  # fmt: skip
