@@ -28,7 +28,7 @@ from torch import Tensor
 
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss, tiles
 from polaris_kernels.linear_policy_loss.tiled import ROWS as CHUNK
-from polaris_kernels.policy_loss.settings import CorrectionKind, Kind
+from polaris_kernels.policy_loss.settings import Kind, TokenCorrection
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 ROWS, SIZE, VOCABULARY = CHUNK + 104, 256, 40_000
@@ -120,7 +120,7 @@ def calls_of_policy_loss() -> Iterator[tuple[str, Callable[[], Any]]]:
     for kind in get_args(Kind):
         for rows in (1, 37, 16 * CHUNK):
             yield f"{kind}, {rows} tokens", lambda k=kind, r=rows: call(r, False, kind=k)
-        for correction in get_args(CorrectionKind):
+        for correction in get_args(TokenCorrection):
             for masked in (False, True):
                 for dual in (0.0, 3.0) if kind == "dapo" else (3.0,):
                     options = {"kind": kind, "correction": correction, "dual_clip": dual}

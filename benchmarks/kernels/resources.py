@@ -32,7 +32,7 @@ from polaris_kernels.linear_logprob import tiled as linear_logprob
 from polaris_kernels.linear_policy_loss import tiled as linear_policy_loss
 from polaris_kernels.logprob_from_logits import tiled as logprob_from_logits
 from polaris_kernels.policy_loss import tiled as policy_loss
-from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLossSettings
+from polaris_kernels.policy_loss.settings import Kind, PolicyLossSettings, TokenCorrection
 from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import architecture_tiles
 from polaris_kernels.token_batch import TokenBatch
@@ -173,7 +173,7 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
         sequence_lengths=torch.empty(64, dtype=torch.long, device="meta"),
     )
     for kind in get_args(Kind):
-        for correction in get_args(CorrectionKind):
+        for correction in get_args(TokenCorrection):
             settings = PolicyLossSettings(kind=kind, correction=correction)
             with recorded(architecture) as kernels:
                 policy_loss.tiled_forward(values, batch, settings)

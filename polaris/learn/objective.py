@@ -14,7 +14,7 @@ from torch import Tensor
 
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.doors import calling, is_own, load, short
-from polaris.errors import Refused
+from polaris.errors import Refused, RunFailed
 from polaris.learn.statistics import Statistics
 from polaris_kernels import Head, PolicyLoss, PolicyLossSettings, TokenBatch, TokenLoss, linear_policy_loss_of_batch, policy_loss_of_batch
 from polaris_kernels.policy_loss.registry import LOSSES
@@ -25,7 +25,7 @@ KEY = "algorithm.loss"
 
 @cache
 def own_loss(name: str) -> PolicyLoss:
-    """The loss behind `module:name`, a `PolicyLoss` or a function of (batch, settings); loaded once per process.
+    """The loss behind `module:name`, a `PolicyLoss` or a function of (batch, settings), as it is when the run starts.
 
     Raises:
         Refused: if there is none, or it is neither.
@@ -37,10 +37,33 @@ def own_loss(name: str) -> PolicyLoss:
         found = PolicyLoss(name=short(name), token_loss=found)
 
     def token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss | Tensor:
-        with calling(name, KEY, "the loss of a pack"):
+        with calling(name, KEY, "the function"):
             return found.token_loss(batch, settings)
 
     return replace(found, token_loss=token_loss)
+
+
+def check_loss(config: AlgorithmConfig) -> None:
+    """Try a loss of the user's own on three tokens of two sequences.
+
+    Raises:
+        Refused: it is not there, is neither a function nor a `PolicyLoss`, raises, or gives something else than one term per token.
+    """
+    if not is_own(config.loss):
+        return
+    own_loss.cache_clear()
+    values = torch.tensor([-1.0, -2.0, -0.5])
+    batch = TokenBatch(
+        targets=torch.arange(3),
+        behaviour_logprob=values - 0.1,
+        advantage=torch.tensor([1.0, 1.0, -1.0]),
+        reference_logprob=values,
+        sequence_lengths=torch.tensor([2, 1]),
+    )
+    try:
+        policy_loss_of_batch(values.requires_grad_(), batch, policy_loss_settings(config), 1.0)
+    except (RunFailed, ValueError) as error:
+        raise Refused(f"{KEY} = {short(config.loss)!r}, tried on three tokens: {error}") from error
 
 
 def loss_of_config(config: AlgorithmConfig) -> PolicyLoss:
@@ -56,8 +79,8 @@ def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
         clip_high=config.clip_high,
         dual_clip=0.0 if config.dual_clip == "off" else config.dual_clip,
         correction=config.correction,
-        correction_low=config.correction_bounds[0],
-        correction_high=config.correction_bounds[1],
+        correction_low=config.correction_low,
+        correction_high=config.correction_high,
         kl=config.kl_coefficient if config.kl == "k3" else 0.0,
     )
 

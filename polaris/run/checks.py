@@ -26,6 +26,7 @@ from polaris.data.sampler import open_sampler
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
+from polaris.learn.objective import check_loss
 from polaris.model.check import check_checkpoint
 from polaris.model.identity import model_identity
 from polaris.model.load import ModelFacts, load_tokenizer, locate_model
@@ -111,6 +112,7 @@ def check(config: RunConfig) -> Checked:
         check_trackers(config)
         check_hooks(config.run.hooks)
     check_advantage(config.algorithm.advantage, config.trainer.prompts_per_step, config.rollout.samples_per_prompt)
+    check_loss(config.algorithm)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)

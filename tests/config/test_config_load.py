@@ -159,7 +159,7 @@ def test_missing_file(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["--algorithm.loss=ppo"], "--algorithm.loss = 'ppo' is not one of 'dapo'"),
+        (["--algorithm.loss=ppo"], "algorithm.loss = 'ppo' is not one of 'dapo'"),
         (["--trainer.lr=3"], "--trainer.lr is unknown; did you mean 'optimizer.lr'?"),
         (["--trainer.stepz=3"], "--trainer.stepz is unknown; did you mean 'steps'"),
         (["--learning_rate", "1e-6"], "--learning_rate is unknown; here it is optimizer.lr"),

@@ -45,7 +45,6 @@ ABOVE_0 = [
 ]
 LEFT_OUT = [  # (section, whole numbers, other numbers) that are None by default
     (RewardConfig, ["workers"], []),
-    (AlgorithmConfig, [], ["correction_low", "correction_high"]),
     (TrainerConfig, ["cpu_threads"], []),
     (SyncConfig, [], ["base_tolerance"]),
     (EvalConfig, [], ["temperature"]),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from polaris_kernels.policy_loss.settings import PolicyLossSettings
+from polaris_kernels.policy_loss.settings import PolicyLossSettings, SequenceCorrection
 from polaris_kernels.token_batch import LOG_RATIO_LIMIT, TokenBatch
 
 
@@ -23,7 +24,7 @@ class Correction:
 
 def of_sequences(settings: PolicyLossSettings) -> bool:
     """Whether the correction needs all log-probs of a sequence."""
-    return settings.correction in ("sequence_tis", "sequence_mask", "geometric_mask")
+    return settings.correction in get_args(SequenceCorrection)
 
 
 def importance_correction(batch: TokenBatch, settings: PolicyLossSettings) -> Correction:

@@ -14,7 +14,9 @@ from torch import Tensor
 from polaris_kernels.token_batch import TokenBatch
 
 Kind = Literal["dapo", "grpo", "dr_grpo", "gspo", "cispo"]
-CorrectionKind = Literal["off", "tis", "mask", "sequence_tis", "sequence_mask", "geometric_mask"]
+TokenCorrection = Literal["off", "tis", "mask"]
+SequenceCorrection = Literal["sequence_tis", "sequence_mask", "geometric_mask"]
+CorrectionKind = Literal[TokenCorrection, SequenceCorrection]
 
 _BOUNDS = {"sequence_mask": (0.0, 3.0), "geometric_mask": (0.99, 1.01)}
 """Of the corrections whose ratio is not near 1 to within a factor of 2: the caps of TRL and of SkyRL."""
