@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,7 @@ from polaris.commands.parser import add_workers, check_output
 from polaris.errors import Refused
 
 if TYPE_CHECKING:
+    from polaris.data.gold import Check
     from polaris.data.problems import Survey
     from polaris.data.reading import Reading
 
@@ -58,9 +60,13 @@ class _Target:
     against_split: str
     max_prompt_tokens: int
     model: str | None
+    check: Check
+    """Why a ground truth is none: what the run's rewards say."""
     chat_template: str | None = None
     prompt_suffix: str = ""
     chat_options: dict[str, bool | str] = field(default_factory=dict)
+    in_boxes: bool = True
+    """Whether the math grader reads boxes, so that every gold must be correct in one."""
 
 
 def run(options: argparse.Namespace) -> None:
@@ -77,6 +83,7 @@ def run(options: argparse.Namespace) -> None:
 def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
     from polaris.config.data import check_columns
     from polaris.data.reading import Reading
+    from polaris.reward.grade import ungradable_reason
 
     columns = dict(word.partition("=")[::2] for word in options.column)
     check_columns("data", columns)
@@ -89,6 +96,7 @@ def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
         against_split=options.against_split or "test",
         max_prompt_tokens=1024 if options.max_prompt_tokens is None else options.max_prompt_tokens,
         model=options.model,
+        check=ungradable_reason,
     )
 
 
@@ -96,12 +104,13 @@ def _of_configuration(options: argparse.Namespace) -> Iterator[_Target]:
     from polaris.config.load import load_config
     from polaris.data.reading import held_out_source, training_sources
     from polaris.doors import short
+    from polaris.reward.rewards import checked_rewards, ungradable
 
     config = load_config(options.path)
     own = ("split", "subset", "column", "answer", "against_split", "max_prompt_tokens")
     if given := [f"--{name.replace('_', '-')}" for name in own if getattr(options, name) not in (None, [])]:
         raise Refused(f"{options.path} says itself how its sets are read; change it there, and leave out {', '.join(given)}")
-    held_out = held_out_source(config)
+    held_out, rewards = held_out_source(config), checked_rewards(config.reward)
     for source in (*training_sources(config.data), *([held_out] if held_out else [])):
         yield _Target(
             name=short(source.path),
@@ -115,6 +124,8 @@ def _of_configuration(options: argparse.Namespace) -> Iterator[_Target]:
             chat_template=config.model.chat_template,
             prompt_suffix=config.data.prompt_suffix,
             chat_options=config.data.chat_template_options,
+            check=partial(ungradable, rewards),
+            in_boxes="math" in config.reward.weights and config.reward.answer == "boxed",
         )
 
 
@@ -131,7 +142,7 @@ def _check(target: _Target, options: argparse.Namespace) -> None:
 
     path = resolve(target.path)
     check_output(options.output, Path(path))
-    rows = survey(path, target.split, reading=target.reading)
+    rows = survey(path, target.split, reading=target.reading, check=target.check)
     asked = [replace(problem, messages=instructed(problem.messages, target.prompt_suffix)) for problem in rows.problems]
     rows = replace(rows, problems=asked)
     sets = read_evaluation_sets(target.against, target.against_split)
@@ -141,7 +152,16 @@ def _check(target: _Target, options: argparse.Namespace) -> None:
         GraderPool(options.workers, 5.0, require_thinking=False) as pool,
         progress("answers", sum(len(accepted(problem.ground_truth)) for problem in rows.problems)) as done,
     ):
-        found = check_problems(rows.problems, sets, pool, lengths=lengths, max_prompt_tokens=target.max_prompt_tokens, done=done)
+        found = check_problems(
+            rows.problems,
+            sets,
+            pool,
+            lengths=lengths,
+            max_prompt_tokens=target.max_prompt_tokens,
+            done=done,
+            check=target.check,
+            in_boxes=target.in_boxes,
+        )
     print("\n".join(check_report(found, rows, target.name, options.show, measured=lengths is not None)))
     if prompts:
         print(by_template(text for text, _ in prompts) or "the chat template does not say whether an answer needs </think>")

@@ -305,6 +305,12 @@ def test_a_configuration_is_checked_as_it_reads_and_asks_its_sets(files, command
         assert expected in lines, out
     assert not any("do not ask for a box" in line for line in lines)
     assert "--output writes one set" in command("data", "check", files / "my.toml", "--output", files / "clean.jsonl")[2]
+    (files / "mine.py").write_text((files / "mine.py").read_text() + "def reward(response, ground_truth):\n    return 1.0\n")
+    own = (files / "my.toml").read_text() + "[reward]\nfunction = 'mine:reward'\n"
+    (files / "own.toml").write_text(own.replace("Use \\boxed{}.", "Briefly."))
+    _, out, _ = command("data", "check", files / "own.toml")
+    assert "left: 3 of 4 (dropped: ungradable 1)" in out.splitlines(), "a gold by data.answer is still wanted"
+    assert "box" not in out, "nothing reads boxes"
     given = ("--answer", "####", "--split", "test")
     assert "leave out --split, --answer" in command("data", "check", files / "my.toml", *given)[2]
 

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from polaris.commands.dataset.answer_types import answer_type
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
-from polaris.data.gold import Rejected
+from polaris.data.gold import Check, Rejected
 from polaris.data.normalise import without_instruction
 from polaris.data.overlap import Match, find_duplicates
 from polaris.data.problems import Problem, rejected
 from polaris.data.sources import write_rows
-from polaris.reward.grade import accepted
+from polaris.reward.grade import accepted, ungradable_reason
 from polaris.reward.pool import GraderPool, grade_in_batches
 from polaris.types import Verdict
 
@@ -25,7 +25,8 @@ class Findings:
 
     `unequal` maps a problem to a gold answer and the verdict on it in a box, which is not "correct"; `duplicates` pairs a problem
     with the first of the same text, among gradable ones; `too_long` maps a problem to its number of tokens; `matches` is in the order
-    of `evaluation_sets`. `dropped` maps a problem to the first of: ungradable, unequal, overlap, duplicate, too long.
+    of `evaluation_sets`. `dropped` maps a problem to the first of: ungradable, unequal, overlap, duplicate, too long. `in_boxes` says
+    whether responses are graded by their boxes, so that golds were tried in one.
     """
 
     problems: Sequence[Problem]
@@ -37,6 +38,7 @@ class Findings:
     evaluation_sets: Sequence[EvaluationSet]
     matches: Sequence[Sequence[Match]]
     dropped: Mapping[int, str]
+    in_boxes: bool = True
 
 
 def check_problems(
@@ -47,12 +49,15 @@ def check_problems(
     lengths: Sequence[int] | None,
     max_prompt_tokens: int,
     done: Callable[[int], None],
+    check: Check = ungradable_reason,
+    in_boxes: bool = True,
 ) -> Findings:
-    """Look at every problem. `lengths` are tokens per prompt, None without a tokenizer; `done` gets the count of graded golds."""
+    """Look at every problem. `lengths` are tokens per prompt, None without a tokenizer; `done` gets the count of graded golds. `check`
+    says why a ground truth is none; `in_boxes`: responses are graded by their boxes."""
     texts = without_instruction([problem.text for problem in problems])
-    ungradable = {place: error for place, problem in enumerate(problems) if (error := rejected(problem))}
+    ungradable = {place: error for place, problem in enumerate(problems) if (error := rejected(problem, check))}
     gradable = [place for place in range(len(problems)) if place not in ungradable]
-    unequal = _unequal(problems, gradable, pool, done)
+    unequal = _unequal(problems, gradable, pool, done) if in_boxes else {}
     duplicates = [(gradable[again], gradable[first]) for again, first in find_duplicates([texts[place] for place in gradable])]
     too_long = {place: length for place, length in enumerate(lengths or ()) if length > max_prompt_tokens}
     matches = matches_by_set(texts, evaluation_sets)
@@ -76,6 +81,7 @@ def check_problems(
         evaluation_sets=evaluation_sets,
         matches=matches,
         dropped=dropped,
+        in_boxes=in_boxes,
     )
 
 

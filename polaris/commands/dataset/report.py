@@ -22,7 +22,8 @@ def check_report(found: Findings, survey: Survey, name: str, show: int, measured
     Every reason and every unequal gold is listed, and `show` rows of everything else.
     """
     total = f"{len(survey.problems)} problems" + (f" in {survey.rows} rows" if survey.rows > len(survey.problems) else "")
-    lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}", *answer_format.findings(map(_words, found.problems))]
+    asked = answer_format.findings(map(_words, found.problems)) if found.in_boxes else ()
+    lines = [f"{name}: {total}", f"answers: {_counts(found.types) or 'none'}", *asked]
     lines += _damaged(found.problems, show)
     lines += _reasons("rows without a usable problem or answer", survey.broken, show)
     lines += _reasons("rows with the id of another", survey.clashes, show)
@@ -32,7 +33,7 @@ def check_report(found: Findings, survey: Survey, name: str, show: int, measured
         f"{_at(found, place)}: \\boxed{{{gold}}} is {verdict.kind}{f' ({verdict.reason})' if verdict.reason else ''}"
         for place, (gold, verdict) in found.unequal.items()
     ]
-    lines += _section("answers that are not correct in a box", unequal)
+    lines += _section("answers that are not correct in a box", unequal) if found.in_boxes else ()
     lines += _section("duplicates", [_duplicate(found, *pair) for pair in found.duplicates], show)
     if measured:
         longest = sorted(found.too_long.items(), key=lambda item: -item[1])
