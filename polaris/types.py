@@ -64,6 +64,16 @@ class Rollout:
         """Version of the oldest weights that sampled a part of it."""
         return int(self.versions.min())
 
+    @property
+    def read(self) -> int:
+        """Number of its tokens that the policy did not choose."""
+        return 0 if self.mask is None else int((~self.mask).sum())
+
+    @property
+    def turns(self) -> int:
+        """Number of times that the policy wrote: the stretches of tokens that it chose."""
+        return 1 if self.mask is None else int(np.diff(self.mask.astype(np.int8), prepend=0).clip(0).sum())
+
 
 VerdictKind = Literal["correct", "wrong", "no_answer", "ungradable"]
 

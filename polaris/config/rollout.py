@@ -18,6 +18,11 @@ class RolloutConfig:
 
     engine: str = field(default="auto", metadata=DOOR)
     """vllm, transformers, or `auto`, which takes vLLM where it is installed; or a class of your own, `module:Class`."""
+    episode: str | None = field(default=None, metadata=DOOR)
+    """Function of your own, `module:function`, that hears each turn of a response and may write what the policy reads before its next
+    one, such as a tool's output; by default a response has one turn."""
+    max_turns: int = 8
+    """Most turns of a response, where there is an episode."""
     samples_per_prompt: int = 8
     """Responses to each prompt of a step, which make its group; 2 at least."""
     temperature: float = 1.0
@@ -48,6 +53,7 @@ class RolloutConfig:
             "rollout",
             1,
             samples_per_prompt=self.samples_per_prompt,
+            max_turns=self.max_turns,
             max_response_tokens=self.max_response_tokens,
             tensor_parallel=self.tensor_parallel,
             max_concurrent=self.max_concurrent,

@@ -19,6 +19,7 @@ _SCHEMA = pa.schema(
         "tokens": pa.large_list(pa.int32()),
         "logprobs": pa.large_list(pa.float32()),
         "versions": pa.large_list(pa.int32()),
+        "mask": pa.large_list(pa.bool_()),
         "finish_reason": pa.string(),
         "temperature": pa.float64(),
         "seed": pa.int64(),
@@ -75,7 +76,9 @@ class SuccessBuffer:
         if "version" in table.column_names:  # Polaris 0.1 wrote one version for a whole rollout, and no reward
             versions = [[version.as_py()] * len(tokens) for version, tokens in zip(table["version"], table["tokens"], strict=True)]
             table = table.append_column("versions", pa.array(versions, pa.large_list(pa.int32())))
-            table = table.append_column("reward", pa.array([1.0] * table.num_rows, pa.float64())).select(_SCHEMA.names)
+            table = table.append_column("reward", pa.array([1.0] * table.num_rows, pa.float64()))
+        if "mask" not in table.column_names:  # no response had several turns
+            table = table.append_column("mask", pa.nulls(table.num_rows, pa.large_list(pa.bool_()))).select(_SCHEMA.names)
         arrays = {name: [np.array(row.values) for row in table[name]] for name in _ARRAYS}
         stored: dict[str, list[ScoredRollout]] = {}
         for index, row in enumerate(table.drop_columns(list(_ARRAYS)).to_pylist()):
@@ -88,6 +91,7 @@ class SuccessBuffer:
                 finish_reason=row["finish_reason"],
                 temperature=row["temperature"],
                 seed=row["seed"],
+                mask=None if row["mask"] is None else np.array(row["mask"], bool),
             )
             verdict = Verdict("correct", answer=row["answer"], reward=row["reward"])
             stored.setdefault(row["id"], []).append(ScoredRollout(rollout=rollout, text=row["text"], verdict=verdict, stored=True))
@@ -98,5 +102,7 @@ def _copied(scored: ScoredRollout) -> ScoredRollout:
     """A copy: the engine's arrays may be views that keep a whole batch alive. The verdict's reason is dropped."""
     rollout = scored.rollout
     arrays = {name: getattr(rollout, name).copy() for name in _ARRAYS}
+    if rollout.mask is not None:
+        arrays["mask"] = rollout.mask.copy()
     verdict = Verdict("correct", answer=scored.verdict.answer, reward=scored.verdict.reward)
     return ScoredRollout(rollout=replace(rollout, sample=0, **arrays), text=scored.text, verdict=verdict, stored=True)

@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -92,13 +93,18 @@ def _name(rollout: RolloutConfig) -> str:
 
 
 def _kind(rollout: RolloutConfig) -> Kind:
-    own = Kind(lambda rollout: check_class(rollout.engine), lambda dtype: doors.load(rollout.engine, KEY))
-    return ENGINES.get(_name(rollout), own)
+    return ENGINES.get(_name(rollout)) or Kind(lambda rollout: check_class(rollout.engine), partial(_find_own, rollout.engine))
+
+
+def _find_own(name: str, dtype: str) -> EngineClass:
+    prepare_process(dtype)  # it may inherit from our vLLM engine
+    engine: EngineClass = doors.load(name, KEY)
+    return engine
 
 
 def check_class(name: str) -> None:
     """Raise `Refused`, naming it, if a class lacks a member of `Engine` or is not made as `EngineClass` says."""
-    engine = doors.load(name, KEY)
+    engine = _find_own(name, "")
     if not inspect.isclass(engine):
         raise Refused(f"{KEY} = {doors.short(name)!r} is no class; write one with the members of polaris.rollout.types.Engine")
     missing = [member for member in REQUIRED if getattr(engine, member, None) in (None, getattr(Engine, member))]

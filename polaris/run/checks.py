@@ -36,6 +36,7 @@ from polaris.reward.rewards import check_columns, checked_rewards, ungradable
 from polaris.rollout.checkpoint import check_vocabulary, stop_tokens
 from polaris.rollout.engine import check_engine, check_model
 from polaris.run.hooks import check_hooks
+from polaris.sampling.episode import load_episode
 from polaris.stop import is_main
 from polaris.types import Prompt
 
@@ -113,6 +114,7 @@ def check(config: RunConfig) -> Checked:
         check_hooks(config.run.hooks)
     check_advantage(config.algorithm.advantage, config.trainer.prompts_per_step, config.rollout.samples_per_prompt)
     check_loss(config.algorithm)
+    load_episode(config.rollout.episode)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     check_checkpoint(model.folder, config.rope, max_model_len(config))
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)

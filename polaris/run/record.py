@@ -26,7 +26,7 @@ def step_record(
 ) -> dict[str, Any]:
     """One object of `metrics.jsonl`. Everything outside `seconds/`, `throughput/` and `memory/` repeats bit for bit."""
     drawn = [scored for group in batch.drawn for scored in group.rollouts]
-    sampled = sum(len(scored.rollout.tokens) for scored in drawn)
+    sampled = sum(len(scored.rollout.tokens) - scored.rollout.read for scored in drawn)
     trained = sum(sample.length for sample in batch.samples)
     rollout, seconds = context.config.rollout, context.source.clock.seconds
     return {
@@ -42,6 +42,7 @@ def step_record(
         **set_facts(batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", rollout.max_response_tokens),
+        **(episode_facts(drawn) if context.sampling.episode else {}),
         "policy/loss": sum(update.loss for update in result.updates),
         **result.statistics,
         "optimizer/grad_norm": max((update.grad_norm for update in result.updates), default=0.0),
@@ -119,6 +120,13 @@ def response_facts(scored: Sequence[ScoredRollout], prefix: str) -> dict[str, fl
         f"{prefix}/length_max": int(lengths.max()),
         f"{prefix}/clip_ratio": sum(s.rollout.finish_reason == "length" for s in scored) / len(scored),
     }
+
+
+def episode_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:
+    """Turns per response, and the share of response tokens that the policy read and did not write."""
+    turns = [s.rollout.turns for s in scored]
+    read, tokens = sum(s.rollout.read for s in scored), sum(len(s.rollout.tokens) for s in scored)
+    return {"episode/turns_mean": sum(turns) / len(turns), "episode/turns_max": max(turns), "episode/read_share": read / tokens}
 
 
 def length_facts(scored: Sequence[ScoredRollout], prefix: str, limit: int) -> dict[str, float]:

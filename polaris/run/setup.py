@@ -40,6 +40,7 @@ from polaris.run.thinking import settle_thinking
 from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import Reporter, SamplingContext
+from polaris.sampling.episode import load_episode
 from polaris.stop import StopRequest
 from polaris.sync.probe import check_far_gap, make_far_probe, make_sync_probe, take_yardstick
 from polaris.sync.publish import SyncProof, measure_gap
@@ -133,6 +134,7 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
                 grader=grader,
                 console=console,
                 stop=stop,
+                episode=load_episode(config.rollout.episode),
             )
     finally:
         engine.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,6 +14,7 @@ from polaris.distributed.mesh import World
 from polaris.reward.rewards import Rewards
 from polaris.rollout.types import Engine
 from polaris.stop import StopRequest
+from polaris.types import Prompt, Rollout
 
 
 class Reporter(Protocol):
@@ -28,6 +30,21 @@ class Reporter(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Turn:
+    """What the policy has just written, up to its end-of-sequence token: turn `number` of a response, counted from 0.
+
+    `text` is this turn's, `response` all since the prompt, with what the policy read between its turns; both without special tokens.
+    `rollout` holds the tokens of `response` (its `mask` says who wrote them) and `sample`, the response's number in its group.
+    """
+
+    number: int
+    text: str
+    response: str
+    prompt: Prompt
+    rollout: Rollout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingContext:
     """This rank's engine and grader, with the configuration. `config.reward.require_thinking` is decided: never "auto"."""
 
@@ -38,3 +55,5 @@ class SamplingContext:
     grader: Rewards
     console: Reporter
     stop: StopRequest
+    episode: Callable[[Turn], str | None] | None = None
+    """`rollout.episode`: what is appended after a turn, for the policy to read before its next one; None ends the response."""

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from polaris.distributed import watch
 from polaris.reward.protocol import RewardItem
-from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of, request_seed
 from polaris.sampling.context import SamplingContext
+from polaris.sampling.episode import Episodes
 from polaris.sampling.guards import show_error
 from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
@@ -40,20 +41,32 @@ def draw_rollouts(context: SamplingContext, draw: Draw, on_finished: Callable[[R
         watch.mark(f"rollouts, {progress.finished} of {progress.total} ended")
         context.console.progress(progress.finished, progress.total, progress.tokens)
 
+    def generate(requests: Sequence[RolloutRequest], sampling: Sampling, heard: Callable[[Rollout], None] | None) -> list[Rollout]:
+        return context.engine.generate(requests, sampling, on_progress=show, should_stop=context.stop.requested, on_finished=heard)
+
     world, parallel = context.world, context.config.rollout.tensor_parallel
     first = world.rank % parallel == 0
     requests = requests_of(draw, context.config.seed, world.rank // parallel, world.size // parallel)
     rollouts: list[Rollout] = []
     interrupted = False
     try:
-        rollouts = context.engine.generate(
-            requests, draw.sampling, on_progress=show, should_stop=context.stop.requested, on_finished=on_finished if first else None
-        )
+        if context.episode is None:
+            rollouts = generate(requests, draw.sampling, on_finished if first else None)
+        else:
+            rollouts = _episodes(context, draw, first, on_finished).play(requests, generate)
     except GenerationInterrupted:
         interrupted = True
     if world.any(interrupted):
         raise GenerationInterrupted
     return rollouts if first else []
+
+
+def _episodes(context: SamplingContext, draw: Draw, first: bool, on_finished: Callable[[Rollout], None] | None) -> Episodes:
+    def seed(request: RolloutRequest, turn: int) -> int:
+        return request_seed(context.config.seed, f"{draw.stream}/turn-{turn}", draw.step, request.prompt_id, request.sample)
+
+    prompts = {prompt.id: prompt for prompt in draw.prompts}
+    return Episodes(context=context, prompts=prompts, sampling=draw.sampling, seed=seed, first=first, on_finished=on_finished)
 
 
 def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> list[RolloutRequest]:

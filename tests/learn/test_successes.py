@@ -1,9 +1,13 @@
 """The store of correct rollouts: the newest few of each prompt, the same after a checkpoint."""
 
+from dataclasses import replace
+
+import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from groups import batch, group, same
 
-from polaris.learn.success_buffer import SuccessBuffer
+from polaris.learn.success_buffer import FILE, SuccessBuffer
 
 ARRAYS = ("tokens", "logprobs", "versions")
 
@@ -50,3 +54,20 @@ def test_a_saved_store_comes_back_whole(tmp_path, letters):
             assert [getattr(a.rollout, name).dtype for name in ARRAYS] == [getattr(b.rollout, name).dtype for name in ARRAYS]
     other.add([group("a", "+", version=9)])
     assert texts(other, "a")[-1] == "a/0/9"
+
+
+def test_tokens_that_the_policy_only_read_stay_marked(tmp_path):
+    (one,) = batch(a="++")
+    mask = np.arange(len(one.rollouts[1].rollout.tokens)) % 2 == 0
+    read = replace(one.rollouts[1], rollout=replace(one.rollouts[1].rollout, mask=mask))
+    successes, other = SuccessBuffer(2), SuccessBuffer(2)
+    successes.add([replace(one, rollouts=(one.rollouts[0], read))])
+    mask_before, mask[:] = mask.copy(), False
+    successes.save(tmp_path)
+    other.load(tmp_path)
+    for buffer in (successes, other):
+        assert buffer.of("a")[0].rollout.mask is None
+        assert buffer.of("a")[1].rollout.mask.tolist() == mask_before.tolist()
+    pq.write_table(pq.read_table(tmp_path / FILE).drop_columns(["mask"]), tmp_path / FILE)  # as before there were several turns
+    other.load(tmp_path)
+    assert [success.rollout.mask for success in other.of("a")] == [None, None]
