@@ -92,6 +92,8 @@ def main(folder, output):
     world = mesh.start()
     policy = open_policy(folder, world)
     results = {name: gradients(policy, world, name, 128, "tis") for name in LOSSES}
+    results |= {kind: gradients(policy, world, "grpo", 128, "tis", kind) for kind in ("token", "prompt", "constant")}
+    results["geometric_mask"] = gradients(policy, world, "dapo", 128, "geometric_mask", "sequence")
     config = RunConfig()
     optimizer = build_optimizer(policy, dataclasses.replace(config.optimizer, lr=1e-3))
     batch = with_logprobs(samples())

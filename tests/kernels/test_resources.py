@@ -37,3 +37,28 @@ def test_products_use_tensor_cores(compiled):
         assert row["tensor_cores"] == {80: "HMMA", 90: "HGMMA"}[row["architecture"]], row
         # A branch that redefines the accumulator makes the assembler wait for every product: no error, half the speed.
         assert row["in_flight"] == {80: 0, 90: 1}[row["architecture"]], row
+
+
+_UNKNOWN = """
+import torch
+from resources import TokenBatch, PolicyLossSettings, policy_loss, recorded
+values = torch.empty(100, device="meta")
+for architecture in (80, 90):
+    for name in ("kind", "correction"):
+        settings = PolicyLossSettings(correction="mask")
+        object.__setattr__(settings, name, "ppo")
+        with recorded(architecture):
+            try:
+                policy_loss.tiled_forward(values, TokenBatch(behaviour_logprob=values, advantage=values), settings)
+                print("compiled")
+            except Exception as error:
+                print("does not know this" in str(error) or "does not know this" in str(error.__cause__))
+"""
+
+
+@pytest.mark.slow
+def test_an_unknown_loss_or_correction_does_not_compile():
+    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    command = [sys.executable, "-c", _UNKNOWN]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT / "benchmarks" / "kernels")
+    assert found.stdout.split() == ["True"] * 4

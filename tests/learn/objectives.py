@@ -33,8 +33,8 @@ class Tokens:
         )
 
 
-def objective(tokens, behaviour, entropy, config, total):
+def objective(tokens, behaviour, entropy, config, total, **given):
     """As `policy_objective` of hidden states that have those log-probs and entropies."""
-    batch, settings = tokens.as_batch(behaviour), policy_loss_settings(config)
+    batch, settings = tokens.as_batch(behaviour, **given), policy_loss_settings(config)
     loss, totals = policy_loss_of_batch(tokens.logprob, batch, settings, total)
     return loss, pack_statistics(totals | {"entropy": entropy.double().sum()}, tokens.logprob, batch, settings)
