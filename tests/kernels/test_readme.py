@@ -13,7 +13,7 @@ README = Path(__file__).parents[2] / "kernels/README.md"
 
 def test_the_functional_snippets_run_one_after_the_other_and_agree():
     blocks = re.findall(r"```python\n(.*?)```", README.read_text().split("## In TRL and verl")[0], re.DOTALL)
-    assert len(blocks) == 2
+    assert len(blocks) == 3
     torch.manual_seed(0)
     names: dict[str, Any] = {}
     exec(blocks[0], names)
@@ -22,3 +22,8 @@ def test_the_functional_snippets_run_one_after_the_other_and_agree():
     exec(blocks[1], names)
     for ours, expected in zip((names["loss"], names["hidden"].grad, names["head"].grad), first, strict=True):
         torch.testing.assert_close(ours, expected)
+    names["hidden"].grad = names["head"].grad = None
+    exec(blocks[2], names)
+    weight = 1.0 * names["mask"] / names["mask"].sum()  # the ratio of a first update is 1
+    torch.testing.assert_close(names["loss"].detach(), -(weight * names["advantage"] * names["logprob"]).sum())
+    assert names["hidden"].grad.count_nonzero() > 0

@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from objectives import Tokens, objective
 
 from polaris.config.algorithm import AlgorithmConfig
+from polaris.doors import placed
+from polaris.errors import Refused
 from polaris.learn.aggregate import Counts, aggregate_of, denominator, gradient_scale
-from polaris.learn.objective import policy_loss_settings, policy_objective
+from polaris.learn.objective import check_loss, policy_loss_settings, policy_objective
 from polaris_kernels import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
 from polaris_kernels.policy_loss.registry import LOSSES
@@ -242,3 +244,34 @@ def test_gradient_scale_makes_the_average_token_weigh_about_one():
     assert scale("prompt", 720_000) == 2.0**18
     assert [scale("sequence", tokens) for tokens in (8, 11, 12)] == [1.0, 1.0, 2.0]
     assert scale("token", 720_000) == scale("constant", 720_000) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "no module 'mine'"),
+        ("loss = 3", "'mine:loss' is neither a function of .batch, settings. nor a PolicyLoss"),
+        ("def loss(batch): return batch.logprob", "takes 1 positional argument but 2 were given"),
+        ("def loss(batch, settings): return batch.logprob.sum()", r"'mine:loss' gave \(\); it must give one term per token"),
+        ("def loss(batch, settings): return batch.advantage", "'mine:loss' has no gradient"),
+        ("def loss(batch, settings): return batch.logprob / batch.reward", "'TokenBatch' object has no attribute 'reward'"),
+    ],
+)
+def test_a_loss_of_ones_own_is_tried_before_the_run(text, message, tmp_path):
+    if text is not None:
+        (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(Refused, match=message):
+        check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path)))
+
+
+def test_a_loss_of_ones_own_is_the_one_that_the_run_began_with(tmp_path):
+    file = tmp_path / "mine.py"
+    file.write_text("def loss(batch, settings): return -2 * batch.advantage * batch.logprob")
+    config = AlgorithmConfig(loss=placed("mine:loss", tmp_path), correction="off")
+    check_loss(config)
+    file.write_text("def loss(batch, settings): return 0 * batch.logprob")
+    batch, behaviour = batch_of([4, 1])
+    loss, _ = objective(batch, behaviour, torch.zeros_like(behaviour), config, 5.0)
+    assert loss.item() == pytest.approx(-2 * float((batch.advantage * batch.logprob.detach()).sum()) / 5)
+    check_loss(config)
+    assert objective(batch, behaviour, torch.zeros_like(behaviour), config, 5.0)[0].item() == 0
