@@ -185,3 +185,11 @@ def test_the_kernel_refuses_what_it_does_not_know(names):
     batch = TokenBatch(behaviour_logprob=torch.zeros(3), advantage=torch.ones(3))
     with pytest.raises(Exception, match=r"does not know this (KIND|CORRECTION)"):  # Triton has several
         tiled.tiled_forward(torch.zeros(3), batch, settings)
+
+
+def test_a_loss_is_not_asked_about_no_tokens():
+    loss = own(lambda batch, settings: batch.logprob - batch.logprob.max())
+    empty = torch.zeros(0, requires_grad=True)
+    value, totals = policy_loss(empty, empty.detach(), empty.detach(), None, 1.0, kind=loss)
+    value.backward()
+    assert value == totals["tokens"] == 0

@@ -46,9 +46,9 @@ def reference_k3(batch: TokenBatch) -> Tensor:
 def _token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """What the loss says of each token; terms alone become a `TokenLoss` that clips nothing."""
     loss, logprob = loss_of(settings), batch.logprob
-    found = loss.token_loss(batch, settings)
-    terms = found.loss if isinstance(found, TokenLoss) else found
     assert logprob is not None
+    found = loss.token_loss(batch, settings) if len(logprob) else logprob  # nobody is asked about no tokens
+    terms = found.loss if isinstance(found, TokenLoss) else found
     if not isinstance(terms, Tensor) or terms.shape != logprob.shape:
         got = tuple(terms.shape) if isinstance(terms, Tensor) else type(terms).__name__
         raise ValueError(f"the loss {loss.name!r} gave {got}; it must give one term per token, {tuple(logprob.shape)}")
