@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from polaris.config.load import changed_fields, dump_config
 from polaris.config.schema import RunConfig
+from polaris.doors import short
 
 _FREE = (
     # Places. The contents of `data.*`, `eval.path` and `model.path` are compared instead.
@@ -56,6 +57,9 @@ def find_changes(
     never += _impossible(before, after, progress)
     if before.optimizer.schedule == after.optimizer.schedule == "cosine" and before.steps != after.steps:
         altering.append(f"length of the cosine schedule: {before.steps} -> {after.steps} steps")
+    first = [short(next(iter(config.reward.weights))) for config in (before, after)]
+    if first[0] != first[1]:  # a table in another order has no other fields
+        altering.append(f"reward.function: {first[1]} says what is solved, no longer {first[0]}")
     kinds: dict[str, list[str]] = {"never": never, "altering": altering, "free": []}
     for change in changed_fields(after, dump_config(before)) if bool(before.stage) == bool(after.stage) else ():
         kind = _kind(change, before, after, progress)

@@ -6,7 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from polaris.checkpoint.changes import RunProgress, find_changes
 from polaris.config.reward import RewardConfig
+from polaris.config.schema import RunConfig
 from polaris.doors import placed
 from polaris.errors import Refused, RunFailed
 from polaris.reward import process
@@ -246,3 +248,10 @@ def test_each_reward_is_a_metric_over_what_was_graded():
     assert facts["reward/mine:reward/mean"] == pytest.approx(-0.5 / 3)
     assert (facts["reward/raised"], facts["reward/killed"], facts["reward/accuracy"]) == (0.2, 0.2, 0.2)
     assert reward_parts(scored, (), "reward") == {}
+
+
+def test_another_first_reward_is_a_change_of_a_resumed_run():
+    configs = [RunConfig(reward=RewardConfig(function=table)) for table in ({"math": 1.0, "length": 0.1}, {"length": 0.1, "math": 1.0})]
+    found = find_changes(*configs, RunProgress(step=1, closed=0), {}, {})
+    assert found.altering == ("reward.function: length says what is solved, no longer math",)
+    assert find_changes(configs[0], configs[0], RunProgress(step=1, closed=0), {}, {}).altering == ()
