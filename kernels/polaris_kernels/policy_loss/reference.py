@@ -12,7 +12,7 @@ from torch import Tensor
 
 from polaris_kernels.policy_loss.correction import Correction, importance_correction
 from polaris_kernels.policy_loss.registry import loss_of
-from polaris_kernels.policy_loss.settings import PolicyLossSettings, TokenLoss
+from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import LOG_RATIO_LIMIT, TokenBatch
 
 
@@ -47,7 +47,8 @@ def _token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
     """What the loss says of each token; terms alone become a `TokenLoss` that clips nothing."""
     loss, logprob = loss_of(settings), batch.logprob
     assert logprob is not None
-    found = loss.token_loss(batch, settings) if len(logprob) else logprob  # nobody is asked about no tokens
+    asked = not isinstance(settings.kind, PolicyLoss) or len(logprob) > 0  # a user's loss need not think of no tokens
+    found = loss.token_loss(batch, settings) if asked else logprob
     terms = found.loss if isinstance(found, TokenLoss) else found
     if not isinstance(terms, Tensor) or terms.shape != logprob.shape:
         got = tuple(terms.shape) if isinstance(terms, Tensor) else type(terms).__name__
