@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from datetime import date
-from importlib.metadata import version
+from importlib import metadata
 from os import cpu_count
 from pathlib import Path
 from typing import Any
@@ -53,7 +53,8 @@ def main() -> None:
     start = time.monotonic()
     rows = [_row(name, [_train(reward, steps, seed) for seed in range(seeds)]) for name, reward in REWARDS.items()]
     machine = f"{platform.machine()} CPU, {cpu_count()} cores"
-    versions = f"Python {platform.python_version()}, " + ", ".join(f"{name} {version(name)}" for name in ("torch", "vllm", "transformers"))
+    versions = f"Python {platform.python_version()}, " + ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "transformers"))
+    versions += f", vLLM {_vllm_version()}"
     path = RESULTS / f"length-shaping_cpu-{cpu_count()}-cores_{date.today()}.md"
     path.write_text(
         f"# Length shaping\n\n{machine}; {versions}; {date.today()}; {time.monotonic() - start:.0f} s in all; "
@@ -65,6 +66,12 @@ def main() -> None:
         encoding="utf-8",
     )
     print(path.read_text(encoding="utf-8"))
+
+
+def _vllm_version() -> str:
+    """The version of vLLM, whose distribution for CPUs has another name."""
+    found = metadata.packages_distributions()["vllm"]
+    return metadata.version(found[0])
 
 
 def _train(reward: str, steps: int, seed: int) -> list[dict[str, Any]]:
