@@ -50,9 +50,10 @@ class AlgorithmConfig:
     correction_low: float | None = None
     """mask: lower end of the kept interval. Left out: 0.5; sequence_mask 0; geometric_mask 0.99."""
     kl: Literal["off", "k1", "k3"] = "off"
-    """Keeps the policy near a frozen reference: k1 in the reward, k3 in the loss."""
+    """Distance to a frozen reference, the model of model.path. `k1`: each response earns kl_coefficient times that of all of its tokens
+    less. `k3`: each token's loss is kl_coefficient times its own more."""
     kl_coefficient: float = 0.001
-    """Of that KL; TRL's beta."""
+    """Reward, or loss, per nat of distance to the reference (TRL's beta); 0 only measures it."""
     substitution: bool = False
     """Groups without variance give their places to copies of informative groups of the same batch."""
     min_informative: float = 0.0

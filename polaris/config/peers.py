@@ -75,6 +75,8 @@ ELSEWHERE = {
     "beta": "algorithm.kl_coefficient",
     "kl_loss_coef": "algorithm.kl_coefficient",
     "use_kl_loss": "algorithm.kl",
+    "use_kl_in_reward": "algorithm.kl",
+    "kl_coef": "algorithm.kl_coefficient",
     "policy_loss": "algorithm.loss",
     "importance_sampling_level": "algorithm.loss",
     "adv_estimator": "algorithm.advantage",

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, OffloadPolicy, fully_shard
 from torch.distributed.tensor import DTensor
 
 
@@ -21,18 +21,20 @@ class Layered(Protocol):
 
 
 L = TypeVar("L", bound=Layered)
+ON_DEVICE = OffloadPolicy()
 
 
-def shard(policy: L, mesh: DeviceMesh, compute_dtype: torch.dtype) -> L:
-    """Shard float32 parameters over the mesh; compute in `compute_dtype`, reduce gradients in float32 as a plain sum.
+def shard(policy: L, mesh: DeviceMesh, compute_dtype: torch.dtype, offload: OffloadPolicy = ON_DEVICE) -> L:
+    """Shard parameters over the mesh, on its devices or in host memory; compute in `compute_dtype`, reduce gradients in float32 as a plain
+    sum.
 
     The sum replaces FSDP's default mean: the loss divides by the tokens of all ranks already.
     """
     precision = MixedPrecisionPolicy(param_dtype=compute_dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
     assert isinstance(policy, nn.Module)
     for layer in policy.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=precision)
-    fully_shard(policy, mesh=mesh, mp_policy=precision)
+        fully_shard(layer, mesh=mesh, mp_policy=precision, offload_policy=offload)
+    fully_shard(policy, mesh=mesh, mp_policy=precision, offload_policy=offload)
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)

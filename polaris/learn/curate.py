@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class TrainingBatch:
     """[P, G] bool, the samples of `groups` behind the advantages: graded ones of groups with a gradient."""
     advantages: np.ndarray
     """[P, G], of `groups`; 0 where not counted."""
+    kl: np.ndarray | None = None
+    """[P, G] nats from a reference that the rewards behind the advantages are less, times algorithm.kl_coefficient; None without one."""
     informative: int
     """Groups with a gradient after rescue, before substitution."""
     scarce: bool
@@ -75,8 +77,31 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
         informative=int(informative.sum()),
         scarce=scarce,
         trained=trained,
-        samples=[_sample(groups[p], s, found[p, s], place) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()],
+        samples=_samples(groups, trained, learned, found),
     )
+
+
+def with_kl(batch: TrainingBatch, kl: np.ndarray, algorithm: AlgorithmConfig) -> TrainingBatch:
+    """The batch with advantages of rewards less `kl` [N] nats of each of the counted samples, times algorithm.kl_coefficient.
+
+    The groups stay: KL, which differs between any two responses, makes no group informative.
+    """
+    of_samples = np.zeros(batch.counted.shape)
+    of_samples[batch.counted] = kl
+    rewards = _rewards(batch.groups, algorithm) - algorithm.kl_coefficient * of_samples
+    found = advantages(algorithm.advantage, algorithm.advantage_scale, rewards, batch.counted)
+    samples = _samples(batch.groups, batch.trained, _learned(batch.groups, algorithm), found)
+    return replace(batch, kl=of_samples, advantages=found, samples=samples)
+
+
+def counted_samples(batch: TrainingBatch) -> list[TrainingSample]:
+    """The N samples behind the advantages, in the order of `batch.counted`; each once, copies of its group aside."""
+    return [_sample(batch.groups[p], s, batch.advantages[p, s], p) for p, s in np.argwhere(batch.counted).tolist()]
+
+
+def _samples(groups: Sequence[Group], trained: Sequence[int], learned: np.ndarray, found: np.ndarray) -> list[TrainingSample]:
+    """A copy of a group has a place of its own."""
+    return [_sample(groups[p], s, found[p, s], place) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()]
 
 
 def _kinds(groups: Sequence[Group], algorithm: AlgorithmConfig) -> GroupKinds:

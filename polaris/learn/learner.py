@@ -13,8 +13,10 @@ from polaris.config.schema import RunConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard_group
 from polaris.distributed.mesh import World
 from polaris.learn.aggregate import weighted
+from polaris.learn.curate import TrainingBatch, counted_samples, with_kl
 from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import TrainingSample, build_pack
+from polaris.learn.reference import Reference
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import UpdateResult, forward, rank_packs, split_updates, update, with_proximal_logprobs
 from polaris.model.policy import Policy
@@ -43,6 +45,8 @@ class Learner:
     optimizer: torch.optim.Optimizer
     config: RunConfig
     world: World
+    reference: Reference | None = None
+    """What algorithm.kl measures the distance to."""
 
     @property
     def lr(self) -> float:
@@ -53,6 +57,15 @@ class Learner:
         """Raise RuntimeError if a parameter is gathered: the engine needs that memory while it samples."""
         assert_sharded(self.policy)
 
+    def with_kl(self, batch: TrainingBatch) -> TrainingBatch:
+        """The batch with rewards less the distance to the reference, where algorithm.kl = "k1" asks for it; else the same."""
+        algorithm = self.config.algorithm
+        if algorithm.kl != "k1" or not batch.trained:
+            return batch
+        assert self.reference is not None
+        kl = self.reference.divergences(counted_samples(batch), self.world, self.config.trainer.tokens_per_pack)
+        return with_kl(batch, kl, algorithm)
+
     def update(self, samples: Sequence[TrainingSample], step: int) -> StepResult:
         """All updates of step `step`. Every rank gives the same samples. The proximal policy is the policy before the first update."""
         trainer = self.config.trainer
@@ -62,6 +75,9 @@ class Learner:
         packs = [rank_packs(batch, self.world, trainer.tokens_per_pack) for batch in batches]
         if len(batches) > 1:
             packs = [with_proximal_logprobs(self.policy, of_batch) for of_batch in packs]
+        if self.config.algorithm.kl == "k3":
+            assert self.reference is not None
+            packs = [self.reference.score(of_batch) for of_batch in packs]
         statistics = Statistics()
         updates = [
             update(self.policy, self.optimizer, of_batch, batch, self.config, statistics)

@@ -38,6 +38,7 @@ def step_record(
         "rollout/tokens": sampled,
         **reward_facts(drawn),
         **reward_parts(drawn, named(context.config.reward), "reward"),
+        **({} if batch.kl is None else {"reward/kl_reference": float(batch.kl[batch.counted].mean())}),
         **group_facts(batch),
         **set_facts(batch.drawn),
         **response_facts(drawn, "response"),

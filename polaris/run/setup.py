@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.sampler import open_sampler
 from polaris.distributed.fsdp import shard
@@ -18,6 +19,7 @@ from polaris.distributed.seeds import seed_everything
 from polaris.learn.curate import curate
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
+from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import build_model, count_parameters, load_weights
@@ -54,9 +56,10 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
     with stop.at_once():
         policy, rotary = _load_policy(checked, world)
         optimizer = build_optimizer(policy, config.optimizer)
+        reference = _load_reference(checked, world) if config.algorithm.kl != "off" else None
     with open_sampling(checked, world, stop, console) as sampling:
         config = sampling.config
-        learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world)
+        learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
         with stop.at_once():
             proof = _prove(checked, sampling, learner, rotary)
         successes = SuccessBuffer(config.algorithm.rescue)
@@ -95,9 +98,21 @@ def _load_policy(checked: Checked, world: World) -> tuple[Policy, bool]:
     angles = check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     if config.model.gradient_checkpointing:
         policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    _fuse(policy, config, world)
+    return policy, angles is not None
+
+
+def _load_reference(checked: Checked, world: World) -> Reference:
+    """The model of model.path, whatever the run is resumed from; it computes as the policy does."""
+    config = checked.config
+    reference = load_reference(checked.model.folder, config.rope, world, getattr(torch, config.model.dtype))
+    _fuse(reference.policy, config, world)
+    return reference
+
+
+def _fuse(policy: Policy, config: RunConfig, world: World) -> None:
     if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
-    return policy, angles is not None
 
 
 def _prove(checked: Checked, sampling: SamplingContext, learner: Learner, rotary: bool) -> SyncProof:

@@ -44,6 +44,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
     with clock.phase("update"):
+        batch = learner.with_kl(batch)
         result = learner.update(batch.samples, step)
     memory.end("update")
     version = state.version + result.applied

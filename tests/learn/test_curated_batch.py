@@ -11,7 +11,7 @@ from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.embedded.tokenizer import build_tokenizer
-from polaris.learn.curate import curate
+from polaris.learn.curate import counted_samples, curate, with_kl
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.samples import choose
 from polaris.run.record import group_facts, reward_facts, rollout_samples
@@ -212,6 +212,26 @@ def test_truncated_responses(truncated):
     assert curated.trained == ([0] if truncated == "mask" else [0, 2])
     only = curate(drawn[2:], settings(1, truncated=truncated), SuccessBuffer(0), step=1)
     assert group_facts(only)["update/skipped"] == (truncated == "mask")
+
+
+def test_kl_lowers_rewards_and_makes_no_group_informative(successes):
+    drawn = batch(a="+--+", b="++++", c="-x0-")
+    config = settings(3, substitution=True, kl="k1", kl_coefficient=0.1)
+    curated = curate(drawn, config, successes, step=9)
+    assert len(curated.trained) == 3
+    counted = counted_samples(curated)
+    assert [sample.rollout is scored.rollout for sample, scored in zip(counted, curated.groups[0].rollouts, strict=False)] == [True] * 4
+    assert len(counted) == 7, "a group without a gradient and a lost response are not scored, copies once"
+    kl = np.array([0.5, -0.25, 3.0, 0.0, 1.0, 2.0, 4.0])
+    lowered = with_kl(curated, kl, config.algorithm)
+    rewards = np.array([scored.verdict.reward for p in (0, 2) for scored in curated.groups[p].rollouts if not scored.verdict.lost])
+    expected = advantages((rewards - 0.1 * kl)[:4]) + advantages((rewards - 0.1 * kl)[4:])
+    assert lowered.advantages[lowered.counted] == pytest.approx(expected)
+    assert not lowered.advantages[~lowered.counted].any()
+    assert lowered.trained == curated.trained
+    for p, of_group in ((0, expected[:4]), (2, expected[4:])):
+        found = [one.advantage for one in lowered.samples if one.prompt_tokens == drawn[p].prompt.tokens]
+        assert found == pytest.approx(of_group * curated.trained.count(p))
 
 
 @pytest.mark.parametrize("wrong", [{"rescue": 1, "correction": "off"}, {"scarce": "skip"}, {"scarce": "generate"}])

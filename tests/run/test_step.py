@@ -88,6 +88,24 @@ def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, pr
     assert output.count("further prompts are drawn") == (4 if scarce == "generate" else 0)
 
 
+@pytest.mark.slow
+def test_kl_to_the_base_model_begins_at_nothing_and_a_large_coefficient_keeps_it_small(world, problems, tmp_path):
+    found = {}
+    for coefficient in (0, 10):
+        overrides = [f"--algorithm.kl_coefficient={coefficient}", "--optimizer.lr=3e-4", "--optimizer.warmup_steps=1"]
+        overrides += ["--algorithm.kl=k3", "--trainer.prompts_per_step=8"]
+        with rooms_of(world, problems, tmp_path, *overrides) as context:
+            state, kl = START, []
+            for _ in range(6):
+                state, record, _ = train_step(context, state)
+                kl.append(record["policy/kl_reference_k3"])
+            found[coefficient] = kl
+    print(found)
+    assert abs(found[0][0]) < 1e-9
+    assert found[10][0] == found[0][0]
+    assert all(0 < held < free for free, held in zip(found[0][2:], found[10][2:], strict=True)), "the first update knows of no distance"
+
+
 @pytest.fixture
 def handlers():
     """Puts the signal handlers of the test run back."""
@@ -120,7 +138,7 @@ def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, t
 def train(world, problems, root, lasts):
     """Train to each of `lasts` in context of their own; the records, and what the last checkpoint keeps."""
     overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
-    overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4"]
+    overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0.01"]
     folder = RunFolder(root)
     for last in lasts:
         with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as context:
@@ -143,6 +161,7 @@ def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_p
     assert ledger.column("graded").to_pylist() == [4 * 4] * 8
     assert successes.num_rows > 8
     again, (resumed_ledger, resumed_successes) = train(world, problems, tmp_path / "resumed", [0, 3, 6, 8])
-    assert again == records
+    assert again == records, "the reference is the base model, not the checkpoint"
+    assert abs(records[0]["reward/kl_reference"]) < 1e-3 < records[-1]["reward/kl_reference"]
     assert resumed_ledger.equals(ledger)
     assert resumed_successes.equals(successes)

@@ -32,7 +32,8 @@ def check_run(root, problems):
                 f"--data.path={problems}", f"--eval.path={problems}", f"--root={root}", "--name=run", "--observe.tensorboard=false",
                 "--rollout.engine=transformers", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=48", "--eval.every=2",
                 "--eval.samples_per_prompt=1", f"--trainer.steps={STEPS}", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1",
-                "--checkpoint.every=100", "--sync.gap_factor=1000", "--distributed.wait_timeout_hours=0.02",
+                "--checkpoint.every=100", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0",
+                "--sync.gap_factor=1000", "--distributed.wait_timeout_hours=0.02",
             ],
         )
     )  # fmt: skip

@@ -1,0 +1,79 @@
+"""The frozen policy that KL is measured to: the base model, scored once per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
+
+from polaris.config.model import RopeConfig
+from polaris.distributed import watch
+from polaris.distributed.fsdp import reshard, shard
+from polaris.distributed.mesh import World
+from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
+from polaris.learn.update import forward
+from polaris.model.load import build_model, load_weights
+from polaris.model.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A policy that is never trained. Every rank holds a share of its weights, in the compute dtype; on GPUs, in host memory."""
+
+    policy: Policy
+
+    @torch.no_grad()
+    def logprobs(self, packs: Sequence[Pack]) -> list[Tensor]:
+        """Log-probs [R] of each pack's response tokens, at their temperatures."""
+        found = []
+        for index, pack in enumerate(packs):
+            watch.mark(f"log-probs of the reference, pack {index + 1} of {len(packs)}")
+            found.append(forward(self.policy, pack)[0])
+        reshard(self.policy)
+        return found
+
+    def score(self, packs: Sequence[Pack]) -> list[Pack]:
+        """The packs with the reference's log-probs, for a loss with a KL term."""
+        logprobs = self.logprobs(packs)
+        return [replace(pack, batch=replace(pack.batch, reference_logprob=found)) for pack, found in zip(packs, logprobs, strict=True)]
+
+    def divergences(self, samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> np.ndarray:
+        """[N] float64 nats: of each sample, the sum of behaviour minus reference log-probs over the tokens that the policy chose.
+
+        This is k1 (Schulman 2020), an unbiased estimate of the KL divergence of whole responses, as verl's `use_kl_in_reward` takes it from
+        the reward of a response. Tokens whose engine log-prob is not finite count nothing. Every rank gives the same samples, scores its
+        share, and has the whole result.
+        """
+        plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)[world.rank]
+        packs = [build_pack([samples[i] for i in members], world.device) for members in plan]
+        sums: list[tuple[int, float]] = []
+        for members, pack, logprob in zip(plan, packs, self.logprobs(packs), strict=True):
+            gaps = (pack.batch.behaviour_logprob.double() - logprob.double()).cpu()
+            gaps = torch.where(gaps.isfinite(), gaps, 0.0)
+            of_samples = gaps.split([len(samples[i].chosen) for i in members])
+            sums += [(i, float(of_sample.sum())) for i, of_sample in zip(members, of_samples, strict=True)]
+        found = dict(world.gather(sums))
+        return np.array([found[i] for i in range(len(samples))], dtype=np.float64)
+
+
+def load_reference(folder: Path, rope: RopeConfig, world: World, dtype: torch.dtype) -> Reference:
+    """The checkpoint in a folder as a reference that computes in `dtype`.
+
+    On GPUs its weights stay in host memory, dtype's size times the parameters over the ranks, and come to the GPU one layer at a time.
+    """
+    policy = Policy(build_model(folder, rope))
+    for parameter in policy.parameters():  # Module.to would round the rotary table too
+        parameter.data = parameter.data.to(dtype)
+    policy.requires_grad_(False)
+    shard(policy, world.mesh, dtype, CPUOffloadPolicy() if world.device.type == "cuda" else OffloadPolicy())
+    load_weights(policy.model, folder, torch.device("cpu"))
+    for module in policy.modules():
+        for name, buffer in module.named_buffers(recurse=False):
+            module._buffers[name] = buffer.to(world.device)
+    policy.eval()
+    return Reference(policy)
