@@ -24,7 +24,6 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Self
 
-import polaris
 from polaris.errors import RunFailed
 from polaris.types import CRASHED, TIMEOUT
 
@@ -45,7 +44,7 @@ class Program:
     def environment(self) -> dict[str, str]:
         kept = ("PATH", "LD_LIBRARY_PATH", "LANG", "PYTHONPATH")
         inherited = dict(os.environ) if self.own else {name: os.environ[name] for name in kept if name in os.environ}
-        places = [str(Path(polaris.__file__).parents[1]), inherited.get("PYTHONPATH")]
+        places = [str(Path(__file__).parents[2]), inherited.get("PYTHONPATH")]
         places += [place or os.getcwd() for place in sys.path] if self.own else []
         python_path = os.pathsep.join(dict.fromkeys(filter(None, places)))
         return {**inherited, "PYTHONPATH": python_path, "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1"}
