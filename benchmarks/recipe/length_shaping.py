@@ -2,9 +2,10 @@
 
     python benchmarks/recipe/length_shaping.py [STEPS] [SEEDS]
 
-Trains `embedded:model` with the settings of configs/quickstart.toml in one stage (STEPS = 40), through vLLM, on the same seeds: with the
-math grader alone, and with `length` added, as the penalty near the limit (`buffer`) and as a target. The limit lies far above what an
-answer needs. Writes `benchmarks/results/length-shaping_HARDWARE_DATE.md`.
+Trains `embedded:model` in one stage of STEPS (40), through vLLM, on the same seeds: with the
+math grader alone, and with `length` added, as a penalty that grows with every token and as a target. The base model knows solutions with
+and without all running totals, so there are shorter and longer ones of one problem.
+Writes `benchmarks/results/length-shaping_HARDWARE_DATE.md`.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-LIMIT, BUFFER, TARGET, WEIGHT = 96, 64, 16, 0.5
+LIMIT, TARGET, WEIGHT = 96, 24, 1.0
+SOFT_LIMIT, BUFFER = 64, 56
+"""The penalty grows from 8 tokens on, so that it acts on every response: they have 15 to 60."""
 _MATH = 'function = "math"'
 _BOTH = f"function = {{ math = 1.0, length = {WEIGHT} }}\noptions = {{ length = {{ "
 REWARDS = {
     "math": _MATH,
-    f"math + {WEIGHT} length, buffer {BUFFER}": f"{_BOTH}buffer = {BUFFER} }} }}",
+    f"math + {WEIGHT} length, limit {SOFT_LIMIT}, buffer {BUFFER}": f"{_BOTH}limit = {SOFT_LIMIT}, buffer = {BUFFER} }} }}",
     f"math + {WEIGHT} length, target {TARGET}": f"{_BOTH}target = {TARGET} }} }}",
 }
 CONFIG = """
