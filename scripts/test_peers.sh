@@ -11,5 +11,5 @@ for version in $versions; do
     .venv/bin/pip install --quiet --no-deps --target "$peers-verl-$version.part" "verl==$version"
     mv "$peers-verl-$version.part" "$peers-verl-$version"
   fi
-  PYTHONPATH="$peers-verl-$version:$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py tests/algorithm/test_advantage.py
+  PYTHONPATH="$peers-verl-$version:$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py tests/algorithm/test_advantage.py tests/learn/test_aggregates.py
 done

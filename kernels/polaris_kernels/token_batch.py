@@ -73,5 +73,5 @@ class TokenBatch:
     def sequences(self) -> tuple[Tensor, Tensor]:
         """The lengths [S], and for each token the index [T] of its sequence."""
         lengths = self.sequence_lengths
-        assert lengths is not None, "this needs sequence_lengths"
+        assert lengths is not None, "this needs sequence_lengths, which a loss that is not of_sequences does not get"
         return lengths, torch.repeat_interleave(lengths, output_size=len(self.advantage))

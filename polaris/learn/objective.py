@@ -44,7 +44,7 @@ def own_loss(name: str) -> PolicyLoss:
 
 
 def check_loss(config: AlgorithmConfig) -> None:
-    """Try a loss of the user's own on three tokens of two sequences.
+    """Try a loss of the user's own on three tokens of two sequences, with what a run gives it.
 
     Raises:
         Refused: it is not there, is neither a function nor a `PolicyLoss`, raises, or gives something else than one term per token.
@@ -52,16 +52,17 @@ def check_loss(config: AlgorithmConfig) -> None:
     if not is_own(config.loss):
         return
     own_loss.cache_clear()
-    values = torch.tensor([-1.0, -2.0, -0.5])
+    hidden = torch.eye(3, requires_grad=True)
+    values = hidden.detach().log_softmax(-1).diagonal()
     batch = TokenBatch(
         targets=torch.arange(3),
         behaviour_logprob=values - 0.1,
         advantage=torch.tensor([1.0, 1.0, -1.0]),
-        reference_logprob=values,
+        reference_logprob=values if config.kl == "k3" else None,
         sequence_lengths=torch.tensor([2, 1]),
     )
     try:
-        policy_loss_of_batch(values.requires_grad_(), batch, policy_loss_settings(config), 1.0)
+        linear_policy_loss_of_batch(hidden, Head(weight=torch.eye(3)), batch, policy_loss_settings(config), 1.0)
     except (RunFailed, ValueError) as error:
         raise Refused(f"{KEY} = {short(config.loss)!r}, tried on three tokens: {error}") from error
 

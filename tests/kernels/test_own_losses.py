@@ -28,6 +28,10 @@ def with_floor(batch, settings):
     return TokenLoss(loss=loss, ratio=ratio, clip_low=low, clip_high=never, clip_dual=never)
 
 
+def of_the_tokens(batch, settings):
+    return -batch.advantage * batch.logprob * batch.temperature * (1 + batch.targets)
+
+
 def of_whole_sequences(batch, settings):
     return sequence_mean(batch, batch.logprob - batch.proximal()).exp()[batch.sequences()[1]] * batch.advantage
 
@@ -145,6 +149,31 @@ def test_a_built_in_loss_with_a_reference_learns_where_the_advantage_is_zero(ser
     torch.testing.assert_close(loss, expected)
     for got, true in zip(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves), strict=True):
         torch.testing.assert_close(got, true)
+
+
+@pytest.mark.parametrize("of_sequences", [False, True])
+@pytest.mark.filterwarnings("ignore:kind")
+def test_a_loss_sees_which_tokens_it_has_and_at_which_temperature(served, of_sequences):
+    leaves, targets, values = tokens()
+    temperature = torch.linspace(0.5, 1.5, ROWS, dtype=torch.float64)
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    loss = own(of_the_tokens, of_sequences=of_sequences)
+    values.pop("weight")
+    found = linear_policy_loss(*leaves, targets, denominator=1.0, temperature=temperature, kind=loss, **values)[0]
+    logits = leaves[0] @ leaves[1].T / temperature[:, None]
+    logprob = logits.log_softmax(1).gather(1, targets[:, None])[:, 0]
+    expected = (-values["advantage"] * logprob * temperature * (1 + targets))[values["mask"]].sum()
+    torch.testing.assert_close(found, expected)
+    for got, true in zip(torch.autograd.grad(found, leaves), torch.autograd.grad(expected, leaves), strict=True):
+        torch.testing.assert_close(got, true)
+
+
+@pytest.mark.parametrize(("gap", "slope"), [(-100.0, 1.0), (-1.0, 1 - 0.36787944), (5.0, 1 - 148.4131591), (25.0, 0.0), (100.0, 0.0)])
+def test_k3_never_pushes_away_from_a_reference_that_is_far_above(gap, slope):
+    """Where exp is cut there is no gradient; half of it, that of -d, would lower a log-prob that the reference wants higher."""
+    logprob = torch.full((1,), -101.0, dtype=torch.float64, requires_grad=True)
+    loss, _ = policy_loss(logprob, logprob.detach(), torch.zeros(1), None, 1.0, kl=1.0, reference_logprob=torch.full((1,), gap - 101.0))
+    torch.testing.assert_close(torch.autograd.grad(loss, logprob)[0], torch.full((1,), slope, dtype=torch.float64))
 
 
 def flat(**change):

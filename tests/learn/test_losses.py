@@ -255,6 +255,8 @@ def test_gradient_scale_makes_the_average_token_weigh_about_one():
         ("def loss(batch, settings): return batch.logprob.sum()", r"'mine:loss' gave \(\); it must give one term per token"),
         ("def loss(batch, settings): return batch.advantage", "'mine:loss' has no gradient"),
         ("def loss(batch, settings): return batch.logprob / batch.reward", "'TokenBatch' object has no attribute 'reward'"),
+        ("def loss(batch, settings): return batch.logprob * batch.sequences()[1]", "which a loss that is not of_sequences does not get"),
+        ("def loss(batch, settings): return batch.logprob - batch.reference_logprob", "unsupported operand"),
     ],
 )
 def test_a_loss_of_ones_own_is_tried_before_the_run(text, message, tmp_path):
@@ -262,6 +264,13 @@ def test_a_loss_of_ones_own_is_tried_before_the_run(text, message, tmp_path):
         (tmp_path / "mine.py").write_text(text)
     with pytest.raises(Refused, match=message):
         check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path)))
+
+
+def test_it_is_tried_with_the_reference_that_the_configuration_asks_for(tmp_path):
+    (tmp_path / "mine.py").write_text("def loss(batch, settings): return batch.logprob - batch.reference_logprob")
+    check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path), kl="k3"))
+    with pytest.raises(Refused, match="unsupported operand"):
+        check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path), kl="k1"))
 
 
 def test_a_loss_of_ones_own_is_the_one_that_the_run_began_with(tmp_path):

@@ -139,7 +139,7 @@ def linear_policy_loss_of_batch(
         temperature=temperature,
         trained=trained,
         learning=learning,
-        batch=replace(batch, targets=None, temperature=1.0, mask=None, sequence_lengths=None),
+        batch=replace(batch, targets=targets, temperature=temperature, mask=None, sequence_lengths=None),
         settings=settings,
         denominator=denominator,
     )

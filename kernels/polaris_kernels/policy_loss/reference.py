@@ -36,11 +36,11 @@ def policy_loss_reference(logprob: Tensor, batch: TokenBatch, settings: PolicyLo
 
 def reference_k3(batch: TokenBatch) -> Tensor:
     """Estimate [T] of KL(trained || reference) on samples of the trained policy (Schulman, "Approximating KL divergence"):
-    exp(d) - 1 - d with d = reference_logprob - logprob; its gradient is plain autograd's."""
+    exp(d) - 1 - d with d = reference_logprob - logprob, at most 20 nats; its gradient is plain autograd's, and beyond the limit zero."""
     assert batch.reference_logprob is not None
     assert batch.logprob is not None
-    gap = batch.reference_logprob - batch.logprob
-    return gap.clamp(max=LOG_RATIO_LIMIT).expm1() - gap
+    gap = (batch.reference_logprob - batch.logprob).clamp(max=LOG_RATIO_LIMIT)
+    return gap.expm1() - gap
 
 
 def _token_loss(batch: TokenBatch, settings: PolicyLossSettings) -> TokenLoss:
