@@ -184,13 +184,13 @@ class StopAt(StopRequest):
 
 
 def test_a_stop_between_a_stages_last_step_and_its_closing(world, root, straight, monkeypatch, capsys):
-    stop, write = StopAt(), Recorder.write
+    stop, write = StopAt(), Recorder.step
 
-    def stop_after_the_last(recorder, record, samples):
-        write(recorder, record, samples)
+    def stop_after_the_last(recorder, record, groups, samples):
+        write(recorder, record, groups, samples)
         stop.reached = record["step"] == LAST
 
-    monkeypatch.setattr(Recorder, "write", stop_after_the_last)
+    monkeypatch.setattr(Recorder, "step", stop_after_the_last)
     path = run(world, root, "unclosed", stop=stop)
     monkeypatch.undo()
     assert "stopped: 4 steps" in capsys.readouterr().out
