@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from polaris.config.bounds import at_least, finite, positive
-from polaris.config.own_code import DOOR
+from polaris.config.own_code import DOOR, Option
 from polaris.errors import Refused
 
 COLUMNS = ("prompt", "answer", "id", "system")
 """Our names of the columns that are read."""
 _PATH = "POLARIS-Project/Polaris-Dataset-53K"
-Option = bool | int | float | str
 
 
 def check_columns(section: str, columns: Mapping[str, str] | None) -> None:

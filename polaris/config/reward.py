@@ -8,11 +8,9 @@ from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, finite, positive
 from polaris.config.names import instead
-from polaris.config.own_code import DOOR
+from polaris.config.own_code import DOOR, Option
 from polaris.doors import short
 from polaris.errors import Refused
-
-Option = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

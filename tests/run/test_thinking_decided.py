@@ -16,6 +16,7 @@ from polaris.embedded import resolve
 from polaris.embedded.tokenizer import CHAT_TEMPLATE
 from polaris.observe.console import Console
 from polaris.results import Result
+from polaris.reward.protocol import RewardItem
 from polaris.run.checks import check
 from polaris.run.loop import train_to
 from polaris.run.setup import open_recorder, open_sampling, open_training
@@ -57,7 +58,7 @@ def decided(config, world):
     folder = open_run(config, fresh=False, main=False)
     folder.path.mkdir(parents=True, exist_ok=True)
     with open_sampling(check(config), world, StopRequest(), Console(False, 0)) as context:
-        (verdict,) = context.grader.grade([("\\boxed{1}", "1")])
+        (verdict,) = context.grader.score([RewardItem(response="\\boxed{1}", ground_truth="1")])
         assert context.config.reward.require_thinking is (verdict.kind == "no_answer")
     path = folder.stages / "thinking.json"
     return verdict.kind == "no_answer", json.loads(path.read_text())["why"] if path.is_file() else None
