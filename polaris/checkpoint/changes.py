@@ -53,6 +53,7 @@ def find_changes(
     """All differences between the recorded run and the new configuration. A fact that only one content has is not a difference."""
     if after.reward.require_thinking == "auto":  # it stays as settled when the run began
         after = replace(after, reward=replace(after.reward, require_thinking=before.reward.require_thinking))
+    before, after = _with_bounds(before), _with_bounds(after)
     never, altering = _compare_content(content_before, content_after)
     never += _impossible(before, after, progress)
     if before.optimizer.schedule == after.optimizer.schedule == "cosine" and before.steps != after.steps:
@@ -66,6 +67,12 @@ def find_changes(
         reason = "its prompts were chosen before the first step" if change.startswith(_OVER) else "that stage is trained"
         kinds[kind].append(f"{change} ({reason})" if kind == "never" else change)
     return Changes(**{kind: tuple(changes) for kind, changes in kinds.items()})
+
+
+def _with_bounds(config: RunConfig) -> RunConfig:
+    """With the bounds of the correction written out, as older versions always did: what a left-out bound stands for is no change of it."""
+    low, high = config.algorithm.correction_bounds
+    return replace(config, algorithm=replace(config.algorithm, correction_low=low, correction_high=high))
 
 
 def _impossible(before: RunConfig, after: RunConfig, progress: RunProgress) -> list[str]:

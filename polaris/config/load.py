@@ -99,19 +99,23 @@ def dump_config(config: RunConfig) -> str:
     return json.dumps(dataclasses.asdict(with_names(config, short)), indent=2) + "\n"
 
 
+_ZERO = ("correction_low", "success_above", "drop_up_to")
+"""Settings that may be left out, and whose 0 is a value."""
+
+
 def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
     """Inverse of `dump_config`, after JSON; a field that is newer than the record has its default. Raises `Refused`, naming `path`."""
     return _build(RunConfig, _renewed(RunConfig, values), path)
 
 
-def _renewed(hint: Any, value: Any) -> Any:
+def _renewed(hint: Any, value: Any, name: str = "") -> Any:
     """A recorded value, in which an older version wrote 0 or "" for None, or for the word that may now stand in a number's place."""
     members = get_args(hint)
     if isinstance(value, list):
         return [_renewed(members[0] if members else None, item) for item in value]
     if isinstance(value, dict) and dataclasses.is_dataclass(hint):
-        return {key: _renewed(get_type_hints(hint).get(key), item) for key, item in value.items()}
-    if value not in (0, "") or isinstance(value, bool):
+        return {key: _renewed(get_type_hints(hint).get(key), item, key) for key, item in value.items()}
+    if value not in (0, "") or isinstance(value, bool) or name in _ZERO:
         return value
     words = [None] if type(None) in members else _words(members)
     return words[0] if words else value

@@ -304,8 +304,10 @@ def test_a_run_of_an_older_version_which_wrote_0_for_what_is_left_out_goes_on(re
     values = json.loads(path.read_text())
     for section in (values, *values["stage"]):
         section |= {name: 0 for name, value in section.items() if value is None and name != "origin"}
+    newer = ("correction_low", "success_above", "drop_up_to")  # which never were 0 for what is left out
     for section in filter(lambda value: isinstance(value, dict), list(values.values())):
-        section |= {name: "" if name in ("path", "column", "wandb_project") else 0 for name, value in section.items() if value is None}
+        absent = [name for name, value in section.items() if value is None and name not in newer]
+        section |= {name: "" if name in ("path", "column", "wandb_project") else 0 for name in absent}
     values["rope"]["attention_factor"] = values["sync"]["base_tolerance"] = 0.0
     assert (values["eval"]["path"], values["eval"]["temperature"], values["stage"][0]["max_response_tokens"]) == ("", 0, 0)
     path.write_text(json.dumps(values))
@@ -313,6 +315,21 @@ def test_a_run_of_an_older_version_which_wrote_0_for_what_is_left_out_goes_on(re
     assert open_run(replace(config, eval=replace(config.eval, path="x.jsonl"))).changes.free == ("eval.path: None -> 'x.jsonl'",)
     with pytest.raises(Refused, match=r"rope\.max_positions: None -> 4096"):
         open_run(replace(config, rope=RopeConfig(max_positions=4096)))
+
+
+def test_bounds_of_the_correction_are_compared_by_what_they_are(recorded, tmp_path):
+    """Older versions recorded 0.5 and 2 where they are left out now."""
+    config = recorded((), 0)
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    values["algorithm"] |= {"correction_low": 0.5, "correction_high": 2.0}
+    path.write_text(json.dumps(values))
+    assert open_run(config).changes == Changes()
+    with pytest.raises(Refused, match=r"algorithm\.correction_low: 0\.5 -> 0\.0"):
+        open_run(replace(config, algorithm=replace(config.algorithm, correction_low=0.0)))
+    masked = replace(config.algorithm, correction="geometric_mask")
+    with pytest.raises(Refused, match=r"algorithm\.correction_high: 2\.0 -> 1\.01"):
+        open_run(replace(config, algorithm=masked))
 
 
 def test_what_an_error_names_as_its_remedy_may_change_at_a_resume(recorded):

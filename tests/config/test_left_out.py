@@ -7,8 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.load import changed_fields, dump_config, load_config, read_dumped
-from polaris.config.recipe import DifficultyConfig, StageConfig
+from polaris.config.recipe import CurationConfig, DifficultyConfig, StageConfig
+from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 
@@ -95,6 +97,12 @@ def test_0_and_empty_texts_are_refused_with_what_to_write(write, text, overrides
 def test_words_in_the_place_of_numbers(write):
     config = load_config(write('[algorithm]\ndual_clip = "off"'), ["--probe.prompts=all"])
     assert (config.algorithm.dual_clip, config.probe.prompts) == ("off", "all")
+
+
+def test_a_0_that_may_be_asked_for_stays_0_in_the_record():
+    config = RunConfig(algorithm=AlgorithmConfig(correction_low=0.0), reward=RewardConfig(success_above=0.0))
+    config = replace(config, difficulty=DifficultyConfig(samples_per_prompt=8), curation=CurationConfig(drop_up_to=0.0))
+    assert read_dumped(json.loads(dump_config(config)), "config.json") == config
 
 
 def test_a_record_of_an_older_version_reads_as_what_it_meant():
