@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import importlib
 import sys
+import sysconfig
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from hashlib import blake2b
+from importlib.machinery import PathFinder
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from polaris.errors import Refused, RunFailed
+from polaris.stop import Stopped
 
 _EMBEDDED = "embedded"
 """`embedded:model` and the like are ours (`polaris.embedded`)."""
@@ -62,6 +65,8 @@ def _module(name: str, key: str) -> ModuleType:
     file = _file(Path(place), module) if place else None
     if place and file is None:
         raise Refused(f"{key} = {short(name)!r}: {place} no longer holds {module.replace('.', '/')}.py; put it back, or correct the name")
+    if file is not None:
+        _refuse_shadow(module, file, name, key)
     if place and sys.path[0] != place:
         sys.path[:] = [place, *(entry for entry in sys.path if entry != place)]
     loaded = sys.modules.get(module)
@@ -71,6 +76,8 @@ def _module(name: str, key: str) -> ModuleType:
     try:
         with _without_bytecode():
             loaded = importlib.import_module(module)
+    except Stopped:
+        raise
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
             raise Refused(
@@ -78,11 +85,18 @@ def _module(name: str, key: str) -> ModuleType:
                 f"{module.replace('.', '/')}.py into the folder of the configuration, or correct the name"
             ) from error
         raise _broken(name, key, error) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise _broken(name, key, error) from error
     if file is not None:
         vars(loaded)["__digest__"] = _digest(loaded)
     return loaded
+
+
+def _refuse_shadow(module: str, file: Path, name: str, key: str) -> None:
+    """Raise `Refused` for a file with the name of a module of Python or of an installed one: whoever imports that would get the file."""
+    installed = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
+    if module in sys.stdlib_module_names or ("." not in module and PathFinder.find_spec(module, installed) is not None):
+        raise Refused(f"{key} = {short(name)!r}: {file.name} has the name of a module that Python or Polaris may import; rename the file")
 
 
 @contextmanager
@@ -94,9 +108,9 @@ def calling(name: str, key: str, what: str) -> Iterator[None]:
     """
     try:
         yield
-    except RunFailed:
+    except (RunFailed, Stopped):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a rank that only left would let the others wait
         own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the caller's
         lines = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
         raise RunFailed(f"{key} = {short(name)!r}: {what} failed; mend it, and the same command goes on\n{lines.rstrip()}") from error
@@ -112,7 +126,7 @@ def _without_bytecode() -> Iterator[None]:
         sys.dont_write_bytecode = before
 
 
-def _broken(name: str, key: str, error: Exception) -> Refused:
+def _broken(name: str, key: str, error: Exception | SystemExit) -> Refused:
     last = traceback.extract_tb(error.__traceback__)[-1]
     return Refused(
         f"{key} = {short(name)!r} does not load: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}); mend that"

@@ -22,6 +22,10 @@ def is_main() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+class Stopped(SystemExit):
+    """A signal has ended the work, unlike user code that calls `sys.exit`."""
+
+
 class StopRequest:
     """Installed at start; `requested` is polled inside rollouts and between phases. `number` is the signal's, 0 before it came."""
 
@@ -50,7 +54,7 @@ class StopRequest:
     def heard(self) -> Iterator[None]:
         """For a user's own program: handle the signals inside the block, if this is the main thread, and put its handlers back.
 
-        Where `install` ends the process, `SystemExit` is raised, so that the program can clean up.
+        Where `install` ends the process, `Stopped` is raised, so that the program can clean up.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -95,7 +99,7 @@ class StopRequest:
 
     def _end(self, number: int) -> None:
         if self._raises:
-            raise SystemExit(128 + number)
+            raise Stopped(128 + number)
         alone = os.environ.get("WORLD_SIZE", "1") == "1"
         if self._idle and alone and self._saying.acquire(timeout=0.2):  # both listeners come here
             os.write(2, _STOPPED)  # past the buffer of stderr, which the main thread may hold

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from polaris.config.own_code import DOOR, own_code, with_names
-from polaris.doors import digest, is_own, load, placed, short
-from polaris.errors import Refused
+from polaris.doors import calling, digest, is_own, load, placed, short
+from polaris.errors import Refused, RunFailed
+from polaris.stop import Stopped
 
 
 @pytest.fixture(autouse=True)
@@ -64,14 +65,30 @@ def test_an_edited_file_is_read_again_and_has_another_digest(tmp_path):
         ("broken:f", "ZeroDivisionError: division by zero .*broken.py, line 2"),
         ("needs:f", "No module named 'not_there'"),
         ("mine", "write module:name"),
+        ("leaves:f", "SystemExit: 0 .*leaves.py, line 2"),
+        ("types:f", "types.py has the name of a module that Python or Polaris may import; rename the file"),
+        ("torch:f", "torch.py has the name of a module"),
     ],
 )
 def test_what_does_not_load_is_refused_with_the_reason(tmp_path, name, said):
     module(tmp_path, "def reward(): ...")
     module(tmp_path, "\nX = 1 / 0", "broken")
     module(tmp_path, "import not_there", "needs")
+    module(tmp_path, "import sys\nsys.exit(0)", "leaves")
+    for shadow in ("types", "torch"):
+        module(tmp_path, "def f(response): return 1", shadow)
     with pytest.raises(Refused, match=f"reward.function = .*{said}"):
         load(placed(name, tmp_path), "reward.function")
+
+
+def test_code_that_leaves_is_a_failure_and_a_signal_is_none():
+    with (
+        pytest.raises(RunFailed, match=r"run.hooks = 'mine:Hook': on_step failed[\s\S]*SystemExit: 3"),
+        calling("mine:Hook", "run.hooks", "on_step"),
+    ):
+        sys.exit(3)
+    with pytest.raises(Stopped), calling("mine:Hook", "run.hooks", "on_step"):
+        raise Stopped(130)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,11 +10,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from polaris import doors
 from polaris.data.named_sets import NAMED_SETS
 from polaris.data.reading import PLAIN, Reading
 from polaris.errors import Refused
 from polaris.files import write_atomically
+from polaris.stop import Stopped
 
 FILE_FORMATS = (".parquet", ".json", ".jsonl")
 
@@ -143,13 +146,24 @@ def _call(name: str, reading: Reading) -> Iterator[Any]:
     try:
         rows = function(**reading.options)
         if isinstance(rows, Iterable) and not isinstance(rows, str | bytes | Mapping):
-            yield from rows
+            yield from map(_plain, rows)
             return
-    except Exception as error:
+    except Stopped:
+        raise
+    except (Exception, SystemExit) as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         where = f"{last.filename}, line {last.lineno}"
         raise Refused(f"{said} failed: {type(error).__name__}: {error} ({where}); mend that, or {reading.key}.options") from error
     raise Refused(f"{said} returned a {type(rows).__name__}; let it yield rows, or return a list of them")
+
+
+def _plain(value: Any) -> Any:
+    """A row with Python's own values in the place of numpy's and of tuples, as pandas and the like give them."""
+    if isinstance(value, np.ndarray | np.generic):
+        return _plain(value.tolist()) if isinstance(value, np.ndarray) else value.item()
+    if isinstance(value, dict):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
 
 
 _OBJECTS = re.compile(r"\s*(?:\[\s*)?\{\s*[\"']")

@@ -20,13 +20,15 @@ FIELDS = ("response", "ground_truth", "prompt", "messages", "finish_reason", "le
 
 class Function:
     """A function as a reward. It gets, by name, what its signature takes of `FIELDS`, the row's columns and its options; every column
-    where it has `**row`."""
+    where it has `**row`, and all of `FIELDS` too where it names nothing else."""
 
     def __init__(self, function: Callable[..., Any], name: str, options: Mapping[str, Any]) -> None:
         parameters = inspect.signature(function).parameters.values()
         named = [one for one in parameters if one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)]
         self._takes = {one.name for one in named}
         self._takes_row = any(one.kind is one.VAR_KEYWORD for one in parameters)
+        if self._takes_row and not named:  # also a function behind a decorator that hides its signature
+            self._takes = set(FIELDS)
         unknown = [] if self._takes_row else sorted(options.keys() - self._takes)
         if unknown:
             raise _unknown_option(name, unknown[0], self._takes - set(FIELDS))

@@ -11,17 +11,19 @@ import logging
 import math
 import sys
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, get_args
 
 from polaris import doors
 from polaris.errors import Refused, RunFailed
 from polaris.reward.functions import KEY, build
 from polaris.reward.protocol import RewardItem, Rules
 from polaris.reward.worker import row, serve
-from polaris.types import Verdict
+from polaris.types import Verdict, VerdictKind
+
+_HALF = 4000
 
 
 def main() -> None:
@@ -48,21 +50,32 @@ def _score(reward: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     item = RewardItem(**{**request, "ground_truth": tuple(truth) if isinstance(truth, list) else truth})
     try:
         return _result(reward.score([item]))
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is this one
         lines = traceback.format_list(own) + traceback.format_exception_only(error)
         lines += ["It may need more than reward.memory_mib.\n"] if isinstance(error, MemoryError) else []
-        return {"trace": "".join(lines)}
+        return {"trace": _shortened("".join(lines))}
 
 
 def _result(scored: Any) -> dict[str, Any]:
     """The one result in a list. Raises `ValueError` unless it is a verdict or a finite number."""
-    if len(scored) != 1:
-        raise ValueError(f"score returned {len(scored)} results for 1 item")
-    (value,) = scored
-    if isinstance(value, Verdict):
-        return {"verdict": row(value) | {"reward": _number(value.reward)}}
-    return {"number": _number(value)}
+    if not isinstance(scored, Iterable):
+        raise ValueError(f"score returned {type(scored).__name__}, and not a list with a result for each item")
+    results = list(scored)
+    if len(results) != 1:
+        raise ValueError(f"score returned {len(results)} results for 1 item")
+    (value,) = results
+    if not isinstance(value, Verdict):
+        return {"number": _number(value)}
+    if value.kind not in get_args(VerdictKind):
+        raise ValueError(f"there is no verdict {value.kind!r}; write {', '.join(get_args(VerdictKind))}")
+    texts = {"reason": str(value.reason), "answer": None if value.answer is None else str(value.answer)}
+    return {"verdict": row(value) | texts | {"reward": _number(value.reward)}}
+
+
+def _shortened(trace: str) -> str:
+    """A trace with its middle cut out where it is longer than a page: an exception may quote a whole response."""
+    return trace if len(trace) <= 2 * _HALF else f"{trace[:_HALF]}\n[...]\n{trace[-_HALF:]}"
 
 
 def _number(value: Any) -> float:

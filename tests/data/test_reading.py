@@ -107,6 +107,9 @@ def test_a_function_yields_rows_with_its_options(mine):
     rows = mine("def prompts(size=1):\n    for i in range(size):\n        yield {'question': str(i), 'answer': i}\n", size=2)
     assert rows == [("mine:prompts:1", {"question": "0", "answer": 0}), ("mine:prompts:2", {"question": "1", "answer": 1})]
     assert len(mine("def prompts():\n    return [{'question': 'q', 'answer': 1}]\n")) == 1
+    row = "{'question': np.array(['q']), 'answer': np.int64(3), 'more': {'x': (np.float32(1), np.arange(2))}}"
+    numpy = f"import numpy as np\ndef prompts():\n    yield {row}\n"
+    assert mine(numpy) == [("mine:prompts:1", {"question": ["q"], "answer": 3, "more": {"x": [1.0, [0, 1]]}})]
 
 
 @pytest.mark.parametrize(

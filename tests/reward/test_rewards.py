@@ -1,6 +1,7 @@
 """Rewards of a user's own in real processes: what they get, what they may not do, and how several are added up."""
 
 import json
+import re
 import time
 from types import SimpleNamespace
 
@@ -11,7 +12,7 @@ from polaris.config.reward import RewardConfig
 from polaris.config.schema import RunConfig
 from polaris.doors import placed
 from polaris.errors import Refused, RunFailed
-from polaris.reward import process
+from polaris.reward import host, process
 from polaris.reward.protocol import RewardItem
 from polaris.reward.rewards import Rewards, check_columns, checked_rewards, identity, ungradable
 from polaris.run.record import reward_facts, reward_parts
@@ -33,6 +34,8 @@ def nasty(response, ground_truth):
         case "segv": ctypes.string_at(0)
         case "memory": bytearray(1 << 40)
         case "raise": raise KeyError("no such answer")
+        case "long": raise ValueError("x" * 5_000_000)
+        case "fork": os.fork()
         case "nan": return float("nan")
         case "none": return None
         case "text": return "1"
@@ -60,6 +63,13 @@ class Words:
         return [Verdict("correct", "few words", reward=1.0) if count <= self.most else Verdict("wrong", reward=-1.0)]
 
 made = Words(1)
+def decorated(function):
+    return lambda *args, **kwargs: function(*args, **kwargs)
+
+@decorated
+def hidden(response, ground_truth, problem, **row):
+    return (response, ground_truth, problem) == ("r", "3", "q")
+
 number = 3
 async def later(response): return 1
 def listed(response, /): return 1
@@ -84,9 +94,9 @@ def score(config, items):
 
 def test_what_hangs_crashes_or_raises_costs_one_response_and_no_other(mine, monkeypatch):
     monkeypatch.setenv("MY_KEY", "secret")
-    lost = {"regex": "timeout", "power": "timeout"} | dict.fromkeys(("exit", "leave", "segv"), "crashed")
-    lost |= dict.fromkeys(("memory", "raise", "nan", "none", "text"), "raised")
-    texts = [text for bad in (*lost, "print", "read", "environment") for text in ("fine", bad)]
+    lost = {"regex": "timeout", "power": "timeout"} | dict.fromkeys(("exit", "segv"), "crashed")
+    lost |= dict.fromkeys(("memory", "raise", "leave", "long", "nan", "none", "text"), "raised")
+    texts = [text for bad in (*lost, "fork", "print", "read", "environment") for text in ("fine", bad)]
     start = time.monotonic()
     found = score(RewardConfig(function=mine("nasty"), timeout_s=1.0, workers=2), [item(text) for text in texts])
     assert time.monotonic() - start < 30
@@ -99,6 +109,33 @@ def test_what_hangs_crashes_or_raises_costs_one_response_and_no_other(mine, monk
     assert trace["raise"].endswith("KeyError: 'no such answer'\n")
     assert "reward.memory_mib" in trace["memory"]
     assert "the reward nan is no finite number" in trace["nan"]
+    assert trace["leave"].endswith("SystemExit: 0\n")
+    assert len(trace["long"]) < 10_000
+
+
+@pytest.mark.parametrize(
+    ("scored", "found"),
+    [
+        ([Verdict("right")], "there is no verdict 'right'"),
+        (1.0, "score returned float"),
+        ([], "score returned 0 results"),
+        ((one for one in [1.0]), {"number": 1.0}),
+        ([Verdict("correct", "x", 3, reward=1.0)], {"verdict": {"kind": "correct", "reason": "x", "answer": "3", "reward": 1.0}}),
+    ],
+)
+def test_what_score_returns_is_checked(scored, found):
+    assert _results(scored) == found
+
+
+def _results(scored):
+    try:
+        return host._result(scored)
+    except ValueError as error:
+        return re.split("[;,]| for ", str(error))[0]
+
+
+def test_a_function_behind_a_decorator_gets_everything(mine):
+    assert score(RewardConfig(function=mine("hidden"), workers=1), [item("r", row={"problem": "q"})])[0].kind == "correct"
 
 
 def test_a_function_gets_what_its_signature_takes(mine):
