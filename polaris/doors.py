@@ -80,6 +80,9 @@ def _module(name: str, key: str) -> ModuleType:
         raise
     except ModuleNotFoundError as error:
         if error.name is not None and (module == error.name or module.startswith(f"{error.name}.")):
+            if module.endswith(".py"):
+                wanted = f"{module.removesuffix('.py')}:{short(name).rpartition(':')[2]}"
+                raise Refused(f"{key} = {short(name)!r} names a file; write the module's name, without .py: {wanted}") from error
             raise Refused(
                 f"{key} = {short(name)!r}: there is no module {module!r} beside the configuration's file or on Python's path; put "
                 f"{module.replace('.', '/')}.py into the folder of the configuration, or correct the name"

@@ -61,6 +61,7 @@ def test_an_edited_file_is_read_again_and_has_another_digest(tmp_path):
     ("name", "said"),
     [
         ("nowhere:f", "no module 'nowhere' beside the configuration"),
+        ("mine.py:reward", "without .py: mine:reward"),
         ("mine:rewrad", "did you mean 'reward'"),
         ("broken:f", "ZeroDivisionError: division by zero .*broken.py, line 2"),
         ("needs:f", "No module named 'not_there'"),

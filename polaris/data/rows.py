@@ -30,7 +30,7 @@ def read_messages(row: dict[str, Any], source: str, reading: Reading = PLAIN) ->
     column, else the reading's. Raises `BadRow`, naming `source`, if the row has no problem."""
     column = reading.columns.get("prompt") or next((name for name in _COLUMNS if name in row), None)
     if column is None:
-        remedy = f"expected {EXPECTED}, or name them: data.columns"
+        remedy = f"expected {EXPECTED}, or name them: {reading.key}.columns (`polaris data check FILE`: --column)"
         raise BadRow(source, f"the columns {columns_of(row)}", remedy, f"none of the columns {', '.join(_COLUMNS)}")
     value = lookup(row, column)
     if value is None and "prompt" in reading.columns:

@@ -63,7 +63,10 @@ def _open(path: str, split: str, reading: Reading) -> Iterator[tuple[int, Any]]:
     if file.is_file() and not is_set(file):
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
-        raise Refused(f"{path} does not exist (looked for {file.absolute()}); correct the path, or give a Hugging Face dataset name")
+        begins = "" if file.is_absolute() else "; paths begin in the folder where the command is typed, not in the configuration's"
+        raise Refused(
+            f"{path} does not exist (looked for {file.absolute()}{begins}); correct the path, or give a Hugging Face dataset name"
+        )
     if not file.exists() and path in NAMED_SETS:
         return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split, PLAIN), start=1)
     if not file.is_file():

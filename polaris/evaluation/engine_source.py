@@ -18,7 +18,7 @@ from polaris.evaluation.samples import Sample
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import Suite
-from polaris.evaluation.trained import trained_otherwise
+from polaris.evaluation.trained import graded_otherwise, trained_otherwise
 from polaris.model.check import check_weights
 from polaris.model.folder import transformers_config
 from polaris.model.identity import model_identity
@@ -75,6 +75,8 @@ class EngineSource:
         facts = {"model": f"{given}{read} ({self._settings.model.dtype})", "engine": self._engine}
         if trained := trained_otherwise(self._settings):
             facts["trained with"] = f"{trained} (this evaluation differs)"
+        if graded := graded_otherwise(self._settings):
+            facts["graded by"] = graded
         for factor in self._settings.rope_factors:
             reach = self._positions(factor, None)
             if self._max_model_len > reach:

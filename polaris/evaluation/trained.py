@@ -9,16 +9,26 @@ from typing import Any
 from polaris.checkpoint.branch import parse
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import is_run
+from polaris.config.schema import RunConfig
+from polaris.doors import short
 from polaris.evaluation.settings import EvalSettings
+
+
+def graded_otherwise(settings: EvalSettings) -> str:
+    """That the run was solved by another reward than the grader of `polaris eval`; "" if by the same, or the model is not a run."""
+    config = _config(settings)
+    first = "math" if config is None else short(next(iter(config.reward.weights)))
+    if first == "math":
+        return ""
+    return f"the math grader (only answers in boxes), not {first} of the run, whose own evaluations are in its metrics.jsonl and report"
 
 
 def trained_otherwise(settings: EvalSettings) -> str:
     """Options of `polaris eval` that match the run's last stage; "" if `settings` match, or the model is not a run."""
-    run, _ = parse(settings.model.path)
-    record = RunFolder(run).record() if is_run(run) else None
-    if record is None:
+    config = _config(settings)
+    if config is None:
         return ""
-    config, last = record.config, record.config.stages[-1]
+    last = config.stages[-1]
     temperature = config.rollout.temperature if last.temperature is None else last.temperature
     tokens = config.rollout.max_response_tokens if last.max_response_tokens is None else last.max_response_tokens
     options: dict[str, tuple[Any, Any]] = {  # the run's value, this evaluation's value
@@ -37,3 +47,9 @@ def trained_otherwise(settings: EvalSettings) -> str:
     ]
     words += [f"--chat-option {name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in chat.items()]
     return " ".join(words)
+
+
+def _config(settings: EvalSettings) -> RunConfig | None:
+    run, _ = parse(settings.model.path)
+    record = RunFolder(run).record() if is_run(run) else None
+    return None if record is None else record.config

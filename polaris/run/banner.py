@@ -9,6 +9,7 @@ import torch
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
+from polaris.config.reward import RewardConfig
 from polaris.config.schema import RunConfig
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
@@ -16,6 +17,8 @@ from polaris.data.reading import in_words, training_sources
 from polaris.data.sampler import parts_of_epoch, weights_of
 from polaris.doors import short
 from polaris.model.load import count_parameters
+from polaris.reward.functions import named
+from polaris.reward.rewards import VERDICTS
 from polaris.run.checks import Checked
 from polaris.run.context import TrainContext
 
@@ -47,6 +50,8 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
         "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (neither eval.path nor eval.fraction)",
         "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
     }
+    if named(config.reward):
+        facts["reward"] = _reward(config.reward)
     asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
     form = answer_format.graded(config.reward)
     if form == answer_format.BOX and _looks_for_answers(config) and asked.keys() - {form, answer_format.NOTHING}:
@@ -63,6 +68,18 @@ def _sets(checked: Checked) -> str:
     sizes = Counter(prompt.set for prompt in checked.prompts.prompts)
     parts, weights = parts_of_epoch(sizes, found := weights_of(checked.config)), bool(found)
     return ", ".join(f"{one.name} ({sizes[one.name]}{f', {parts[one.name]} an epoch' if weights else ''})" for one in sources)
+
+
+def _reward(reward: RewardConfig) -> str:
+    """The rewards with their weights, and what makes a response solved."""
+    weights = reward.weights
+    names = [short(name) if len(weights) == 1 else f"{weight:g} x {short(name)}" for name, weight in weights.items()]
+    first = next(iter(weights))
+    if first in VERDICTS:
+        return ", ".join(names)
+    above = reward.success_above
+    solved = "1 is solved, 0 is not; for other numbers set reward.success_above" if above is None else f"above {above:g} is solved"
+    return f"{', '.join(names)} ({solved})"
 
 
 def _looks_for_answers(config: RunConfig) -> bool:

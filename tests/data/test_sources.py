@@ -91,3 +91,11 @@ def test_a_set_of_the_paper_is_read_by_its_name_from_its_own_split(monkeypatch, 
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [(place, row["answer"]) for place, row in read_rows(name, "another split")] == [(f"{name}:1", "2")]
     assert asked == [(NAMED_SETS[name].hub, None, NAMED_SETS[name].split, None)]
+
+
+@pytest.mark.parametrize(("absolute", "said"), [(False, True), (True, False)])
+def test_a_relative_path_that_is_missing_is_told_where_paths_begin(tmp_path, monkeypatch, absolute, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="does not exist") as refused:
+        list(read_rows(str(tmp_path / "none.jsonl") if absolute else "none.jsonl", "train"))
+    assert ("paths begin in the folder where the command is typed" in str(refused.value)) == said

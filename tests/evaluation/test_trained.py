@@ -8,10 +8,11 @@ from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.config.data import DataConfig
 from polaris.config.model import ModelConfig
 from polaris.config.recipe import StageConfig
+from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.evaluation.settings import EvalSettings
-from polaris.evaluation.trained import trained_otherwise
+from polaris.evaluation.trained import graded_otherwise, trained_otherwise
 
 TRAINED = RunConfig(
     data=DataConfig(prompt_suffix="In \\boxed{}.", chat_template_options={"enable_thinking": False}),
@@ -58,3 +59,17 @@ def test_the_last_stage_counts_and_a_probed_temperature_is_nobodys(tmp_path):
     assert "--temperature 0.7 --top-k -1 --max-tokens 96" in said(tmp_path, replace(TRAINED, stage=stages), SAME)
     probed = replace(TRAINED, stage=(StageConfig(temperature="probe"),))
     assert said(tmp_path, probed, replace(SAME, temperature=0.3)) == ""
+
+
+@pytest.mark.parametrize(
+    ("function", "named"),
+    [("math", ""), ({"math": 1.0, "format": 0.2}, ""), ("mine:reward", "not mine:reward of the run"), ("exact", "not exact")],
+)
+def test_a_run_that_another_reward_solved_is_said_to_be_graded_otherwise(tmp_path, function, named):
+    run = tmp_path / "runs" / "x"
+    record_config(RunFolder(run), replace(TRAINED, reward=RewardConfig(function=function)))
+    (run / "export").mkdir()
+    found = graded_otherwise(replace(SAME, model=ModelConfig(path=f"{run}")))
+    assert named in found
+    assert bool(named) == bool(found)
+    assert graded_otherwise(replace(SAME, model=ModelConfig(path="Qwen/Qwen3-4B"))) == ""

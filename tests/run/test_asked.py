@@ -12,6 +12,7 @@ from polaris.run.checks import _content, check
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
 TEMPLATE = "{% for message in messages %}[{{ message.role }}] {{ message.content }} {% endfor %}"
+LENGTH = "--reward.options={ length = { target = 20 } }"
 pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
 
 
@@ -45,3 +46,15 @@ def test_bad_answers_of_a_configuration_are_refused_before_the_engine_is_built()
         check(replace(given, data=replace(given.data, answer="(")))
     with pytest.raises(Refused, match="the chat template refuses it"):
         check(config("--model.chat_template={% if %}"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ((), None),
+        (("--reward.function=length", LENGTH), "length (1 is solved, 0 is not; for other numbers set reward.success_above)"),
+        (("--reward.function=length", LENGTH, "--reward.success_above=-0.5"), "length (above -0.5 is solved)"),
+    ],
+)
+def test_rewards_and_what_counts_as_solved_are_said_before_training(overrides, said):
+    assert configured(check(config(*overrides)), 1).get("reward") == said
