@@ -273,6 +273,12 @@ def test_it_is_tried_with_the_reference_that_the_configuration_asks_for(tmp_path
         check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path), kl="k1"))
 
 
+@pytest.mark.parametrize("correction", ["tis", "sequence_tis"])
+def test_it_is_tried_with_a_temperature_and_a_target_of_each_token(correction, tmp_path):
+    (tmp_path / "mine.py").write_text("def loss(batch, settings): return batch.logprob * batch.temperature[batch.targets * 0]")
+    check_loss(AlgorithmConfig(loss=placed("mine:loss", tmp_path), correction=correction))
+
+
 def test_a_loss_of_ones_own_is_the_one_that_the_run_began_with(tmp_path):
     file = tmp_path / "mine.py"
     file.write_text("def loss(batch, settings): return -2 * batch.advantage * batch.logprob")

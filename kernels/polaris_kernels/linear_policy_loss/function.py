@@ -121,7 +121,7 @@ def linear_policy_loss_of_batch(
     # The log-probs to be have the shape, dtype and device of the temperature.
     check_tokens(temperature, batch, settings, denominator)
     trained = targets != -100 if batch.mask is None else batch.mask & (targets != -100)
-    batch = replace(batch, mask=trained)
+    batch = replace(batch, mask=trained, temperature=temperature)
     if _of_sequences(settings):
         logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature)
         loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
@@ -139,7 +139,7 @@ def linear_policy_loss_of_batch(
         temperature=temperature,
         trained=trained,
         learning=learning,
-        batch=replace(batch, targets=targets, temperature=temperature, mask=None, sequence_lengths=None),
+        batch=replace(batch, mask=None, sequence_lengths=None),
         settings=settings,
         denominator=denominator,
     )
