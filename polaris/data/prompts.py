@@ -200,7 +200,7 @@ def _chat_text(problem: Problem, tokenizer: PreTrainedTokenizerBase, spelled: re
     messages = instructed(messages, suffix)
     try:
         return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, **options))
-    except jinja2.TemplateError as error:
+    except (jinja2.TemplateError, TypeError) as error:  # the template adds a text to a number, or calls what is none
         raise Refused(
             f"{problem.source}: the chat template refuses it ({error}); check its roles and data.chat_template_options"
         ) from error

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -11,7 +12,9 @@ from transformers import PreTrainedTokenizerFast
 from polaris.config.recipe import DifficultyConfig
 from polaris.data.evaluation_sets import read_evaluation_sets
 from polaris.data.gold import Rejected
-from polaris.data.prompts import BREAK, load_prompts, ungradable_rows
+from polaris.data.problems import Problem
+from polaris.data.prompts import BREAK, encode_texts, load_prompts, ungradable_rows
+from polaris.errors import Refused
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data"
 TEMPLATE = (
@@ -222,3 +225,13 @@ def test_tokenizer_without_template_is_refused(load, tokenizer):
     bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer)
     with pytest.raises(ValueError, match=r"no chat template; use an instruction-tuned model"):
         load([GOOD], tokenizer=bare)
+
+
+def test_a_template_that_fails_is_refused_with_the_row():
+    def fails(*arguments, **options):
+        raise TypeError("unsupported operand")
+
+    tokenizer = SimpleNamespace(apply_chat_template=fails, get_added_vocab=dict)
+    problem = Problem(id="a", messages=[{"role": "user", "content": "q"}], ground_truth="1", source="set:7", row={})
+    with pytest.raises(Refused, match=r"set:7: the chat template refuses it \(unsupported operand\)"):
+        encode_texts([problem], tokenizer, "", {})
