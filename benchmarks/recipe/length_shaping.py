@@ -3,8 +3,8 @@
     python benchmarks/recipe/length_shaping.py [STEPS] [SEEDS]
 
 Trains `embedded:model` in one stage of STEPS (40), through vLLM, on the same seeds: with the
-math grader alone, and with `length` added, as a penalty that grows with every token and as a target. The base model knows solutions with
-and without all running totals, so there are shorter and longer ones of one problem.
+math grader alone, and with `length` added at two weights, as a penalty that grows with every token. The base model knows solutions with
+all running totals and with a half of them, which are a third shorter and more often wrong: what pays depends on the weight.
 Writes `benchmarks/results/length-shaping_HARDWARE_DATE.md`.
 """
 
@@ -24,15 +24,12 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
-LIMIT, TARGET, WEIGHT = 96, 24, 1.0
-SOFT_LIMIT, BUFFER = 64, 56
-"""The penalty grows from 8 tokens on, so that it acts on every response: they have 15 to 60."""
-_MATH = 'function = "math"'
-_BOTH = f"function = {{ math = 1.0, length = {WEIGHT} }}\noptions = {{ length = {{ "
-REWARDS = {
-    "math": _MATH,
-    f"math + {WEIGHT} length, limit {SOFT_LIMIT}, buffer {BUFFER}": f"{_BOTH}limit = {SOFT_LIMIT}, buffer = {BUFFER} }} }}",
-    f"math + {WEIGHT} length, target {TARGET}": f"{_BOTH}target = {TARGET} }} }}",
+LIMIT, SOFT_LIMIT, BUFFER = 96, 64, 56
+"""The penalty grows from 8 tokens on, so that it acts on every response: they have 14 to 60."""
+REWARDS = {"math": 'function = "math"'} | {
+    f"math + {weight:g} length": f"function = {{ math = 1.0, length = {weight} }}\n"
+    f"options = {{ length = {{ limit = {SOFT_LIMIT}, buffer = {BUFFER} }} }}"
+    for weight in (1.0, 4.0)
 }
 CONFIG = """
 name = "shaped"
@@ -63,7 +60,8 @@ def main() -> None:
         f"# Length shaping\n\n{machine}; {versions}; {date.today()}; {time.monotonic() - start:.0f} s in all; "
         f"`python benchmarks/recipe/length_shaping.py {steps} {seeds}`.\n\n"
         f"`embedded:model`, {steps} steps of 16 prompts x 8 responses of at most {LIMIT} tokens, seeds 0 to {seeds - 1}; held out: all of "
-        "`embedded:test`, 4 responses each at temperature 1. Mean over seeds; in brackets, each seed.\n\n"
+        f"`embedded:test`, 4 responses each at temperature 1. `length` is 0 up to {SOFT_LIMIT - BUFFER} tokens and falls to -1 at "
+        f"{SOFT_LIMIT}. Mean over seeds; in brackets, each seed.\n\n"
         "| reward | tokens, held out, before -> after | tokens, first -> last 5 steps | held-out accuracy, before -> after |\n"
         "| --- | --- | --- | --- |\n" + "".join(rows),
         encoding="utf-8",

@@ -25,7 +25,8 @@ def _is_model(config: Path) -> bool:
 
 def meant_as_run(path: Path, root: Path) -> bool:
     """Whether a missing path was meant as a run: it would lie in `root`, the folder of runs, or beside another run."""
-    return not path.exists() and (path.parent == root or bool(_runs_in(path.parent)))
+    bare = path.parent == Path()  # a name on the hub, or `embedded:model`
+    return not path.exists() and (path.parent == root or (not bare and bool(_runs_in(path.parent))))
 
 
 def beside(path: Path) -> str:

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +10,7 @@ from polaris.checkpoint.branch import Start, _checkpointed, begin, parse, served
 from polaris.checkpoint.changes import Changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import Origin, RunFolder, open_run, record_config
+from polaris.checkpoint.runs import meant_as_run
 from polaris.config.model import ModelConfig
 from polaris.config.schema import RunConfig
 from polaris.errors import Refused
@@ -199,3 +201,11 @@ def test_a_model_beside_something_that_is_named_as_in_a_run_is_none(tmp_path, ma
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     (tmp_path / mark).mkdir()
     assert served(str(tmp_path)) == str(tmp_path)
+
+
+def test_a_name_without_a_folder_is_no_run_although_runs_lie_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "other" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "other" / "config.json").write_text("{}")
+    assert not meant_as_run(Path("embedded:model"), Path("runs"))
+    assert meant_as_run(Path("runs/x"), Path("runs"))
