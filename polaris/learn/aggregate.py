@@ -81,4 +81,4 @@ def gradient_scale(kind: Aggregate, counts: Counts) -> float:
     Means over sequences or prompts divide each token by a length, which may be 90,000 and more.
     """
     parts = {"sequence": counts.sequences, "prompt": counts.prompts}.get(kind, counts.response_tokens)
-    return 2.0 ** round(log2(counts.response_tokens / parts))
+    return 2.0 ** round(log2(max(1, counts.response_tokens) / max(1, parts)))  # responses may be empty

@@ -15,6 +15,7 @@ from polaris.config.model import RopeConfig
 from polaris.distributed import watch
 from polaris.distributed.fsdp import reshard, shard
 from polaris.distributed.mesh import World
+from polaris.errors import RunFailed
 from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
 from polaris.learn.update import forward
 from polaris.model.load import build_model, load_weights
@@ -48,11 +49,16 @@ class Reference:
         This is k1 (Schulman 2020), an unbiased estimate of the KL divergence of whole responses, as verl's `use_kl_in_reward` takes it from
         the reward of a response. Tokens whose engine log-prob is not finite count nothing. Every rank gives the same samples, scores its
         share, and has the whole result.
+
+        Raises:
+            RunFailed: a log-prob of the reference is not finite.
         """
         plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)[world.rank]
         packs = [build_pack([samples[i] for i in members], world.device) for members in plan]
         sums: list[tuple[int, float]] = []
         for members, pack, logprob in zip(plan, packs, self.logprobs(packs), strict=True):
+            if not logprob.isfinite().all():
+                raise RunFailed('algorithm.kl: log-probs of the reference are not finite; set model.dtype = "bfloat16" or "float32"')
             gaps = (pack.batch.behaviour_logprob.double() - logprob.double()).cpu()
             gaps = torch.where(gaps.isfinite(), gaps, 0.0)
             of_samples = gaps.split([len(samples[i].chosen) for i in members])

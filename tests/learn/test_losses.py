@@ -244,6 +244,7 @@ def test_gradient_scale_makes_the_average_token_weigh_about_one():
     assert scale("prompt", 720_000) == 2.0**18
     assert [scale("sequence", tokens) for tokens in (8, 11, 12)] == [1.0, 1.0, 2.0]
     assert scale("token", 720_000) == scale("constant", 720_000) == 1.0
+    assert scale("token", 0) == 1.0  # every response is empty
 
 
 @pytest.mark.parametrize(

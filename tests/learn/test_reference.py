@@ -8,6 +8,7 @@ from transformers import Qwen3ForCausalLM
 
 from polaris.config.model import RopeConfig
 from polaris.distributed.fsdp import assert_sharded
+from polaris.errors import RunFailed
 from polaris.learn.packing import build_pack
 from polaris.learn.reference import load_reference
 from polaris.learn.update import forward
@@ -46,6 +47,14 @@ def test_divergences_are_the_sums_over_chosen_tokens(world, tiny_qwen3, tokens_p
     found = reference.divergences(drawn, world, tokens_per_pack)
     np.testing.assert_allclose(found, expected(tiny_qwen3, drawn), atol=2e-5)
     assert_sharded(reference.policy)
+
+
+def test_a_reference_that_is_not_finite_ends_the_run(world, tiny_qwen3):
+    reference = load_reference(tiny_qwen3, RopeConfig(), world, torch.float32)
+    with torch.no_grad():
+        next(reference.policy.parameters()).fill_(torch.nan)
+    with pytest.raises(RunFailed, match=r"log-probs of the reference are not finite; set model\.dtype"):
+        reference.divergences(samples(), world, 1000)
 
 
 def test_it_is_frozen_in_the_compute_dtype_and_computes_as_the_policy_does(trainer, tiny_qwen3):
