@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most
+from polaris.config.names import shown
 from polaris.config.own_code import DOOR
 from polaris.doors import is_own
 from polaris.errors import Refused
@@ -71,13 +72,15 @@ class AlgorithmConfig:
         at_least("algorithm", 0, truncation_penalty=self.truncation_penalty)
         if self.advantage not in ADVANTAGES and not is_own(self.advantage):
             known = ", ".join(map(repr, ADVANTAGES))
-            raise Refused(f"algorithm.advantage = {self.advantage!r} is not one of {known}, nor a module:function of your own")
+            raise Refused(f"algorithm.advantage = {shown(self.advantage)} is not one of {known}, nor a module:function of your own")
         at_most("algorithm", 1, min_informative=self.min_informative)
         at_least("algorithm", 1, max_draws=self.max_draws)
         if self.dual_clip != "off" and self.dual_clip <= 1:
             raise Refused(f'algorithm.dual_clip = {self.dual_clip} must be above 1, or "off"')
         if self.loss not in LOSSES and not is_own(self.loss):
-            raise Refused(f"algorithm.loss = {self.loss!r} is not one of {', '.join(map(repr, LOSSES))}, nor a module:name of your own")
+            raise Refused(
+                f"algorithm.loss = {shown(self.loss)} is not one of {', '.join(map(repr, LOSSES))}, nor a module:name of your own"
+            )
         low, high = self.correction_bounds
         if not 0 <= low < high:
             raise Refused(f"algorithm.correction_low = {low} must be below algorithm.correction_high = {high}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from polaris.config.bounds import at_least, at_most, positive
+from polaris.config.names import shown
 from polaris.config.own_code import DOOR
 from polaris.doors import is_own
 from polaris.errors import Refused
@@ -48,7 +49,9 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES and not is_own(self.engine):
-            raise Refused(f"rollout.engine = {self.engine!r} is not one of {', '.join(map(repr, ENGINES))}, nor a module:Class of your own")
+            raise Refused(
+                f"rollout.engine = {shown(self.engine)} is not one of {', '.join(map(repr, ENGINES))}, nor a module:Class of your own"
+            )
         at_least(
             "rollout",
             1,

@@ -138,7 +138,7 @@ def test_a_wrong_command_line_is_two_lines_at_most_with_the_nearest_name(argumen
         ("--rollout.learning_rate=1", "--rollout.learning_rate is unknown; here it is optimizer.lr"),
         ("--stage.0.colour=1", "--stage.0.colour is unknown; there is steps, max_response_tokens, temperature"),
         (f"--rollout.temperature={'hot' * 300}", " ... must be of type float"),
-        (f"--algorithm.loss={'x' * 900}", "x' is not one of "),
+        (f"--algorithm.loss={'x' * 900}", "x ... is not one of 'dapo', 'grpo', 'dr_grpo', 'gspo', 'cispo'"),
         (f"--probe.temperatures={'x' * 900}", " ... must be a list"),
     ],
 )
