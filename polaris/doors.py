@@ -7,6 +7,7 @@ name (`/home/me/project:mine:reward`), so that the name alone leads every proces
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 import sysconfig
 import traceback
@@ -114,9 +115,28 @@ def calling(name: str, key: str, what: str) -> Iterator[None]:
     except (RunFailed, Stopped):
         raise
     except (Exception, SystemExit) as error:  # a rank that only left would let the others wait
-        own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is the caller's
-        lines = "".join(traceback.format_list(own)) + "".join(traceback.format_exception_only(error))
-        raise RunFailed(f"{key} = {short(name)!r}: {what} failed; mend it, and the same command goes on\n{lines.rstrip()}") from error
+        said = f"{key} = {short(name)!r}: {what} failed; mend it, and the same command goes on"
+        raise RunFailed(f"{said}\n{trace_of(error).rstrip()}") from error
+
+
+def trace_of(error: BaseException) -> str:
+    """The traceback of what a user's code raised, in lines; without the first frame, which is ours."""
+    own = traceback.extract_tb(error.__traceback__)[1:]
+    return "".join(traceback.format_list(own) + traceback.format_exception_only(error))
+
+
+def last_line_of(error: BaseException) -> str:
+    """What a user's code raised, and where, in one line."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({last.filename}, line {last.lineno})"
+
+
+def check_call(function: Any, said: str, *arguments: Any, **keywords: Any) -> None:
+    """Raise `Refused`, `said` and then why, unless a user's function can be called with such arguments; it is not called."""
+    try:
+        inspect.signature(function).bind(*arguments, **keywords)
+    except TypeError as error:
+        raise Refused(f"{said}{error}") from error
 
 
 @contextmanager
@@ -130,10 +150,7 @@ def _without_bytecode() -> Iterator[None]:
 
 
 def _broken(name: str, key: str, error: Exception | SystemExit) -> Refused:
-    last = traceback.extract_tb(error.__traceback__)[-1]
-    return Refused(
-        f"{key} = {short(name)!r} does not load: {type(error).__name__}: {error} ({last.filename}, line {last.lineno}); mend that"
-    )
+    return Refused(f"{key} = {short(name)!r} does not load: {last_line_of(error)}; mend that")
 
 
 def _attribute(module: ModuleType, attribute: str, name: str, key: str) -> Any:

@@ -71,17 +71,15 @@ def _read(arguments: list[str]) -> tuple[dict[str, Any], str, RunConfig]:
 
 
 def _dry_run(arguments: list[str]) -> None:
-    from polaris.checkpoint.branch import Start, begin
+    from polaris.checkpoint.branch import Start
     from polaris.recipe.final import check_final
-    from polaris.run.checks import check
+    from polaris.run.checks import examine
     from polaris.run.dry_run import show
 
     flags, file, config = _read(arguments)
-    config, origin = begin(config, Start(**flags))
-    checked = replace(check(config), origin=origin, file=file)
-    check_final(config, checked.model.folder)
+    checked = examine(config, Start(**flags), check_final)
     if is_main():
-        show(checked, int(os.environ.get("WORLD_SIZE", "1")))
+        show(replace(checked, file=file), int(os.environ.get("WORLD_SIZE", "1")))
 
 
 def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from functools import cache
 from typing import Literal
@@ -10,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from polaris.config.algorithm import ADVANTAGES
-from polaris.doors import calling, load, short
+from polaris.doors import calling, check_call, load, short
 from polaris.errors import Refused, RunFailed
 
 KEY = "algorithm.advantage"
@@ -54,10 +53,7 @@ def check_advantage(name: str, prompts: int, samples: int) -> None:
     function = _own(name)
     if not callable(function):
         raise Refused(f"{KEY} = {short(name)!r} is no function; write {short(name).rpartition(':')[2]}(rewards, valid)")
-    try:
-        inspect.signature(function).bind("rewards", "valid")
-    except TypeError as error:
-        raise Refused(f"{KEY} = {short(name)!r} is called with (rewards, valid), but it has {error}") from error
+    check_call(function, f"{KEY} = {short(name)!r} is called with (rewards, valid), but it has ", "rewards", "valid")
     valid = np.ones((prompts, samples), dtype=bool)
     valid[0, 0] = valid[-1] = False
     try:

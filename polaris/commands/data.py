@@ -81,12 +81,11 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
-    from polaris.config.data import check_columns
+    from polaris.config.data import given_columns
     from polaris.data.reading import Reading
     from polaris.reward.grade import ungradable_reason
 
-    columns = dict(word.partition("=")[::2] for word in options.column)
-    check_columns("data", columns)
+    columns = given_columns("data", options.column)
     yield _Target(
         name=options.path,
         path=options.path,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from polaris.config.bounds import at_least, finite, positive
@@ -22,6 +22,13 @@ def check_columns(section: str, columns: Mapping[str, str] | None) -> None:
             f"{section}.columns.{unknown[0]} is unknown; write our name ({', '.join(COLUMNS)}) = the set's, as in "
             'columns = { prompt = "question" }'
         )
+
+
+def given_columns(section: str, words: Iterable[str]) -> dict[str, str]:
+    """The columns that options of the command line give as OURS=THEIRS. Raises `Refused` as `check_columns`."""
+    columns = dict(word.partition("=")[::2] for word in words)
+    check_columns(section, columns)
+    return columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

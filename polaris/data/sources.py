@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import json
 import re
-import traceback
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,9 +153,7 @@ def _call(name: str, reading: Reading) -> Iterator[Any]:
     except Stopped:
         raise
     except (Exception, SystemExit) as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        where = f"{last.filename}, line {last.lineno}"
-        raise Refused(f"{said} failed: {type(error).__name__}: {error} ({where}); mend that, or {reading.key}.options") from error
+        raise Refused(f"{said} failed: {doors.last_line_of(error)}; mend that, or {reading.key}.options") from error
     raise Refused(f"{said} returned a {type(rows).__name__}; let it yield rows, or return a list of them")
 
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from polaris.config.data import check_columns
+from polaris.config.data import given_columns
 from polaris.config.model import ModelConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
@@ -134,8 +134,6 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         raise Refused("--original-positions needs YaRN; give a factor above 1, such as --yarn 1,1.5")
     if not yarn and options.attention_factor is not None:
         raise Refused("--attention-factor needs YaRN; give a factor above 1, such as --yarn 1,1.5")
-    columns = dict(word.partition("=")[::2] for word in options.column)
-    check_columns("final", columns)
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,
@@ -151,7 +149,7 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         max_positions=options.max_positions,
         chat_template_options=dict(map(_option, options.chat_option)),
         system_prompt=options.system_prompt,
-        columns=columns,
+        columns=given_columns("final", options.column),
         answer=options.answer,
         buckets=buckets_for(options.max_tokens) if options.buckets is None else options.buckets,
         seed=options.seed,

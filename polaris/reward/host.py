@@ -10,7 +10,6 @@ import json
 import logging
 import math
 import sys
-import traceback
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from numbers import Real
@@ -51,10 +50,8 @@ def _score(reward: Any, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
         return _result(reward.score([item]))
     except (Exception, SystemExit) as error:
-        own = traceback.extract_tb(error.__traceback__)[1:]  # the first frame is this one
-        lines = traceback.format_list(own) + traceback.format_exception_only(error)
-        lines += ["It may need more than reward.memory_mib.\n"] if isinstance(error, MemoryError) else []
-        return {"trace": _shortened("".join(lines))}
+        hint = "It may need more than reward.memory_mib.\n" if isinstance(error, MemoryError) else ""
+        return {"trace": _shortened(doors.trace_of(error) + hint)}
 
 
 def _result(scored: Any) -> dict[str, Any]:

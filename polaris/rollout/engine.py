@@ -116,10 +116,8 @@ def check_class(name: str) -> None:
             f"{KEY} = {doors.short(name)!r} lacks {', '.join(inherited)}; inherit from polaris.rollout.types.Engine, where it is optional"
         )
     keywords = ("model", "rollout", "max_model_len", "seed", "rope")
-    try:
-        inspect.signature(engine).bind("folder", **dict.fromkeys(keywords))
-    except TypeError as error:
-        raise Refused(f"{KEY} = {doors.short(name)!r} is made as Class(folder, {'=, '.join(keywords)}=), but it has {error}") from error
+    said = f"{KEY} = {doors.short(name)!r} is made as Class(folder, {'=, '.join(keywords)}=), but it has "
+    doors.check_call(engine, said, "folder", **dict.fromkeys(keywords))
 
 
 def check_model(rollout: RolloutConfig, model_path: str | Path, model: ModelConfig, *, max_model_len: int, rope: RopeConfig) -> None:

@@ -70,19 +70,24 @@ def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
     check_same(facts, world)
 
 
-def prepare(
-    config: RunConfig, start: Start = DEFAULT_START, check_later: Callable[[RunConfig, Path], None] | None = None
-) -> tuple[Checked, RunFolder]:
-    """Check everything and open the run's folder. Raises `ValueError` with the remedy.
+CheckLater = Callable[[RunConfig, Path], None]
+"""Checks configuration and checkpoint folder for what comes after training."""
 
-    `check_later` checks configuration and checkpoint folder for what comes after training.
-    """
+
+def prepare(config: RunConfig, start: Start = DEFAULT_START, check_later: CheckLater | None = None) -> tuple[Checked, RunFolder]:
+    """Check everything and open the run's folder. Raises `ValueError` with the remedy."""
+    checked, main = examine(config, start, check_later), is_main()
+    checked = replace(checked, content=_content(checked) if main else {})
+    return checked, open_run(checked.config, start.fresh, main, change=start.change, content=checked.content)
+
+
+def examine(config: RunConfig, start: Start, check_later: CheckLater | None) -> Checked:
+    """Check everything but the run's own folder, which is left alone. Raises `ValueError` with the remedy."""
     config, origin = begin(config, start)
-    checked, main = check(config), is_main()
+    checked = check(config)
     if check_later is not None:
         check_later(config, checked.model.folder)
-    checked = replace(checked, origin=origin, content=_content(checked) if main else {})
-    return checked, open_run(config, start.fresh, main, change=start.change, content=checked.content)
+    return replace(checked, origin=origin)
 
 
 def _content(checked: Checked) -> dict[str, Any]:

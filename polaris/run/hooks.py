@@ -11,7 +11,7 @@ from typing import Any
 
 from polaris.config.names import instead
 from polaris.config.schema import RunConfig
-from polaris.doors import calling, load, short
+from polaris.doors import calling, check_call, load, short
 from polaris.errors import Refused, RunFailed
 from polaris.observe.hook import METHODS, Hook
 from polaris.types import Group
@@ -31,15 +31,9 @@ def check_hooks(names: Iterable[str]) -> None:
         if not found:
             raise Refused(f"{KEY}: {short(name)!r} hears of nothing; give it one of {', '.join(METHODS)}")
         for method in found:
-            _check_arguments(name, hook, method)
-
-
-def _check_arguments(name: str, hook: type, method: str) -> None:
-    wanted = list(inspect.signature(getattr(Hook, method)).parameters)
-    try:
-        inspect.signature(getattr(hook, method)).bind(*wanted)
-    except TypeError as error:
-        raise Refused(f"{KEY}: {short(name)!r} is called as {method}({', '.join(wanted)}), but it has {error}") from error
+            wanted = list(inspect.signature(getattr(Hook, method)).parameters)
+            said = f"{KEY}: {short(name)!r} is called as {method}({', '.join(wanted)}), but it has "
+            check_call(getattr(hook, method), said, *wanted)
 
 
 def load_hooks(names: Iterable[str]) -> dict[str, Any]:

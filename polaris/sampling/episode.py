@@ -6,7 +6,6 @@ read, so the loss leaves these tokens out; their log-probs are 0. `Sampling.max_
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,8 +14,7 @@ from itertools import count
 import numpy as np
 
 from polaris.distributed import watch
-from polaris.doors import calling, load, short
-from polaris.errors import Refused
+from polaris.doors import calling, check_call, load, short
 from polaris.rollout.types import GenerationInterrupted, RolloutRequest, Sampling
 from polaris.sampling.context import SamplingContext, Turn
 from polaris.types import Prompt, Rollout
@@ -33,10 +31,7 @@ def load_episode(name: str | None) -> Callable[[Turn], str | None] | None:
     if name is None:
         return None
     function: Callable[[Turn], str | None] = load(name, KEY)
-    try:
-        inspect.signature(function).bind(None)
-    except TypeError as error:
-        raise Refused(f"{KEY} = {short(name)!r} must be a function of one argument, the turn: {error}") from error
+    check_call(function, f"{KEY} = {short(name)!r} must be a function of one argument, the turn: ", "turn")
     return function
 
 
