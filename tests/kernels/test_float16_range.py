@@ -10,10 +10,9 @@ import torch
 
 from polaris_kernels import linear_logprob, linear_policy_loss, softmax
 from polaris_kernels.linear_logprob import linear_logprob_reference
-from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference
-from polaris_kernels.linear_policy_loss.tiled import tiled_chunk
+from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference, tiled
 from polaris_kernels.ranges import power_of_two
-from polaris_kernels.tiles import Tiles, row_stride
+from polaris_kernels.tiles import Tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPSILON = torch.finfo(torch.float16).eps
@@ -27,11 +26,10 @@ def serve(request, monkeypatch):
     module = importlib.import_module("polaris_kernels.linear_logprob.function")
     for patched in (module, function):
         monkeypatch.setattr(patched, "uses_triton", lambda tensor: request.param == "kernels" and tensor.dtype != torch.float64)
+    for patched in (module, tiled):
         monkeypatch.setattr(patched, "tiles_for", lambda hidden, head: TILES)
     monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)  # 16 rows
-    if request.param == "kernels":
-        buffer = torch.empty(16, row_stride(VOCABULARY), dtype=torch.float16, device=DEVICE)
-        monkeypatch.setattr(function, "_implementation", lambda hidden, head, *_: (16, functools.partial(tiled_chunk, head, buffer, TILES)))
+    monkeypatch.setattr(tiled, "ROWS", 16)
 
 
 def inputs(seed=0):

@@ -38,8 +38,8 @@ def served(request, monkeypatch):
     for operation in ("linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"):
         module = importlib.import_module(f"polaris_kernels.{operation}.function")
         monkeypatch.setattr(module, "uses_triton", lambda tensor: True)
-        if hasattr(module, "tiles_for"):
-            monkeypatch.setattr(module, "tiles_for", lambda hidden, head: tiles)
+    for module in ("linear_logprob.function", "linear_policy_loss.tiled"):
+        monkeypatch.setattr(importlib.import_module(f"polaris_kernels.{module}"), "tiles_for", lambda hidden, head: tiles)
 
 
 def inputs():

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
-
 import pytest
 import torch
 
 from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss, softmax
-from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference
-from polaris_kernels.linear_policy_loss.tiled import tiled_chunk
-from polaris_kernels.tiles import Tiles, row_stride
+from polaris_kernels.linear_policy_loss import chunked, function, linear_policy_loss_reference, tiled
+from polaris_kernels.tiles import Tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+SERVING = tiled if DEVICE == "cuda" else chunked
 LENGTHS = [9, 1, 20, 7]
 
 
@@ -63,10 +61,9 @@ def kernels(monkeypatch):
     """The Triton kernels serve the call, at small tiles."""
     tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
 
-    def implementation(hidden, head, weight, tokens):
-        return 16, functools.partial(tiled_chunk, head, hidden.new_empty(16, row_stride(len(weight))), tiles)
-
-    monkeypatch.setattr(function, "_implementation", implementation)
+    monkeypatch.setattr(function, "_implementation", lambda hidden: tiled.learn)
+    monkeypatch.setattr(tiled, "tiles_for", lambda hidden, head: tiles)
+    monkeypatch.setattr(tiled, "ROWS", 16)
 
 
 EVERY = pytest.mark.parametrize("kind", ["dapo", "grpo", "dr_grpo", "cispo"])
@@ -152,15 +149,15 @@ def test_tokens_without_advantage_are_not_multiplied_backwards(tiny_chunks, monk
     values, temperature = inputs()
     values[5] = None
     seen = []
-    original = function.product
-    monkeypatch.setattr(function, "product", lambda left, right: seen.append(len(left)) or original(left, right))
+    original = SERVING.product
+    monkeypatch.setattr(SERVING, "product", lambda left, right: seen.append(len(left)) or original(left, right))
     results(linear_policy_loss, values, **options_of("dapo", temperature, None))
     assert sum(seen) == int((values[4] != 0).sum())
 
 
 def test_without_gradients_nothing_is_multiplied_backwards(monkeypatch):
     values, temperature = inputs()
-    monkeypatch.setattr(function, "product", None)
+    monkeypatch.setattr(SERVING, "product", None)
     with torch.no_grad():
         linear_policy_loss(values[0].requires_grad_(), *values[1:], 17.0, **options_of("dapo", temperature, None))
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,15 +13,14 @@ from torch import Tensor
 from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
-from polaris_kernels.linear_policy_loss.chunked import chunked_chunk
+from polaris_kernels.linear_policy_loss import chunked
+from polaris_kernels.linear_policy_loss.call import Call
 from polaris_kernels.policy_loss.correction import of_sequences
 from polaris_kernels.policy_loss.function import check_tokens, policy_loss_of_batch
 from polaris_kernels.policy_loss.registry import kernel_knows, loss_of
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLoss, PolicyLossSettings
-from polaris_kernels.products import accumulate, product, product_operand
-from polaris_kernels.ranges import kept_times, to_keep, widen
-from polaris_kernels.softmax import rows_per_chunk
-from polaris_kernels.tiles import addressable, row_stride, tiles_for, whole_columns
+from polaris_kernels.ranges import kept_times
+from polaris_kernels.tiles import whole_columns
 from polaris_kernels.token_batch import TokenBatch
 
 
@@ -134,7 +132,7 @@ def linear_policy_loss_of_batch(
         batch, settings = replace(batch, advantage=batch.advantage / _sequence_tokens(batch)), replace(settings, kind="dr_grpo")
     elif loss_of(settings).aggregate == "sequence" and batch.weight is None:
         batch = replace(batch, weight=1 / _sequence_tokens(batch).to(temperature.dtype))
-    call = _Call(
+    call = Call(
         targets=targets.long(),
         temperature=temperature,
         trained=trained,
@@ -174,35 +172,16 @@ def _sequence_tokens(batch: TokenBatch) -> Tensor:
     return torch.zeros_like(lengths).index_add_(0, owner, batch.mask.to(lengths.dtype)).clamp_(min=1)[owner]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Call:
-    """Values [T] of the call; `trained` is the mask, `learning` the tokens of it that have an advantage.
-
-    `batch` is what the loss of single tokens takes, of any rows: it has neither mask nor sequences.
-    """
-
-    targets: Tensor
-    temperature: Tensor
-    trained: Tensor
-    learning: Tensor
-    batch: TokenBatch
-    settings: PolicyLossSettings
-    denominator: float | Tensor
-
-    def loss(self, logprob: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and totals of the tokens with those indices and log-probs."""
-        return policy_loss_of_batch(logprob, self.batch[rows], self.settings, self.denominator)
-
-
 class _LinearPolicyLoss(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, call: _Call
+        ctx: Any, hidden: Tensor, weight: Tensor, bias: Tensor | None, head: Head, call: Call
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         logprob, entropy = torch.zeros_like(call.temperature), torch.zeros_like(call.temperature)
         rest = (call.trained & ~call.learning).nonzero().squeeze(1)
         logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest])
-        ctx.save_for_backward(*_learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))
+        learn = _implementation(hidden)
+        ctx.save_for_backward(*learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))
         rows = call.trained.nonzero().squeeze(1)
         loss, totals = call.loss(logprob[rows], rows)
         ctx.mark_non_differentiable(logprob, entropy)
@@ -216,55 +195,10 @@ class _LinearPolicyLoss(torch.autograd.Function):
         return *(None if g is None else kept_times(g, scale, loss_gradient) for g, scale in pairs), None, None
 
 
-def _learn(
-    hidden: Tensor, head: Head, call: _Call, logprob: Tensor, entropy: Tensor, wanted: tuple[bool, bool]
-) -> tuple[Tensor | None, ...]:
-    """Fill in log-probs and entropies of the tokens that learn.
-
-    Returns the gradients of hidden and, where wanted, weight and bias, as `to_keep` keeps them; then their three scales.
-    """
-    hidden_gradient = torch.zeros_like(hidden)
-    weight_sum = torch.zeros_like(head.weight, dtype=logprob.dtype) if wanted[0] else None
-    bias_sum = torch.zeros_like(head.bias, dtype=logprob.dtype) if wanted[1] and head.bias is not None else None
-    sums = [total for total in (weight_sum, bias_sum) if total is not None]
-    # One power of two for all chunks, since their gradients add up: as large as the chunks so far allow.
-    scale = logprob.new_full((), 2.0**60) if hidden.dtype == torch.float16 else None
-    hidden_scale = None if scale is None else torch.ones_like(logprob).unsqueeze(1)
-    weight = product_operand(head.weight)
-    learning = call.learning.nonzero().squeeze(1)
-    size, chunk_of = _implementation(hidden, head, weight, len(learning))
-    for rows in learning.split(size) if len(learning) else ():
-
-        def coefficient(values: Tensor, rows: Tensor = rows) -> Tensor:
-            with torch.enable_grad():
-                leaf = values.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(call.loss(leaf, rows)[0], leaf)
-            if scale is None:
-                return slope
-            widen(scale, slope / call.temperature[rows], sums)
-            return slope * scale
-
-        part = hidden[rows]
-        logprob[rows], entropy[rows], gradient = chunk_of(part, call.targets[rows], call.temperature[rows], coefficient)
-        if bias_sum is not None:
-            bias_sum += gradient.sum(0, dtype=bias_sum.dtype)
-        gradient = gradient.to(weight.dtype)
-        hidden_gradient[rows], row_scale = to_keep(product(gradient, weight), hidden.dtype, scale, dim=1)
-        if hidden_scale is not None and row_scale is not None:
-            hidden_scale[rows] = row_scale
-        if weight_sum is not None:
-            accumulate(weight_sum, gradient.T, part.to(weight.dtype))
-    weight_gradient, weight_scale = (None, None) if weight_sum is None else to_keep(weight_sum, hidden.dtype, scale)
-    bias_gradient, bias_scale = (None, None) if bias_sum is None else to_keep(bias_sum, hidden.dtype, scale)
-    return hidden_gradient, weight_gradient, bias_gradient, hidden_scale, weight_scale, bias_scale
-
-
-def _implementation(hidden: Tensor, head: Head, weight: Tensor, tokens: int) -> tuple[int, Callable[..., tuple[Tensor, Tensor, Tensor]]]:
-    """Rows of a chunk, and what takes a chunk's (hidden, targets, temperature, coefficient) to log-probs, entropies, logit gradients."""
+def _implementation(hidden: Tensor) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The `learn` that serves these hidden states."""
     if not uses_triton(hidden):
-        return rows_per_chunk(len(weight)), functools.partial(chunked_chunk, head, weight)
-    from polaris_kernels.linear_policy_loss.tiled import ROWS, tiled_chunk
+        return chunked.learn
+    from polaris_kernels.linear_policy_loss import tiled
 
-    head = replace(head, weight=addressable(head.weight))
-    buffer = hidden.new_empty(min(ROWS, tokens), row_stride(len(weight)))
-    return ROWS, functools.partial(tiled_chunk, head, buffer, tiles_for(hidden, head))
+    return tiled.learn
