@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers mutants check benchmark clean
+.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers mutants check benchmark package clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -30,7 +30,7 @@ test-parts: .venv/stamp
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh
 
-peers: .venv/peers/stamp ## install verl, Liger and Cut Cross-Entropy into .venv/peers, for the next target and for benchmarks
+peers: .venv/peers/stamp ## install verl, Liger, Cut Cross-Entropy, torchtitan and the hub's client into .venv/peers, for the next target and for benchmarks
 
 .venv/peers/stamp: .venv/stamp requirements/peers.txt
 	@rm -rf .venv/peers
@@ -52,6 +52,9 @@ benchmark: export PYTHONPATH := $(CURDIR)/.venv/peers
 benchmark: .venv/stamp ## measure on this machine, beside the peers that are there (make peers); writes benchmarks/results/; keep the machine idle
 	@$(VENV)/pytest benchmarks --benchmark-json=benchmark.json
 	@$(VENV)/python benchmarks/summary.py benchmark.json
+
+package: .venv/stamp ## write dist/: wheel, source distribution and hub repository of polaris_kernels
+	@$(VENV)/python scripts/package_kernels.py dist > /dev/null && ls -d dist/*
 
 clean: ## remove the environment; runs stay
 	@rm -rf .venv

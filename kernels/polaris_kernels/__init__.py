@@ -9,6 +9,9 @@ from polaris_kernels.policy_loss import policy_loss, policy_loss_of_batch
 from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
 from polaris_kernels.token_batch import TokenBatch
 
+__version__ = "0.1.0"
+"""Semantic; the only place where it is written."""
+
 __all__ = [
     "Head",
     "PolicyLoss",

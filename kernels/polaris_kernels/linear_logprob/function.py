@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polaris_kernels._ops import add_op_namespace_prefix
 from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
@@ -64,7 +65,7 @@ def linear_logprob(
     return logprob, entropy if return_entropy else None
 
 
-@torch.library.custom_op("polaris_kernels::linear_logprob", mutates_args=())
+@torch.library.custom_op(add_op_namespace_prefix("linear_logprob"), mutates_args=())
 def _forward(
     hidden: Tensor,
     weight: Tensor,
@@ -104,7 +105,7 @@ def _(
     return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, *full.shape)
 
 
-@torch.library.custom_op("polaris_kernels::linear_logprob_backward", mutates_args=())
+@torch.library.custom_op(add_op_namespace_prefix("linear_logprob_backward"), mutates_args=())
 def _backward(
     hidden: Tensor,
     weight: Tensor,

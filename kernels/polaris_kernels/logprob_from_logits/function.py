@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from polaris_kernels._ops import add_op_namespace_prefix
 from polaris_kernels.checks import DTYPES, check_backward_mode, check_once, check_plain, check_rows, uses_triton
 from polaris_kernels.logprob_from_logits.chunked import chunked_backward, chunked_forward
 from polaris_kernels.rows import Rows
@@ -55,7 +56,7 @@ def logprob_from_logits(
     return logprob, entropy if return_entropy else None
 
 
-@torch.library.custom_op("polaris_kernels::logprob_from_logits", mutates_args=())
+@torch.library.custom_op(add_op_namespace_prefix("logprob_from_logits"), mutates_args=())
 def _forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, inplace: bool) -> tuple[Tensor, Tensor, Tensor]:
     if uses_triton(logits):
         from polaris_kernels.logprob_from_logits.tiled import tiled_forward
@@ -69,7 +70,7 @@ def _(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, i
     return torch.empty_like(temperature), torch.empty_like(temperature), temperature.new_empty(2, *temperature.shape)
 
 
-@torch.library.custom_op("polaris_kernels::logprob_from_logits_backward", mutates_args=("gradient",))
+@torch.library.custom_op(add_op_namespace_prefix("logprob_from_logits_backward"), mutates_args=("gradient",))
 def _backward(
     logits: Tensor | None,
     gradient: Tensor,
