@@ -25,3 +25,18 @@ def accumulate(total: Tensor, left: Tensor, right: Tensor) -> None:
         torch.addmm(total, left, right, out_dtype=torch.float32, out=total)
     else:
         total.addmm_(left, right)
+
+
+def rounded_product(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """out = left @ right, summed in float32 (float64 for float64) and rounded once to the dtype of `out`, which is theirs on CUDA."""
+    matmul = torch.backends.cuda.matmul
+    allowed = matmul.allow_bf16_reduced_precision_reduction, matmul.allow_bf16_reduced_precision_reduction_split_k
+    matmul.allow_bf16_reduced_precision_reduction = False  # of the parts of a long sum, which cuBLAS may add in bfloat16
+    try:
+        # Autocast leaves a product alone that is told where to go.
+        same = left.dtype == out.dtype
+        result = torch.mm(left, right, out=out if same else left.new_empty(out.shape))
+    finally:
+        matmul.allow_bf16_reduced_precision_reduction = allowed
+    if not same:
+        out.copy_(result)

@@ -12,13 +12,15 @@ from torch import Tensor
 class Rows:
     """What the backward knows of each row, [T] each: the call's, the forward's and the incoming gradients.
 
-    `maximum` is that of the logits; `log_total` the logarithm of the softmax's sum, to the base of the implementation.
+    `maximum` is that of the logits, `log_total` the logarithm of the softmax's sum; the Triton kernels hold both in base 2, after the
+    temperature.
     """
 
     targets: Tensor
     temperature: Tensor
     maximum: Tensor
     log_total: Tensor
+    logprob: Tensor
     entropy: Tensor
     logprob_gradient: Tensor
     entropy_gradient: Tensor | None

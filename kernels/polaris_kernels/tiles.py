@@ -17,22 +17,27 @@ from polaris_kernels.head import Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiles:
-    """Shapes of the tiled head product: [block_t, block_v] outputs, block_h deep; `strip` neighbouring vocabulary tiles per work item.
+    """Shapes of the tiled head product: [block_t, block_v] outputs, block_h deep.
 
-    `group` row blocks share their operands in L2; `programs` is the size of the persistent grid; `tma` loads by tensor
-    descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels.
+    `group` row blocks share their operands in L2; `resident` programs run at once on each of the device's `processors`; `tma` loads and
+    stores by tensor descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels.
     """
 
     block_t: int
     block_v: int
     block_h: int
-    strip: int
     group: int
-    programs: int
     warps: int
     stages: int
     tma: bool
+    resident: int = 1
+    processors: int = 132
     merge: int = 128
+
+    @property
+    def programs(self) -> int:
+        """The persistent grid. No result depends on it."""
+        return self.resident * self.processors
 
 
 _COLUMNS = 64
@@ -43,18 +48,19 @@ _BYTES = 16
 
 # Chosen by reasoning and by the resource table (no spills); those of sm_90 in half precision have run, others have not been tried.
 _HALF = {
-    8: Tiles(block_t=128, block_v=128, block_h=64, strip=8, group=16, programs=216, warps=8, stages=3, tma=False),
-    9: Tiles(block_t=128, block_v=256, block_h=64, strip=4, group=16, programs=132, warps=8, stages=3, tma=True),
+    8: Tiles(block_t=128, block_v=128, block_h=64, group=16, warps=8, stages=3, tma=False, resident=2),
+    9: Tiles(block_t=128, block_v=256, block_h=64, group=16, warps=8, stages=3, tma=True),
 }
 _FLOAT32 = {
-    8: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=432, warps=4, stages=3, tma=False),
-    9: Tiles(block_t=32, block_v=64, block_h=32, strip=16, group=16, programs=528, warps=4, stages=3, tma=False),
+    8: Tiles(block_t=32, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=4),
+    9: Tiles(block_t=32, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=4),
 }
 
 
 def tiles_for(hidden: Tensor, head: Head) -> Tiles:
     """Tiles for a head on a CUDA device."""
-    return architecture_tiles(_major(hidden.device.index or 0), head)
+    major, processors = _device(hidden.device.index or 0)
+    return replace(architecture_tiles(major, head), processors=processors)
 
 
 def architecture_tiles(major: int, head: Head) -> Tiles:
@@ -87,5 +93,7 @@ def row_stride(columns: int) -> int:
 
 
 @functools.cache
-def _major(device: int) -> int:
-    return torch.cuda.get_device_capability(device)[0]
+def _device(index: int) -> tuple[int, int]:
+    """Major number of the compute capability and multiprocessors of a CUDA device."""
+    properties = torch.cuda.get_device_properties(index)
+    return properties.major, properties.multi_processor_count

@@ -17,7 +17,7 @@ from polaris_kernels.tiles import Tiles
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 EPSILON = torch.finfo(torch.float16).eps
 ROWS, SIZE, VOCABULARY = 48, 64, 2500
-TILES = Tiles(block_t=16, block_v=512, block_h=64, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
+TILES = Tiles(block_t=16, block_v=512, block_h=64, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
 
 
 @pytest.fixture(params=["torch", "kernels"])

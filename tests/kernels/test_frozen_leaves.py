@@ -34,7 +34,7 @@ def served(request, monkeypatch):
         monkeypatch.setattr(chunked, "_BLOCK_ROWS", 8)
         monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 50)
         return
-    tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
+    tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
     for operation in ("linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"):
         module = importlib.import_module(f"polaris_kernels.{operation}.function")
         monkeypatch.setattr(module, "uses_triton", lambda tensor: True)
@@ -147,12 +147,13 @@ def test_a_frozen_weight_has_no_gradient_buffer_in_the_backward_of_log_probs(mon
     monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 50)
     values, targets, gap, _ = inputs()
     head, ones = Head(weight=values["weight"]), torch.ones(ROWS)
-    _, entropy, (maximum, log_total) = chunked.chunked_forward(values["hidden"], head, targets, ones, -100, True)
+    logprob, entropy, (maximum, log_total) = chunked.chunked_forward(values["hidden"], head, targets, ones, -100, True)
     rows = Rows(
         targets=targets,
         temperature=ones,
         maximum=maximum,
         log_total=log_total,
+        logprob=logprob,
         entropy=entropy,
         logprob_gradient=gap,
         entropy_gradient=ones,

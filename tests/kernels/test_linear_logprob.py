@@ -196,9 +196,10 @@ def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
     hidden, weight, targets = (tensor.detach() for tensor in inputs(rows, size, vocabulary))
     ones, head = torch.ones(rows), Head(weight=weight)
     with LargestTensor() as largest:
-        _, entropy, (maximum, log_total) = chunked.chunked_forward(hidden, head, targets, ones, -100, True)
-        values = {"targets": targets, "temperature": ones, "maximum": maximum, "log_total": log_total, "entropy": entropy}
-        chunked.chunked_backward(hidden, head, Rows(**values, logprob_gradient=ones, entropy_gradient=ones), True)
+        logprob, entropy, (maximum, log_total) = chunked.chunked_forward(hidden, head, targets, ones, -100, True)
+        values = {"targets": targets, "temperature": ones, "maximum": maximum, "log_total": log_total, "logprob": logprob}
+        rows = Rows(**values, entropy=entropy, logprob_gradient=ones, entropy_gradient=ones)
+        chunked.chunked_backward(hidden, head, rows, True)
     assert largest.elements == vocabulary * size  # the gradient of the weight
 
 

@@ -59,7 +59,7 @@ def tiny_chunks(monkeypatch):
 @pytest.fixture
 def kernels(monkeypatch):
     """The Triton kernels serve the call, at small tiles."""
-    tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
+    tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
 
     monkeypatch.setattr(function, "_implementation", lambda hidden: tiled.learn)
     monkeypatch.setattr(tiled, "tiles_for", lambda hidden, head: tiles)

@@ -25,7 +25,7 @@ def kernels(monkeypatch):
     """Triton serves every dtype but float64, in which plain torch tells the truth; without a GPU at small tiles."""
     if DEVICE == "cuda":
         return
-    tiles = Tiles(block_t=16, block_v=32, block_h=16, strip=2, group=2, programs=3, warps=4, stages=2, tma=False, merge=32)
+    tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
     for module in MODULES:
         monkeypatch.setattr(module, "uses_triton", lambda tensor: tensor.dtype != torch.float64)
     for module in ("linear_logprob.function", "linear_policy_loss.tiled"):

@@ -83,8 +83,7 @@ def _forward(
     from polaris_kernels.linear_logprob.tiled import tiled_forward
 
     hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
-    logprob, entropy, softmax, _ = tiled_forward(hidden, head, targets, temperature, ignore_index, tiles_for(hidden, head))
-    return logprob, entropy, softmax
+    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles_for(hidden, head))
 
 
 @_forward.register_fake
@@ -113,6 +112,7 @@ def _backward(
     temperature: Tensor,
     bias: Tensor | None,
     softmax: Tensor,
+    logprob: Tensor,
     entropy: Tensor,
     logprob_gradient: Tensor | None,
     entropy_gradient: Tensor | None,
@@ -129,6 +129,7 @@ def _backward(
         temperature=temperature,
         maximum=maximum,
         log_total=log_total,
+        logprob=logprob,
         entropy=entropy if len(entropy) else maximum,
         logprob_gradient=torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient,
         entropy_gradient=entropy_gradient,
@@ -153,6 +154,7 @@ def _(
     temperature: Tensor,
     bias: Tensor | None,
     softmax: Tensor,
+    logprob: Tensor,
     entropy: Tensor,
     logprob_gradient: Tensor | None,
     entropy_gradient: Tensor | None,
@@ -167,10 +169,10 @@ def _(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     hidden, weight, targets, temperature, bias, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _ = inputs
-    _, entropy, softmax = output
+    logprob, entropy, softmax = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(softmax)
-    ctx.save_for_backward(hidden, weight, targets, temperature, bias, softmax, entropy)
+    ctx.save_for_backward(hidden, weight, targets, temperature, bias, softmax, logprob, entropy)
 
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:

@@ -1,9 +1,14 @@
-"""Triton kernels of `linear_logprob`: a tile of the head product goes from the accumulators straight into an online softmax.
+"""Triton kernels of `linear_logprob`: a tile of the head product goes from the accumulators straight into its softmax.
 
-Exponentials are e = 2^((z - m) log2(e) / temperature): the maximum m is taken off the logit z before anything is rounded, so the
-error is relative to the difference, as in a softmax of plain torch.
-Legend: T rows (tokens), H hidden size, V vocabulary. A strip is STRIP neighbouring tiles of BLOCK_V columns; what a strip
-is depends on V alone, and strips are merged in order, so a row's bits do not depend on T or on the row's place.
+Logits live in base 2 from here on: x = z log2(e) / temperature, one fused multiplication-addition from the logit z. A row's maximum times
+log2(e) / temperature is rounded once, and that number is subtracted everywhere, so its rounding cancels.
+Legend: T rows (tokens), H hidden size, V vocabulary. Each tile of BLOCK_V columns leaves its maximum and its sums; they are merged in
+the order of the columns, so a row's bits depend neither on T nor on the row's place. A logit of minus infinity is FLOOR in
+between, and no maximum is as low: e is 0 then, and no difference of two infinities is taken.
+
+One loop runs over all tiles of a program and, flattened into it, over the columns of H, so that the loads of the next tile begin
+while this one's softmax is worked out. Nothing in a branch may touch the accumulator: ptxas would then wait for each
+product, without an error.
 """
 
 from __future__ import annotations
@@ -14,6 +19,8 @@ from triton.language import tensor
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+FLOOR = tl.constexpr(-1e20)
+LOWEST_MAXIMUM = tl.constexpr(-1e18)
 
 
 @triton.jit
@@ -43,184 +50,225 @@ def load_tile(
 
 
 @triton.jit
-def logits_tile(
-    hidden: tensor, weight: tensor, bias: tensor, row: tensor, column: tensor, T: tensor, V: tensor, hidden_stride: tensor,
-    weight_stride: tensor, softcap: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr,
-    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,
+def store_tile(
+    matrix: tensor, row: tensor, column: tensor, rows: tensor, stride: tensor, tile: tensor, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    TMA: tl.constexpr,
+) -> None:  # fmt: skip
+    """Write [ROWS, COLUMNS] of a row-major matrix of `rows` rows and `stride` columns in its dtype; what lies beyond is left out."""
+    if TMA:
+        matrix.store([row, column], tile.to(matrix.dtype))
+    else:
+        lines = row + tl.arange(0, ROWS)
+        places = column + tl.arange(0, COLUMNS)
+        inside = (lines < rows)[:, None] & (places < stride)[None, :]
+        tl.store(matrix + lines.to(tl.int64)[:, None] * stride + places[None, :], tile.to(matrix.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def scaled(logits: tensor, scale: tensor, offset: tensor) -> tensor:
+    """logits [R, C] times `scale` [R] minus `offset` [R], rounded once."""
+    # Written out: later Tritons fuse nothing by themselves.
+    zero = tl.zeros_like(logits)
+    return tl.fma(logits, zero + scale[:, None], zero - offset[:, None])
+
+
+@triton.jit
+def dressed(
+    logits: tensor, bias: tensor, columns: tensor, V: tensor, softcap: tensor, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
+    ROUND: tl.constexpr,
 ) -> tensor:  # fmt: skip
-    """[BLOCK_T, BLOCK_V] float32 logits before the temperature: product, bias, rounding to an engine's dtype, soft cap."""
-    logits = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)
-    for start in range(0, H, BLOCK_H):
-        left = load_tile(hidden, row, start, T, hidden_stride, BLOCK_T, BLOCK_H, TMA)
-        right = load_tile(weight, column, start, V, weight_stride, BLOCK_V, BLOCK_H, TMA)
-        logits = tl.dot(left, right.T, logits, input_precision=PRECISION)
+    """Products become logits: bias, rounding to an engine's dtype, soft cap; minus infinity becomes FLOOR.
+
+    `columns` says which they are, in their shape or one that broadcasts to it.
+    """
     if BIAS:
-        columns = column + tl.arange(0, BLOCK_V)
-        logits += tl.load(bias + columns, mask=columns < V, other=0.0).to(tl.float32)[None, :]
+        logits += tl.load(bias + columns, mask=(columns >= 0) & (columns < V), other=0.0).to(tl.float32)
     if ROUND is not None:
         logits = logits.to(ROUND).to(tl.float32)
     if SOFTCAP:
         # tanh(x) from exp, which every Triton target has; the clamp keeps exp finite where tanh is 1 already.
         doubled = tl.exp(tl.maximum(tl.minimum(2 * logits / softcap, 40.0), -40.0))
         logits = softcap * (doubled - 1) / (doubled + 1)
+    if BIAS:
+        logits = tl.maximum(logits, FLOOR, propagate_nan=tl.PropagateNan.ALL)
     return logits
 
 
 @triton.jit
-def split_columns(tile: tensor) -> tuple[tensor, tensor]:
-    """The left and the right half of a tile."""
-    return tl.split(tl.permute(tl.reshape(tile, (tile.shape[0], 2, tile.shape[1] // 2)), (0, 2, 1)))
-
-
-@triton.jit
-def quarter_of(tile: tensor, part: tl.constexpr) -> tensor:
-    """A quarter of a tile's columns: a whole tile and what is made of it do not fit into the registers at once."""
-    return split_columns(split_columns(tile)[part // 2])[part % 2]
-
-
-@triton.jit
 def forward_kernel(
-    hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, exponentials: tensor, maxima: tensor,
-    sums: tensor, weighted: tensor, target_logits: tensor, T: tensor, V: tensor, strips: tensor, softcap: tensor, hidden_stride: tensor,
-    weight_stride: tensor, kept_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr,
-    STRIP: tl.constexpr, GROUP: tl.constexpr, PROGRAMS: tl.constexpr, TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    ROUND: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
+    hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, reference: tensor, exponentials: tensor, maxima: tensor,
+    sums: tensor, weighted: tensor, T: tensor, V: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
+    kept_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
+    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Per strip and row: maximum m, sum of e, sum of e log2 e, all [strips, T]; the logit of the target, [T].
+    """Per tile and row: offset m, sum of e = 2^(x - m), sum of e log2 e, all [tiles, T].
 
-    With KEEP (and STRIP 1) e itself is written to `exponentials` [T, V] in its dtype, and zeros behind it up to the next row.
+    m is the largest x of the tile, or the row's `reference` [T] where that is given (`maxima` is then not written).
+    With KEEP e itself is written to `exponentials` [T, V] in its dtype, and zeros behind it up to the next row.
     """
     row_blocks = tl.cdiv(T, BLOCK_T)
-    for item in tl.range(tl.program_id(0), row_blocks * strips, PROGRAMS):
-        block, strip = place(item, row_blocks, strips, GROUP)
+    tiles = tl.cdiv(V, BLOCK_V)
+    for item in tl.range(tl.program_id(0), row_blocks * tiles, tl.num_programs(0), flatten=True):
+        block, tile = place(item, row_blocks, tiles, GROUP)
+        column = tile * BLOCK_V
+        logits = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)
+        for start in range(0, H, BLOCK_H):
+            left = load_tile(hidden, block * BLOCK_T, start, T, hidden_stride, BLOCK_T, BLOCK_H, TMA)
+            right = load_tile(weight, column, start, V, weight_stride, BLOCK_V, BLOCK_H, TMA)
+            logits = tl.dot(left, right.T, logits, input_precision=PRECISION)
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
-        maximum = tl.full([BLOCK_T], float("-inf"), tl.float32)
-        total = tl.zeros([BLOCK_T], tl.float32)
-        moment = tl.zeros([BLOCK_T], tl.float32)
-        # The last strip may reach beyond V; what lies there changes nothing.
-        for tile in range(STRIP):
-            column = (strip * STRIP + tile) * BLOCK_V
-            z = logits_tile(hidden, weight, bias, block * BLOCK_T, column, T, V, hidden_stride, weight_stride, softcap,
-                            H, BLOCK_T, BLOCK_V, BLOCK_H, TMA, BIAS, SOFTCAP, ROUND, PRECISION)  # fmt: skip
-            # Loaded after the product, which leaves no registers to hold them meanwhile.
-            target = tl.load(targets + rows, mask=rows < T, other=-1)
-            scale = LOG2E / tl.load(temperature + rows, mask=rows < T, other=1.0)
-            columns = column + tl.arange(0, BLOCK_V)
-            z = tl.where((columns < V)[None, :], z, float("-inf"))
-            here = (target >= column) & (target < tl.minimum(column + BLOCK_V, V))
-            if tl.max(here.to(tl.int32), 0) > 0:
-                chosen = tl.zeros([BLOCK_T], tl.float32)
-                for part in tl.static_range(4):
-                    those = column + part * (BLOCK_V // 4) + tl.arange(0, BLOCK_V // 4)
-                    chosen += tl.sum(tl.where(those[None, :] == target[:, None], quarter_of(z, part), 0.0), 1)
-                tl.store(target_logits + rows, chosen, mask=here)
-            higher = tl.maximum(maximum, tl.max(z, 1))
-            # Rows of only minus infinity would give inf - inf; their sums must stay at zero instead.
-            shift = tl.where(higher == float("-inf"), 0.0, higher)
-            drop = tl.where(maximum == float("-inf"), 0.0, (maximum - shift) * scale)
-            decay = tl.where(maximum == float("-inf"), 0.0, tl.exp2(drop))
-            moment = decay * (moment + drop * total)
-            total = decay * total
-            maximum = higher
-            for part in tl.static_range(4):
-                kept = column + part * (BLOCK_V // 4) + tl.arange(0, BLOCK_V // 4)
-                lower = (quarter_of(z, part) - shift[:, None]) * scale[:, None]
-                e = tl.exp2(lower)
-                total += tl.sum(e, 1)
-                moment += tl.sum(tl.where(e > 0, lower * e, 0.0), 1)
-                if KEEP:
-                    inside = (rows < T)[:, None] & (kept < kept_stride)[None, :]
-                    e = e.to(exponentials.dtype.element_ty)
-                    tl.store(exponentials + rows.to(tl.int64)[:, None] * kept_stride + kept[None, :], e, mask=inside)
-        place_of = strip.to(tl.int64) * T + rows
-        tl.store(maxima + place_of, maximum, mask=rows < T)
-        tl.store(sums + place_of, total, mask=rows < T)
-        tl.store(weighted + place_of, moment, mask=rows < T)
+        inside = rows < T
+        # Loaded after the product, which leaves no registers to hold them meanwhile.
+        scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
+        columns = column + tl.arange(0, BLOCK_V)
+        z = dressed(logits, bias, columns[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
+        z = tl.where((columns < V)[None, :], z, FLOOR)
+        place_of = tile.to(tl.int64) * T + rows
+        if reference is None:
+            offset = tl.maximum(tl.max(z, 1), LOWEST_MAXIMUM) * scale
+            tl.store(maxima + place_of, offset, mask=inside)
+        else:
+            offset = tl.load(reference + rows, mask=inside, other=0.0)
+        x = scaled(z, scale, offset)
+        e = tl.exp2(x)
+        tl.store(sums + place_of, tl.sum(e, 1), mask=inside)
+        tl.store(weighted + place_of, tl.sum(x * e, 1), mask=inside)
+        if KEEP:
+            store_tile(exponentials, block * BLOCK_T, column, T, kept_stride, e, BLOCK_T, BLOCK_V, TMA)
+
+
+@triton.jit
+def target_logit_kernel(
+    hidden: tensor, weight: tensor, bias: tensor, targets: tensor, logits: tensor, T: tensor, V: tensor, softcap: tensor,
+    hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BIAS: tl.constexpr,
+    SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,
+) -> None:  # fmt: skip
+    """The logit of each row's target, [T]; NaN where the target is not in [0, V).
+
+    It is the diagonal of a product of tensor cores, which sum over H in the same order here as in `forward_kernel`: so it has the rounding
+    of the logit that is in the row's sum, and the two cancel where the target is nearly certain.
+    """
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    target = tl.load(targets + rows, mask=rows < T, other=-1)
+    there = (target >= 0) & (target < V)
+    products = tl.zeros([BLOCK, BLOCK], tl.float32)
+    for start in range(0, H, BLOCK_H):
+        places = start + tl.arange(0, BLOCK_H)
+        left = load_tile(hidden, tl.program_id(0) * BLOCK, start, T, hidden_stride, BLOCK, BLOCK_H, False)
+        right = tl.load(weight + target[:, None] * weight_stride + places[None, :], mask=there[:, None], other=0.0)
+        products = tl.dot(left, right.T, products, input_precision=PRECISION)
+    one = tl.arange(0, BLOCK)[:, None] == tl.arange(0, BLOCK)[None, :]
+    z = dressed(tl.sum(tl.where(one, products, 0.0), 1), bias, target, V, softcap, BIAS, SOFTCAP, ROUND)
+    tl.store(logits + rows, tl.where(there, z, float("nan")), mask=rows < T)
 
 
 @triton.jit
 def merge_kernel(
-    maxima: tensor, sums: tensor, weighted: tensor, target_logits: tensor, targets: tensor, temperature: tensor, logprob: tensor,
-    entropy: tensor, row_maximum: tensor, log_total: tensor, T: tensor, V: tensor, strips: tensor, ignore_index: tensor,
+    maxima: tensor, sums: tensor, weighted: tensor, maximum: tensor, total: tensor, moment: tensor, T: tensor, parts: tensor,
     BLOCK: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Merge strips in order: log-prob and entropy in nats, maximum, and log2 of the sum of e, all [T].
+    """Merge the offsets and sums of `parts` neighbouring ranges of columns, [parts, T] each, in their order, to [T] each.
+
+    Without `maxima` all have one offset, and the sums are just added.
+    """
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    inside = rows < T
+    highest = tl.full([BLOCK], -3e38, tl.float32)
+    added = tl.zeros([BLOCK], tl.float32)
+    logarithms = tl.zeros([BLOCK], tl.float32)
+    for part in range(parts):
+        place_of = tl.cast(part, tl.int64) * T + rows
+        s = tl.load(sums + place_of, mask=inside, other=1.0)
+        w = tl.load(weighted + place_of, mask=inside, other=0.0)
+        if maxima is None:
+            logarithms += w
+            added += s
+        else:
+            m = tl.load(maxima + place_of, mask=inside, other=0.0)
+            higher = tl.maximum(highest, m, propagate_nan=tl.PropagateNan.ALL)
+            old, new = highest - higher, m - higher
+            old_factor, new_factor = tl.exp2(old), tl.exp2(new)
+            logarithms = old_factor * (logarithms + old * added) + new_factor * (w + new * s)
+            added = old_factor * added + new_factor * s
+            highest = higher
+    if maxima is not None:
+        tl.store(maximum + rows, highest, mask=inside)
+    tl.store(total + rows, added, mask=inside)
+    tl.store(moment + rows, logarithms, mask=inside)
+
+
+@triton.jit
+def finish_kernel(
+    maximum: tensor, total: tensor, moment: tensor, target_logits: tensor, targets: tensor, temperature: tensor, logprob: tensor,
+    entropy: tensor, log_total: tensor, T: tensor, V: tensor, ignore_index: tensor, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    """Merged sums become log-prob and entropy in nats and log2 of the sum of e, all [T].
 
     Log-prob and entropy are 0 where the target is `ignore_index`; the log-prob is NaN for any other target outside [0, V).
     """
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = rows < T
     scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
-    maximum = tl.full([BLOCK], float("-inf"), tl.float32)
-    total = tl.zeros([BLOCK], tl.float32)
-    moment = tl.zeros([BLOCK], tl.float32)
-    for strip in range(strips):
-        place_of = tl.cast(strip, tl.int64) * T + rows
-        m = tl.load(maxima + place_of, mask=inside, other=0.0)
-        s = tl.load(sums + place_of, mask=inside, other=1.0)
-        w = tl.load(weighted + place_of, mask=inside, other=0.0)
-        higher = tl.maximum(maximum, m)
-        shift = tl.where(higher == float("-inf"), 0.0, higher)
-        old = tl.where(maximum == float("-inf"), 0.0, (maximum - shift) * scale)
-        new = tl.where(m == float("-inf"), 0.0, (m - shift) * scale)
-        old_factor = tl.where(maximum == float("-inf"), 0.0, tl.exp2(old))
-        new_factor = tl.where(m == float("-inf"), 0.0, tl.exp2(new))
-        moment = old_factor * (moment + old * total) + new_factor * (w + new * s)
-        total = old_factor * total + new_factor * s
-        maximum = higher
-    log2_total = tl.log2(total)
+    m = tl.load(maximum + rows, mask=inside, other=0.0)
+    s = tl.load(total + rows, mask=inside, other=1.0)
+    log2_total = tl.log2(s)
+    mean = tl.load(moment + rows, mask=inside, other=0.0) / s
     target = tl.load(targets + rows, mask=inside, other=0)
-    chosen = tl.load(target_logits + rows, mask=inside, other=0.0)
-    chosen = tl.where((target >= 0) & (target < V), chosen, float("nan"))
+    z = tl.load(target_logits + rows, mask=inside, other=0.0)
+    # A row of only minus infinity has a sum of 0, and no softmax.
+    chosen = tl.where((z <= FLOOR) & (s > 0), float("-inf"), tl.fma(z, scale, -m) - log2_total)
+    chosen = tl.where((target >= 0) & (target < V) & (s > 0), chosen, float("nan"))
     ignored = target == ignore_index
-    tl.store(logprob + rows, tl.where(ignored, 0.0, ((chosen - maximum) * scale - log2_total) * LN2), mask=inside)
-    tl.store(entropy + rows, tl.where(ignored, 0.0, (log2_total - moment / total) * LN2), mask=inside)
-    tl.store(row_maximum + rows, maximum, mask=inside)
+    # A certain token's is 0 but for rounding, to either side.
+    chosen = tl.minimum(chosen * LN2, 0.0, propagate_nan=tl.PropagateNan.ALL)
+    tl.store(logprob + rows, tl.where(ignored, 0.0, chosen), mask=inside)
+    tl.store(entropy + rows, tl.where(ignored, 0.0, (log2_total - mean) * LN2), mask=inside)
     tl.store(log_total + rows, log2_total, mask=inside)
 
 
 @triton.jit
 def gradient_kernel(
-    hidden: tensor, weight: tensor, bias: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor,
-    entropy: tensor, logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, T: tensor, V: tensor, first: tensor,
-    stride: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr,
-    BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr, PROGRAMS: tl.constexpr, TMA: tl.constexpr,
-    BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, ENTROPY: tl.constexpr,
+    hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, offset: tensor, level: tensor, slope: tensor, gradient: tensor,
+    T: tensor, V: tensor, first: tensor, width: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
+    gradient_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
+    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, ENTROPY: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Gradient of the logits before bias, for columns from `first` on, into `gradient` [T, stride] in its dtype.
-
-    The last columns may lie beyond V: what is written there is of no use.
-    dL/dz_j = g ([j = y] - p_j) - h p_j (log p_j + entropy) over the temperature, with g and h the gradients of the two outputs.
+    """p (level + slope log2 p) for the `width` columns from `first` on, into `gradient` [T, width]: the gradient of the logits before
+    bias but at the targets. p = 2^(x - offset); `temperature`, `offset`, `level` and `slope` are [T].
     """
     row_blocks = tl.cdiv(T, BLOCK_T)
-    for item in tl.range(tl.program_id(0), row_blocks * tl.cdiv(stride, BLOCK_V), PROGRAMS):
-        block, tile = place(item, row_blocks, tl.cdiv(stride, BLOCK_V), GROUP)
+    tiles = tl.cdiv(width, BLOCK_V)
+    for item in tl.range(tl.program_id(0), row_blocks * tiles, tl.num_programs(0), flatten=True):
+        block, tile = place(item, row_blocks, tiles, GROUP)
+        column = first + tile * BLOCK_V
+        logits = tl.zeros([BLOCK_T, BLOCK_V], tl.float32)
+        for start in range(0, H, BLOCK_H):
+            left = load_tile(hidden, block * BLOCK_T, start, T, hidden_stride, BLOCK_T, BLOCK_H, TMA)
+            right = load_tile(weight, column, start, V, weight_stride, BLOCK_V, BLOCK_H, TMA)
+            logits = tl.dot(left, right.T, logits, input_precision=PRECISION)
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
-        target = tl.load(targets + rows, mask=rows < T, other=-1)
-        divisor = tl.load(temperature + rows, mask=rows < T, other=1.0)
-        scale = LOG2E / divisor
-        maximum = tl.load(row_maximum + rows, mask=rows < T, other=0.0)
-        log2_total = tl.load(log_total + rows, mask=rows < T, other=0.0)
-        # The gradient as [j = y] up - p (level + slope log2 p), with everything of the row alone worked out here.
-        up = tl.load(logprob_gradient + rows, mask=rows < T, other=0.0) / divisor
-        level = up
+        inside = rows < T
+        scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
+        z = dressed(logits, bias, (column + tl.arange(0, BLOCK_V))[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
+        x = scaled(z, scale, tl.load(offset + rows, mask=inside, other=0.0))
+        factor = tl.load(level + rows, mask=inside, other=0.0)
+        p = tl.exp2(x)
         if ENTROPY:
-            h = tl.load(entropy_gradient + rows, mask=rows < T, other=0.0) / divisor
-            level += h * tl.load(entropy + rows, mask=rows < T, other=0.0)
-            slope = h * LN2
-        z = logits_tile(hidden, weight, bias, block * BLOCK_T, first + tile * BLOCK_V, T, V, hidden_stride, weight_stride, softcap,
-                        H, BLOCK_T, BLOCK_V, BLOCK_H, TMA, BIAS, SOFTCAP, ROUND, PRECISION)  # fmt: skip
-        inner = tile * BLOCK_V + tl.arange(0, BLOCK_V)
-        logp = (z - maximum[:, None]) * scale[:, None] - log2_total[:, None]
-        p = tl.exp2(logp)
-        if ENTROPY:
-            p *= level[:, None] + slope[:, None] * tl.maximum(logp, -1000.0)
+            p *= scaled(x, tl.load(slope + rows, mask=inside, other=0.0), -factor)
         else:
-            p *= level[:, None]
-        z_gradient = tl.where((first + inner)[None, :] == target[:, None], up[:, None], 0.0) - p
+            p *= factor[:, None]
         if SOFTCAP:
             capped = z / softcap
-            z_gradient *= 1 - capped * capped
-        inside = (rows < T)[:, None] & (inner < stride)[None, :]
-        z_gradient = z_gradient.to(gradient.dtype.element_ty)
-        tl.store(gradient + rows.to(tl.int64)[:, None] * stride + inner[None, :], z_gradient, mask=inside)
+            p *= 1 - capped * capped
+        store_tile(gradient, block * BLOCK_T, tile * BLOCK_V, T, gradient_stride, p, BLOCK_T, BLOCK_V, TMA)
+
+
+@triton.jit
+def target_kernel(
+    matrix: tensor, targets: tensor, values: tensor, T: tensor, first: tensor, width: tensor, stride: tensor, BLOCK: tl.constexpr,
+) -> None:  # fmt: skip
+    """matrix[row, target - first] = value where the target lies among the `width` columns from `first` on; [T] both."""
+    rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    place_of = tl.load(targets + rows, mask=rows < T, other=-1) - first
+    value = tl.load(values + rows, mask=rows < T, other=0.0).to(matrix.dtype.element_ty)
+    tl.store(matrix + rows.to(tl.int64) * stride + place_of, value, mask=(rows < T) & (place_of >= 0) & (place_of < width))

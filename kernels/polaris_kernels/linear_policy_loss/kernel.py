@@ -15,7 +15,7 @@ def gradient_kernel(
     logprob: tensor, logprob_gradient: tensor, T: tensor, stride: tensor, softcap: tensor,
     ROWS: tl.constexpr, TILE: tl.constexpr, SOFTCAP: tl.constexpr,
 ) -> None:  # fmt: skip
-    """In place, for one tile: e -> g ([j = y] - p_j) / temperature, where p = e 2^((m_tile - m) log2(e) / temperature) / sum.
+    """In place, for one tile: e -> g ([j = y] - p_j) / temperature, where p = e 2^(m_tile - m) / sum.
 
     The target's probability comes from its float32 log-prob, not from the rounded e, so 1 - p keeps its digits near p = 1. Where e is 0, as
     behind the vocabulary, the gradient is too.
@@ -29,7 +29,7 @@ def gradient_kernel(
     scale = LOG2E / divisor
     up = tl.load(logprob_gradient + rows, mask=inside, other=0.0) / divisor
     tile_maximum = tl.load(maxima + tile.to(tl.int64) * T + rows, mask=inside, other=0.0)
-    above = (tile_maximum - tl.load(row_maximum + rows, mask=inside, other=0.0)) * scale
+    above = tile_maximum - tl.load(row_maximum + rows, mask=inside, other=0.0)
     factor = tl.exp2(above - tl.load(log_total + rows, mask=inside, other=0.0))
     chosen = tl.exp(tl.load(logprob + rows, mask=inside, other=0.0))
     area = inside[:, None] & (columns < stride)[None, :]
@@ -38,6 +38,6 @@ def gradient_kernel(
     slope = tl.where(columns[None, :] == target[:, None], 1.0 - chosen[:, None], -e * factor[:, None]) * up[:, None]
     if SOFTCAP:
         # Where e has underflowed the probability is 0, and so is the gradient.
-        z = tile_maximum[:, None] + tl.log2(tl.maximum(e, 1e-30)) / scale[:, None]
+        z = (tile_maximum[:, None] + tl.log2(tl.maximum(e, 1e-30))) / scale[:, None]
         slope *= 1 - (z / softcap) * (z / softcap)
     tl.store(places, slope.to(exponentials.dtype.element_ty), mask=area)

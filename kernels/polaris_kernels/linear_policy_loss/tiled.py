@@ -10,7 +10,7 @@ import triton
 from torch import Tensor
 
 from polaris_kernels.head import Head
-from polaris_kernels.linear_logprob.tiled import tiled_forward
+from polaris_kernels.linear_logprob.tiled import finished, target_logits, tiled_statistics
 from polaris_kernels.linear_policy_loss.call import Call
 from polaris_kernels.linear_policy_loss.kernel import gradient_kernel
 from polaris_kernels.products import accumulate, product, product_operand
@@ -76,7 +76,9 @@ def tiled_chunk(
     """
     rows, vocabulary = len(hidden), len(head.weight)
     kept = buffer[:rows, :vocabulary]
-    logprob, entropy, softmax, maxima = tiled_forward(hidden, head, targets, temperature, -100, tiles, kept)
+    statistics, maxima = tiled_statistics(hidden, head, temperature, tiles, kept)
+    chosen = target_logits(hidden, head, targets, tiles)
+    logprob, entropy, softmax = finished(statistics, chosen, targets, temperature, vocabulary, -100, tiles)
     grid = (triton.cdiv(rows, 16), triton.cdiv(vocabulary, tiles.block_v))
     gradient_kernel[grid](
         kept, maxima, targets, temperature, *softmax, logprob, coefficient(logprob), rows, kept.stride(0), head.softcap,

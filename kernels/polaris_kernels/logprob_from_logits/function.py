@@ -77,6 +77,7 @@ def _backward(
     targets: Tensor,
     temperature: Tensor,
     softmax: Tensor,
+    logprob: Tensor,
     entropy: Tensor,
     logprob_gradient: Tensor | None,
     entropy_gradient: Tensor | None,
@@ -91,6 +92,7 @@ def _backward(
         temperature=temperature,
         maximum=softmax[0],
         log_total=softmax[1],
+        logprob=logprob,
         entropy=entropy,
         logprob_gradient=upstream,
         entropy_gradient=None if entropy_gradient is None else entropy_gradient.masked_fill(ignored, 0.0),
@@ -105,10 +107,10 @@ def _backward(
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
     logits, targets, temperature, ctx.ignore_index, ctx.inplace = inputs
-    _, entropy, softmax = output
+    logprob, entropy, softmax = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(softmax)
-    ctx.save_for_backward(logits, targets, temperature, softmax, entropy)
+    ctx.save_for_backward(logits, targets, temperature, softmax, logprob, entropy)
 
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
