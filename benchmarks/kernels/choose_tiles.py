@@ -28,11 +28,10 @@ CHOICES: dict[str, Sequence[Any]] = {
     "block_t": (32, 64, 128, 256),
     "block_v": (64, 128, 256),
     "block_h": (32, 64, 128),
-    "programs": (108, 132, 216, 264, 432, 528),
+    "resident": (1, 2, 4),
     "warps": (4, 8),
     "stages": (2, 3, 4, 5),
     "tma": (False, True),
-    "strip": (1, 2, 4, 8, 16),
     "group": (4, 8, 16, 32),
     "merge": (32, 64, 128, 256),
 }
@@ -63,12 +62,13 @@ def timer(dtype: torch.dtype) -> tuple[Tiles, Callable[[Tiles], float]]:
     head, values = Head(weight=weight), torch.ones(ROWS, device=device)
 
     def run(tiles: Tiles) -> None:
-        logprob, entropy, (maximum, log_total), _ = tiled_forward(hidden, head, targets, values, -100, tiles)
+        logprob, entropy, (maximum, log_total) = tiled_forward(hidden, head, targets, values, -100, tiles)
         row = Rows(
             targets=targets,
             temperature=values,
             maximum=maximum,
             log_total=log_total,
+            logprob=logprob,
             entropy=entropy,
             logprob_gradient=logprob,
             entropy_gradient=values,

@@ -142,13 +142,14 @@ def as_on_cuda(architecture: int) -> None:
         "product_operand": lambda matrix: matrix,
         "product": lambda left, right: left.new_zeros(len(left), right.shape[1], dtype=torch.float32),
         "accumulate": lambda total, left, right: None,
+        "rounded_product": lambda left, right, out: None,
     }
     for operation in CALLS:
         for part in ("function", "tiled"):
             module = importlib.import_module(f"polaris_kernels.{operation}.{part}")
             for name in replacements.keys() & vars(module).keys():
                 setattr(module, name, replacements[name])
-    tiles._major = lambda device: architecture // 10
+    tiles._device = lambda device: (architecture // 10, 132)
 
 
 def compiled(operation: str, architecture: int) -> tuple[list[Resources], float]:

@@ -152,7 +152,9 @@ def test_kept_exponentials_are_the_probabilities(tiles, referred):
     chosen = target_logits(hidden, Head(weight=weight), targets, tiles)
     above = torch.zeros(1) if referred else maxima.repeat_interleave(32, 0)[:203].T - offset[:, None]
     torch.testing.assert_close((kept * torch.exp2(above.to(DEVICE)) / total[:, None]).double(), truth, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close((total.log2() - moment / total).double() * math.log(2), torch.special.entr(truth).sum(1), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        (total.log2() - moment / total).double() * math.log(2), torch.special.entr(truth).sum(1), rtol=1e-5, atol=1e-5
+    )
     logprob = (chosen * (LOG2E / temperature) - offset - total.log2()) * math.log(2)
     torch.testing.assert_close(logprob.double(), truth.gather(1, targets[:, None])[:, 0].log(), rtol=1e-5, atol=2e-5)
 

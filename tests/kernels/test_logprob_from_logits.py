@@ -35,7 +35,9 @@ def kernels(logits, targets, temperature, coefficients, shape=SMALL, inplace=Fal
     logprob, entropy, (maximum, log_total) = tiled_forward(logits, targets, temperature, -100, shape)
     values = {"targets": targets, "temperature": temperature, "maximum": maximum, "log_total": log_total, "logprob": logprob}
     gradient = logits if inplace else torch.full_like(logits, float("nan"))
-    tiled_backward(logits, gradient, Rows(**values, entropy=entropy, logprob_gradient=coefficients[0], entropy_gradient=coefficients[1]), shape)
+    tiled_backward(
+        logits, gradient, Rows(**values, entropy=entropy, logprob_gradient=coefficients[0], entropy_gradient=coefficients[1]), shape
+    )
     return [r.double() for r in (logprob, entropy, gradient)]
 
 

@@ -196,9 +196,7 @@ def _logit_gradient(
 def write_targets(matrix: Tensor, targets: Tensor, values: Tensor, first: int, tiles: Tiles) -> None:
     """matrix[t, targets[t] - first] = values[t] for every row t of `matrix` [N, W] whose target lies there."""
     rows, width = matrix.shape
-    target_kernel[(triton.cdiv(rows, tiles.merge),)](
-        matrix, targets, values, rows, first, width, matrix.stride(0), BLOCK=tiles.merge
-    )
+    target_kernel[(triton.cdiv(rows, tiles.merge),)](matrix, targets, values, rows, first, width, matrix.stride(0), BLOCK=tiles.merge)
 
 
 def _output(matrix: Tensor | None, tiles: Tiles) -> tuple[Any, int]:
