@@ -37,7 +37,7 @@ peers: .venv/peers/stamp ## install verl, Liger, Cut Cross-Entropy, torchtitan a
 	@$(VENV)/pip install --quiet --no-deps --target .venv/peers --requirement requirements/peers.txt
 	@touch .venv/peers/stamp
 
-test-peers: .venv/peers/stamp ## run the tests of polaris_kernels inside verl, once for each version that it knows
+test-peers: .venv/peers/stamp ## run the tests of polaris_kernels inside each known verl, torchtitan, prime-rl (PRIME_RL=checkout) and the hub's client
 	@bash scripts/test_peers.sh
 
 mutants: .venv/stamp ## break the source on purpose and count how often the tests notice; MUTANTS="--package data --count 20" (docs/testing.md)

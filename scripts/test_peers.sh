@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Test the integration of polaris_kernels with each version of verl that it knows; TRL is part of the environment and of `make test`.
+# Test polaris_kernels inside each version of verl that it knows, torchtitan, prime-rl (a checkout that PRIME_RL names) and the hub's client;
+# TRL is part of the environment and of `make test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=.venv/peers
@@ -13,3 +14,4 @@ for version in $versions; do
   fi
   PYTHONPATH="$peers-verl-$version:$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py tests/algorithm/test_advantage.py tests/learn/test_aggregates.py
 done
+PYTHONPATH="$peers" .venv/bin/pytest tests/kernels/test_integration_torchtitan.py tests/kernels/test_integration_prime_rl.py tests/scripts/test_package_kernels.py
