@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 HEADS = {"qwen3-1.7b": (151_936, 2048), "qwen3-4b": (151_936, 2560), "qwen3-8b": (151_936, 4096), "r1-distill-7b": (152_064, 3584)}
-HEADS["tiny"] = (1024, 64)
+HEADS |= {"qwen2.5-0.5b": (151_936, 896), "tiny": (1024, 64)}
 """[V, H] of each; the tiny one only tries the way."""
 
 

@@ -1,8 +1,9 @@
 """Sums of products as NVIDIA's tensor cores make them, bit for bit, in plain torch.
 
-A tensor core adds a few products to its float32 accumulator at once. It aligns all addends to the largest of their exponents (a product's is
-the sum of its factors', before any carry), drops what lies more than `fraction` bits below it, adds exactly, and drops what float32
-cannot hold: always toward zero, so that a sum that grows loses half a unit in its last place per step on average.
+A tensor core adds a few products to its float32 accumulator at once. It aligns all addends to the largest of their exponents (a
+product's is the sum of its factors', before any carry), drops what lies more than `fraction` bits below it, adds exactly, and drops what
+float32 cannot hold, always toward zero. With two bits more than float32 has (Hopper) that loses 0, 1/4, 1/2 or 3/4 of a unit in the last
+place per step, 3/8 on average; with one bit more (Ampere) 1/4. A sum that grows evenly to z thereby loses z times LOSS times its steps.
 
 Sources: Fasi, Higham, Mikaitis and Pranesh, "Numerical behavior of NVIDIA tensor cores", PeerJ CS 2021 (truncation, Volta to Ampere);
 Xie, Wang, Yang and Yang, "MMA-Sim", arXiv 2511.10909, and Khattak and Mikaitis, "Accurate models of NVIDIA tensor cores", arXiv 2512.07004
