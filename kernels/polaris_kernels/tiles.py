@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from polaris_kernels.gain import logit_gain
 from polaris_kernels.head import Head
 
 
@@ -20,7 +21,7 @@ class Tiles:
     """Shapes of the tiled head product: [block_t, block_v] outputs, block_h deep.
 
     `group` row blocks share their operands in L2; `resident` programs run at once on each of the device's `processors`; `tma` loads and
-    stores by tensor descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels.
+    stores by tensor descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels; `gain`: see `logit_gain`.
     """
 
     block_t: int
@@ -33,6 +34,7 @@ class Tiles:
     resident: int = 1
     processors: int = 132
     merge: int = 128
+    gain: float = 1.0
 
     @property
     def programs(self) -> int:
@@ -70,7 +72,8 @@ def architecture_tiles(major: int, head: Head) -> Tiles:
     # A wide tile has no registers for a soft cap's gradient (logits and probabilities at once), for rounding (two dtypes) or, compiled by
     # Triton 3.9, for the mask of a vocabulary of no whole 16s.
     narrow = head.softcap or head.logits_dtype or row_stride(len(head.weight)) > len(head.weight)
-    return replace(tiles, block_v=min(tiles.block_v, 128)) if narrow else tiles
+    gain = logit_gain(major, head.weight.dtype, head.weight.shape[1])
+    return replace(tiles, block_v=min(tiles.block_v, 128) if narrow else tiles.block_v, gain=gain)
 
 
 def whole_columns(matrix: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """Triton kernels of `linear_logprob`: a tile of the head product goes from the accumulators straight into its softmax.
 
-Logits live in base 2 from here on: x = z log2(e) / temperature, one fused multiplication-addition from the logit z. A row's maximum times
-log2(e) / temperature is rounded once, and that number is subtracted everywhere, so its rounding cancels.
+Logits live in base 2 from here on: x = z SCALE / temperature, one fused multiplication-addition from the logit z. SCALE is log2(e), times
+what makes up for the bits that tensor cores cut off z (`polaris_kernels.gain`). A row's maximum times SCALE / temperature is rounded once,
+and that number is subtracted everywhere, so its rounding cancels.
 Legend: T rows (tokens), H hidden size, V vocabulary. Each tile of BLOCK_V columns leaves its maximum and its sums; they are merged in
 the order of the columns, so a row's bits depend neither on T nor on the row's place. A logit of minus infinity is FLOOR in
 between, and no maximum is as low: e is 0 then, and no difference of two infinities is taken.
@@ -17,7 +18,6 @@ import triton
 import triton.language as tl
 from triton.language import tensor
 
-LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
 FLOOR = tl.constexpr(-1e20)
 LOWEST_MAXIMUM = tl.constexpr(-1e18)
@@ -99,7 +99,8 @@ def forward_kernel(
     hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, reference: tensor, exponentials: tensor, maxima: tensor,
     sums: tensor, weighted: tensor, T: tensor, V: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
     kept_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
-    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, KEEP: tl.constexpr,
+    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, SCALE: tl.constexpr,
+    KEEP: tl.constexpr,
 ) -> None:  # fmt: skip
     """Per tile and row: offset m, sum of e = 2^(x - m), sum of e log2 e, all [tiles, T].
 
@@ -119,7 +120,7 @@ def forward_kernel(
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
         inside = rows < T
         # Loaded after the product, which leaves no registers to hold them meanwhile.
-        scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
+        scale = SCALE / tl.load(temperature + rows, mask=inside, other=1.0)
         columns = column + tl.arange(0, BLOCK_V)
         z = dressed(logits, bias, columns[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
         z = tl.where((columns < V)[None, :], z, FLOOR)
@@ -200,7 +201,7 @@ def merge_kernel(
 @triton.jit
 def finish_kernel(
     maximum: tensor, total: tensor, moment: tensor, target_logits: tensor, targets: tensor, temperature: tensor, logprob: tensor,
-    entropy: tensor, log_total: tensor, T: tensor, V: tensor, ignore_index: tensor, BLOCK: tl.constexpr,
+    entropy: tensor, log_total: tensor, T: tensor, V: tensor, ignore_index: tensor, BLOCK: tl.constexpr, SCALE: tl.constexpr,
 ) -> None:  # fmt: skip
     """Merged sums become log-prob and entropy in nats and log2 of the sum of e, all [T].
 
@@ -208,7 +209,7 @@ def finish_kernel(
     """
     rows = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = rows < T
-    scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
+    scale = SCALE / tl.load(temperature + rows, mask=inside, other=1.0)
     m = tl.load(maximum + rows, mask=inside, other=0.0)
     s = tl.load(total + rows, mask=inside, other=1.0)
     log2_total = tl.log2(s)
@@ -231,7 +232,8 @@ def gradient_kernel(
     hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, offset: tensor, level: tensor, slope: tensor, gradient: tensor,
     T: tensor, V: tensor, first: tensor, width: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
     gradient_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
-    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, ENTROPY: tl.constexpr,
+    TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, SCALE: tl.constexpr,
+    ENTROPY: tl.constexpr,
 ) -> None:  # fmt: skip
     """p (level + slope log2 p) for the `width` columns from `first` on, into `gradient` [T, width]: the gradient of the logits before
     bias but at the targets. p = 2^(x - offset); `temperature`, `offset`, `level` and `slope` are [T].
@@ -248,7 +250,7 @@ def gradient_kernel(
             logits = tl.dot(left, right.T, logits, input_precision=PRECISION)
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
         inside = rows < T
-        scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
+        scale = SCALE / tl.load(temperature + rows, mask=inside, other=1.0)
         z = dressed(logits, bias, (column + tl.arange(0, BLOCK_V))[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
         x = scaled(z, scale, tl.load(offset + rows, mask=inside, other=0.0))
         factor = tl.load(level + rows, mask=inside, other=0.0)

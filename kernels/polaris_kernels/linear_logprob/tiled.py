@@ -103,8 +103,9 @@ def finished(
     softmax = statistics[:2].clone()
     if rows:
         finish_kernel[(triton.cdiv(rows, tiles.merge),)](
-            *statistics, chosen, targets, temperature, logprob, entropy, softmax[1], rows, vocabulary, ignore_index, BLOCK=tiles.merge
-        )
+            *statistics, chosen, targets, temperature, logprob, entropy, softmax[1], rows, vocabulary, ignore_index,
+            BLOCK=tiles.merge, SCALE=_scale(tiles),
+        )  # fmt: skip
     return logprob, entropy, softmax
 
 
@@ -218,6 +219,11 @@ def _operands(hidden: Tensor, head: Head, tiles: Tiles) -> tuple[tuple[Any, Any]
     return (hidden_tiles, weight_tiles), strides
 
 
+def _scale(tiles: Tiles) -> float:
+    """From a logit over its temperature, as tensor cores sum it, to base 2."""
+    return math.log2(math.e) * tiles.gain
+
+
 def _options(hidden: Tensor, head: Head, tiles: Tiles) -> dict[str, Any]:
     """Constants of the kernels that make logits."""
     assert hidden.shape[1] % tiles.block_h == 0, "columns come in whole blocks: see whole_columns"
@@ -232,6 +238,7 @@ def _options(hidden: Tensor, head: Head, tiles: Tiles) -> dict[str, Any]:
         "SOFTCAP": bool(head.softcap),
         "ROUND": _ROUND.get(head.logits_dtype),
         "PRECISION": "ieee",
+        "SCALE": _scale(tiles),
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
     }
