@@ -2,9 +2,30 @@
 
 import importlib
 import os
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
+
+
+def mend_products_of_bfloat16() -> None:
+    """Triton's interpreter multiplies the bits of bfloat16 as integers (3.6 to 3.9): give it their values."""
+    import triton.language as tl
+    from triton.runtime.interpreter import InterpreterBuilder, TensorHandle
+
+    dot = InterpreterBuilder.create_dot
+
+    def values(operand: TensorHandle) -> TensorHandle:
+        if operand.dtype.scalar != tl.bfloat16:
+            return operand
+        return TensorHandle((operand.data.astype(np.uint32) << 16).view(np.float32), tl.float32)
+
+    def dot_of_values(builder: InterpreterBuilder, left: TensorHandle, right: TensorHandle, *rest: Any) -> TensorHandle:
+        return dot(builder, values(left), values(right), *rest)
+
+    InterpreterBuilder.create_dot = dot_of_values
+
 
 if not torch.cuda.is_available():
     # Triton asks this variable when a kernel is decorated, that is here; programs that tests start must not inherit it.
@@ -13,6 +34,7 @@ if not torch.cuda.is_available():
     for operation in ("linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"):
         importlib.import_module(f"polaris_kernels.{operation}.tiled")
     del os.environ["TRITON_INTERPRET"]
+    mend_products_of_bfloat16()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -27,10 +27,10 @@ from resources import Resources, measure, recorded
 from torch import Tensor
 
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss, tiles
-from polaris_kernels.linear_policy_loss.tiled import ROWS as CHUNK
 from polaris_kernels.policy_loss.settings import Kind, TokenCorrection
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
+CHUNK = 4096
 ROWS, SIZE, VOCABULARY = CHUNK + 104, 256, 40_000
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
 """Bytes that a block may have, by architecture."""

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import torch
@@ -34,7 +35,7 @@ from polaris_kernels.logprob_from_logits import tiled as logprob_from_logits
 from polaris_kernels.policy_loss import tiled as policy_loss
 from polaris_kernels.policy_loss.settings import Kind, PolicyLossSettings, TokenCorrection
 from polaris_kernels.rows import Rows
-from polaris_kernels.tiles import architecture_tiles
+from polaris_kernels.tiles import Tiles, architecture_tiles
 from polaris_kernels.token_batch import TokenBatch
 
 _TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
@@ -141,6 +142,8 @@ def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
 def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any]]]:
     """The real calls by name of the case, with what they compiled."""
     length, size, vocabulary = 40_960, 2560, 151_936
+    # Autocast, which a product turns off, knows no meta tensors.
+    linear_logprob.product = linear_policy_loss.product = lambda left, right: left.new_empty(len(left), right.shape[1])
     values = torch.empty(length, device="meta")
     targets = torch.empty(length, dtype=torch.long, device="meta")
     floats = {f.name: values for f in fields(Rows)}
@@ -156,9 +159,11 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
                 linear_logprob.tiled_forward(hidden, head, targets, values, -100, tiles)
                 linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
             yield f"{str(dtype)[6:]}, {name}", kernels
-            chunk, buffer = slice(linear_policy_loss.ROWS), torch.empty(linear_policy_loss.ROWS, vocabulary, dtype=dtype, device="meta")
+            work = _chunk(hidden, head, tiles)
             with recorded(architecture) as kernels:
-                linear_policy_loss.tiled_chunk(head, buffer, tiles, hidden[chunk], targets[chunk], values[chunk], torch.empty_like)
+                if dtype != torch.float16 and not head.softcap:
+                    linear_policy_loss._learn_by_rows(work, work.call.targets)
+                linear_policy_loss._learn_exactly(work, work.call.targets)
             yield f"{str(dtype)[6:]}, {name}, kept", kernels
         logits = torch.empty(length, vocabulary, dtype=dtype, device="meta")
         with recorded(architecture) as kernels:
@@ -178,6 +183,19 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
             with recorded(architecture) as kernels:
                 policy_loss.tiled_forward(values, batch, settings)
             yield f"{kind}, {correction}", kernels
+
+
+def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss._Work:
+    """What `linear_policy_loss` knows of its rows in the forward, all of one chunk."""
+    rows = linear_policy_loss.chunk_rows(tiles, hidden.shape[1], len(head.weight) * hidden.element_size())
+    values = torch.empty(rows, device="meta")
+    call = SimpleNamespace(targets=values.long(), temperature=values, slope=lambda logprob, rows: torch.empty_like(logprob))
+    gradients = linear_policy_loss._Gradients(
+        hidden=torch.empty_like(hidden), weight=torch.empty_like(head.weight), bias=None, scale=None, hidden_scale=None
+    )
+    return linear_policy_loss._Work(
+        hidden=hidden, head=head, weight=head.weight, tiles=tiles, call=call, logprob=values, entropy=values, gradients=gradients
+    )
 
 
 def main() -> None:

@@ -29,7 +29,7 @@ def serve(request, monkeypatch):
     for patched in (module, tiled):
         monkeypatch.setattr(patched, "tiles_for", lambda hidden, head: TILES)
     monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)  # 16 rows
-    monkeypatch.setattr(tiled, "ROWS", 16)
+    monkeypatch.setattr(tiled, "chunk_rows", lambda *_: 16)
 
 
 def inputs(seed=0):

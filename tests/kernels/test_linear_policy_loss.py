@@ -63,7 +63,7 @@ def kernels(monkeypatch):
 
     monkeypatch.setattr(function, "_implementation", lambda hidden: tiled.learn)
     monkeypatch.setattr(tiled, "tiles_for", lambda hidden, head: tiles)
-    monkeypatch.setattr(tiled, "ROWS", 16)
+    monkeypatch.setattr(tiled, "chunk_rows", lambda *_: 16)
 
 
 EVERY = pytest.mark.parametrize("kind", ["dapo", "grpo", "dr_grpo", "cispo"])

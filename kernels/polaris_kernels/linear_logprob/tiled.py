@@ -104,7 +104,7 @@ def finished(
     if rows:
         finish_kernel[(triton.cdiv(rows, tiles.merge),)](
             *statistics, chosen, targets, temperature, logprob, entropy, softmax[1], rows, vocabulary, ignore_index,
-            BLOCK=tiles.merge, SCALE=_scale(tiles),
+            BLOCK=tiles.merge, SCALE=base_2_scale(tiles),
         )  # fmt: skip
     return logprob, entropy, softmax
 
@@ -125,7 +125,7 @@ def tiled_backward(
     bias_gradient = torch.empty_like(head.bias) if head.bias is not None else None
     width = _slab_columns(hidden, vocabulary, tiles)
     buffer = hidden.new_empty(len(hidden), row_stride(width))
-    row, states = _of_rows(values, head.softcap), product_operand(hidden)
+    row, states = _of_rows(values, head.softcap, tiles), product_operand(hidden)
     for first in range(0, vocabulary, width):
         columns = slice(first, min(first + width, vocabulary))
         gradient = buffer[:, : columns.stop - first]
@@ -148,7 +148,7 @@ def _slab_columns(hidden: Tensor, vocabulary: int, tiles: Tiles) -> int:
     return min(vocabulary, max(most, _LEAST_COLUMNS) // tiles.block_v * tiles.block_v)
 
 
-def _of_rows(values: Rows, softcap: float) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
+def _of_rows(values: Rows, softcap: float, tiles: Tiles) -> tuple[Tensor, Tensor, Tensor | None, Tensor]:
     """What the gradient of a row's logits needs, [N] each: offset, level and slope of `gradient_kernel`, and the target's gradient.
 
     dL/dz_j = (g ([j = y] - p_j) - h p_j (log p_j + entropy)) / temperature, with g and h the gradients of log-prob and entropy. The
@@ -167,7 +167,7 @@ def _of_rows(values: Rows, softcap: float) -> tuple[Tensor, Tensor, Tensor | Non
         target -= sideways * logprob.exp() * (logprob + values.entropy)
         slope *= factor
     if softcap:
-        z = (logprob / math.log(2) + offset) * values.temperature * math.log(2)
+        z = (logprob / math.log(2) + offset) * values.temperature / base_2_scale(tiles)
         target *= 1 - (z / softcap).square()
     return offset, level * factor, slope, target
 
@@ -219,7 +219,7 @@ def _operands(hidden: Tensor, head: Head, tiles: Tiles) -> tuple[tuple[Any, Any]
     return (hidden_tiles, weight_tiles), strides
 
 
-def _scale(tiles: Tiles) -> float:
+def base_2_scale(tiles: Tiles) -> float:
     """From a logit over its temperature, as tensor cores sum it, to base 2."""
     return math.log2(math.e) * tiles.gain
 
@@ -238,7 +238,7 @@ def _options(hidden: Tensor, head: Head, tiles: Tiles) -> dict[str, Any]:
         "SOFTCAP": bool(head.softcap),
         "ROUND": _ROUND.get(head.logits_dtype),
         "PRECISION": "ieee",
-        "SCALE": _scale(tiles),
+        "SCALE": base_2_scale(tiles),
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
     }

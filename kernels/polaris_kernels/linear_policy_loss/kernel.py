@@ -41,3 +41,13 @@ def gradient_kernel(
         z = (tile_maximum[:, None] + tl.log2(tl.maximum(e, 1e-30))) / scale[:, None]
         slope *= 1 - (z / softcap) * (z / softcap)
     tl.store(places, slope.to(exponentials.dtype.element_ty), mask=area)
+
+
+@triton.jit
+def zero_rows_kernel(matrix: tensor, keep: tensor, columns: tensor, stride: tensor, BLOCK: tl.constexpr) -> None:
+    """Write zeros into every row of a matrix of so many `columns` whose `keep`, [rows], is False."""
+    row = tl.program_id(0)
+    if tl.load(keep + row) == 0:
+        for start in range(0, columns, BLOCK):
+            places = start + tl.arange(0, BLOCK)
+            tl.store(matrix + row.to(tl.int64) * stride + places, tl.zeros([BLOCK], matrix.dtype.element_ty), mask=places < columns)
