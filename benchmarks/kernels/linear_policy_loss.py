@@ -14,7 +14,11 @@ from benchmarks.kernels.peers import TEMPERATURE, dapo_losses, eager
 from benchmarks.kernels.size import Size
 from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss
 
-SHAPES: dict[Size, tuple[str, int, int]] = {"gpu": ("qwen3-4b", 40_960, 2048), "cpu": ("qwen3-4b", 128, 32), "tiny": ("tiny", 64, 16)}
+SHAPES: dict[Size, list[tuple[str, int, int]]] = {
+    "gpu": [("qwen3-4b", rows, 2048) for rows in (40_960, 8192, 98_304)],
+    "cpu": [("qwen3-4b", 128, 32)],
+    "tiny": [("tiny", 64, 16)],
+}
 """Head, rows, and rows of one sequence."""
 Loss = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 """(hidden, weight, targets, behaviour log-probs [T], advantages [T]) -> dapo's loss."""
@@ -66,14 +70,14 @@ CONTESTANTS = {"polaris": _three_products, "polaris, two operations": _two_opera
 
 
 def contests(size: Size) -> Iterator[Contest]:
-    head, rows, length = SHAPES[size]
-    yield Contest(
-        operation="linear_policy_loss",
-        parameters={"head": head, "rows": rows},
-        contestants=CONTESTANTS,
-        prepare=lambda device: prepare(device, head, rows, length),
-        rounds=5 if size == "gpu" else 3,
-    )
+    for head, rows, length in SHAPES[size]:
+        yield Contest(
+            operation="linear_policy_loss",
+            parameters={"head": head, "rows": rows},
+            contestants=CONTESTANTS,
+            prepare=lambda device, case=(head, rows, length): prepare(device, *case),
+            rounds=5 if size == "gpu" else 3,
+        )
 
 
 def prepare(device: torch.device, head: str, rows: int, length: int) -> Arena:
