@@ -30,6 +30,11 @@ def may_look(values: Tensor) -> bool:
     return values.device.type == "cpu" or os.environ.get("POLARIS_KERNELS_DEBUG") == "1"
 
 
+def is_captured(tensor: Tensor) -> bool:
+    """Whether a CUDA graph is being captured, in which nothing may depend on values."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+
+
 def check_once(operation: str) -> None:
     """Raise RuntimeError in a backward that is itself recorded (`create_graph=True`): nobody has the gradient of the gradient."""
     if torch.is_grad_enabled():

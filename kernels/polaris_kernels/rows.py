@@ -28,13 +28,19 @@ class Rows:
     def __getitem__(self, rows: Tensor | slice) -> Rows:
         return replace(self, **{f.name: v[rows] for f in fields(self) if (v := getattr(self, f.name)) is not None})
 
+    def only(self, live: Tensor) -> Rows:
+        """The same rows, of which those that are not `live` [T] have no target, no gradient and nothing that is not finite."""
+        neutral = {"targets": -1, "temperature": 1.0}
+        values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        return replace(self, **{name: v.where(live, neutral.get(name, 0.0)) for name, v in values.items()})
+
 
 def result_dtype(hidden: Tensor) -> torch.dtype:
     """float32, or float64 for float64 inputs."""
     return torch.float64 if hidden.dtype == torch.float64 else torch.float32
 
 
-def rows_with_gradient(gradients: tuple[Tensor | None, ...], targets: Tensor, ignore_index: int) -> Tensor:
-    """Indices of the rows that the backward has to compute; a NaN is not zero, so a broken gradient stays visible."""
+def live_rows(gradients: tuple[Tensor | None, ...], targets: Tensor, ignore_index: int) -> Tensor:
+    """[T] bool, the rows that the backward has to compute; a NaN is not zero, so a broken gradient stays visible."""
     used = [gradient != 0 for gradient in gradients if gradient is not None]
-    return (torch.stack(used).any(0) & (targets != ignore_index)).nonzero().squeeze(1)
+    return torch.stack(used).any(0) & (targets != ignore_index)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from polaris_kernels._ops import add_op_namespace_prefix
-from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
+from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, is_captured, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
-from polaris_kernels.rows import Rows, rows_with_gradient
+from polaris_kernels.rows import Rows, live_rows
 from polaris_kernels.tiles import addressable, tiles_for, whole_columns
 
 
@@ -122,7 +122,7 @@ def _backward(
     with_weight: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
-    rows = rows_with_gradient((logprob_gradient, entropy_gradient), targets, ignore_index)
+    live = live_rows((logprob_gradient, entropy_gradient), targets, ignore_index)
     maximum, log_total = softmax
     values = Rows(
         targets=targets,
@@ -133,17 +133,26 @@ def _backward(
         entropy=entropy if len(entropy) else maximum,
         logprob_gradient=torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient,
         entropy_gradient=entropy_gradient,
-    )[rows]
-    if uses_triton(hidden):
-        from polaris_kernels.linear_logprob.tiled import tiled_backward
-
-        head = replace(head, weight=addressable(weight))
-        compact, weight_gradient, bias_gradient = tiled_backward(hidden[rows], head, values, with_weight, tiles_for(hidden, head))
+    )
+    if is_captured(hidden):
+        # How many rows are live is not known: those that are not take part with zeros.
+        gradient, *others = _gradients(hidden.where(live.unsqueeze(1), 0.0), head, values.only(live), with_weight)
     else:
-        compact, weight_gradient, bias_gradient = chunked_backward(hidden[rows], head, values, with_weight)
-    hidden_gradient = torch.zeros_like(hidden).index_copy_(0, rows, compact)
-    weight_gradient = hidden.new_empty(0) if weight_gradient is None else weight_gradient
-    return hidden_gradient, weight_gradient, hidden.new_empty(0) if bias_gradient is None else bias_gradient
+        rows = live.nonzero().squeeze(1)
+        compact, *others = _gradients(hidden[rows], head, values[rows], with_weight)
+        gradient = torch.zeros_like(hidden).index_copy_(0, rows, compact)
+    weight_gradient, bias_gradient = (hidden.new_empty(0) if other is None else other for other in others)
+    return gradient, weight_gradient, bias_gradient
+
+
+def _gradients(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Of hidden states, weight and bias, by the implementation that serves these hidden states."""
+    if not uses_triton(hidden):
+        return chunked_backward(hidden, head, values, with_weight)
+    from polaris_kernels.linear_logprob.tiled import tiled_backward
+
+    hidden, head = addressable(hidden), replace(head, weight=addressable(head.weight))
+    return tiled_backward(hidden, head, values, with_weight, tiles_for(hidden, head))
 
 
 @_backward.register_fake
