@@ -117,8 +117,8 @@ print(*(hasattr(getattr(torch.ops, name), "linear_logprob") for name in ["polari
 
 
 def test_the_hub_loads_what_was_written(out):
-    """With the loader of the hub's client. Needs it: `make peers`."""
-    pytest.importorskip("kernels._rust", reason="kernels is not installed; make peers installs it")
+    """With the loader of the hub's client. Needs it: `make test-peers`."""
+    pytest.importorskip("kernels._rust", reason="kernels is not installed; make test-peers installs it")
     from kernels._rust import Digest, DigestAlgorithm, Metadata
 
     from kernels import get_local_kernel
