@@ -168,7 +168,7 @@ def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any
         logits = torch.empty(length, vocabulary, dtype=dtype, device="meta")
         with recorded(architecture) as kernels:
             logprob_from_logits.tiled_forward(logits, targets, values, -100)
-            logprob_from_logits.tiled_backward(logits, logits, rows)
+            logprob_from_logits.tiled_backward(logits, logits, rows, -100)
         yield str(dtype)[6:], kernels
     batch = TokenBatch(
         behaviour_logprob=values,

@@ -88,7 +88,10 @@ def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignor
         raise ValueError(f"temperature has shape {tuple(temperature.shape)}; pass a number or one value per row, [{len(targets)}]")
     if not isinstance(temperature, Tensor) and not 0 < temperature < math.inf:
         raise ValueError(f"temperature = {temperature} must be a finite number above 0")
-    expanded = torch.as_tensor(temperature, dtype=result_dtype(rows), device=rows.device).detach().expand(len(targets)).contiguous()
+    if isinstance(temperature, Tensor):
+        expanded = temperature.detach().to(rows.device, result_dtype(rows)).expand(len(targets)).contiguous()
+    else:  # filled on the device: a graph that is being captured may not copy from the host
+        expanded = torch.full(targets.shape, temperature, dtype=result_dtype(rows), device=rows.device)
     if may_look(targets):
         _check_values(targets[targets != ignore_index], expanded, vocabulary)
     return expanded

@@ -6,15 +6,16 @@ import pytest
 import torch
 
 from polaris_kernels import logprob_from_logits
-from polaris_kernels.logprob_from_logits import logprob_from_logits_reference
+from polaris_kernels.logprob_from_logits import logprob_from_logits_reference, tiled
 from polaris_kernels.logprob_from_logits.tiled import Shape, tiled_backward, tiled_forward
 from polaris_kernels.rows import Rows
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SMALL = Shape(rows=4, block=64, warps=4)
+SMALL = Shape(threads=8, bytes=32)
+"""Blocks of 64 float32 or 128 half-precision logits."""
 
 
-def inputs(rows=21, vocabulary=203, dtype=torch.float32, seed=0):
+def inputs(rows=21, vocabulary=208, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = 6 * torch.randn(rows, vocabulary, generator=generator)
     targets = torch.randint(vocabulary, (rows,), generator=generator)
@@ -35,9 +36,8 @@ def kernels(logits, targets, temperature, coefficients, shape=SMALL, inplace=Fal
     logprob, entropy, (maximum, log_total) = tiled_forward(logits, targets, temperature, -100, shape)
     values = {"targets": targets, "temperature": temperature, "maximum": maximum, "log_total": log_total, "logprob": logprob}
     gradient = logits if inplace else torch.full_like(logits, float("nan"))
-    tiled_backward(
-        logits, gradient, Rows(**values, entropy=entropy, logprob_gradient=coefficients[0], entropy_gradient=coefficients[1]), shape
-    )
+    rows = Rows(**values, entropy=entropy, logprob_gradient=coefficients[0], entropy_gradient=coefficients[1])
+    tiled_backward(logits, gradient, rows, -100, shape)
     return [r.double() for r in (logprob, entropy, gradient)]
 
 
@@ -112,12 +112,12 @@ def test_rows_of_a_wider_tensor_are_read_where_they_are():
 def test_rows_that_share_memory():
     logits, targets, temperature, coefficients = inputs()
     row = logits[:1].detach().requires_grad_()
-    logprob, entropy = logprob_from_logits(row.expand(21, 203), targets, temperature)
+    logprob, entropy = logprob_from_logits(row.expand(21, 208), targets, temperature)
     (coefficients[0] * logprob + coefficients[1] * entropy).sum().backward()
     expected = results(logprob_from_logits, logits[:1].repeat(21, 1), targets, temperature, coefficients)
     torch.testing.assert_close(row.grad.double(), expected[2].sum(0, keepdim=True), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="apart"):
-        logprob_from_logits(row.expand(21, 203), targets, temperature, inplace_backward=True)
+        logprob_from_logits(row.expand(21, 208), targets, temperature, inplace_backward=True)
 
 
 def test_rows_to_ignore_and_targets_outside():
@@ -127,7 +127,7 @@ def test_rows_to_ignore_and_targets_outside():
     assert logprob[2] == entropy[2] == 0
     assert gradient[2].eq(0).all()
     assert gradient[3].ne(0).any()
-    targets[5] = 203
+    targets[5] = 208
     logprob, entropy, _ = tiled_forward(logits, targets, temperature, -100, SMALL)
     assert logprob[2] == entropy[2] == 0
     assert logprob.isnan().nonzero().flatten().tolist() == [5]
@@ -149,6 +149,77 @@ def test_very_negative_and_impossible_tokens():
     ):
         torch.testing.assert_close(ours[0], expected, rtol=1e-5, atol=1e-5)
         assert all(r.isfinite().all() for r in ours)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rows_of_masks_and_of_broken_logits(dtype):
+    """What stands for "impossible" costs nothing; what has no softmax is NaN, and its neighbours do not see it."""
+    logits, targets, temperature, coefficients = inputs(9, 208, dtype)
+    whole = kernels(logits, targets, temperature, coefficients)
+    masked = torch.arange(208, device=DEVICE) >= 100
+    masked[targets[:3]] = False
+    for row, low in enumerate((-torch.inf, torch.finfo(dtype).min, -3e4)):
+        logits[row, masked] = low
+    logits[3] = -torch.inf
+    logits[4, 7] = torch.nan
+    logits[5, 7] = torch.inf
+    logits[6, targets[6]] = -torch.inf
+    logprob, entropy, gradient = kernels(logits, targets, temperature, coefficients)
+    kept = [0, 1, 2]
+    truth = results(logprob_from_logits_reference, logits.float().clamp(min=-1e4), targets, temperature, coefficients, torch.float64)
+    for ours, true in zip((logprob, entropy, gradient), truth, strict=True):
+        torch.testing.assert_close(ours[kept], true[kept], rtol=1e-5 if dtype == torch.float32 else 2**-7, atol=1e-5)
+    assert logprob[6] == -torch.inf
+    assert entropy[6].isfinite()
+    assert gradient[6].isfinite().all()
+    for ours, before in zip((logprob, entropy, gradient), whole, strict=True):
+        assert ours[3:6].isnan().all()
+        assert torch.equal(ours[7:], before[7:])
+
+
+@pytest.mark.parametrize("offset", [-4e9, 1e5])
+def test_an_offset_of_all_logits_changes_nothing(offset):
+    """Up to 1e5 the logits themselves keep some digits; at 4e9 hardly any is left, or the row has no softmax here."""
+    logits, targets, temperature, coefficients = inputs()
+    logits = (logits.round() if abs(offset) < 1e6 else logits.sign() * 4096) + offset
+    truth = results(logprob_from_logits_reference, logits, targets, temperature, coefficients, torch.float64)
+    for ours, true in zip(kernels(logits, targets, temperature, coefficients), truth, strict=True):
+        if abs(offset) < 1e6:
+            torch.testing.assert_close(ours, true, rtol=1e-5, atol=1e-5)
+        else:
+            assert ours.isnan().all()
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_row_in_parts_gives_the_same_gradient(inplace, monkeypatch):
+    """Few rows are divided among programs; the target may lie in any part, also in the one that fills no block."""
+    logits, targets, temperature, coefficients = inputs(7, 208)
+    targets[:4] = torch.tensor([0, 63, 64, 207])
+    coefficients[:, 5] = 0
+    targets[6] = -100
+    together = kernels(logits, targets, temperature, coefficients)[2]
+    assert together[5:].eq(0).all()
+    for programs in (1, 14, 21):
+        monkeypatch.setattr(tiled, "_PROGRAMS", programs)
+        own = logits.clone()
+        own[5:] = torch.nan if not inplace else own[5:]
+        found = kernels(own, targets, temperature, coefficients, inplace=inplace)[2]
+        assert torch.equal(found, together)
+
+
+@pytest.mark.parametrize(("columns", "stride", "offset"), [(203, 208, 0), (200, 203, 0), (200, 208, 3), (203, 203, 1)])
+def test_any_layout_of_the_rows(columns, stride, offset):
+    """Rows that begin at multiples of 16 bytes and others take different loads, and neither writes beside the rows."""
+    logits, targets, temperature, coefficients = inputs(7, columns)
+    memory = torch.full((offset + 7 * stride,), 5.0, device=DEVICE)
+    rows = memory[offset:].view(7, stride)[:, :columns]
+    rows.copy_(logits)
+    expected = kernels(logits, targets, temperature, coefficients)
+    found = kernels(rows, targets, temperature, coefficients, inplace=True)
+    for ours, same in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, same, rtol=1e-5, atol=2e-6)
+    assert memory[:offset].eq(5).all()
+    assert memory[offset:].view(7, stride)[:, columns:].eq(5).all()
 
 
 def test_a_row_does_not_depend_on_the_others():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -24,10 +25,11 @@ def chunked_forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore
     return logprob.masked_fill(ignored, 0.0), entropy.masked_fill(ignored, 0.0), softmax
 
 
-def chunked_backward(logits: Tensor, gradient: Tensor, values: Rows) -> None:
+def chunked_backward(logits: Tensor, gradient: Tensor, values: Rows, ignore_index: int) -> None:
     """Write the gradient of the logits into `gradient` [T, V]; it may be `logits` itself."""
     incoming = [g for g in (values.logprob_gradient, values.entropy_gradient) if g is not None]
-    dead = torch.stack(incoming).eq(0).all(0)
+    dead = torch.stack(incoming).eq(0).all(0) | (values.targets == ignore_index)
+    values = replace(values, targets=values.targets.masked_fill(dead, 0))
     for rows in _chunks(logits):
         chunk = logit_gradient(logits[rows].to(values.temperature.dtype, copy=True), values[rows])
         # Whatever the logits of a row without gradient are, NaN too.

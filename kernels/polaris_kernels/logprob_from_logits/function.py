@@ -85,24 +85,22 @@ def _backward(
 ) -> None:
     """Gradient of `logits` into `gradient`; without `logits` it holds them and they are replaced."""
     logits = gradient if logits is None else logits
-    ignored = targets == ignore_index
-    upstream = torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient.masked_fill(ignored, 0.0)
     values = Rows(
-        targets=targets.masked_fill(ignored, 0),
+        targets=targets,
         temperature=temperature,
         maximum=softmax[0],
         log_total=softmax[1],
         logprob=logprob,
         entropy=entropy,
-        logprob_gradient=upstream,
-        entropy_gradient=None if entropy_gradient is None else entropy_gradient.masked_fill(ignored, 0.0),
+        logprob_gradient=torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient.contiguous(),
+        entropy_gradient=None if entropy_gradient is None else entropy_gradient.contiguous(),
     )
     if uses_triton(logits):
         from polaris_kernels.logprob_from_logits.tiled import tiled_backward
 
-        tiled_backward(logits, gradient, values)
+        tiled_backward(logits, gradient, values, ignore_index)
     else:
-        chunked_backward(logits, gradient, values)
+        chunked_backward(logits, gradient, values, ignore_index)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:

@@ -1,6 +1,9 @@
 """Triton kernels of `logprob_from_logits`: one read forward; one read and one write backward.
 
-Legend: T rows, V vocabulary. A program of the forward owns ROWS whole rows, so a row's bits do not depend on the others.
+Logits come in blocks of REPEATS tiles [LANES, VECTOR]: a thread owns a lane and loads VECTOR neighbours, 16 bytes, at once.
+Exponentials are e = 2^(z s - m), with s = log2(e) / temperature and m the largest z s as it was rounded once: a multiply-add that rounds
+once, and the same m wherever e is used, so an offset that all logits share costs no precision.
+Legend: T rows, V vocabulary. A program of the forward owns a whole row, so a row's bits do not depend on the others.
 """
 
 from __future__ import annotations
@@ -11,72 +14,165 @@ from triton.language import tensor
 
 LOG2E = tl.constexpr(1.4426950408889634)
 LN2 = tl.constexpr(0.6931471805599453)
+LOWEST = tl.constexpr(-(2.0**100))
+"""Lower logits count as this one, which may be multiplied by an exponential of 0."""
+FLOOR = tl.constexpr(-(2.0**40))
+"""The m of no logits."""
+LARGEST = tl.constexpr(2.0**30)
+"""Beyond it the rounding of m may be as large as an exponent; a row whose m is, as that of infinite logits, has no softmax."""
+
+
+@triton.jit
+def widened(z: tensor) -> tensor:
+    """In float32. The bits of a bfloat16 are the upper half of that: one instruction, where Triton's own conversion takes two."""
+    if z.dtype == tl.bfloat16:
+        return (z.to(tl.uint16, bitcast=True).to(tl.uint32) << 16).to(tl.float32, bitcast=True)
+    return z.to(tl.float32)
+
+
+@triton.jit
+def load_block(
+    start: tensor, places: tensor, left: tensor, REPEATS: tl.constexpr, STEP: tl.constexpr, MASK: tl.constexpr
+) -> tuple[tensor, ...]:
+    """REPEATS tiles [LANES, VECTOR], STEP numbers apart; with MASK minus infinity from the column `left` on."""
+    block: tl.tuple = ()
+    for i in tl.static_range(REPEATS):
+        if MASK:
+            block += (tl.load(start + i * STEP + places, mask=i * STEP + places < left, other=float("-inf")),)
+        else:
+            block += (tl.load(start + i * STEP + places),)
+    return block
+
+
+@triton.jit
+def exponentials(tile: tensor, scales: tensor, offset: tensor) -> tuple[tensor, tensor]:
+    """log2 e, not below what may be multiplied by e, and e."""
+    lower = tl.fma(tl.maximum(widened(tile), LOWEST, propagate_nan=tl.PropagateNan.ALL), scales, offset)
+    return lower, tl.exp2(lower)
+
+
+@triton.jit
+def add_block(
+    block: tl.tuple, scale: tensor, maximum: tensor, total: tensor, moment: tensor, REPEATS: tl.constexpr
+) -> tuple[tensor, tensor, tensor]:
+    """A block more in the online softmax of each lane: the m of its exponentials e, their sum, the sum of e log2 e; [LANES] each."""
+    largest = widened(block[0])
+    for i in tl.static_range(1, REPEATS):
+        largest = tl.maximum(largest, widened(block[i]))
+    higher = tl.maximum(maximum, tl.max(largest, 1) * scale)
+    scales, offset = tl.zeros_like(largest) + scale, tl.zeros_like(largest) - higher[:, None]
+    lower, new = exponentials(block[0], scales, offset)
+    new_moment = lower * new
+    for i in tl.static_range(1, REPEATS):
+        lower, e = exponentials(block[i], scales, offset)
+        new += e
+        new_moment = tl.fma(lower, e, new_moment)
+    drop = maximum - higher
+    decay = tl.exp2(drop)
+    moment = tl.fma(decay, tl.fma(drop, total, moment), tl.sum(new_moment, 1))
+    total = tl.fma(decay, total, tl.sum(new, 1))
+    return higher, total, moment
 
 
 @triton.jit
 def forward_kernel(
     logits: tensor, targets: tensor, temperature: tensor, logprob: tensor, entropy: tensor, row_maximum: tensor, log_total: tensor,
-    T: tensor, V: tensor, stride: tensor, ignore_index: tensor, ROWS: tl.constexpr, BLOCK: tl.constexpr,
+    V: tensor, stride: tensor, ignore_index: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Log-prob and entropy [T] in nats, maximum logit [T], and log2 of the softmax's sum [T]; see `linear_logprob.kernel`."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    inside = rows < T
-    scale = LOG2E / tl.load(temperature + rows, mask=inside, other=1.0)
-    start = logits + rows.to(tl.int64) * stride
-    maximum = tl.full([ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([ROWS], tl.float32)
-    moment = tl.zeros([ROWS], tl.float32)
-    for first in range(0, V, BLOCK):
-        columns = first + tl.arange(0, BLOCK)
-        z = tl.load(start[:, None] + columns[None, :], mask=inside[:, None] & (columns < V)[None, :], other=float("-inf")).to(tl.float32)
-        higher = tl.maximum(maximum, tl.max(z, 1))
-        shift = tl.where(higher == float("-inf"), 0.0, higher)
-        drop = tl.where(maximum == float("-inf"), 0.0, (maximum - shift) * scale)
-        decay = tl.where(maximum == float("-inf"), 0.0, tl.exp2(drop))
-        lower = (z - shift[:, None]) * scale[:, None]
-        e = tl.exp2(lower)
-        moment = decay * (moment + drop * total) + tl.sum(tl.maximum(lower, -1000.0) * e, 1)
-        total = decay * total + tl.sum(e, 1)
-        maximum = higher
-    log2_total = tl.log2(total)
-    target = tl.load(targets + rows, mask=inside, other=0)
+    """Log-prob and entropy [T] in nats, m [T] of the row, and log2 of its sum of exponentials [T]; `stride` counts vectors."""
+    row = tl.program_id(0)
+    STEP: tl.constexpr = LANES * VECTOR
+    BLOCK: tl.constexpr = REPEATS * STEP
+    scale = LOG2E / tl.load(temperature + row)
+    start = logits + row.to(tl.int64) * stride * VECTOR
+    places = tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    maximum = tl.full([LANES], FLOOR, tl.float32)
+    total = tl.zeros([LANES], tl.float32)
+    moment = tl.zeros([LANES], tl.float32)
+    whole = V // BLOCK * BLOCK
+    for first in range(0, whole, BLOCK):
+        block = load_block(start + first, places, V, REPEATS, STEP, False)
+        maximum, total, moment = add_block(block, scale, maximum, total, moment, REPEATS)
+    block = load_block(start + whole, places, V - whole, REPEATS, STEP, True)
+    maximum, total, moment = add_block(block, scale, maximum, total, moment, REPEATS)
+    top = tl.max(maximum, 0)
+    drop = maximum - top
+    decay = tl.exp2(drop)
+    moment = tl.sum(decay * tl.fma(drop, total, moment), 0)
+    total = tl.sum(decay * total, 0)
+    log2_total = tl.where(tl.abs(top) < LARGEST, tl.log2(total), float("nan"))
+    target = tl.load(targets + row)
     within = (target >= 0) & (target < V)
-    chosen = tl.load(start + target, mask=inside & within, other=0.0).to(tl.float32)
-    chosen = tl.where(within, chosen, float("nan"))
+    chosen = tl.load(start + target, mask=within, other=float("nan")).to(tl.float32)
     ignored = target == ignore_index
-    tl.store(logprob + rows, tl.where(ignored, 0.0, ((chosen - maximum) * scale - log2_total) * LN2), mask=inside)
-    tl.store(entropy + rows, tl.where(ignored, 0.0, (log2_total - moment / total) * LN2), mask=inside)
-    tl.store(row_maximum + rows, maximum, mask=inside)
-    tl.store(log_total + rows, log2_total, mask=inside)
+    tl.store(logprob + row, tl.where(ignored, 0.0, (tl.fma(chosen, scale, -top) - log2_total) * LN2))
+    tl.store(entropy + row, tl.where(ignored, 0.0, (log2_total - moment / total) * LN2))
+    tl.store(row_maximum + row, top)
+    tl.store(log_total + row, log2_total)
+
+
+@triton.jit
+def gradient_tile(z: tensor, scale: tensor, maximum: tensor, level: tensor, slope: tensor, ENTROPY: tl.constexpr) -> tensor:
+    """e (level + slope log2 e) of a tile, e being relative to `maximum`; without ENTROPY e level."""
+    z = widened(z)
+    zeros = tl.zeros_like(z)
+    lower = tl.fma(z, zeros + scale, zeros - maximum)
+    e = tl.exp2(lower)
+    if ENTROPY:
+        level = tl.fma(tl.maximum(lower, -1000.0), zeros + slope, zeros + level)
+    return e * level
 
 
 @triton.jit
 def backward_kernel(
-    logits: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor, entropy: tensor,
-    logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, T: tensor, V: tensor, stride: tensor,
-    ROWS: tl.constexpr, BLOCK: tl.constexpr, ENTROPY: tl.constexpr,
+    logits: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor, logprob: tensor, entropy: tensor,
+    logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, V: tensor, stride: tensor, ignore_index: tensor, parts: tensor,
+    span: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr, ENTROPY: tl.constexpr,
 ) -> None:  # fmt: skip
-    """The gradient of the logits into `gradient` [T, V], which may be the logits: every element is read before it is written."""
-    rows = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    inside = rows < T
-    target = tl.load(targets + rows, mask=inside, other=-1)
-    divisor = tl.load(temperature + rows, mask=inside, other=1.0)
-    scale = LOG2E / divisor
-    up = tl.load(logprob_gradient + rows, mask=inside, other=0.0)
-    h = tl.zeros([ROWS], tl.float32)
-    level = up
-    if ENTROPY:
-        h = tl.load(entropy_gradient + rows, mask=inside, other=0.0)
-        level += h * tl.load(entropy + rows, mask=inside, other=0.0)
-    # Rows of zeros are not read.
-    live = inside & ((up != 0) | (h != 0))
-    area = inside[:, None] & (columns < V)[None, :]
-    start = rows.to(tl.int64)[:, None] * stride
-    z = tl.load(logits + start + columns[None, :], mask=live[:, None] & (columns < V)[None, :], other=0.0).to(tl.float32)
-    maximum = tl.load(row_maximum + rows, mask=live, other=0.0)
-    logp = (z - maximum[:, None]) * scale[:, None] - tl.load(log_total + rows, mask=live, other=0.0)[:, None]
-    p = tl.exp2(logp) * (level[:, None] + (h * LN2)[:, None] * tl.maximum(logp, -1000.0))
-    result = (tl.where(columns[None, :] == target[:, None], up[:, None], 0.0) - p) / divisor[:, None]
-    result = tl.where(live[:, None], result, 0.0)
-    tl.store(gradient + start + columns[None, :], result.to(gradient.dtype.element_ty), mask=area)
+    """The gradient of the logits into `gradient` [T, V], which may be the logits: every number is read before it is written.
+
+    A program owns `span` columns, whole blocks, of a row. dL/dz_j = (g ([j = y] - p_j) - h p_j (log p_j + entropy)) / temperature; that of
+    the target is worked out from its float32 log-prob and written last.
+    """
+    row, part = tl.program_id(0) // parts, tl.program_id(0) % parts
+    STEP: tl.constexpr = LANES * VECTOR
+    BLOCK: tl.constexpr = REPEATS * STEP
+    places = tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    begin = part * span
+    end = tl.minimum(begin + span, V)
+    whole = begin + (end - begin) // BLOCK * BLOCK
+    source = logits + row.to(tl.int64) * stride * VECTOR
+    sink = gradient + row.to(tl.int64) * stride * VECTOR
+    target = tl.load(targets + row)
+    g = tl.load(logprob_gradient + row)
+    h = tl.load(entropy_gradient + row) if ENTROPY else 0.0
+    if (target == ignore_index) | ((g == 0) & (h == 0)):
+        zeros = tl.zeros([LANES, VECTOR], gradient.dtype.element_ty)
+        for first in range(begin, whole, STEP):
+            tl.store(sink + first + places, zeros)
+        for i in tl.static_range(REPEATS):
+            tl.store(sink + whole + i * STEP + places, zeros, mask=i * STEP + places < end - whole)
+    else:
+        divisor = tl.load(temperature + row)
+        scale = LOG2E / divisor
+        maximum = tl.load(row_maximum + row)
+        log2_total = tl.load(log_total + row)
+        h_entropy = h * tl.load(entropy + row)
+        share = tl.exp2(-log2_total) / divisor
+        level = -share * (g + h_entropy - h * log2_total * LN2)
+        slope = -share * h * LN2
+        for first in range(begin, whole, BLOCK):
+            block = load_block(source + first, places, V, REPEATS, STEP, False)
+            for i in tl.static_range(REPEATS):
+                z = gradient_tile(block[i], scale, maximum, level, slope, ENTROPY)
+                tl.store(sink + first + i * STEP + places, z.to(gradient.dtype.element_ty))
+        block = load_block(source + whole, places, end - whole, REPEATS, STEP, True)
+        for i in tl.static_range(REPEATS):
+            z = gradient_tile(block[i], scale, maximum, level, slope, ENTROPY)
+            tl.store(sink + whole + i * STEP + places, z.to(gradient.dtype.element_ty), mask=i * STEP + places < end - whole)
+        if (target >= begin) & (target < end):
+            logp = tl.load(logprob + row)
+            own = g - tl.exp(logp) * (g + h_entropy + h * tl.maximum(logp, -1000.0))
+            # After what another thread wrote there.
+            tl.debug_barrier()
+            tl.store(sink + target, (own / divisor).to(gradient.dtype.element_ty))
