@@ -40,6 +40,8 @@ HOPPER_TF32 = TensorCore(products=8, fraction=25)
 AMPERE = TensorCore(products=8, fraction=24)
 """mma m16n8k16 of bfloat16 and float16, which is two sums of eight; Ada is the same."""
 AMPERE_TF32 = TensorCore(products=4, fraction=24)
+FMA = TensorCore(products=1, fraction=52, nearest=True)
+"""No tensor core: one product after the other, each sum rounded to the nearest float32, as float32 operands are multiplied by Triton."""
 
 
 def dot(core: TensorCore, left: Tensor, right: Tensor, total: Tensor | None = None) -> Tensor:
@@ -60,6 +62,27 @@ def dot(core: TensorCore, left: Tensor, right: Tensor, total: Tensor | None = No
         total = (products / unit.unsqueeze(-1)).trunc_().sum(-1).add_((total / unit).trunc_()).mul_(unit)
         total = total.float().double() if core.nearest else _truncated(total)
     return total
+
+
+def dot_in_three(core: TensorCore, left: Tensor, right: Tensor, block: int) -> Tensor:
+    """The same of float32 matrices by three products of tensor cores each, as Triton's `input_precision="tf32x3"` makes them.
+
+    Each factor is the nearest tf32 number and what is left of it. Over `block` products the two mixed sums come first and the large ones
+    on top; sums of blocks are added in float32, to the nearest.
+    """
+    total = torch.zeros((), dtype=torch.float32)
+    for a, b in zip(left.split(block, -1), right.split(block, -1), strict=True):
+        (large_a, small_a), (large_b, small_b) = _in_two(a), _in_two(b)
+        part = dot(core, small_a, large_b)
+        part = dot(core, large_a, small_b, part)
+        total = total + dot(core, large_a, large_b, part).float()
+    return total.double()
+
+
+def _in_two(values: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 values as tf32 numbers: the nearest, ties away from zero, and of the rest what a tensor core reads, its first 11 bits."""
+    large = ((values.view(torch.int32) + 0x1000) & ~0x1FFF).view(torch.float32)
+    return large, ((values - large).view(torch.int32) & ~0x1FFF).view(torch.float32)
 
 
 def _truncated(values: Tensor) -> Tensor:
