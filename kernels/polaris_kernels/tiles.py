@@ -21,7 +21,8 @@ class Tiles:
     """Shapes of the tiled head product: [block_t, block_v] outputs, block_h deep.
 
     `group` row blocks share their operands in L2; `resident` programs run at once on each of the device's `processors`; `tma` loads and
-    stores by tensor descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels; `gain`: see `logit_gain`.
+    stores by tensor descriptors (sm_90 and above); `merge` rows per program of the row-wise kernels; `gain`: see `logit_gain`;
+    `precision`: how Triton multiplies float32 operands.
     """
 
     block_t: int
@@ -35,6 +36,7 @@ class Tiles:
     processors: int = 132
     merge: int = 128
     gain: float = 1.0
+    precision: str = "ieee"
 
     @property
     def programs(self) -> int:
@@ -54,9 +56,10 @@ _HALF = {
     9: Tiles(block_t=128, block_v=256, block_h=64, group=16, warps=8, stages=3, tma=True),
 }
 _FLOAT32 = {
-    8: Tiles(block_t=32, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=4),
-    9: Tiles(block_t=32, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=4),
+    8: Tiles(block_t=64, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=3, precision="tf32x3"),
+    9: Tiles(block_t=128, block_v=128, block_h=32, group=16, warps=8, stages=3, tma=True, precision="tf32x3"),
 }
+"""Three products of tensor cores for each, block by block: nearer to float64 than one after the other without them (emulated)."""
 
 
 def tiles_for(hidden: Tensor, head: Head) -> Tiles:

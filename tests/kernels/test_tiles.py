@@ -13,18 +13,17 @@ def head(dtype=torch.bfloat16, vocabulary=64, **options):
 
 @pytest.mark.parametrize(("major", "listed"), [(8, 8), (9, 9), (10, 9), (12, 9)])
 @pytest.mark.parametrize(
-    ("dtype", "width"), [(torch.bfloat16, {8: 128, 9: 256}), (torch.float16, {8: 128, 9: 256}), (torch.float32, {8: 64, 9: 64})]
+    ("dtype", "width"), [(torch.bfloat16, {8: 128, 9: 256}), (torch.float16, {8: 128, 9: 256}), (torch.float32, {8: 64, 9: 128})]
 )
 def test_a_newer_architecture_takes_the_newest_that_is_listed(major, listed, dtype, width):
     tiles = architecture_tiles(major, head(dtype))
     assert tiles.block_v == width[listed]
-    assert tiles.tma == (listed == 9 and dtype != torch.float32)
+    assert tiles.tma == (listed == 9)
 
 
 @pytest.mark.parametrize("options", [{"softcap": 5.0}, {"logits_dtype": torch.bfloat16}, {"vocabulary": 65}])
 def test_tiles_are_narrow_where_a_wide_one_has_no_registers(options):
     assert architecture_tiles(9, head(**options)).block_v == 128
-    assert architecture_tiles(9, head(torch.float32, **options)).block_v == 64
 
 
 def test_matrices_whose_rows_begin_at_16_bytes_are_taken_as_they_are():

@@ -237,7 +237,7 @@ def _options(hidden: Tensor, head: Head, tiles: Tiles) -> dict[str, Any]:
         "BIAS": head.bias is not None,
         "SOFTCAP": bool(head.softcap),
         "ROUND": _ROUND.get(head.logits_dtype),
-        "PRECISION": "ieee",
+        "PRECISION": tiles.precision,
         "SCALE": base_2_scale(tiles),
         "num_warps": tiles.warps,
         "num_stages": tiles.stages,
