@@ -1,6 +1,12 @@
-"""Matrix products that sum and return float32 (float64 for float64), whatever the operands, the device and autocast."""
+"""Matrix products that sum in float32 (float64 for float64), whatever the operands, the device and autocast.
+
+Most return that sum. Only CUDA returns it from a product of half-precision matrices; torch on CPU rounds it to their format, so there
+they are cast to float32 first. A result that is rounded anyway may come from a half-precision product: `rounded_product`.
+"""
 
 from __future__ import annotations
+
+import functools
 
 import torch
 from torch import Tensor
@@ -40,3 +46,19 @@ def rounded_product(left: Tensor, right: Tensor, out: Tensor) -> None:
         matmul.allow_bf16_reduced_precision_reduction = allowed
     if not same:
         out.copy_(result)
+
+
+def rounded_dtype(matrix: Tensor) -> torch.dtype:
+    """The dtype in which `rounded_product` multiplies such matrices on CPU: their own, or float32 where that would be slow.
+
+    bfloat16 takes instructions that not every processor has; torch multiplies float16 without any.
+    """
+    slow = matrix.dtype == torch.float16 or (matrix.dtype == torch.bfloat16 and not (matrix.is_cuda or _multiplies_bfloat16()))
+    return torch.float32 if slow else matrix.dtype
+
+
+@functools.cache
+def _multiplies_bfloat16() -> bool:
+    # Private, but the only question of its kind that every supported torch answers.
+    has_instructions = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return torch.backends.mkldnn.is_available() and bool(has_instructions())

@@ -8,8 +8,8 @@ import importlib
 import pytest
 import torch
 
-from polaris_kernels import linear_logprob, linear_policy_loss, softmax
-from polaris_kernels.linear_logprob import linear_logprob_reference
+from polaris_kernels import linear_logprob, linear_policy_loss
+from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
 from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference, tiled
 from polaris_kernels.ranges import power_of_two
 from polaris_kernels.tiles import Tiles
@@ -28,7 +28,7 @@ def serve(request, monkeypatch):
         monkeypatch.setattr(patched, "uses_triton", lambda tensor: request.param == "kernels" and tensor.dtype != torch.float64)
     for patched in (module, tiled):
         monkeypatch.setattr(patched, "tiles_for", lambda hidden, head: TILES)
-    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)  # 16 rows
+    monkeypatch.setattr(chunked, "_BLOCK_ROWS", 16)
     monkeypatch.setattr(tiled, "chunk_rows", lambda *_: 16)
 
 

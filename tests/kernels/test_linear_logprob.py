@@ -32,10 +32,13 @@ def gradients(function, hidden, weight, targets, temperature, coefficients):
     return [result.detach().double() for result in results]
 
 
-@pytest.fixture
-def tiny_chunks(monkeypatch):
+@pytest.fixture(params=["kept", "slab by slab"])
+def tiny_chunks(request, monkeypatch):
+    """Chunks of a few rows and columns; the backward has all gradients of logits at once, or those of a slab."""
     monkeypatch.setattr(chunked, "_BLOCK_ROWS", 16)
     monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 8)
+    if request.param != "kept":
+        monkeypatch.setattr(chunked, "_KEPT_BYTES", 0)
 
 
 @pytest.mark.parametrize("temperature", [0.7, "per token"])
@@ -191,7 +194,8 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks):
+def test_no_tensor_grows_with_rows_times_vocabulary(tiny_chunks, monkeypatch):
+    monkeypatch.setattr(chunked, "_KEPT_BYTES", 0)
     rows, size, vocabulary = 200, 4, 1000
     hidden, weight, targets = (tensor.detach() for tensor in inputs(rows, size, vocabulary))
     ones, head = torch.ones(rows), Head(weight=weight)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss, softmax
-from polaris_kernels.linear_policy_loss import chunked, function, linear_policy_loss_reference, tiled
+from polaris_kernels import linear_logprob, linear_policy_loss, policy_loss
+from polaris_kernels.linear_logprob import chunked as head_chunked
+from polaris_kernels.linear_policy_loss import function, linear_policy_loss_reference, tiled
 from polaris_kernels.tiles import Tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-SERVING = tiled if DEVICE == "cuda" else chunked
 LENGTHS = [9, 1, 20, 7]
 
 
@@ -51,9 +51,13 @@ def assert_close(ours, expected, **tolerance):
         torch.testing.assert_close(got.double(), true.double(), **tolerance)
 
 
-@pytest.fixture
-def tiny_chunks(monkeypatch):
-    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)
+@pytest.fixture(params=["kept", "twice"])
+def tiny_chunks(request, monkeypatch):
+    """Chunks of a few rows and columns; the gradients of the logits are kept for the backward, or the logits worked out twice."""
+    monkeypatch.setattr(head_chunked, "_BLOCK_ROWS", 16)
+    monkeypatch.setattr(head_chunked, "_SLAB_COLUMNS", 50)
+    if request.param == "twice":
+        monkeypatch.setattr(head_chunked, "_KEPT_BYTES", 0)
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def kernels(monkeypatch):
     """The Triton kernels serve the call, at small tiles."""
     tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
 
-    monkeypatch.setattr(function, "_implementation", lambda hidden: tiled.learn)
+    monkeypatch.setattr(function, "_implementation", lambda hidden: (tiled.learn, function.handed_out))
     monkeypatch.setattr(tiled, "tiles_for", lambda hidden, head: tiles)
     monkeypatch.setattr(tiled, "chunk_rows", lambda *_: 16)
 
@@ -145,21 +149,28 @@ def test_certain_tokens_keep_their_digits(kernels):
     assert_close(results(linear_policy_loss, values, **options), results(two_operations, values, **options), rtol=1e-4, atol=1e-6)
 
 
-def test_tokens_without_advantage_are_not_multiplied_backwards(tiny_chunks, monkeypatch):
+def products_backwards(monkeypatch):
+    """The rows of every product of the backward with the head, as they come."""
+    module, name = (tiled, "product") if DEVICE == "cuda" else (head_chunked, "rounded_product")
+    seen, original = [], getattr(module, name)
+    monkeypatch.setattr(module, name, lambda left, right, *out: seen.append(len(left)) or original(left, right, *out))
+    return seen
+
+
+def test_tokens_without_advantage_are_not_multiplied_backwards(monkeypatch):
     values, temperature = inputs()
     values[5] = None
-    seen = []
-    original = SERVING.product
-    monkeypatch.setattr(SERVING, "product", lambda left, right: seen.append(len(left)) or original(left, right))
+    seen = products_backwards(monkeypatch)
     results(linear_policy_loss, values, **options_of("dapo", temperature, None))
-    assert sum(seen) == int((values[4] != 0).sum())
+    assert sum(rows for rows in seen if rows < 203) == int((values[4] != 0).sum())
 
 
 def test_without_gradients_nothing_is_multiplied_backwards(monkeypatch):
     values, temperature = inputs()
-    monkeypatch.setattr(SERVING, "product", None)
+    seen = products_backwards(monkeypatch)
     with torch.no_grad():
         linear_policy_loss(values[0].requires_grad_(), *values[1:], 17.0, **options_of("dapo", temperature, None))
+    assert not any(seen)
 
 
 def test_gspo_takes_the_two_operations_and_says_so():

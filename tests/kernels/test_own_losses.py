@@ -7,7 +7,8 @@ import importlib
 import pytest
 import torch
 
-from polaris_kernels import PolicyLoss, PolicyLossSettings, TokenBatch, TokenLoss, linear_policy_loss, policy_loss, softmax
+from polaris_kernels import PolicyLoss, PolicyLossSettings, TokenBatch, TokenLoss, linear_policy_loss, policy_loss
+from polaris_kernels.linear_logprob import chunked
 from polaris_kernels.policy_loss import tiled
 from polaris_kernels.policy_loss.base import sequence_mean
 
@@ -47,7 +48,7 @@ OWN = [
 @pytest.fixture(params=["torch", "as on CUDA"])
 def served(request, monkeypatch):
     """In small chunks; "as on CUDA" Triton serves float32, and its kernel of the loss may not be reached."""
-    monkeypatch.setattr(softmax, "_CHUNK_BYTES", 0)
+    monkeypatch.setattr(chunked, "_BLOCK_ROWS", 16)
     if request.param == "as on CUDA":
         monkeypatch.setattr(importlib.import_module("polaris_kernels.policy_loss.function"), "uses_triton", lambda tensor: True)
         monkeypatch.setattr(tiled, "loss_kernel", None)

@@ -5,7 +5,7 @@ Legend: T rows (tokens), H hidden size, V vocabulary, C rows of a block, W colum
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import torch
@@ -13,19 +13,25 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from polaris_kernels.head import Head
-from polaris_kernels.products import accumulate, product, product_operand
-from polaris_kernels.rows import Rows
+from polaris_kernels.products import accumulate, product, product_operand, rounded_dtype, rounded_product
+from polaris_kernels.rows import Rows, result_dtype
 from polaris_kernels.softmax import add_columns, logit_gradient
 
 _BLOCK_ROWS, _SLAB_COLUMNS = 256, 4096
+_KEPT_BYTES = 320 * 2**20
+"""Of logit gradients that may be kept: 1,104 rows in bfloat16 at V = 151,936."""
+
+Gradients = tuple[Tensor, Tensor | None, Tensor | None]
+"""Those of hidden states, weight and bias."""
 
 
 def chunked_forward(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, with_entropy: bool
+    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, with_entropy: bool, kept: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs [T], entropies [T] (or [0]), and [2, T] the maxima and the logs of the softmax's sums, as `temperature` [T].
 
-    The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T.
+    The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T. The logits are
+    left in `kept` [T, V], if there is one.
     """
     size = _BLOCK_ROWS
     padding = -len(hidden) % size
@@ -33,9 +39,11 @@ def chunked_forward(
     state[0], state[3] = -torch.inf, torch.nan
     divisor, chosen = pad(temperature, (0, padding), value=1.0), pad(targets, (0, padding), value=-1)
     for columns, slab in _slabs(head):
-        for rows in _spans(len(hidden), size):
+        for rows in row_blocks(len(hidden)):
             block = hidden[rows].to(slab.weight.dtype)
             logits = chunk_logits(pad(block, (0, 0, 0, size - len(block))), slab.weight, slab)
+            if kept is not None:
+                kept[rows, columns] = logits[: len(block)]
             span = slice(rows.start, rows.start + size)
             add_columns(state[:, span], logits, chosen[span] - columns.start, divisor[span])
     maximum, total, moment, logit = state[:, : len(hidden)]
@@ -45,35 +53,80 @@ def chunked_forward(
     return logprob, entropy, torch.stack([maximum, log_total])
 
 
-def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> Gradients:
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
-    Sums are float32 or float64, each gradient is rounded once.
+    Logits are worked out again. Sums are float32 or float64, each gradient is rounded once.
     """
-    hidden_sum = torch.zeros_like(hidden, dtype=values.temperature.dtype)
-    weight_gradient = torch.zeros_like(head.weight) if with_weight else None
-    bias_gradient = torch.zeros_like(head.bias) if head.bias is not None else None
+
+    def slope(rows: slice, columns: slice, slab: Head) -> Tensor:
+        logits = chunk_logits(hidden[rows].to(slab.weight.dtype), slab.weight, slab)
+        return _gradient_of_columns(logits, values[rows], columns, head)
+
+    if not may_keep(hidden, head):
+        return _summed_gradients(hidden, head, slope, with_weight)
+    gradient = hidden.new_empty(len(hidden), len(head.weight), dtype=rounded_dtype(hidden))
     for columns, slab in _slabs(head):
-        weight_sum = torch.zeros_like(slab.weight)
-        bias_sum = hidden_sum.new_zeros(len(weight_sum))
-        for rows in _spans(len(hidden), _BLOCK_ROWS):
-            block = hidden[rows].to(slab.weight.dtype)
-            logits = chunk_logits(block, slab.weight, slab)
-            slope = 1 - (logits / head.softcap).square_() if head.softcap else None
-            row = values[rows]
-            gradient = logit_gradient(logits, replace(row, targets=row.targets - columns.start))
-            if slope is not None:
-                gradient.mul_(slope)
-            bias_sum += gradient.sum(0)
-            gradient = gradient.to(slab.weight.dtype)
+        for rows in row_blocks(len(hidden)):
+            gradient[rows, columns] = slope(rows, columns, slab)
+    return gradients_of_kept(hidden, head, gradient, with_weight)
+
+
+def may_keep(hidden: Tensor, head: Head) -> bool:
+    """Whether the logit gradients of these rows, [N, V] of `rounded_dtype`, fit the memory that is set aside for them."""
+    return len(hidden) * len(head.weight) * rounded_dtype(hidden).itemsize <= _KEPT_BYTES
+
+
+def gradients_of_kept(hidden: Tensor, head: Head, gradient: Tensor, with_weight: bool, factor: Tensor | None = None) -> Gradients:
+    """What `chunked_backward` returns, from the gradient of all logits, [N, V] of `rounded_dtype`; times `factor`, if there is one."""
+    factor = None if factor is None or factor == 1 else factor
+    if gradient.dtype != hidden.dtype:
+
+        def slope(rows: slice, columns: slice, slab: Head) -> Tensor:
+            return gradient[rows, columns] if factor is None else gradient[rows, columns] * factor
+
+        return _summed_gradients(hidden, head, slope, with_weight)
+    hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.empty_like(head.weight) if with_weight else None
+    rounded_product(gradient, head.weight, hidden_gradient)
+    if weight_gradient is not None:
+        rounded_product(gradient.T, hidden, weight_gradient)
+    bias_gradient = None if head.bias is None else gradient.sum(0, dtype=result_dtype(hidden)).to(hidden.dtype)
+    for found in (hidden_gradient, weight_gradient, bias_gradient):
+        if factor is not None and found is not None:
+            found.mul_(factor)
+    return hidden_gradient, weight_gradient, bias_gradient
+
+
+def _summed_gradients(hidden: Tensor, head: Head, slope: Callable[[slice, slice, Head], Tensor], with_weight: bool) -> Gradients:
+    """The same slab by slab; `slope` gives the gradient of the logits in some rows and columns, for which it gets the slab of the head."""
+    hidden_sum = torch.zeros_like(hidden, dtype=result_dtype(hidden))
+    weight_gradient = torch.empty_like(head.weight) if with_weight else None
+    bias_sum = None if head.bias is None else hidden_sum.new_zeros(len(head.bias))
+    operand = hidden.to(rounded_dtype(hidden))
+    for columns, slab in _slabs(head, _KEPT_BYTES // max(1, operand.itemsize * len(hidden))):
+        strip = operand.new_empty(len(hidden), len(slab.weight))
+        for rows in row_blocks(len(hidden)):
+            gradient = slope(rows, columns, slab)
             accumulate(hidden_sum[rows], gradient, slab.weight)
-            if with_weight:
-                accumulate(weight_sum, gradient.T, block)
+            strip[rows] = gradient
+            if bias_sum is not None:
+                bias_sum[columns] += gradient.sum(0)
         if weight_gradient is not None:
-            weight_gradient[columns] = weight_sum
-        if bias_gradient is not None:
-            bias_gradient[columns] = bias_sum
-    return hidden_sum.to(hidden.dtype), weight_gradient, bias_gradient
+            rounded_product(strip.T, operand, weight_gradient[columns])
+    return hidden_sum.to(hidden.dtype), weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
+
+
+def fill_gradients(gradient: Tensor, logits: Tensor, values: Rows, head: Head) -> None:
+    """Fill in the `gradient` [C, V] of all logits of some rows, which it consumes."""
+    for columns in _spans(len(head.weight), _SLAB_COLUMNS):
+        gradient[:, columns] = _gradient_of_columns(logits[:, columns], values, columns, head)
+
+
+def _gradient_of_columns(logits: Tensor, values: Rows, columns: slice, head: Head) -> Tensor:
+    """Gradient [C, W] of what the product made of C rows, from their logits in these columns, which it consumes."""
+    slope = 1 - (logits / head.softcap).square_() if head.softcap else None
+    gradient = logit_gradient(logits, replace(values, targets=values.targets - columns.start))
+    return gradient if slope is None else gradient.mul_(slope)
 
 
 def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
@@ -86,11 +139,16 @@ def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
     return logits.div_(head.softcap).tanh_().mul_(head.softcap) if head.softcap else logits
 
 
-def _slabs(head: Head) -> Iterator[tuple[slice, Head]]:
-    """The head by slabs of its rows, which are columns of the logits; their weights as `product` takes them."""
-    for columns in _spans(len(head.weight), _SLAB_COLUMNS):
+def _slabs(head: Head, most: int = _SLAB_COLUMNS) -> Iterator[tuple[slice, Head]]:
+    """The head by slabs of its rows, which are columns of the logits, few of them at a time; their weights as `product` takes them."""
+    for columns in _spans(len(head.weight), min(_SLAB_COLUMNS, max(64, most))):
         bias = None if head.bias is None else head.bias[columns]
         yield columns, replace(head, weight=product_operand(head.weight[columns]), bias=bias)
+
+
+def row_blocks(total: int) -> Iterator[slice]:
+    """So many rows, one product's worth at a time."""
+    return _spans(total, _BLOCK_ROWS)
 
 
 def _spans(total: int, size: int) -> Iterator[slice]:

@@ -180,7 +180,8 @@ class _LinearPolicyLoss(torch.autograd.Function):
         logprob, entropy = torch.zeros_like(call.temperature), torch.zeros_like(call.temperature)
         rest = (call.trained & ~call.learning).nonzero().squeeze(1)
         logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest])
-        learn = _implementation(hidden)
+        learn, ctx.gradients = _implementation(hidden)
+        ctx.head, ctx.call = head, call
         ctx.save_for_backward(*learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))
         rows = call.trained.nonzero().squeeze(1)
         loss, totals = call.loss(logprob[rows], rows)
@@ -190,15 +191,20 @@ class _LinearPolicyLoss(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, loss_gradient: Tensor, *_: Any) -> tuple[Tensor | None, ...]:
         check_once("linear_policy_loss")
-        saved = ctx.saved_tensors  # once: a checkpoint gives them out only once
-        pairs = zip(saved[:3], saved[3:], strict=True)
-        return *(None if g is None else kept_times(g, scale, loss_gradient) for g, scale in pairs), None, None
+        found = ctx.gradients(ctx.saved_tensors, ctx.head, ctx.call, loss_gradient, ctx.needs_input_grad[1])
+        return *(gradient if needed else None for gradient, needed in zip(found, ctx.needs_input_grad, strict=False)), None, None
 
 
-def _implementation(hidden: Tensor) -> Callable[..., tuple[Tensor | None, ...]]:
-    """The `learn` that serves these hidden states."""
+def _implementation(hidden: Tensor) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What serves these hidden states: a `learn`, and what makes gradients of hidden, weight and bias from the tensors that it leaves."""
     if not uses_triton(hidden):
-        return chunked.learn
+        return chunked.learn, chunked.gradients
     from polaris_kernels.linear_policy_loss import tiled
 
-    return tiled.learn
+    return tiled.learn, handed_out
+
+
+def handed_out(saved: tuple[Tensor | None, ...], head: Head, call: Call, factor: Tensor, with_weight: bool) -> tuple[Tensor | None, ...]:
+    """Gradients that wait as `to_keep` keeps them, and their scales, times that of the loss."""
+    pairs = zip(saved[:3], saved[3:], strict=True)
+    return tuple(None if g is None else kept_times(g, scale, factor) for g, scale in pairs)
