@@ -1,6 +1,7 @@
-"""Errors of each contestant of `linear_logprob` against float64: `python -m benchmarks.kernels.errors [ROWS] > table.md`.
+"""Errors of each contestant of `linear_logprob` against float64: `python -m benchmarks.kernels.errors [ROWS [HEAD ...]]`.
 
-Same bfloat16 inputs for all; the truth takes them to float64 once. Log-prob and entropy: largest absolute error over the rows.
+Same inputs for all, in bfloat16, float16 and float32; the truth takes them to float64 once. Log-prob and entropy: largest absolute
+error over the rows.
 Gradients of sum(g * logprob + 0.1 * h * entropy) with random g and h: norm of the error by norm of the truth; contestants without
 entropy get a truth without it.
 """
@@ -46,8 +47,8 @@ def errors(found: list[Tensor | None], true: list[Tensor]) -> list[float | None]
 class Judge:
     """The errors of any contestant on the same inputs."""
 
-    def __init__(self, head: str, rows: int, device: torch.device) -> None:
-        self._inputs, self._device = draw(head, rows, device), device
+    def __init__(self, head: str, rows: int, device: torch.device, dtype: torch.dtype = torch.bfloat16) -> None:
+        self._inputs, self._device = draw(head, rows, device, dtype), device
         exact = (self._inputs[0].detach().double(), self._inputs[1].detach().double(), self._inputs[2])
         self._truths = {with_entropy: evaluate(truth, exact, with_entropy) for with_entropy in (True, False)}
 
@@ -63,19 +64,21 @@ class Judge:
         return {fact: error for fact, error in zip(FACTS, found, strict=True) if error is not None}
 
 
-def main(rows: int) -> None:
+def main(rows: int, heads: list[str]) -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    print(f"{HEAD} head, {rows} rows, bfloat16, temperature {TEMPERATURE}, torch {torch.__version__}, {device.type}.\n")
-    print("| | " + " | ".join(FACTS) + " |\n|" + "---|" * (1 + len(FACTS)))
-    judge = Judge(HEAD, rows, device)
-    for name in LINEAR_LOGPROB:
-        try:
-            found = judge(name)
-        except Unavailable as reason:
-            print(f"| {name} | not run: {reason} | | | |")
-            continue
-        print(f"| {name} | " + " | ".join(f"{found[fact]:.1e}" if fact in found else "none" for fact in FACTS) + " |", flush=True)
+    print(f"{rows} rows, temperature {TEMPERATURE}, torch {torch.__version__}, {device.type}.\n")
+    print("| head | dtype | | " + " | ".join(FACTS) + " |\n|" + "---|" * (3 + len(FACTS)))
+    for head in heads:
+        for dtype in (torch.bfloat16, torch.float16, torch.float32):
+            judge = Judge(head, rows, device, dtype)
+            for name in LINEAR_LOGPROB:
+                try:
+                    found = judge(name)
+                    cells = [f"{found[fact]:.1e}" if fact in found else "none" for fact in FACTS]
+                except Unavailable as reason:
+                    cells = [f"not run: {reason}", "", "", ""]
+                print(f"| {head} | {str(dtype)[6:]} | {name} | " + " | ".join(cells) + " |", flush=True)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 64)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 64, sys.argv[2:] or [HEAD])
