@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from benchmarks.kernels.tensor_cores import AMPERE, HOPPER, HOPPER_TF32, TensorCore, dot
+from benchmarks.kernels.tensor_cores import AMPERE, AMPERE_TF32, FMA, HOPPER, HOPPER_TF32, TensorCore, dot, dot_in_three
 
 HOPPER_TO_NEAREST = TensorCore(products=16, fraction=25, nearest=True)
 
@@ -70,3 +70,14 @@ def test_broadcasting_is_a_matrix_product():
     assert products.shape == (5, 7)
     torch.testing.assert_close(products, left.double() @ right.double().T, rtol=1e-5, atol=1e-5)
     assert torch.equal(products, products.float().double())
+
+
+@pytest.mark.parametrize("core", [HOPPER_TF32, AMPERE_TF32])
+def test_three_tf32_products_are_nearer_than_a_chain_of_float32_additions(core):
+    """Sums of about 25 over 2,560 products; why float32 heads take them."""
+    left, right = torch.randn(2, 100, 2560, generator=torch.Generator().manual_seed(0))
+    left = 0.05 * left + 0.01 * right
+    exact = (left.double() * right.double()).sum(-1)
+    three, chain = ((found - exact).square().mean().sqrt() for found in (dot_in_three(core, left, right, 32), dot(FMA, left, right)))
+    assert three < chain / 2
+    assert three < 1e-5
