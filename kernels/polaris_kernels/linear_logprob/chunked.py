@@ -38,7 +38,7 @@ def chunked_forward(
     state = temperature.new_zeros(4, len(hidden) + padding)
     state[0], state[3] = -torch.inf, torch.nan
     divisor, chosen = pad(temperature, (0, padding), value=1.0), pad(targets, (0, padding), value=-1)
-    for columns, slab in _slabs(head):
+    for columns, slab in _slabs(head) if len(hidden) else ():
         for rows in row_blocks(len(hidden)):
             block = hidden[rows].to(slab.weight.dtype)
             logits = chunk_logits(pad(block, (0, 0, 0, size - len(block))), slab.weight, slab)
@@ -140,10 +140,16 @@ def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
 
 
 def _slabs(head: Head, most: int = _SLAB_COLUMNS) -> Iterator[tuple[slice, Head]]:
-    """The head by slabs of its rows, which are columns of the logits, few of them at a time; their weights as `product` takes them."""
-    for columns in _spans(len(head.weight), min(_SLAB_COLUMNS, max(64, most))):
-        bias = None if head.bias is None else head.bias[columns]
-        yield columns, replace(head, weight=product_operand(head.weight[columns]), bias=bias)
+    """The head by slabs of its rows, which are columns of the logits, few of them at a time; their weights as `product` takes them.
+
+    A slab is good until the next one is asked for.
+    """
+    size, dtype = min(_SLAB_COLUMNS, max(64, most)), product_operand(head.weight[:0]).dtype
+    # One place for all slabs that are cast: the system takes longer to hand out new memory than the cast itself.
+    place = head.weight.new_empty(min(size, len(head.weight)), head.weight.shape[1], dtype=dtype) if dtype != head.weight.dtype else None
+    for columns in _spans(len(head.weight), size):
+        weight, bias = head.weight[columns], None if head.bias is None else head.bias[columns]
+        yield columns, replace(head, weight=weight if place is None else place[: len(weight)].copy_(weight), bias=bias)
 
 
 def row_blocks(total: int) -> Iterator[slice]:
