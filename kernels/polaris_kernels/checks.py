@@ -77,8 +77,11 @@ def check_head(hidden: Tensor, head: Head) -> None:
         raise ValueError(f"logits_dtype = {head.logits_dtype} must be a floating-point dtype or None")
 
 
-def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignore_index: int, vocabulary: int) -> Tensor:
-    """Raise ValueError for row values that do not fit; return the temperature as [T] in the dtype of the results."""
+def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignore_index: int, vocabulary: int | None) -> Tensor:
+    """Raise ValueError for row values that do not fit; return the temperature as [T] in the dtype of the results.
+
+    A vocabulary of None is not known here, and targets are not compared with it.
+    """
     check_plain(rows=rows, targets=targets)
     if isinstance(temperature, Tensor):
         check_plain(temperature=temperature)
@@ -93,14 +96,20 @@ def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignor
     else:  # filled on the device: a graph that is being captured may not copy from the host
         expanded = torch.full(targets.shape, temperature, dtype=result_dtype(rows), device=rows.device)
     if may_look(targets):
-        _check_values(targets[targets != ignore_index], expanded, vocabulary)
+        if vocabulary is not None:
+            check_targets(targets[targets != ignore_index], vocabulary)
+        _check_temperature(expanded)
     return expanded
 
 
-def _check_values(targets: Tensor, temperature: Tensor, vocabulary: int) -> None:
+def check_targets(targets: Tensor, vocabulary: int) -> None:
+    """Raise ValueError unless all lie in [0, vocabulary); waits for the device."""
     if len(targets) and (targets.min() < 0 or targets.max() >= vocabulary):
         span = f"{int(targets.min())} to {int(targets.max())}"
         raise ValueError(f"targets span {span}, outside [0, {vocabulary}): set such rows to ignore_index or drop them")
+
+
+def _check_temperature(temperature: Tensor) -> None:
     wrong = temperature[~((temperature > 0) & temperature.isfinite())]
     if len(wrong):
         raise ValueError(f"temperature = {float(wrong[0])} must be a finite number above 0")

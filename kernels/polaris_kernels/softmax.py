@@ -49,7 +49,26 @@ def add_columns(state: Tensor, logits: Tensor, targets: Tensor, temperature: Ten
     here = (targets >= 0) & (targets < logits.shape[1])
     picked = logits.gather(1, _column(targets.where(here, 0))).squeeze(1)
     chosen.copy_(picked.where(here, chosen))
-    higher = torch.maximum(maximum, logits.amax(1))
+    shift = _refer(state, torch.maximum(maximum, logits.amax(1)), temperature)
+    lower = logits.sub_(_column(shift)).div_(_column(temperature))
+    exponentials = lower.exp()
+    total.add_(exponentials.sum(1))
+    # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
+    moment.add_(exponentials.mul_(lower.clamp_(min=-1000)).sum(1))
+
+
+def merge_columns(state: Tensor, further: Tensor, temperature: Tensor) -> None:
+    """Take the `further` state [4, C] of other columns, which it consumes, into that of the same rows, in place (see `add_columns`)."""
+    higher = torch.maximum(state[0], further[0])
+    for part in (state, further):
+        _refer(part, higher, temperature)
+    state[1:3].add_(further[1:3])
+    torch.fmax(state[3], further[3], out=state[3])  # the one that is not NaN
+
+
+def _refer(state: Tensor, higher: Tensor, temperature: Tensor) -> Tensor:
+    """Refer the sums of a state to a maximum that is no lower, in place; return what exponents are taken from, [C]."""
+    maximum, total, moment, _ = state
     # Rows of only minus infinity would give inf - inf; their sums stay at zero instead.
     shift = higher.where(higher > -torch.inf, 0.0)
     drop = ((maximum - shift) / temperature).where(maximum > -torch.inf, 0.0)
@@ -57,11 +76,7 @@ def add_columns(state: Tensor, logits: Tensor, targets: Tensor, temperature: Ten
     moment.add_(drop * total).mul_(decay)
     total.mul_(decay)
     maximum.copy_(higher)
-    lower = logits.sub_(_column(shift)).div_(_column(temperature))
-    exponentials = lower.exp()
-    total.add_(exponentials.sum(1))
-    # An exponential is 0 long before its logarithm reaches -1000, where it would otherwise meet minus infinity.
-    moment.add_(exponentials.mul_(lower.clamp_(min=-1000)).sum(1))
+    return shift
 
 
 def logit_gradient(logits: Tensor, row: Rows) -> Tensor:

@@ -33,6 +33,12 @@ def chunked_forward(
     The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T. The logits are
     left in `kept` [T, V], if there is one.
     """
+    state = chunked_statistics(hidden, head, targets, temperature, kept)
+    return chunked_finish(state, targets, temperature, ignore_index, with_entropy)
+
+
+def chunked_statistics(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, kept: Tensor | None = None) -> Tensor:
+    """[4, T] the state of `add_columns` after all columns of the head; `kept` is that of `chunked_forward`."""
     size = _BLOCK_ROWS
     padding = -len(hidden) % size
     state = temperature.new_zeros(4, len(hidden) + padding)
@@ -46,25 +52,33 @@ def chunked_forward(
                 kept[rows, columns] = logits[: len(block)]
             span = slice(rows.start, rows.start + size)
             add_columns(state[:, span], logits, chosen[span] - columns.start, divisor[span])
-    maximum, total, moment, logit = state[:, : len(hidden)]
+    return state[:, : len(hidden)].contiguous()
+
+
+def chunked_finish(
+    state: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, with_entropy: bool
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The results of `chunked_forward` from the statistics [4, T] of all columns."""
+    maximum, total, moment, logit = state
     ignored, log_total = targets == ignore_index, total.log()
     logprob = ((logit - maximum) / temperature - log_total).masked_fill_(ignored, 0.0)
     entropy = (log_total - moment / total).masked_fill_(ignored, 0.0) if with_entropy else temperature.new_empty(0)
     return logprob, entropy, torch.stack([maximum, log_total])
 
 
-def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> Gradients:
+def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool, rounded: bool = True) -> Gradients:
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
-    Logits are worked out again. Sums are float32 or float64, each gradient is rounded once.
+    Logits are worked out again. Sums are float32 or float64, each gradient is rounded once; that of `hidden` is left as the sum where it is
+    not to be `rounded`.
     """
 
     def slope(rows: slice, columns: slice, slab: Head) -> Tensor:
         logits = chunk_logits(hidden[rows].to(slab.weight.dtype), slab.weight, slab)
         return _gradient_of_columns(logits, values[rows], columns, head)
 
-    if not may_keep(hidden, head):
-        return _summed_gradients(hidden, head, slope, with_weight)
+    if not rounded or not may_keep(hidden, head):
+        return _summed_gradients(hidden, head, slope, with_weight, rounded)
     gradient = hidden.new_empty(len(hidden), len(head.weight), dtype=rounded_dtype(hidden))
     for columns, slab in _slabs(head):
         for rows in row_blocks(len(hidden)):
@@ -97,7 +111,9 @@ def gradients_of_kept(hidden: Tensor, head: Head, gradient: Tensor, with_weight:
     return hidden_gradient, weight_gradient, bias_gradient
 
 
-def _summed_gradients(hidden: Tensor, head: Head, slope: Callable[[slice, slice, Head], Tensor], with_weight: bool) -> Gradients:
+def _summed_gradients(
+    hidden: Tensor, head: Head, slope: Callable[[slice, slice, Head], Tensor], with_weight: bool, rounded: bool = True
+) -> Gradients:
     """The same slab by slab; `slope` gives the gradient of the logits in some rows and columns, for which it gets the slab of the head."""
     hidden_sum = torch.zeros_like(hidden, dtype=result_dtype(hidden))
     weight_gradient = torch.empty_like(head.weight) if with_weight else None
@@ -113,7 +129,8 @@ def _summed_gradients(hidden: Tensor, head: Head, slope: Callable[[slice, slice,
                 bias_sum[columns] += gradient.sum(0)
         if weight_gradient is not None:
             rounded_product(strip.T, operand, weight_gradient[columns])
-    return hidden_sum.to(hidden.dtype), weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
+    hidden_gradient = hidden_sum.to(hidden.dtype) if rounded else hidden_sum
+    return hidden_gradient, weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
 
 
 def fill_gradients(gradient: Tensor, logits: Tensor, values: Rows, head: Head) -> None:

@@ -10,12 +10,14 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from polaris_kernels._ops import add_op_namespace_prefix
 from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, is_captured, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
+from polaris_kernels.linear_logprob.parallel import IGNORED, local_targets, name_of, parallel_forward, sum_over_ranks
 from polaris_kernels.rows import Rows, live_rows
 from polaris_kernels.tiles import addressable, tiles_for, whole_columns
 
@@ -31,6 +33,7 @@ def linear_logprob(
     return_entropy: bool = True,
     logits_dtype: torch.dtype | None = None,
     ignore_index: int = -100,
+    group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each target and entropy of each row under softmax(logits / temperature), without the [T, V] logits.
 
@@ -43,6 +46,9 @@ def linear_logprob(
         softcap: None, or c of logits = c * tanh(logits / c), before the temperature (Gemma 2).
         return_entropy: whether the second result is wanted; False saves no time worth mentioning, but a tensor.
         logits_dtype: None, or the dtype to which an inference engine rounds its logits, so that the same is done here.
+        group: None, or the ranks among which the head's rows are divided, in their order and not necessarily evenly: `weight` and `bias`
+            are then this rank's [V_r, H] and [V_r]. Everything else is equal on all ranks: hidden states, `targets` in the whole
+            vocabulary, the incoming gradients. So are the results, bit by bit, and the gradient of `hidden`, which is complete.
 
     Returns:
         Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect
@@ -56,12 +62,15 @@ def linear_logprob(
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
     check_head(hidden, head)
     check_backward_mode("linear_logprob", hidden, weight, bias)
-    temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight))
+    temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight) if group is None else None)
+    ranks = None if group is None else name_of(group)
+    if ranks is not None:
+        targets, ignore_index = local_targets(hidden, weight, targets, ignore_index, ranks), IGNORED
     if uses_triton(hidden):
         hidden, weight = whole_columns(hidden), whole_columns(weight)
     bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
-    logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy)
+    logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy, ranks)
     return logprob, entropy if return_entropy else None
 
 
@@ -76,14 +85,20 @@ def _forward(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_entropy: bool,
+    group: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
-    if not uses_triton(hidden):
+    tiles = None
+    if uses_triton(hidden):
+        hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
+        tiles = tiles_for(hidden, head)
+    if group is not None:
+        return parallel_forward(hidden, head, targets, temperature, with_entropy, group, tiles)
+    if tiles is None:
         return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy)
     from polaris_kernels.linear_logprob.tiled import tiled_forward
 
-    hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
-    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles_for(hidden, head))
+    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles)
 
 
 @_forward.register_fake
@@ -97,6 +112,7 @@ def _(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_entropy: bool,
+    group: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     # Shapes, never len(): it would turn a symbolic T into a number, and every other T would be compiled again.
     full = torch.empty_like(temperature)
@@ -120,6 +136,7 @@ def _backward(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_weight: bool,
+    group: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
     live = live_rows((logprob_gradient, entropy_gradient), targets, ignore_index)
@@ -136,23 +153,28 @@ def _backward(
     )
     if is_captured(hidden):
         # How many rows are live is not known: those that are not take part with zeros.
-        gradient, *others = _gradients(hidden.where(live.unsqueeze(1), 0.0), head, values.only(live), with_weight)
+        gradient, *others = _gradients(hidden.where(live.unsqueeze(1), 0.0), head, values.only(live), with_weight, group)
     else:
         rows = live.nonzero().squeeze(1)
-        compact, *others = _gradients(hidden[rows], head, values[rows], with_weight)
+        compact, *others = _gradients(hidden[rows], head, values[rows], with_weight, group)
         gradient = torch.zeros_like(hidden).index_copy_(0, rows, compact)
     weight_gradient, bias_gradient = (hidden.new_empty(0) if other is None else other for other in others)
     return gradient, weight_gradient, bias_gradient
 
 
-def _gradients(hidden: Tensor, head: Head, values: Rows, with_weight: bool) -> tuple[Tensor, Tensor | None, Tensor | None]:
+def _gradients(
+    hidden: Tensor, head: Head, values: Rows, with_weight: bool, group: str | None
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Of hidden states, weight and bias, by the implementation that serves these hidden states."""
-    if not uses_triton(hidden):
-        return chunked_backward(hidden, head, values, with_weight)
-    from polaris_kernels.linear_logprob.tiled import tiled_backward
+    alone = group is None
+    if not uses_triton(hidden) or not len(head.weight):  # a rank may have no rows
+        gradient, weight_gradient, bias_gradient = chunked_backward(hidden, head, values, with_weight, rounded=alone)
+    else:
+        from polaris_kernels.linear_logprob.tiled import tiled_backward
 
-    hidden, head = addressable(hidden), replace(head, weight=addressable(head.weight))
-    return tiled_backward(hidden, head, values, with_weight, tiles_for(hidden, head))
+        hidden, head = addressable(hidden), replace(head, weight=addressable(head.weight))
+        gradient, weight_gradient, bias_gradient = tiled_backward(hidden, head, values, with_weight, tiles_for(hidden, head), rounded=alone)
+    return gradient if group is None else sum_over_ranks(gradient, group).to(hidden.dtype), weight_gradient, bias_gradient
 
 
 @_backward.register_fake
@@ -171,13 +193,14 @@ def _(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_weight: bool,
+    group: str | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     weight_gradient = torch.empty_like(weight) if with_weight else hidden.new_empty(0)
     return torch.empty_like(hidden), weight_gradient, hidden.new_empty(0) if bias is None else torch.empty_like(bias)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    hidden, weight, targets, temperature, bias, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _ = inputs
+    hidden, weight, targets, temperature, bias, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _, ctx.group = inputs
     logprob, entropy, softmax = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(softmax)
@@ -186,14 +209,14 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     check_once("linear_logprob")
-    rest = (None,) * 7
+    rest = (None,) * 8
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, *rest
     with_weight = ctx.needs_input_grad[1]
     hidden, weight, bias = _backward(
-        *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight
+        *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight, ctx.group
     )
-    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:4]
+    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:5]
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)

@@ -93,6 +93,15 @@ def tiled_statistics(
     return state, maxima
 
 
+def merged(parts: Tensor, tiles: Tiles) -> Tensor:
+    """[3, T]: the statistics [R, 3, T] of R neighbouring ranges of columns as those of all, merged in their order."""
+    offsets, sums, weighted = parts.transpose(0, 1).contiguous()
+    state = parts.new_empty(parts.shape[1:])
+    if rows := state.shape[1]:
+        merge_kernel[(triton.cdiv(rows, tiles.merge),)](offsets, sums, weighted, *state, rows, len(parts), BLOCK=tiles.merge)
+    return state
+
+
 def finished(
     statistics: Tensor, chosen: Tensor, targets: Tensor, temperature: Tensor, vocabulary: int, ignore_index: int, tiles: Tiles
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -110,12 +119,12 @@ def finished(
 
 
 def tiled_backward(
-    hidden: Tensor, head: Head, values: Rows, with_weight: bool, tiles: Tiles
+    hidden: Tensor, head: Head, values: Rows, with_weight: bool, tiles: Tiles, rounded: bool = True
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
     Logit gradients live in one buffer, for all rows and a slab of columns at a time: 1.25 GiB. Products sum in float32; each gradient is
-    rounded once.
+    rounded once, that of `hidden` only if it is to be `rounded`.
     """
     vocabulary, scale = len(head.weight), None
     if hidden.dtype == torch.float16 and len(hidden):
@@ -139,7 +148,8 @@ def tiled_backward(
         if bias_gradient is not None:
             bias_gradient[columns] = unscaled(gradient.sum(0, dtype=torch.float32), scale)
     del buffer, gradient, operand
-    return unscaled(hidden_sum, scale).to(hidden.dtype), weight_gradient, bias_gradient
+    hidden_sum = unscaled(hidden_sum, scale)
+    return hidden_sum.to(hidden.dtype) if rounded else hidden_sum, weight_gradient, bias_gradient
 
 
 def _slab_columns(hidden: Tensor, vocabulary: int, tiles: Tiles) -> int:
