@@ -41,10 +41,11 @@ def reference(logprob, behaviour, advantage, mask, proximal, settings):
 def assert_equal(values, settings):
     lengths = (LENGTHS if len(values[0]) == 200 else torch.tensor([len(values[0])])).to(DEVICE)
     loss, totals, gradient = reference(*values, settings)
-    ours, slope = tiled_forward(values[0], batch_of(values, lengths), settings, block=64)
-    torch.testing.assert_close(ours[0].cpu(), loss, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(slope.double().cpu(), gradient, rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(ours[1:].cpu(), torch.stack(totals), rtol=1e-5, atol=1e-6)
+    for denominator in (1.0, torch.tensor(7.0, device=DEVICE)):
+        ours, found, slope = tiled_forward(values[0], batch_of(values, lengths), settings, denominator, block=64)
+        torch.testing.assert_close(ours.double().cpu() * float(denominator), loss, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(slope.double().cpu() * float(denominator), gradient, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(found.cpu(), torch.stack(totals), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["dapo", "grpo", "dr_grpo", "gspo", "cispo"])
@@ -76,9 +77,9 @@ def test_a_nan_of_the_trainer_reaches_loss_and_gradient(kind):
     values = inputs()
     values[0][150] = float("nan")
     values[3] = None
-    totals, gradient = tiled_forward(values[0], batch_of(values, LENGTHS.to(DEVICE)), PolicyLossSettings(kind=kind), block=64)
-    assert totals[0].isnan()
-    assert totals[1 + len(SUMS)].isnan()
+    loss, totals, gradient = tiled_forward(values[0], batch_of(values, LENGTHS.to(DEVICE)), PolicyLossSettings(kind=kind), block=64)
+    assert loss.isnan()
+    assert totals[len(SUMS)].isnan()
     if kind != "cispo":
         assert gradient[150].isnan()
 
@@ -106,8 +107,9 @@ def test_only_the_trained_log_probs_get_a_gradient():
 
 def test_no_tokens():
     values = [x[:0] for x in inputs()]
-    totals, gradient = tiled_forward(values[0], batch_of(values), PolicyLossSettings())
-    assert totals.tolist() == [0.0] * 11 + [-float("inf")] * 2
+    loss, totals, gradient = tiled_forward(values[0], batch_of(values), PolicyLossSettings())
+    assert loss == 0
+    assert totals.tolist() == [0.0] * 10 + [-float("inf")] * 2
     assert gradient.shape == (0,)
     loss, metrics = policy_loss(values[0].requires_grad_(), values[1], values[2], None, 1.0)
     loss.backward()

@@ -101,16 +101,17 @@ def policy_loss_of_batch(
     The flat `policy_loss` is for other trainers, whose code has tensors at hand and none of these types.
     """
     check_tokens(logprob, batch, settings, denominator)
+    if uses_triton(logprob) and kernel_knows(settings, batch):
+        from polaris_kernels.policy_loss.tiled import TiledPolicyLoss, tiled_forward
+
+        with torch.no_grad():
+            loss, totals, gradient = tiled_forward(logprob, batch, settings, denominator)
+            metrics = dict(zip(SUMS + MAXIMA, totals.unbind(), strict=True))
+        return TiledPolicyLoss.apply(logprob, loss, gradient), metrics
     constants = ("behaviour_logprob", "advantage", "proximal_logprob", "reference_logprob", "weight")
     given = {name: values for name in constants if (values := getattr(batch, name)) is not None}
     batch = replace(batch, **{name: values.detach().to(logprob.dtype) for name, values in given.items()})
-    if uses_triton(logprob) and kernel_knows(settings, batch):
-        from polaris_kernels.policy_loss.tiled import TiledPolicyLoss
-
-        total, totals = TiledPolicyLoss.apply(logprob.contiguous(), batch, settings)
-        metrics = dict(zip(SUMS + MAXIMA, totals[1:].unbind(), strict=True))
-    else:
-        total, metrics = policy_loss_reference(logprob, batch, settings)
+    total, metrics = policy_loss_reference(logprob, batch, settings)
     return total / denominator, metrics
 
 

@@ -40,11 +40,28 @@ def log_ratio(logprob: tensor, proximal: tensor) -> tensor:
 
 
 @triton.jit
+def load(values: tensor, places: tensor, inside: tensor) -> tensor:
+    """In float32, whatever floating-point numbers they are."""
+    return tl.load(values + places, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
 def in_mask(mask: tensor, places: tensor, inside: tensor, MASK: tl.constexpr) -> tensor:
     """Which of the tokens inside of the segment are trained."""
     if MASK:
         inside = inside & (tl.load(mask + places, mask=inside, other=0) != 0)
     return inside
+
+
+@triton.jit
+def sequence_bounds(lengths: tensor, sequence: tensor, MERGE: tl.constexpr) -> tuple[tensor, tensor]:
+    """First token of a sequence, and the first behind it."""
+    before = tl.zeros([MERGE], tl.int64)
+    for start in range(0, sequence, MERGE):
+        places = start + tl.arange(0, MERGE)
+        before += tl.load(lengths + places, mask=places < sequence, other=0).to(tl.int64)
+    first = tl.sum(before, 0)
+    return first, first + tl.load(lengths + sequence).to(tl.int64)
 
 
 @triton.jit
@@ -59,8 +76,7 @@ def sequence_terms(
         inside = in_mask(mask, places, places < end, MASK)
         count += tl.where(inside, 1.0, 0.0)
         if KIND == "gspo":
-            new, old = tl.load(logprob + places, mask=inside, other=0.0), tl.load(proximal + places, mask=inside, other=0.0)
-            log_ratios += new - old
+            log_ratios += load(logprob, places, inside) - load(proximal, places, inside)
     share = 1.0 / tl.maximum(tl.sum(count, 0), 1.0)
     ratio = 1.0
     if KIND == "gspo":
@@ -122,8 +138,10 @@ def kl_k3(gap: tensor) -> tensor:
 
 
 @triton.jit
-def merge_segments(partials: tensor, totals: tensor, segments: tensor, MERGE: tl.constexpr) -> None:
-    """Sums (slots 0 to 10) and maxima (11 and 12) over the segments, in their order."""
+def merge_segments(
+    partials: tensor, loss: tensor, totals: tensor, divisor: tensor, segments: tensor, MERGE: tl.constexpr
+) -> None:  # fmt: skip
+    """Sums (slots 0 to 10, the loss first) and maxima (11 and 12) over the segments, in their order."""
     slots = tl.arange(0, SLOTS)
     added = tl.zeros([MERGE, SLOTS], tl.float64)
     highest = tl.full([MERGE, SLOTS], float("-inf"), tl.float32)
@@ -135,23 +153,28 @@ def merge_segments(partials: tensor, totals: tensor, segments: tensor, MERGE: tl
         added += values.to(tl.float64)
         highest = tl.maximum(highest, tl.where(there, values, float("-inf")), propagate_nan=tl.PropagateNan.ALL)
     result = tl.where(slots < 11, tl.sum(added, 0), largest(highest).to(tl.float64))
-    tl.store(totals + slots, result, mask=slots < 13)
+    tl.store(totals + slots - 1, result, mask=(slots > 0) & (slots < 13))
+    tl.store(loss, (tl.sum(tl.where(slots == 0, result, 0.0), 0) / divisor).to(tl.float32))
 
 
 @triton.jit
 def loss_kernel(
-    logprob: tensor, behaviour: tensor, advantage: tensor, mask: tensor, proximal: tensor, bounds: tensor, gradient: tensor,
-    partials: tensor, totals: tensor, arrived: tensor, T: tensor, segments: tensor,
+    logprob: tensor, behaviour: tensor, advantage: tensor, mask: tensor, proximal: tensor, lengths: tensor, denominator: tensor,
+    loss_of_all: tensor, totals: tensor, gradient: tensor, partials: tensor, arrived: tensor, T: tensor, segments: tensor,
     clip_low: tensor, clip_high: tensor, dual_clip: tensor, correction_low: tensor, correction_high: tensor,
     KIND: tl.constexpr, DUAL: tl.constexpr, CORRECTION: tl.constexpr, MASK: tl.constexpr, SEQUENCES: tl.constexpr,
-    SEGMENT: tl.constexpr, BLOCK: tl.constexpr, MERGE: tl.constexpr,
+    LOADED: tl.constexpr, SEGMENT: tl.constexpr, BLOCK: tl.constexpr, MERGE: tl.constexpr,
 ) -> None:  # fmt: skip
-    """Gradient [T] of the undivided loss, and [16] the loss, the sums and the maxima of `polaris_kernels.policy_loss.totals`."""
+    """The loss over the denominator, its gradient [T], and [12] float64 the sums and maxima of `polaris_kernels.policy_loss.totals`.
+
+    The denominator is a number, or with LOADED in memory. `arrived` counts programs; it is 0 before and after.
+    """
     segment = tl.program_id(0)
     if SEQUENCES:
-        first, end = tl.load(bounds + segment), tl.load(bounds + segment + 1)
+        first, end = sequence_bounds(lengths, segment, MERGE)
     else:
         first, end = segment * SEGMENT, tl.minimum(segment * SEGMENT + SEGMENT, T)
+    divisor = tl.load(denominator).to(tl.float32) if LOADED else denominator
     share = 1.0
     sequence_ratio = 1.0
     if KIND == "grpo" or KIND == "gspo":
@@ -174,17 +197,15 @@ def loss_kernel(
         places = start + tl.arange(0, BLOCK)
         in_segment = places < end
         inside = in_mask(mask, places, in_segment, MASK)
-        new = tl.load(logprob + places, mask=inside, other=0.0)
-        old = tl.load(proximal + places, mask=inside, other=0.0)
-        engine = tl.load(behaviour + places, mask=inside, other=0.0)
-        a = tl.load(advantage + places, mask=inside, other=0.0)
+        new, old = load(logprob, places, inside), load(proximal, places, inside)
+        engine, a = load(behaviour, places, inside), load(advantage, places, inside)
         never = places < first
         terms = token_loss(new, old, a, sequence_ratio, never, low, high, dual_clip, KIND, DUAL, BLOCK)
         loss, slope, ratio, at_low, at_high, at_dual = terms
         nonfinite = (engine != engine) | (tl.abs(engine) == float("inf"))
         gap = tl.where(nonfinite, 0.0, old - engine)
         factor, truncated, masked = corrected(share, gap, nonfinite, never, correction_low, correction_high, CORRECTION)
-        tl.store(gradient + places, tl.where(inside, factor * slope, 0.0), mask=in_segment)
+        tl.store(gradient + places, tl.where(inside, factor * slope / divisor, 0.0), mask=in_segment)
         losses += tl.where(inside, factor * loss, 0.0)
         tokens += tl.where(inside, 1.0, 0.0)
         low_clips += tl.where(inside & at_low, 1.0, 0.0)
@@ -214,4 +235,5 @@ def loss_kernel(
     tl.store(row + 12, largest(largest_gap))
     tl.debug_barrier()
     if tl.atomic_add(arrived, 1, sem="acq_rel") == segments - 1:
-        merge_segments(partials, totals, segments, MERGE)
+        merge_segments(partials, loss_of_all, totals, divisor, segments, MERGE)
+        tl.store(arrived, 0)
