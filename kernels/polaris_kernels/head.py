@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 
@@ -12,10 +13,12 @@ from torch import Tensor
 class Head:
     """logits = cap(round(hidden @ weight.T + bias)), with round to `logits_dtype` and cap(x) = softcap * tanh(x / softcap).
 
-    `weight` [V, H], `bias` [V] or None; `softcap` 0 and `logits_dtype` None leave their step out.
+    `weight` [V, H], `bias` [V] or None; `softcap` 0 and `logits_dtype` None leave their step out. With a `group` both are this rank's rows
+    of what is divided among its ranks.
     """
 
     weight: Tensor
     bias: Tensor | None = None
     softcap: float = 0.0
     logits_dtype: torch.dtype | None = None
+    group: dist.ProcessGroup | None = None

@@ -9,13 +9,15 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import sys
+import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
 
-from polaris_kernels import linear_logprob
+from polaris_kernels import linear_logprob, linear_policy_loss
 
 PROCESSES, ROWS, SIZE = 4, 29, 24
 FUNCTION = "polaris_kernels.linear_logprob.function"
@@ -110,7 +112,34 @@ CASES = {
     "a token as ignore_index": Case(ranks=(9, 9, 9, 9), ignore_index=18),
     "frozen": Case(ranks=(70, 61), frozen=True),
     "no entropy": Case(ranks=(70, 61), with_entropy=False),
+    "no gradient": Case(ranks=(30, 31), bias=True, scale=0.0),
 }
+
+
+LOSS = {"kind": "dapo", "correction": "tis", "kl": 0.05}
+
+
+def tokens(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
+    """Log-probs of the sampler, advantages and mask of the rows of a case; and a denominator."""
+    noise, advantage = values["coefficients"].to(values["hidden"].dtype)
+    return -4 - noise, advantage, (torch.arange(ROWS) % 5 != 0) & (values["targets"] != -100), torch.tensor(20.0)
+
+
+def policy_loss_on(group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
+    """Loss and gradients of `linear_policy_loss` for the case "four"."""
+    values = CASES["four"].inputs()
+    reference = -4 + values["coefficients"][1]
+    leaves = [values["hidden"], values["weight"].split(CASES["four"].ranks)[group.rank()]]
+    leaves = [leaf.requires_grad_() for leaf in leaves]
+    options = {"temperature": values["temperature"], "softcap": CASES["four"].softcap, "reference_logprob": reference, "group": group}
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        loss, totals, _, entropy = linear_policy_loss(*leaves, values["targets"], *tokens(values), **options, **LOSS)
+    assert [str(w.message) for w in said if w.category is UserWarning] == [
+        "the head is divided among ranks: computed by linear_logprob and policy_loss instead"
+    ]
+    hidden, weight = torch.autograd.grad(loss, leaves)
+    return {"loss": loss.detach(), "entropy": entropy, "hidden": hidden, "weight": weight, **totals}
 
 
 def refused(group: dist.ProcessGroup) -> dict[str, str]:
@@ -137,7 +166,8 @@ def serve_by_kernels() -> None:
 
 def on_rank(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=PROCESSES)
+    store = f"file://{folder}/store"
+    dist.init_process_group("gloo", init_method=store, rank=rank, world_size=PROCESSES, timeout=timedelta(seconds=100))
     groups = {2: dist.new_group([2, 3]), 4: dist.group.WORLD}
     results = {}
     for kernels in (False, True):
@@ -146,6 +176,8 @@ def on_rank(rank: int, folder: Path) -> None:
         for name, case in CASES.items():
             if rank in case.processes:
                 results[name, kernels] = case.run(groups[len(case.ranks)])
+        if rank in CASES["four"].processes:
+            results["policy loss", kernels] = policy_loss_on(groups[4])
     results["refused"] = refused(groups[4])
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()

@@ -16,6 +16,7 @@ import head_on_ranks
 from head_on_ranks import CASES, Case
 
 from polaris_kernels import linear_logprob
+from polaris_kernels.linear_policy_loss import linear_policy_loss_reference
 
 EVERY = pytest.mark.parametrize("kernels", [False, True], ids=["torch", "kernels"])
 
@@ -57,7 +58,7 @@ def truth(case: Case) -> dict[str, torch.Tensor]:
 
 
 def error(found: torch.Tensor, true: torch.Tensor) -> float:
-    return float((found.double() - true).norm() / true.norm())
+    return float((found.double() - true).norm() / true.norm().clamp(min=1e-30))
 
 
 @EVERY
@@ -77,6 +78,39 @@ def test_same_as_the_whole_head_in_float64(processes, name, kernels):
         relative = error(found[which], true[which])
         print(f"{which} {relative:.1e}")
         assert relative < max(0.8 * torch.finfo(case.dtype).eps, 3e-6)
+
+
+@pytest.mark.parametrize("name", ["bfloat16", "float16", "float16 capped"])
+@pytest.mark.distributed
+def test_gradient_of_hidden_states_is_rounded_after_the_sum_over_ranks(processes, name):
+    case, true = CASES[name], truth(CASES[name])["hidden"]
+    found = processes[-1][name, False]["hidden"].double()
+    assert ((found - true).abs() <= true.abs() * torch.finfo(case.dtype).eps / 2 + true.abs().max() * 1e-6 + 2**-25).all()
+
+
+@EVERY
+@pytest.mark.distributed
+def test_policy_loss(processes, kernels):
+    case = CASES["four"]
+    values = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in case.inputs().items()}
+    ranks = [processes[index]["policy loss", kernels] for index in case.processes]
+    hidden, weight = (values[name].requires_grad_() for name in ("hidden", "weight"))
+    head = {"temperature": values["temperature"], "softcap": case.softcap}
+    loss, totals = linear_policy_loss_reference(
+        hidden,
+        weight,
+        values["targets"],
+        *head_on_ranks.tokens(values),
+        head=head,
+        loss={"reference_logprob": -4 + values["coefficients"][1], **head_on_ranks.LOSS},
+    )
+    gradients = torch.autograd.grad(loss, (hidden, weight))
+    for rank in ranks:
+        torch.testing.assert_close(rank["loss"].double(), loss, rtol=1e-5, atol=1e-6)
+        for name, total in totals.items():
+            torch.testing.assert_close(rank[name].double(), total.double(), rtol=1e-5, atol=1e-5)
+        assert error(rank["hidden"], gradients[0]) < 3e-6
+    assert error(torch.cat([rank["weight"] for rank in ranks]), gradients[1]) < 3e-6
 
 
 @EVERY

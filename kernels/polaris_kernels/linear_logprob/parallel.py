@@ -78,7 +78,7 @@ def parallel_forward(
     from polaris_kernels.linear_logprob.tiled import finished, merged, target_logits, tiled_statistics
 
     own = temperature.new_full((4, len(hidden)), torch.nan)
-    if len(head.weight):
+    if len(head.weight):  # no tensor descriptor has no rows
         own[:3], _ = tiled_statistics(hidden, head, temperature, tiles)
         own[3] = target_logits(hidden, head, targets, tiles)
     else:

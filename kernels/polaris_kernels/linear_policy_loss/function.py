@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
@@ -49,16 +50,18 @@ def linear_policy_loss(
     reference_logprob: Tensor | None = None,
     token_weight: Tensor | None = None,
     sequence_lengths: Tensor | None = None,
+    group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """`policy_loss` of the log-probs of `linear_logprob`, in three products of [T, H] and [V, H] instead of four.
 
     Since the gradient of each log-prob is known as soon as the log-prob is, a chunk of tokens is taken from hidden states to
     gradients in one go. That works for losses of single tokens. "gspo" and corrections of sequences need a whole sequence's log-probs
-    first: they are computed by the two operations instead, with a warning; call them yourself to be rid of it. An entropy bonus needs
-    the two operations as well.
+    first, and a head that is divided among the ranks of a `group` the other ranks' numbers: both are computed by the two operations
+    instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
 
     Args:
-        hidden, weight, targets, temperature, bias, softcap, logits_dtype: see `linear_logprob`.
+        hidden, weight, targets, temperature, bias, softcap, logits_dtype, group: see `linear_logprob`. With a group everything is equal
+            on all its ranks but weight and bias, and so are the results.
         token_weight: the `weight` of `policy_loss`.
         behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
 
@@ -91,10 +94,11 @@ def linear_policy_loss(
         weight=token_weight,
         sequence_lengths=sequence_lengths,
     )
-    if _of_sequences(settings):
-        name = f'kind = "{loss_of(settings).name}", correction = "{correction}"'
-        warnings.warn(f"{name} is a loss of whole sequences: computed by linear_logprob and policy_loss instead", stacklevel=2)
-    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype, group=group)
+    if _needs_two_operations(head, settings):
+        name = f'kind = "{loss_of(settings).name}", correction = "{correction}" is a loss of whole sequences'
+        reason = name if group is None else "the head is divided among ranks"
+        warnings.warn(f"{reason}: computed by linear_logprob and policy_loss instead", stacklevel=2)
     return linear_policy_loss_of_batch(hidden, head, batch, settings, denominator)
 
 
@@ -103,8 +107,8 @@ def linear_policy_loss_of_batch(
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """`linear_policy_loss` of values that already travel as a head, a batch and settings, as in Polaris' own trainer.
 
-    The flat `linear_policy_loss` is for other trainers, whose code has tensors at hand and none of these types. A loss of whole sequences
-    is computed by the two operations without a warning.
+    The flat `linear_policy_loss` is for other trainers, whose code has tensors at hand and none of these types. What needs the
+    two operations is computed by them without a warning.
     """
     if torch.compiler.is_compiling():
         # Ends the graph here, and the call runs as it is. `torch.compiler.disable` would say so too, but takes seconds to import.
@@ -115,12 +119,12 @@ def linear_policy_loss_of_batch(
     check_head(hidden, head)
     check_backward_mode("linear_policy_loss", hidden, head.weight, head.bias)
     hidden, head = _laid_out(hidden, head)
-    temperature = check_rows(hidden, targets, batch.temperature, -100, len(head.weight))
+    temperature = check_rows(hidden, targets, batch.temperature, -100, len(head.weight) if head.group is None else None)
     # The log-probs to be have the shape, dtype and device of the temperature.
     check_tokens(temperature, batch, settings, denominator)
     trained = targets != -100 if batch.mask is None else batch.mask & (targets != -100)
     batch = replace(batch, mask=trained, temperature=temperature)
-    if _of_sequences(settings):
+    if _needs_two_operations(head, settings):
         logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature)
         loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
         return loss, totals, logprob.detach(), entropy.detach()
@@ -145,8 +149,8 @@ def linear_policy_loss_of_batch(
     return loss, totals, logprob, entropy
 
 
-def _of_sequences(settings: PolicyLossSettings) -> bool:
-    return loss_of(settings).of_sequences or of_sequences(settings)
+def _needs_two_operations(head: Head, settings: PolicyLossSettings) -> bool:
+    return head.group is not None or loss_of(settings).of_sequences or of_sequences(settings)
 
 
 def _laid_out(hidden: Tensor, head: Head) -> tuple[Tensor, Head]:
@@ -159,7 +163,7 @@ def _laid_out(hidden: Tensor, head: Head) -> tuple[Tensor, Head]:
 
 def _score(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies [T] by `linear_logprob`."""
-    options: dict[str, Any] = {"bias": head.bias, "softcap": head.softcap or None, "logits_dtype": head.logits_dtype}
+    options: dict[str, Any] = {"bias": head.bias, "softcap": head.softcap or None, "logits_dtype": head.logits_dtype, "group": head.group}
     logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
     assert entropy is not None
     return logprob, entropy
