@@ -7,6 +7,7 @@ from polaris_kernels.linear_policy_loss import linear_policy_loss, linear_policy
 from polaris_kernels.logprob_from_logits import logprob_from_logits
 from polaris_kernels.policy_loss import policy_loss, policy_loss_of_batch
 from polaris_kernels.policy_loss.settings import PolicyLoss, PolicyLossSettings, TokenLoss
+from polaris_kernels.sampling_mask import pack_sampling_mask
 from polaris_kernels.token_batch import TokenBatch
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "linear_policy_loss",
     "linear_policy_loss_of_batch",
     "logprob_from_logits",
+    "pack_sampling_mask",
     "policy_loss",
     "policy_loss_of_batch",
 ]

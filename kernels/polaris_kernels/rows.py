@@ -10,7 +10,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rows:
-    """What the backward knows of each row, [T] each: the call's, the forward's and the incoming gradients.
+    """What the backward knows of each row, [T] each: the call's, the forward's and the incoming gradients; `sampling_mask` [T, V / 32].
 
     `maximum` is that of the logits, `log_total` the logarithm of the softmax's sum; the Triton kernels hold both in base 2, after the
     temperature.
@@ -24,6 +24,7 @@ class Rows:
     entropy: Tensor
     logprob_gradient: Tensor
     entropy_gradient: Tensor | None
+    sampling_mask: Tensor | None = None
 
     def __getitem__(self, rows: Tensor | slice) -> Rows:
         return replace(self, **{f.name: v[rows] for f in fields(self) if (v := getattr(self, f.name)) is not None})
@@ -31,7 +32,7 @@ class Rows:
     def only(self, live: Tensor) -> Rows:
         """The same rows, of which those that are not `live` [T] have no target, no gradient and nothing that is not finite."""
         neutral = {"targets": -1, "temperature": 1.0}
-        values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None}
+        values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None and v.ndim == 1}
         return replace(self, **{name: v.where(live, neutral.get(name, 0.0)) for name, v in values.items()})
 
 

@@ -44,6 +44,8 @@ class TokenBatch:
     """[T] float32, of a frozen reference policy, for a KL term."""
     weight: Tensor | None = None
     """[T] float32, a factor of each token's loss in place of the loss's own share of its sequence; None for that share."""
+    sampling_mask: Tensor | None = None
+    """[T, ceil(V / 32)] int32, the tokens that a truncating sampler kept (`pack_sampling_mask`); only what scores tokens needs it."""
     logprob: Tensor | None = None
     """[T], of the policy that is trained; the operation puts it in before it asks a loss for its terms."""
     sequence_lengths: Tensor | None = None

@@ -66,7 +66,7 @@ def test_gradcheck_of_bias_and_softcap(tiny_chunks, monkeypatch):
 
 def test_operator_is_registered_in_full(tiny_chunks):
     hidden, weight, targets = inputs(19, 5, 11)
-    arguments = (hidden, weight, targets, torch.ones(19), None, 0.0, None, -100, True)
+    arguments = (hidden, weight, targets, torch.ones(19), None, None, 0.0, None, -100, True)
     torch.library.opcheck(torch.ops.polaris_kernels.linear_logprob.default, arguments)
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from polaris_kernels.head import Head
 from polaris_kernels.products import accumulate, product, product_operand, rounded_dtype, rounded_product
 from polaris_kernels.rows import Rows, result_dtype
+from polaris_kernels.sampling_mask import cut_off
 from polaris_kernels.softmax import add_columns, logit_gradient
 
 _BLOCK_ROWS, _SLAB_COLUMNS = 256, 4096
@@ -26,18 +27,27 @@ Gradients = tuple[Tensor, Tensor | None, Tensor | None]
 
 
 def chunked_forward(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, with_entropy: bool, kept: Tensor | None = None
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    temperature: Tensor,
+    ignore_index: int,
+    with_entropy: bool,
+    sampling_mask: Tensor | None = None,
+    kept: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs [T], entropies [T] (or [0]), and [2, T] the maxima and the logs of the softmax's sums, as `temperature` [T].
 
     The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T. The logits are
-    left in `kept` [T, V], if there is one.
+    left in `kept` [T, V], if there is one, those that the sampler cut off too.
     """
-    state = chunked_statistics(hidden, head, targets, temperature, kept)
+    state = chunked_statistics(hidden, head, targets, temperature, sampling_mask, kept)
     return chunked_finish(state, targets, temperature, ignore_index, with_entropy)
 
 
-def chunked_statistics(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, kept: Tensor | None = None) -> Tensor:
+def chunked_statistics(
+    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, sampling_mask: Tensor | None, kept: Tensor | None = None
+) -> Tensor:
     """[4, T] the state of `add_columns` after all columns of the head; `kept` is that of `chunked_forward`."""
     size = _BLOCK_ROWS
     padding = -len(hidden) % size
@@ -50,6 +60,8 @@ def chunked_statistics(hidden: Tensor, head: Head, targets: Tensor, temperature:
             logits = chunk_logits(pad(block, (0, 0, 0, size - len(block))), slab.weight, slab)
             if kept is not None:
                 kept[rows, columns] = logits[: len(block)]
+            if sampling_mask is not None:
+                cut_off(logits[: len(block)], sampling_mask[rows], columns.start)
             span = slice(rows.start, rows.start + size)
             add_columns(state[:, span], logits, chosen[span] - columns.start, divisor[span])
     return state[:, : len(hidden)].contiguous()
@@ -142,7 +154,12 @@ def fill_gradients(gradient: Tensor, logits: Tensor, values: Rows, head: Head) -
 def _gradient_of_columns(logits: Tensor, values: Rows, columns: slice, head: Head) -> Tensor:
     """Gradient [C, W] of what the product made of C rows, from their logits in these columns, which it consumes."""
     slope = 1 - (logits / head.softcap).square_() if head.softcap else None
+    mask = values.sampling_mask
+    if mask is not None:
+        cut_off(logits, mask, columns.start)
     gradient = logit_gradient(logits, replace(values, targets=values.targets - columns.start))
+    if mask is not None:  # a target that was cut off
+        cut_off(gradient, mask, columns.start, 0.0)
     return gradient if slope is None else gradient.mul_(slope)
 
 

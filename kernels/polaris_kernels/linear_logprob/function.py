@@ -14,11 +14,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from polaris_kernels._ops import add_op_namespace_prefix
-from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, is_captured, uses_triton
+from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_plain, check_rows, is_captured, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
 from polaris_kernels.linear_logprob.parallel import IGNORED, local_targets, name_of, parallel_forward, sum_over_ranks
 from polaris_kernels.rows import Rows, live_rows
+from polaris_kernels.sampling_mask import check_sampling_mask
 from polaris_kernels.tiles import addressable, tiles_for, whole_columns
 
 
@@ -32,6 +33,7 @@ def linear_logprob(
     softcap: float | None = None,
     return_entropy: bool = True,
     logits_dtype: torch.dtype | None = None,
+    sampling_mask: Tensor | None = None,
     ignore_index: int = -100,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, Tensor | None]:
@@ -46,8 +48,10 @@ def linear_logprob(
         softcap: None, or c of logits = c * tanh(logits / c), before the temperature (Gemma 2).
         return_entropy: whether the second result is wanted; False saves no time worth mentioning, but a tensor.
         logits_dtype: None, or the dtype to which an inference engine rounds its logits, so that the same is done here.
+        sampling_mask: None, or [T, ceil(V / 32)] int32 from `pack_sampling_mask`: the tokens that a sampler with top-k, top-p or the
+            like kept, over which alone the softmax is taken. The log-prob of a target that was cut off is minus infinity.
         group: None, or the ranks among which the head's rows are divided, in their order and not necessarily evenly: `weight` and `bias`
-            are then this rank's [V_r, H] and [V_r]. Everything else is equal on all ranks: hidden states, `targets` in the whole
+            are then this rank's [V_r, H] and [V_r], and `sampling_mask` that of its columns. Everything else is equal on all ranks: hidden states, `targets` in the whole
             vocabulary, the incoming gradients. So are the results, bit by bit, and the gradient of `hidden`, which is complete.
 
     Returns:
@@ -63,6 +67,8 @@ def linear_logprob(
     check_head(hidden, head)
     check_backward_mode("linear_logprob", hidden, weight, bias)
     temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight) if group is None else None)
+    sampling_mask = check_sampling_mask(sampling_mask, len(hidden), len(weight))
+    check_plain(hidden=hidden, sampling_mask=sampling_mask)
     ranks = None if group is None else name_of(group)
     if ranks is not None:
         targets, ignore_index = local_targets(hidden, weight, targets, ignore_index, ranks), IGNORED
@@ -70,7 +76,7 @@ def linear_logprob(
         hidden, weight = whole_columns(hidden), whole_columns(weight)
     bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
-    logprob, entropy, _ = _forward(*operands, bias, head.softcap, logits_dtype, ignore_index, return_entropy, ranks)
+    logprob, entropy, _ = _forward(*operands, bias, sampling_mask, head.softcap, logits_dtype, ignore_index, return_entropy, ranks)
     return logprob, entropy if return_entropy else None
 
 
@@ -81,6 +87,7 @@ def _forward(
     targets: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    sampling_mask: Tensor | None,
     softcap: float,
     logits_dtype: torch.dtype | None,
     ignore_index: int,
@@ -93,12 +100,12 @@ def _forward(
         hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
         tiles = tiles_for(hidden, head)
     if group is not None:
-        return parallel_forward(hidden, head, targets, temperature, with_entropy, group, tiles)
+        return parallel_forward(hidden, head, targets, temperature, with_entropy, group, tiles, sampling_mask)
     if tiles is None:
-        return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy)
+        return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy, sampling_mask)
     from polaris_kernels.linear_logprob.tiled import tiled_forward
 
-    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles)
+    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles, sampling_mask)
 
 
 @_forward.register_fake
@@ -108,6 +115,7 @@ def _(
     targets: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    sampling_mask: Tensor | None,
     softcap: float,
     logits_dtype: torch.dtype | None,
     ignore_index: int,
@@ -127,6 +135,7 @@ def _backward(
     targets: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    sampling_mask: Tensor | None,
     softmax: Tensor,
     logprob: Tensor,
     entropy: Tensor,
@@ -150,6 +159,7 @@ def _backward(
         entropy=entropy if len(entropy) else maximum,
         logprob_gradient=torch.zeros_like(temperature) if logprob_gradient is None else logprob_gradient,
         entropy_gradient=entropy_gradient,
+        sampling_mask=sampling_mask,
     )
     if is_captured(hidden):
         # How many rows are live is not known: those that are not take part with zeros.
@@ -184,6 +194,7 @@ def _(
     targets: Tensor,
     temperature: Tensor,
     bias: Tensor | None,
+    sampling_mask: Tensor | None,
     softmax: Tensor,
     logprob: Tensor,
     entropy: Tensor,
@@ -200,23 +211,23 @@ def _(
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    hidden, weight, targets, temperature, bias, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _, ctx.group = inputs
+    hidden, weight, targets, temperature, bias, sampling_mask, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _, ctx.group = inputs
     logprob, entropy, softmax = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(softmax)
-    ctx.save_for_backward(hidden, weight, targets, temperature, bias, softmax, logprob, entropy)
+    ctx.save_for_backward(hidden, weight, targets, temperature, bias, sampling_mask, softmax, logprob, entropy)
 
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
     check_once("linear_logprob")
-    rest = (None,) * 8
+    rest = (None,) * 9
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, *rest
     with_weight = ctx.needs_input_grad[1]
     hidden, weight, bias = _backward(
         *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight, ctx.group
     )
-    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:5]
+    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:6]
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)

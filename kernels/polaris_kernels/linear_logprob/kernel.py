@@ -73,16 +73,21 @@ def scaled(logits: tensor, scale: tensor, offset: tensor) -> tensor:
 
 
 @triton.jit
-def dressed(
-    logits: tensor, bias: tensor, columns: tensor, V: tensor, softcap: tensor, BIAS: tl.constexpr, SOFTCAP: tl.constexpr,
-    ROUND: tl.constexpr,
-) -> tensor:  # fmt: skip
-    """Products become logits: bias, rounding to an engine's dtype, soft cap; minus infinity becomes FLOOR.
-
-    `columns` says which they are, in their shape or one that broadcasts to it.
-    """
+def bias_of(bias: tensor, columns: tensor, V: tensor, BIAS: tl.constexpr) -> tensor:
+    """The bias of those columns, in float32; 0 where there is none."""
     if BIAS:
-        logits += tl.load(bias + columns, mask=(columns >= 0) & (columns < V), other=0.0).to(tl.float32)
+        return tl.load(bias + columns, mask=(columns >= 0) & (columns < V), other=0.0).to(tl.float32)
+    else:
+        return tl.zeros_like(columns).to(tl.float32)
+
+
+@triton.jit
+def dressed(
+    logits: tensor, added: tensor, softcap: tensor, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr,
+) -> tensor:  # fmt: skip
+    """Products become logits: bias, rounding to an engine's dtype, soft cap; minus infinity becomes FLOOR."""
+    if BIAS:
+        logits += added
     if ROUND is not None:
         logits = logits.to(ROUND).to(tl.float32)
     if SOFTCAP:
@@ -95,9 +100,23 @@ def dressed(
 
 
 @triton.jit
+def sampled(
+    logits: tensor, sampling_mask: tensor, row: tensor, column: tensor, rows: tensor, words: tensor, ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+) -> tensor:  # fmt: skip
+    """Logits [ROWS, COLUMNS] with FLOOR for the tokens that the sampler cut off: bit j % 32 of word j // 32 of a row is 0."""
+    lines = row + tl.arange(0, ROWS)
+    places = column // 32 + tl.arange(0, COLUMNS // 32)
+    inside = (lines < rows)[:, None] & (places < words)[None, :]
+    bits = tl.load(sampling_mask + lines.to(tl.int64)[:, None] * words + places[None, :], mask=inside, other=0)
+    kept = tl.reshape((bits[:, :, None] >> tl.arange(0, 32)[None, None, :]) & 1, [ROWS, COLUMNS]) != 0
+    return tl.where(kept, logits, FLOOR)
+
+
+@triton.jit
 def forward_kernel(
-    hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, reference: tensor, exponentials: tensor, maxima: tensor,
-    sums: tensor, weighted: tensor, T: tensor, V: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
+    hidden: tensor, weight: tensor, bias: tensor, sampling_mask: tensor, temperature: tensor, reference: tensor, exponentials: tensor,
+    maxima: tensor, sums: tensor, weighted: tensor, T: tensor, V: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
     kept_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
     TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, SCALE: tl.constexpr,
     KEEP: tl.constexpr,
@@ -122,8 +141,11 @@ def forward_kernel(
         # Loaded after the product, which leaves no registers to hold them meanwhile.
         scale = SCALE / tl.load(temperature + rows, mask=inside, other=1.0)
         columns = column + tl.arange(0, BLOCK_V)
-        z = dressed(logits, bias, columns[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
-        z = tl.where((columns < V)[None, :], z, FLOOR)
+        z = dressed(logits, bias_of(bias, columns, V, BIAS)[None, :], softcap, BIAS, SOFTCAP, ROUND)
+        if sampling_mask is None:
+            z = tl.where((columns < V)[None, :], z, FLOOR)
+        else:
+            z = sampled(z, sampling_mask, block * BLOCK_T, column, T, tl.cdiv(V, 32), BLOCK_T, BLOCK_V)
         place_of = tile.to(tl.int64) * T + rows
         if reference is None:
             offset = tl.maximum(tl.max(z, 1), LOWEST_MAXIMUM) * scale
@@ -140,9 +162,9 @@ def forward_kernel(
 
 @triton.jit
 def target_logit_kernel(
-    hidden: tensor, weight: tensor, bias: tensor, targets: tensor, logits: tensor, T: tensor, V: tensor, softcap: tensor,
-    hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK: tl.constexpr, BLOCK_H: tl.constexpr, BIAS: tl.constexpr,
-    SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,
+    hidden: tensor, weight: tensor, bias: tensor, sampling_mask: tensor, targets: tensor, logits: tensor, T: tensor, V: tensor,
+    softcap: tensor, hidden_stride: tensor, weight_stride: tensor, H: tl.constexpr, BLOCK: tl.constexpr, BLOCK_H: tl.constexpr,
+    BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr,
 ) -> None:  # fmt: skip
     """The logit of each row's target, [T]; NaN where the target is not in [0, V).
 
@@ -159,7 +181,10 @@ def target_logit_kernel(
         right = tl.load(weight + target[:, None] * weight_stride + places[None, :], mask=there[:, None], other=0.0)
         products = tl.dot(left, right.T, products, input_precision=PRECISION)
     one = tl.arange(0, BLOCK)[:, None] == tl.arange(0, BLOCK)[None, :]
-    z = dressed(tl.sum(tl.where(one, products, 0.0), 1), bias, target, V, softcap, BIAS, SOFTCAP, ROUND)
+    z = dressed(tl.sum(tl.where(one, products, 0.0), 1), bias_of(bias, target, V, BIAS), softcap, BIAS, SOFTCAP, ROUND)
+    if sampling_mask is not None:
+        bits = tl.load(sampling_mask + rows.to(tl.int64) * tl.cdiv(V, 32) + target // 32, mask=there, other=0)
+        z = tl.where((bits >> (target % 32).to(tl.int32)) & 1 != 0, z, FLOOR)
     tl.store(logits + rows, tl.where(there, z, float("nan")), mask=rows < T)
 
 
@@ -229,8 +254,9 @@ def finish_kernel(
 
 @triton.jit
 def gradient_kernel(
-    hidden: tensor, weight: tensor, bias: tensor, temperature: tensor, offset: tensor, level: tensor, slope: tensor, gradient: tensor,
-    T: tensor, V: tensor, first: tensor, width: tensor, softcap: tensor, hidden_stride: tensor, weight_stride: tensor,
+    hidden: tensor, weight: tensor, bias: tensor, sampling_mask: tensor, temperature: tensor, offset: tensor, level: tensor,
+    slope: tensor, gradient: tensor, T: tensor, V: tensor, first: tensor, width: tensor, softcap: tensor, hidden_stride: tensor,
+    weight_stride: tensor,
     gradient_stride: tensor, H: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_V: tl.constexpr, BLOCK_H: tl.constexpr, GROUP: tl.constexpr,
     TMA: tl.constexpr, BIAS: tl.constexpr, SOFTCAP: tl.constexpr, ROUND: tl.constexpr, PRECISION: tl.constexpr, SCALE: tl.constexpr,
     ENTROPY: tl.constexpr,
@@ -251,8 +277,12 @@ def gradient_kernel(
         rows = block * BLOCK_T + tl.arange(0, BLOCK_T)
         inside = rows < T
         scale = SCALE / tl.load(temperature + rows, mask=inside, other=1.0)
-        z = dressed(logits, bias, (column + tl.arange(0, BLOCK_V))[None, :], V, softcap, BIAS, SOFTCAP, ROUND)
-        x = scaled(z, scale, tl.load(offset + rows, mask=inside, other=0.0))
+        columns = column + tl.arange(0, BLOCK_V)
+        z = dressed(logits, bias_of(bias, columns, V, BIAS)[None, :], softcap, BIAS, SOFTCAP, ROUND)
+        kept = z
+        if sampling_mask is not None:
+            kept = sampled(z, sampling_mask, block * BLOCK_T, column, T, tl.cdiv(V, 32), BLOCK_T, BLOCK_V)
+        x = scaled(kept, scale, tl.load(offset + rows, mask=inside, other=0.0))
         factor = tl.load(level + rows, mask=inside, other=0.0)
         p = tl.exp2(x)
         if ENTROPY:

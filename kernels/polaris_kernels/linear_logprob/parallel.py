@@ -63,7 +63,14 @@ def _check(sizes: Tensor, targets: Tensor) -> None:
 
 
 def parallel_forward(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, with_entropy: bool, group: str, tiles: Tiles | None
+    hidden: Tensor,
+    head: Head,
+    targets: Tensor,
+    temperature: Tensor,
+    with_entropy: bool,
+    group: str,
+    tiles: Tiles | None,
+    sampling_mask: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """The results of `chunked_forward`, or with `tiles` those of `tiled_forward`, under the softmax over all ranks' heads.
 
@@ -71,7 +78,7 @@ def parallel_forward(
     """
     ranks = _group(group)
     if tiles is None:
-        state, *others = _gathered(chunked_statistics(hidden, head, targets, temperature), ranks)
+        state, *others = _gathered(chunked_statistics(hidden, head, targets, temperature, sampling_mask), ranks)
         for other in others:
             merge_columns(state, other, temperature)
         return chunked_finish(state, targets, temperature, IGNORED, with_entropy)
@@ -79,8 +86,8 @@ def parallel_forward(
 
     own = temperature.new_full((4, len(hidden)), torch.nan)
     if len(head.weight):  # no tensor descriptor has no rows
-        own[:3], _ = tiled_statistics(hidden, head, temperature, tiles)
-        own[3] = target_logits(hidden, head, targets, tiles)
+        own[:3], _ = tiled_statistics(hidden, head, temperature, tiles, sampling_mask)
+        own[3] = target_logits(hidden, head, targets, tiles, sampling_mask)
     else:
         own[:3] = merged(own.new_empty(0, 3, len(hidden)), tiles)
     parts = _gathered(own, ranks)

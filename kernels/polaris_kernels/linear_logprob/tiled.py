@@ -36,25 +36,25 @@ _ROUND: dict[torch.dtype | None, Any] = {torch.bfloat16: tl.bfloat16, torch.floa
 
 
 def tiled_forward(
-    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, tiles: Tiles
+    hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, ignore_index: int, tiles: Tiles, sampling_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs and entropies [T] in nats, and [2, T] the offsets and log2 of the softmax's sums, all float32.
 
     Here and below hidden states and weight have whole columns and begin where wide loads may (`polaris_kernels.tiles`).
     """
-    statistics, _ = tiled_statistics(hidden, head, temperature, tiles)
-    chosen = target_logits(hidden, head, targets, tiles)
+    statistics, _ = tiled_statistics(hidden, head, temperature, tiles, sampling_mask)
+    chosen = target_logits(hidden, head, targets, tiles, sampling_mask)
     return finished(statistics, chosen, targets, temperature, len(head.weight), ignore_index, tiles)
 
 
-def target_logits(hidden: Tensor, head: Head, targets: Tensor, tiles: Tiles) -> Tensor:
+def target_logits(hidden: Tensor, head: Head, targets: Tensor, tiles: Tiles, sampling_mask: Tensor | None = None) -> Tensor:
     """[T] float32: the logit of each row's target before the temperature; NaN where it is none of the head's rows."""
     logits = hidden.new_empty(len(hidden), dtype=torch.float32)
     if len(hidden):
         block = min(64, tiles.block_t)
         options = {name: value for name, value in _options(hidden, head, tiles).items() if name in _OF_TARGETS}
         target_logit_kernel[(triton.cdiv(len(hidden), block),)](
-            hidden, head.weight, head.bias, targets, logits, len(hidden), len(head.weight), head.softcap, hidden.stride(0),
+            hidden, head.weight, head.bias, sampling_mask, targets, logits, len(hidden), len(head.weight), head.softcap, hidden.stride(0),
             head.weight.stride(0), BLOCK=block, **options, num_warps=4, num_stages=tiles.stages,
         )  # fmt: skip
     return logits
@@ -65,6 +65,7 @@ def tiled_statistics(
     head: Head,
     temperature: Tensor,
     tiles: Tiles,
+    sampling_mask: Tensor | None = None,
     exponentials: Tensor | None = None,
     reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
@@ -83,7 +84,7 @@ def tiled_statistics(
         matrices, strides = _operands(hidden, head, tiles)
         kept, kept_stride = _output(exponentials, tiles)
         forward_kernel[(min(tiles.programs, triton.cdiv(rows, tiles.block_t) * columns),)](
-            *matrices, head.bias, temperature, reference, kept, maxima, sums, weighted,
+            *matrices, head.bias, sampling_mask, temperature, reference, kept, maxima, sums, weighted,
             rows, vocabulary, head.softcap, *strides, kept_stride, KEEP=exponentials is not None, **_options(hidden, head, tiles),
         )  # fmt: skip
         if reference is not None:
@@ -175,6 +176,8 @@ def _of_rows(values: Rows, softcap: float, tiles: Tiles) -> tuple[Tensor, Tensor
         slope = -math.log(2) * sideways
         level = level - sideways * values.entropy - slope * rounded
         target -= sideways * logprob.exp() * (logprob + values.entropy)
+    if values.sampling_mask is not None:
+        target = target.masked_fill(values.logprob == -torch.inf, 0.0)  # it was cut off
         slope *= factor
     if softcap:
         z = (logprob / math.log(2) + offset) * values.temperature / base_2_scale(tiles)
@@ -198,7 +201,7 @@ def _logit_gradient(
     matrices, strides = _operands(hidden, head, tiles)
     output, stride = _output(gradient, tiles)
     gradient_kernel[(min(tiles.programs, triton.cdiv(rows, tiles.block_t) * triton.cdiv(width, tiles.block_v)),)](
-        *matrices, head.bias, values.temperature, offset, level, slope, output,
+        *matrices, head.bias, values.sampling_mask, values.temperature, offset, level, slope, output,
         rows, len(head.weight), first, width, head.softcap, *strides, stride, ENTROPY=slope is not None, **_options(hidden, head, tiles),
     )  # fmt: skip
     write_targets(gradient, values.targets, target, first, tiles)

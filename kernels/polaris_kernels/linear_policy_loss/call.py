@@ -27,6 +27,11 @@ class Call:
     settings: PolicyLossSettings
     denominator: float | Tensor
 
+    def sampling_mask(self, rows: Tensor) -> Tensor | None:
+        """The words of the tokens with those indices, or None."""
+        mask = self.batch.sampling_mask
+        return None if mask is None else mask[rows]
+
     def loss(self, logprob: Tensor, rows: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and totals of the tokens with those indices and log-probs."""
         return policy_loss_of_batch(logprob, self.batch[rows], self.settings, self.denominator)

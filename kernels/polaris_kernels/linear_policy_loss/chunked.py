@@ -59,7 +59,8 @@ def _scored(
 ) -> tuple[Tensor, Tensor]:
     """The softmax [2, C] of those rows and the gradient [C] of the loss by their log-probs, which are filled in, as `logits` [C, V] are."""
     targets, temperature = call.targets[rows], call.temperature[rows]
-    logprob[rows], entropy[rows], softmax = chunked_forward(hidden, head, targets, temperature, -100, True, logits)
+    mask = call.sampling_mask(rows)
+    logprob[rows], entropy[rows], softmax = chunked_forward(hidden, head, targets, temperature, -100, True, mask, logits)
     return softmax, call.slope(logprob[rows], rows)
 
 
@@ -74,4 +75,5 @@ def _values(call: Call, rows: Tensor, softmax: Tensor, slope: Tensor) -> Rows:
         entropy=softmax[0],
         logprob_gradient=slope,
         entropy_gradient=None,
+        sampling_mask=call.sampling_mask(rows),
     )

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_rows, uses_triton
+from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_plain, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss import chunked
@@ -21,6 +21,7 @@ from polaris_kernels.policy_loss.function import check_tokens, policy_loss_of_ba
 from polaris_kernels.policy_loss.registry import kernel_knows, loss_of
 from polaris_kernels.policy_loss.settings import CorrectionKind, Kind, PolicyLoss, PolicyLossSettings
 from polaris_kernels.ranges import kept_times
+from polaris_kernels.sampling_mask import check_sampling_mask
 from polaris_kernels.tiles import whole_columns
 from polaris_kernels.token_batch import TokenBatch
 
@@ -49,6 +50,7 @@ def linear_policy_loss(
     proximal_logprob: Tensor | None = None,
     reference_logprob: Tensor | None = None,
     token_weight: Tensor | None = None,
+    sampling_mask: Tensor | None = None,
     sequence_lengths: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
@@ -60,8 +62,8 @@ def linear_policy_loss(
     instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
 
     Args:
-        hidden, weight, targets, temperature, bias, softcap, logits_dtype, group: see `linear_logprob`. With a group everything is equal
-            on all its ranks but weight and bias, and so are the results.
+        hidden, weight, targets, temperature, bias, softcap, logits_dtype, sampling_mask, group: see `linear_logprob`. With a group everything is
+            equal on all its ranks but weight and bias, and so are the results.
         token_weight: the `weight` of `policy_loss`.
         behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
 
@@ -92,6 +94,7 @@ def linear_policy_loss(
         proximal_logprob=proximal_logprob,
         reference_logprob=reference_logprob,
         weight=token_weight,
+        sampling_mask=sampling_mask,
         sequence_lengths=sequence_lengths,
     )
     head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype, group=group)
@@ -123,9 +126,11 @@ def linear_policy_loss_of_batch(
     # The log-probs to be have the shape, dtype and device of the temperature.
     check_tokens(temperature, batch, settings, denominator)
     trained = targets != -100 if batch.mask is None else batch.mask & (targets != -100)
-    batch = replace(batch, mask=trained, temperature=temperature)
+    sampling_mask = check_sampling_mask(batch.sampling_mask, len(hidden), len(head.weight))
+    check_plain(hidden=hidden, sampling_mask=sampling_mask)
+    batch = replace(batch, mask=trained, temperature=temperature, sampling_mask=sampling_mask)
     if _needs_two_operations(head, settings):
-        logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature)
+        logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature, sampling_mask)
         loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
         return loss, totals, logprob.detach(), entropy.detach()
     learning = trained if torch.is_grad_enabled() else torch.zeros_like(trained)
@@ -161,9 +166,15 @@ def _laid_out(hidden: Tensor, head: Head) -> tuple[Tensor, Head]:
     return hidden.contiguous(), replace(head, weight=weight.contiguous(), bias=None if head.bias is None else head.bias.contiguous())
 
 
-def _score(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor) -> tuple[Tensor, Tensor]:
+def _score(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, sampling_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Log-probs and entropies [T] by `linear_logprob`."""
-    options: dict[str, Any] = {"bias": head.bias, "softcap": head.softcap or None, "logits_dtype": head.logits_dtype, "group": head.group}
+    options: dict[str, Any] = {
+        "sampling_mask": sampling_mask,
+        "bias": head.bias,
+        "softcap": head.softcap or None,
+        "logits_dtype": head.logits_dtype,
+        "group": head.group,
+    }
     logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
     assert entropy is not None
     return logprob, entropy
@@ -183,7 +194,7 @@ class _LinearPolicyLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         logprob, entropy = torch.zeros_like(call.temperature), torch.zeros_like(call.temperature)
         rest = (call.trained & ~call.learning).nonzero().squeeze(1)
-        logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest])
+        logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest], call.sampling_mask(rest))
         learn, ctx.gradients = _implementation(hidden)
         ctx.head, ctx.call = head, call
         ctx.save_for_backward(*learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))

@@ -89,11 +89,14 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
         hidden_scale=torch.ones_like(logprob).unsqueeze(1) if half else None,
     )
     head = replace(head, weight=addressable(head.weight))
+    tiles = tiles_for(hidden, head)
+    if head.bias is not None or call.batch.sampling_mask is not None:
+        tiles = replace(tiles, block_v=min(tiles.block_v, 128))  # Triton 3.9 finds no registers for more beside what is kept
     work = _Work(
         hidden=hidden,
         head=head,
         weight=product_operand(head.weight),
-        tiles=tiles_for(hidden, head),
+        tiles=tiles,
         call=call,
         logprob=logprob,
         entropy=entropy,
@@ -129,8 +132,9 @@ def _learn_by_rows(work: _Work, learning: Tensor) -> Tensor:
     buffer, served = work.buffer(len(learning)), torch.ones_like(learning, dtype=torch.bool)
     for rows, fine in zip(learning.split(len(buffer)), served.split(len(buffer)), strict=True) if len(learning) else ():
         hidden, targets, temperature, kept = work.hidden[rows], work.call.targets[rows], work.call.temperature[rows], buffer[: len(rows)]
-        chosen = target_logits(hidden, head, targets, tiles)
-        statistics, _ = tiled_statistics(hidden, head, temperature, tiles, kept, chosen * base_2_scale(tiles) / temperature)
+        mask = work.call.sampling_mask(rows)
+        chosen = target_logits(hidden, head, targets, tiles, mask)
+        statistics, _ = tiled_statistics(hidden, head, temperature, tiles, mask, kept, chosen * base_2_scale(tiles) / temperature)
         logprob, entropy, _ = finished(statistics, chosen, targets, temperature, len(head.weight), -100, tiles)
         work.logprob[rows], work.entropy[rows] = logprob, entropy
         _, total, moment = statistics
@@ -154,10 +158,13 @@ def _learn_exactly(work: _Work, learning: Tensor) -> None:
     sums, scale = [total for total in (gradients.weight, gradients.bias) if total is not None], gradients.scale
     for rows in learning.split(len(buffer)) if len(learning) else ():
         hidden, targets, temperature, kept = work.hidden[rows], work.call.targets[rows], work.call.temperature[rows], buffer[: len(rows)]
-        chosen = target_logits(hidden, head, targets, tiles)
-        statistics, maxima = tiled_statistics(hidden, head, temperature, tiles, kept)
+        mask = work.call.sampling_mask(rows)
+        chosen = target_logits(hidden, head, targets, tiles, mask)
+        statistics, maxima = tiled_statistics(hidden, head, temperature, tiles, mask, kept)
         logprob, entropy, softmax = finished(statistics, chosen, targets, temperature, len(head.weight), -100, tiles)
         work.logprob[rows], work.entropy[rows] = logprob, entropy
+        if mask is not None:
+            targets = targets.masked_fill(logprob == -torch.inf, -1)  # it was cut off
         slope = work.call.slope(logprob, rows)
         if scale is not None:
             widen(scale, slope / temperature, sums)
