@@ -66,5 +66,5 @@ def kept(sampling_mask: Tensor, first: int, columns: int) -> Tensor:
 
 
 def cut_off(logits: Tensor, sampling_mask: Tensor, first: int, value: float = -math.inf) -> None:
-    """Fill in `value` for the tokens that the sampler did not keep; `logits` [T, columns], or their gradients, are those from `first` on."""
+    """Fill in `value` for the tokens that the sampler did not keep; `logits` [T, columns] (or gradients) are those from `first` on."""
     logits.masked_fill_(~kept(sampling_mask, first, logits.shape[1]), value)

@@ -89,7 +89,9 @@ def test_the_flat_calls_give_the_same_bits(kind):
     expected = linear_policy_loss(hidden, weight, denominator=7.0, **options)
     logprob = expected[2].clone().requires_grad_()
     ours_alone = policy_loss_of_batch(logprob, batch, settings, 7.0)
-    expected_alone = policy_loss(logprob, denominator=7.0, **flat(batch, "targets", "temperature", "logprob") | flat(settings))
+    expected_alone = policy_loss(
+        logprob, denominator=7.0, **flat(batch, "targets", "temperature", "sampling_mask", "logprob") | flat(settings)
+    )
     for (loss, totals, *rest), (true, true_totals, *true_rest), parts in (
         (ours, expected, leaves),
         (ours_alone, expected_alone, [logprob]),

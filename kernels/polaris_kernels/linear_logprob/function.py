@@ -51,8 +51,9 @@ def linear_logprob(
         sampling_mask: None, or [T, ceil(V / 32)] int32 from `pack_sampling_mask`: the tokens that a sampler with top-k, top-p or the
             like kept, over which alone the softmax is taken. The log-prob of a target that was cut off is minus infinity.
         group: None, or the ranks among which the head's rows are divided, in their order and not necessarily evenly: `weight` and `bias`
-            are then this rank's [V_r, H] and [V_r], and `sampling_mask` that of its columns. Everything else is equal on all ranks: hidden states, `targets` in the whole
-            vocabulary, the incoming gradients. So are the results, bit by bit, and the gradient of `hidden`, which is complete.
+            are then this rank's [V_r, H] and [V_r], and `sampling_mask` that of its columns. Everything else is equal on all ranks: hidden
+            states, `targets` in the whole vocabulary, the incoming gradients. So are the results, bit by bit, and the gradient of
+            `hidden`, which is complete.
 
     Returns:
         Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect

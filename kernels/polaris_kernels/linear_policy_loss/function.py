@@ -62,7 +62,7 @@ def linear_policy_loss(
     instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
 
     Args:
-        hidden, weight, targets, temperature, bias, softcap, logits_dtype, sampling_mask, group: see `linear_logprob`. With a group everything is
+        hidden, weight, targets, temperature, bias, softcap, logits_dtype, sampling_mask, group: see `linear_logprob`. With a group all is
             equal on all its ranks but weight and bias, and so are the results.
         token_weight: the `weight` of `policy_loss`.
         behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
