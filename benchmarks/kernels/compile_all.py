@@ -1,6 +1,6 @@
 """Compile every launch that the public operations make on CUDA, without a GPU, and say what it takes of the chip.
 
-    python benchmarks/kernels/compile_all.py [--sm 80 90] [--only OPERATION ...]
+    python -m benchmarks.kernels.compile_all [--on sm_80 sm_90] [--only OPERATION ...]
 
 The operations are called on CPU tensors with every dtype and option, at the sizes and layouts that Triton compiles differently: odd, one
 row, misaligned. Launches compile and run nothing, matrix products are left out; nobody looks at the results. Prints a line per
@@ -23,17 +23,16 @@ from typing import Any, get_args
 
 import torch
 import triton
-from resources import Resources, measure, recorded
 from torch import Tensor
 
+from benchmarks.kernels.ahead import CHIPS, recorded, variants
+from benchmarks.kernels.cubin import Resources, measure
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss, tiles
 from polaris_kernels.policy_loss.settings import Kind, TokenCorrection
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 CHUNK = 4096
 ROWS, SIZE, VOCABULARY = CHUNK + 104, 256, 40_000
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
-"""Bytes that a block may have, by architecture."""
 STACK = 64
 """Bytes that a thread may keep on its stack: a few numbers of a loop over tiles. Spilled tiles take hundreds."""
 
@@ -135,7 +134,7 @@ CALLS = {
 }
 
 
-def as_on_cuda(architecture: int) -> None:
+def as_on_cuda(chip: str) -> None:
     """From now on the operations take CPU tensors for those of a device; products, which are cuBLAS's, are not worked out."""
     replacements = {
         "uses_triton": lambda tensor: True,
@@ -149,51 +148,51 @@ def as_on_cuda(architecture: int) -> None:
             module = importlib.import_module(f"polaris_kernels.{operation}.{part}")
             for name in replacements.keys() & vars(module).keys():
                 setattr(module, name, replacements[name])
-    tiles._device = lambda device: (architecture // 10, 132)
+    tiles._device = lambda device: (CHIPS[chip].major, CHIPS[chip].processors)
 
 
-def compiled(operation: str, architecture: int) -> tuple[list[Resources], float]:
+def compiled(operation: str, chip: str) -> tuple[list[Resources], float]:
     """What every variant takes that the operation launches, with the first call that does; and the seconds of calls and compilation."""
-    as_on_cuda(architecture)
-    start, cases = time.perf_counter(), {}
-    with recorded(architecture) as kernels:
+    as_on_cuda(chip)
+    start, cases = time.perf_counter(), []
+    with recorded(chip) as launches:
         for case, call in CALLS[operation]():
             try:
                 call()
             except Exception as error:
-                error.add_note(f"{operation}, sm_{architecture}: {case}")
+                error.add_note(f"{operation}, {chip}: {case}")
                 raise
-            cases |= dict.fromkeys(kernels.keys() - cases.keys(), case)
-    seconds = time.perf_counter() - start
+            cases += [case] * (len(launches) - len(cases))
+    seconds, case_of = time.perf_counter() - start, dict(zip(map(id, launches), cases, strict=True))
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda key: measure(kernels[key], key[0], cases[key], architecture), kernels)), seconds
+        return list(pool.map(lambda launch: measure(launch, case_of[id(launch)], chip), variants(launches))), seconds
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--sm", type=int, nargs="+", default=[80, 90], choices=[80, 90])
+    parser.add_argument("--on", nargs="+", default=["sm_80", "sm_90"], choices=list(CHIPS))
     parser.add_argument("--only", nargs="+", default=list(CALLS), choices=list(CALLS))
     arguments = parser.parse_args()
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
     warnings.filterwarnings("ignore", message="kind = .* is a loss of whole sequences")
     torch.set_num_threads(1)
     print(f"triton {triton.__version__}, torch {torch.__version__}\n")
-    columns = ("operation", "sm", "variants", "seconds", "shared KiB", "registers", "stack", "spills")
+    columns = ("operation", "chip", "variants", "seconds", "shared KiB", "registers", "stack", "spills")
     print(f"| {' | '.join(columns)} |\n{'|---' * len(columns)}|")
     spilled, bad = [], []
-    for architecture in arguments.sm:
+    for chip in arguments.on:
         for operation in arguments.only:
             with tempfile.TemporaryDirectory() as folder:
                 os.environ["TRITON_CACHE_DIR"] = folder
-                rows, seconds = compiled(operation, architecture)
+                rows, seconds = compiled(operation, chip)
             spilled += [row for row in rows if row.stack or row.spills]
-            bad += [row for row in rows if row.stack > STACK or row.shared > SHARED_MEMORY[architecture]]
+            bad += [row for row in rows if row.stack > STACK or row.shared > CHIPS[chip].shared_memory]
             largest = [max(getattr(row, name) for row in rows) for name in ("shared", "registers", "stack", "spills")]
-            cells = (operation, architecture, len(rows), f"{seconds:.0f}", largest[0] >> 10, *largest[1:])
+            cells = (operation, chip, len(rows), f"{seconds:.0f}", largest[0] >> 10, *largest[1:])
             print("| " + " | ".join(map(str, cells)) + " |", flush=True)
     print("\nWith a stack:\n" if spilled else "\nNothing has a stack.")
     for row in spilled:
-        print(f"- {row.kernel}, sm_{row.architecture}, {row.case}: {row.stack} bytes, {row.spills} instructions, {row.registers} registers")
+        print(f"- {row.kernel}, {row.chip}, {row.case}: {row.stack} bytes, {row.spills} instructions, {row.registers} registers")
     sys.exit("\n".join(map(str, bad)) or None)
 
 

@@ -1,7 +1,7 @@
-"""Compile every kernel as it is launched at real shapes for sm_80 and sm_90a, with no GPU, and print what it takes of the chip.
+"""Compile every kernel as it is launched at real shapes, with no GPU, and print what it takes of the chip and executes.
 
-    python benchmarks/kernels/resources.py            # a table
-    python benchmarks/kernels/resources.py --json     # for tests
+    python -m benchmarks.kernels.resources [--on sm_80 sm_90]     # a table of this Triton
+    python -m benchmarks.kernels.resources --json                 # for tests
 
 Launches are recorded on meta tensors, so the compiled code is that of the real call: types, alignment, constants and tiles.
 """
@@ -11,23 +11,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, fields
 from types import SimpleNamespace
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 import triton
-from triton.backends.compiler import GPUTarget
-from triton.backends.driver import DriverBase
-from triton.runtime import driver
-from triton.runtime.jit import JITFunction
 
+from benchmarks.kernels.ahead import CHIPS, Launch, recorded, variants
+from benchmarks.kernels.cubin import Resources, measure
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import tiled as linear_logprob
 from polaris_kernels.linear_policy_loss import tiled as linear_policy_loss
@@ -38,151 +32,60 @@ from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles, architecture_tiles
 from polaris_kernels.token_batch import TokenBatch
 
-_TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+_LENGTH, _SIZE, _VOCABULARY = 40_960, 2560, 151_936
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Resources:
-    """What one compiled kernel takes: registers a thread, bytes of stack (spills live there) and of shared memory a block.
-
-    `in_flight`: groups of asynchronous products that the main loop does not wait for (sm_90a); 0 means one after the other.
-    """
-
-    kernel: str
-    case: str
-    architecture: int
-    warps: int
-    registers: int
-    stack: int
-    spills: int
-    shared: int
-    tensor_cores: str
-    in_flight: int
-
-
-class _Compiler(DriverBase):
-    """A driver that names a target and owns no device."""
-
-    def __init__(self, architecture: int) -> None:
-        self.architecture = architecture
-
-    @classmethod
-    def is_active(cls) -> bool:
-        return True
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", self.architecture, 32)
-
-    def get_current_device(self) -> int:
-        return self.architecture  # Triton remembers the target of a device: each needs a number of its own
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
-
-    def get_active_torch_device(self) -> torch.device:
-        return torch.device("meta")
-
-    def get_device_interface(self) -> Any:
-        return torch.cuda
-
-    def get_benchmarker(self) -> Any:
-        raise NotImplementedError
-
-    def get_empty_cache_for_benchmark(self) -> Any:
-        raise NotImplementedError
-
-    def clear_cache(self, cache: Any) -> None:
-        raise NotImplementedError
-
-    def map_python_to_cpp_type(self, kind: str) -> str:
-        return kind
-
-
-@contextmanager
-def recorded(architecture: int) -> Iterator[dict[tuple[str, str], Any]]:
-    """Every launch inside compiles for the architecture and runs nothing; yields the compiled kernels by name and hash."""
-    launch, kernels = JITFunction.run, {}
-
-    def compile_only(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
-        operation = function.__module__.split(".")[-2]
-        kernel = launch(function, *arguments, grid=grid, warmup=True, **options)
-        kernels[f"{operation}.{function.__name__}", kernel.hash] = kernel
-
-    driver.set_active(_Compiler(architecture))
-    JITFunction.run = compile_only
-    try:
-        yield kernels
-    finally:
-        JITFunction.run = launch
-
-
-def measure(kernel: Any, name: str, case: str, architecture: int) -> Resources:
-    """Read the compiled machine code with the tools that come with Triton."""
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        Path(file.name).write_bytes(kernel.asm["cubin"])
-        command = [_TOOLS / "cuobjdump", "-res-usage", "-sass", file.name]
-        machine = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", machine).groups())
-    found = [name for name in ("HGMMA", "HMMA") if re.search(rf"\b{name}\.", machine)]
-    waits = re.findall(r"WARPGROUP\.DEPBAR\.LE gsb0, 0x(\d+)", machine)
-    return Resources(
-        kernel=name,
-        case=case,
-        architecture=architecture,
-        warps=kernel.metadata.num_warps,
-        registers=registers,
-        stack=stack,
-        spills=len(re.findall(r"\b(?:STL|LDL)\b", machine)),
-        shared=kernel.metadata.shared,
-        tensor_cores=found[0] if found else "-",
-        in_flight=max(map(int, waits), default=0),
-    )
-
-
-def launches(architecture: int) -> Iterator[tuple[str, dict[tuple[str, str], Any]]]:
-    """The real calls by name of the case, with what they compiled."""
-    length, size, vocabulary = 40_960, 2560, 151_936
+def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
+    """The real calls by name of the case, with their launches."""
     # Autocast, which a product turns off, knows no meta tensors.
     linear_logprob.product = linear_policy_loss.product = lambda left, right: left.new_empty(len(left), right.shape[1])
-    values = torch.empty(length, device="meta")
-    targets = torch.empty(length, dtype=torch.long, device="meta")
-    floats = {f.name: values for f in fields(Rows)}
-    rows = Rows(**floats | {"targets": targets})
+    values = torch.empty(_LENGTH, device="meta")
+    rows = Rows(**{field.name: values for field in fields(Rows)} | {"targets": values.long()})
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
-        hidden = torch.empty(length, size, dtype=dtype, device="meta")
-        plain = Head(weight=torch.empty(vocabulary, size, dtype=dtype, device="meta"))
-        bias = torch.empty(vocabulary, dtype=dtype, device="meta")
+        plain = Head(weight=torch.empty(_VOCABULARY, _SIZE, dtype=dtype, device="meta"))
+        bias = torch.empty(_VOCABULARY, dtype=dtype, device="meta")
         dressed = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16)
         for name, head in (("plain", plain), ("bias, softcap, rounded", dressed)):
-            tiles = architecture_tiles(architecture // 10, head)
-            with recorded(architecture) as kernels:
-                linear_logprob.tiled_forward(hidden, head, targets, values, -100, tiles)
-                linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
-            yield f"{str(dtype)[6:]}, {name}", kernels
-            work = _chunk(hidden, head, tiles)
-            with recorded(architecture) as kernels:
-                if dtype != torch.float16 and not head.softcap:
-                    linear_policy_loss._learn_by_rows(work, work.call.targets)
-                linear_policy_loss._learn_exactly(work, work.call.targets)
-            yield f"{str(dtype)[6:]}, {name}, kept", kernels
-        logits = torch.empty(length, vocabulary, dtype=dtype, device="meta")
-        with recorded(architecture) as kernels:
-            logprob_from_logits.tiled_forward(logits, targets, values, -100)
+            for way, found in _of_head(chip, head, rows):
+                yield f"{str(dtype)[6:]}, {name}{way}", found
+        logits = torch.empty(_LENGTH, _VOCABULARY, dtype=dtype, device="meta")
+        with recorded(chip) as found:
+            logprob_from_logits.tiled_forward(logits, rows.targets, values, -100)
             logprob_from_logits.tiled_backward(logits, logits, rows, -100)
-        yield str(dtype)[6:], kernels
+        yield str(dtype)[6:], found
+    yield from _of_policy_loss(chip, values)
+
+
+def _of_head(chip: str, head: Head, rows: Rows) -> Iterator[tuple[str, list[Launch]]]:
+    """Both operations that multiply by the head; `linear_policy_loss` keeps exponentials to the target's logit, or to the maximum."""
+    hidden, tiles = head.weight.new_empty(_LENGTH, _SIZE), architecture_tiles(CHIPS[chip].major, head)
+    with recorded(chip) as found:
+        linear_logprob.tiled_forward(hidden, head, rows.targets, rows.temperature, -100, tiles)
+        linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
+    yield "", found
+    work = _chunk(hidden, head, tiles)
+    if hidden.dtype != torch.float16 and not head.softcap:
+        with recorded(chip) as found:
+            linear_policy_loss._learn_by_rows(work, work.call.targets)
+        yield ", kept", found
+    with recorded(chip) as found:
+        linear_policy_loss._learn_exactly(work, work.call.targets)
+    yield ", kept exactly", found
+
+
+def _of_policy_loss(chip: str, values: torch.Tensor) -> Iterator[tuple[str, list[Launch]]]:
     batch = TokenBatch(
         behaviour_logprob=values,
         advantage=values,
-        mask=torch.empty(length, dtype=torch.bool, device="meta"),
+        mask=torch.empty_like(values, dtype=torch.bool),
         proximal_logprob=values,
         sequence_lengths=torch.empty(64, dtype=torch.long, device="meta"),
     )
     for kind in get_args(Kind):
         for correction in get_args(TokenCorrection):
-            settings = PolicyLossSettings(kind=kind, correction=correction)
-            with recorded(architecture) as kernels:
-                policy_loss.tiled_forward(values, batch, settings)
-            yield f"{kind}, {correction}", kernels
+            with recorded(chip) as found:
+                policy_loss.tiled_forward(values, batch, PolicyLossSettings(kind=kind, correction=correction))
+            yield f"{kind}, {correction}", found
 
 
 def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss._Work:
@@ -198,36 +101,28 @@ def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss
     )
 
 
+def measured(chips: list[str]) -> list[Resources]:
+    """Every kernel of every case, on each chip."""
+    jobs = [(launch, case, chip) for chip in chips for case, found in launches(chip) for launch in variants(found)]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return list(pool.map(lambda job: measure(*job), jobs))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
-    as_json = parser.parse_args().json
+    parser.add_argument("--on", nargs="+", default=["sm_80", "sm_90"], choices=list(CHIPS))
+    arguments = parser.parse_args()
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    found = [
-        measure(kernel, name, case, architecture)
-        for architecture in (80, 90)
-        for case, kernels in launches(architecture)
-        for (name, _), kernel in kernels.items()
-    ]
-    if as_json:
+    found = measured(arguments.on)
+    if arguments.json:
         print(json.dumps([asdict(row) for row in found]))
         return
-    heads = ("kernel", "case", "sm", "warps", "registers", "stack", "spills", "shared KiB", "tensor cores", "in flight")
-    print(f"| {' | '.join(heads)} |\n{'|---' * len(heads)}|")
+    names = [field.name for field in fields(Resources)]
+    print(f"triton {triton.__version__}\n\n| {' | '.join(names).replace('_', ' ')} |\n{'|---' * len(names)}|")
     for row in found:
-        cells = (
-            row.kernel,
-            row.case,
-            row.architecture,
-            row.warps,
-            row.registers,
-            row.stack,
-            row.spills,
-            row.shared >> 10,
-            row.tensor_cores,
-            row.in_flight,
-        )
-        print("| " + " | ".join(map(str, cells)) + " |")
+        cells = (getattr(row, name) for name in names)
+        print("| " + " | ".join("-" if cell is None else f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells) + " |")
 
 
 if __name__ == "__main__":

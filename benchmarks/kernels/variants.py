@@ -143,7 +143,7 @@ def inputs(device: torch.device, rows: int) -> tuple[Tensor, Head, Tensor, Tiles
 
 def compile_share(architecture: int, share: int, shares: int) -> int:
     """Compile every `shares`-th variant for an architecture (90), on meta tensors of the real shapes; how many did not compile."""
-    from benchmarks.kernels.resources import recorded
+    from benchmarks.kernels.ahead import recorded
 
     vocabulary, size = HEADS[HEAD]
     head = Head(weight=torch.empty(vocabulary, size, dtype=torch.bfloat16, device="meta"))
@@ -151,7 +151,7 @@ def compile_share(architecture: int, share: int, shares: int) -> int:
     for name, variant in list(itertools.product(KERNELS, variants(committed)))[share::shares]:
         hidden = torch.empty(ROWS[name], size, dtype=torch.bfloat16, device="meta")
         try:
-            with recorded(architecture):
+            with recorded(f"sm_{architecture}"):
                 prepare(name, hidden, head, torch.empty(len(hidden), dtype=torch.long, device="meta"), committed).run(variant)
         except Exception as error:  # the others are still wanted, and the launch of this one will tell the reason again
             failed += 1

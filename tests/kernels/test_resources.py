@@ -1,4 +1,4 @@
-"""Every kernel compiles ahead of time for sm_80 and sm_90a, without a GPU, within what the chip has."""
+"""Every kernel compiles ahead of time for sm_80 and sm_90a, without a GPU, within what the chip has: newest and oldest Triton."""
 
 import json
 import os
@@ -9,45 +9,62 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024}
+SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}
 PRODUCTS = ("linear_logprob.forward_kernel", "linear_logprob.gradient_kernel")
+OLDEST = os.environ.get("POLARIS_OLDEST_TRITON")
+NO_OLDEST = "POLARIS_OLDEST_TRITON names no folder: `pip download --no-deps triton==3.6.0`, unzip the wheel, and give its folder"
 
 
-@pytest.fixture(scope="module")
-def compiled():
+def start(*arguments: str, triton: str | None = None) -> subprocess.Popen:
+    """A process that compiles: Triton's interpreter, which other tests use, does not."""
     environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    command = [sys.executable, str(ROOT / "benchmarks" / "kernels" / "resources.py"), "--json"]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (triton, str(ROOT), str(ROOT / "kernels"))))
+    return subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True, env=environment)
+
+
+def output(process: subprocess.Popen) -> str:
+    text, _ = process.communicate()
+    assert process.returncode == 0
+    return text
+
+
+@pytest.fixture(scope="module", params=["newest", pytest.param("oldest", marks=pytest.mark.skipif(OLDEST is None, reason=NO_OLDEST))])
+def compiled(request):
+    triton = OLDEST if request.param == "oldest" else None
+    running = [start("-m", "benchmarks.kernels.resources", "--json", "--on", chip, triton=triton) for chip in SHARED_MEMORY]
+    return [row for process in running for row in json.loads(output(process))]
 
 
 @pytest.mark.slow
 def test_kernels_fit_the_chip(compiled):
-    assert {row["architecture"] for row in compiled} == {80, 90}
+    assert {row["chip"] for row in compiled} == set(SHARED_MEMORY)
     for row in compiled:
         assert row["stack"] == row["spills"] == 0, row
         assert row["registers"] * row["warps"] * 32 <= 65_536, row
-        assert row["shared"] <= SHARED_MEMORY[row["architecture"]], row
+        assert row["shared"] <= SHARED_MEMORY[row["chip"]], row
 
 
 @pytest.mark.slow
 def test_products_use_tensor_cores(compiled):
-    products = [row for row in compiled if row["kernel"] in PRODUCTS and not row["case"].startswith("float32")]
+    products = [row for row in compiled if row["kernel"] in PRODUCTS]
     assert {row["kernel"] for row in products} == set(PRODUCTS)
     for row in products:
-        assert row["tensor_cores"] == {80: "HMMA", 90: "HGMMA"}[row["architecture"]], row
-        # A branch that redefines the accumulator makes the assembler wait for every product: no error, half the speed.
-        assert row["in_flight"] == {80: 0, 90: 1}[row["architecture"]], row
+        assert row["tensor_cores"] == {"sm_80": "HMMA", "sm_90": "HGMMA"}[row["chip"]], row
+        if row["chip"] == "sm_90" and not row["case"].startswith("float32"):  # three products in one block do wait for each other
+            # A branch that redefines the accumulator makes the assembler wait for every product: no error, half the speed.
+            assert row["in_flight"] >= 1, row
 
 
 _UNKNOWN = """
 import torch
-from resources import TokenBatch, PolicyLossSettings, policy_loss, recorded
+from benchmarks.kernels.ahead import recorded
+from benchmarks.kernels.resources import TokenBatch, PolicyLossSettings, policy_loss
 values = torch.empty(100, device="meta")
-for architecture in (80, 90):
+for chip in ("sm_80", "sm_90"):
     for name in ("kind", "correction"):
         settings = PolicyLossSettings(correction="mask")
         object.__setattr__(settings, name, "ppo")
-        with recorded(architecture):
+        with recorded(chip):
             try:
                 policy_loss.tiled_forward(values, TokenBatch(behaviour_logprob=values, advantage=values), settings)
                 print("compiled")
@@ -58,7 +75,4 @@ for architecture in (80, 90):
 
 @pytest.mark.slow
 def test_an_unknown_loss_or_correction_does_not_compile():
-    environment = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", _UNKNOWN]
-    found = subprocess.run(command, capture_output=True, text=True, check=True, env=environment, cwd=ROOT / "benchmarks" / "kernels")
-    assert found.stdout.split() == ["True"] * 4
+    assert output(start("-c", _UNKNOWN)).split() == ["True"] * 4
