@@ -22,7 +22,7 @@ from polaris_kernels.gain import logit_gain
 
 ROWS, LIKELY = 64, 96
 """Rows of a table, and the likeliest tokens of each whose logits are emulated; those of the others are far too small to matter."""
-CORES = {"sm_90": (HOPPER, 9), "sm_80": (AMPERE, 8)}
+CORES = {"sm_90": HOPPER, "sm_80": AMPERE}
 WAYS = {"one sum": (1, False), "two halves": (2, False), "four quarters": (4, False), "one sum, gain": (1, True)}
 """How a logit is summed: segments of H, each with an accumulator of its own, that are added in float32; whether times `logit_gain`."""
 
@@ -97,10 +97,10 @@ def main(checkpoints: list[str]) -> None:
     for name, hidden, weight in operands(checkpoints):
         softmax = Softmax(hidden, weight)
         size = hidden.shape[1]
-        for chip, (core, major) in CORES.items():
+        for chip, core in CORES.items():
             for way, (segments, with_gain) in WAYS.items():
                 emulated = emulated_logits(core, hidden, weight, softmax.tokens, segments)
-                emulated *= logit_gain(major, torch.bfloat16, size) if with_gain else 1.0
+                emulated *= logit_gain(chip, torch.bfloat16, size) if with_gain else 1.0
                 found = [f"{float(e.abs().max()):.1e} ({float(e.square().mean().sqrt()):.1e})" for e in softmax.errors(emulated)]
                 print(f"| {name}, H = {size} | {chip} | {way} | " + " | ".join(found) + " |", flush=True)
             for slab in (8192, len(weight)):

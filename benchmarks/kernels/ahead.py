@@ -17,16 +17,15 @@ from triton.runtime.jit import JITFunction
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A target of Triton, the major capability torch gives it, the bytes of shared memory a block may have, and its multiprocessors."""
+    """A target of Triton, the bytes of shared memory a block may have, and its multiprocessors."""
 
     target: GPUTarget
-    major: int
     shared_memory: int
     processors: int
 
 
 def _nvidia(capability: int, kibibytes: int, processors: int) -> Chip:
-    return Chip(GPUTarget("cuda", capability, 32), capability // 10, kibibytes * 1024, processors)
+    return Chip(GPUTarget("cuda", capability, 32), kibibytes * 1024, processors)
 
 
 CHIPS = {
@@ -35,7 +34,7 @@ CHIPS = {
     "sm_90": _nvidia(90, 227, 132),
     "sm_100": _nvidia(100, 227, 148),
     "sm_120": _nvidia(120, 99, 170),
-    "gfx942": Chip(GPUTarget("hip", "gfx942", 64), 9, 64 * 1024, 304),
+    "gfx942": Chip(GPUTarget("hip", "gfx942", 64), 64 * 1024, 304),
 }
 """A100, RTX 4090 and L40S, H100 and H200, B200, RTX 5090, MI300X."""
 

@@ -148,7 +148,7 @@ def as_on_cuda(chip: str) -> None:
             module = importlib.import_module(f"polaris_kernels.{operation}.{part}")
             for name in replacements.keys() & vars(module).keys():
                 setattr(module, name, replacements[name])
-    tiles._device = lambda device: (CHIPS[chip].major, CHIPS[chip].processors)
+    tiles._device = lambda device: (chip, CHIPS[chip].processors)
 
 
 def compiled(operation: str, chip: str) -> tuple[list[Resources], float]:

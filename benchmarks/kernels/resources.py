@@ -58,7 +58,7 @@ def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
 
 def _of_head(chip: str, head: Head, rows: Rows) -> Iterator[tuple[str, list[Launch]]]:
     """Both operations that multiply by the head; `linear_policy_loss` keeps exponentials to the target's logit, or to the maximum."""
-    hidden, tiles = head.weight.new_empty(_LENGTH, _SIZE), architecture_tiles(CHIPS[chip].major, head)
+    hidden, tiles = head.weight.new_empty(_LENGTH, _SIZE), architecture_tiles(chip, head)
     with recorded(chip) as found:
         linear_logprob.tiled_forward(hidden, head, rows.targets, rows.temperature, -100, tiles)
         linear_logprob.tiled_backward(hidden, head, rows, True, tiles)

@@ -147,7 +147,7 @@ def compile_share(architecture: int, share: int, shares: int) -> int:
 
     vocabulary, size = HEADS[HEAD]
     head = Head(weight=torch.empty(vocabulary, size, dtype=torch.bfloat16, device="meta"))
-    committed, failed = architecture_tiles(architecture // 10, head), 0
+    committed, failed = architecture_tiles(f"sm_{architecture}", head), 0
     for name, variant in list(itertools.product(KERNELS, variants(committed)))[share::shares]:
         hidden = torch.empty(ROWS[name], size, dtype=torch.bfloat16, device="meta")
         try:

@@ -6,6 +6,7 @@ Nothing is tuned at run time: the same call gives the same bits on every machine
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,33 +51,67 @@ _STRIDE = 16
 """Rows that are written begin so many numbers apart, or a multiple of it: Triton stores several numbers at once only then."""
 _BYTES = 16
 
-# Chosen by reasoning and by the resource table (no spills); those of sm_90 in half precision have run, others have not been tried.
+# Chosen by reasoning and by the resource table: no spills, shared memory within the chip's. Those of sm_90 in half precision have run.
+_AMPERE = Tiles(block_t=128, block_v=128, block_h=64, group=16, warps=8, stages=3, tma=False)
+_HOPPER = Tiles(block_t=128, block_v=256, block_h=64, group=16, warps=8, stages=3, tma=True)
 _HALF = {
-    8: Tiles(block_t=128, block_v=128, block_h=64, group=16, warps=8, stages=3, tma=False, resident=2),
-    9: Tiles(block_t=128, block_v=256, block_h=64, group=16, warps=8, stages=3, tma=True),
+    "sm_80": replace(_AMPERE, resident=2),
+    "sm_89": _AMPERE,
+    "sm_90": _HOPPER,
+    "sm_100": _HOPPER,
+    "sm_120": _AMPERE,
+    "gfx942": replace(_AMPERE, stages=2),
 }
+_SMALL = Tiles(block_t=64, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=3, precision="tf32x3")
+_LARGE = Tiles(block_t=128, block_v=128, block_h=32, group=16, warps=8, stages=3, tma=True, precision="tf32x3")
 _FLOAT32 = {
-    8: Tiles(block_t=64, block_v=64, block_h=32, group=16, warps=4, stages=3, tma=False, resident=3, precision="tf32x3"),
-    9: Tiles(block_t=128, block_v=128, block_h=32, group=16, warps=8, stages=3, tma=True, precision="tf32x3"),
+    "sm_80": _SMALL,
+    "sm_89": replace(_SMALL, resident=2),
+    "sm_90": _LARGE,
+    "sm_100": _LARGE,
+    "sm_120": replace(_SMALL, resident=2),
+    "gfx942": replace(_SMALL, stages=2, precision="ieee"),
 }
 """Three products of tensor cores for each, block by block: nearer to float64 than one after the other without them (emulated)."""
 
 
 def tiles_for(hidden: Tensor, head: Head) -> Tiles:
-    """Tiles for a head on a CUDA device."""
-    major, processors = _device(hidden.device.index or 0)
-    return replace(architecture_tiles(major, head), processors=processors)
+    """Tiles for a head on a CUDA or ROCm device."""
+    chip, processors = _device(hidden.device.index or 0)
+    return replace(architecture_tiles(chip, head), processors=processors)
 
 
-def architecture_tiles(major: int, head: Head) -> Tiles:
-    """Tiles of an architecture by the major number of its compute capability; a newer one takes the newest that is listed."""
-    table = _FLOAT32 if head.weight.dtype == torch.float32 else _HALF
-    tiles = table[max(listed for listed in table if listed <= major)]
+def architecture_tiles(chip: str, head: Head) -> Tiles:
+    """Tiles of an architecture by its name, as "sm_90" or "gfx942"; one that is not listed takes those of `_listed`."""
+    tiles = (_FLOAT32 if head.weight.dtype == torch.float32 else _HALF)[_listed(chip)]
     # A wide tile has no registers for a soft cap's gradient (logits and probabilities at once), for rounding (two dtypes) or, compiled by
     # Triton 3.9, for the mask of a vocabulary of no whole 16s.
     narrow = head.softcap or head.logits_dtype or row_stride(len(head.weight)) > len(head.weight)
-    gain = logit_gain(major, head.weight.dtype, head.weight.shape[1])
+    gain = logit_gain(chip, head.weight.dtype, head.weight.shape[1])
     return replace(tiles, block_v=min(tiles.block_v, 128) if narrow else tiles.block_v, gain=gain)
+
+
+@functools.cache
+def _listed(chip: str) -> str:
+    """The chip, or the next smaller one of its maker that is listed, with a warning: its kernels compile, but nobody chose its tiles.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if chip in _HALF:
+        return chip
+    # Those of AMD's data-centre chips begin with gfx9; what begins otherwise is of another kind.
+    family = next((family for family in ("sm_", "gfx9") if chip.startswith(family)), chip)
+
+    def number(name: str) -> int:
+        return int(name[len(family) :] or "0", 16)
+
+    smaller = [name for name in _HALF if name.startswith(family) and number(name) < number(chip)]
+    if not smaller:
+        raise ValueError(f"polaris_kernels has no tiles for {chip}, only for {', '.join(_HALF)} and newer ones: use tensors on the CPU")
+    found = max(smaller, key=number)
+    warnings.warn(f"polaris_kernels has no tiles of its own for {chip}: it takes those of {found}", stacklevel=2)
+    return found
 
 
 def whole_columns(matrix: Tensor) -> Tensor:
@@ -99,7 +134,8 @@ def row_stride(columns: int) -> int:
 
 
 @functools.cache
-def _device(index: int) -> tuple[int, int]:
-    """Major number of the compute capability and multiprocessors of a CUDA device."""
+def _device(index: int) -> tuple[str, int]:
+    """Name of the architecture and multiprocessors of a device."""
     properties = torch.cuda.get_device_properties(index)
-    return properties.major, properties.multi_processor_count
+    chip = properties.gcnArchName.split(":")[0] if torch.version.hip else f"sm_{properties.major}{properties.minor}"
+    return chip, properties.multi_processor_count

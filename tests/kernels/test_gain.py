@@ -20,9 +20,9 @@ TEMPERATURE = 0.8
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-@pytest.mark.parametrize(("core", "major"), [(HOPPER, 9), (AMPERE, 8)])
+@pytest.mark.parametrize(("core", "chip"), [(HOPPER, "sm_90"), (AMPERE, "sm_80")])
 @pytest.mark.parametrize("size", [896, 2560, 4096])
-def test_log_probs_of_unlikely_tokens(monkeypatch, core, major, size):
+def test_log_probs_of_unlikely_tokens(monkeypatch, core, chip, size):
     """In a vocabulary of 2,000; the errors are those of the likely tokens' logits, however many others there are."""
     monkeypatch.setitem(HEADS, "here", (2000, size))
     hidden, weight, _ = (t.detach() for t in draw("here", 12, torch.device("cpu")))
@@ -30,7 +30,7 @@ def test_log_probs_of_unlikely_tokens(monkeypatch, core, major, size):
     likely = exact.topk(8, 1).indices
     sums = dot(core, hidden[:, None], weight[likely])
     errors = {}
-    for name, gain in (("without", 1.0), ("with", logit_gain(major, torch.bfloat16, size))):
+    for name, gain in (("without", 1.0), ("with", logit_gain(chip, torch.bfloat16, size))):
         logits = exact.scatter(1, likely, sums * gain) / TEMPERATURE
         # The log-prob of a token whose own logit is near zero, and so exact.
         errors[name] = float((logits.logsumexp(1) - (exact / TEMPERATURE).logsumexp(1)).abs().max())
@@ -40,13 +40,13 @@ def test_log_probs_of_unlikely_tokens(monkeypatch, core, major, size):
 
 
 def test_the_gain_is_that_of_the_chip_and_of_half_precision():
-    def gain(major, dtype, size=2560):
-        return architecture_tiles(major, Head(weight=torch.empty(64, size, dtype=dtype))).gain
+    def gain(chip, dtype, size=2560):
+        return architecture_tiles(chip, Head(weight=torch.empty(64, size, dtype=dtype))).gain
 
-    assert gain(9, torch.bfloat16) == gain(10, torch.float16) == 1 + 0.27 * 160 * 2**-24
-    assert gain(8, torch.bfloat16) == 1 + 0.18 * 320 * 2**-24
-    assert gain(9, torch.float32) == 1
-    assert gain(9, torch.bfloat16, 5120) - 1 == pytest.approx(2 * (gain(9, torch.bfloat16) - 1), rel=1e-6)
+    assert gain("sm_90", torch.bfloat16) == gain("sm_100", torch.float16) == 1 + 0.27 * 160 * 2**-24
+    assert gain("sm_80", torch.bfloat16) == gain("sm_89", torch.bfloat16) == 1 + 0.18 * 320 * 2**-24
+    assert gain("sm_90", torch.float32) == gain("gfx942", torch.bfloat16) == 1
+    assert gain("sm_90", torch.bfloat16, 5120) - 1 == pytest.approx(2 * (gain("sm_90", torch.bfloat16) - 1), rel=1e-6)
 
 
 def test_kernels_take_it_into_every_logit():

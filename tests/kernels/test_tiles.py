@@ -1,29 +1,55 @@
 """Which tiles a device gets, and which matrices are copied because a tile could not be loaded from them."""
 
+import warnings
+from dataclasses import replace
+
 import pytest
 import torch
 
 from polaris_kernels.head import Head
-from polaris_kernels.tiles import addressable, architecture_tiles, row_stride, whole_columns
+from polaris_kernels.tiles import _listed, addressable, architecture_tiles, row_stride, whole_columns
 
 
 def head(dtype=torch.bfloat16, vocabulary=64, **options):
     return Head(weight=torch.zeros(vocabulary, 8, dtype=dtype), **options)
 
 
-@pytest.mark.parametrize(("major", "listed"), [(8, 8), (9, 9), (10, 9), (12, 9)])
-@pytest.mark.parametrize(
-    ("dtype", "width"), [(torch.bfloat16, {8: 128, 9: 256}), (torch.float16, {8: 128, 9: 256}), (torch.float32, {8: 64, 9: 128})]
-)
-def test_a_newer_architecture_takes_the_newest_that_is_listed(major, listed, dtype, width):
-    tiles = architecture_tiles(major, head(dtype))
-    assert tiles.block_v == width[listed]
-    assert tiles.tma == (listed == 9)
+CHIPS = ("sm_80", "sm_89", "sm_90", "sm_100", "sm_120", "gfx942")
+SHARED_MEMORY = {"sm_80": 163, "sm_89": 99, "sm_90": 227, "sm_100": 227, "sm_120": 99, "gfx942": 64}
+
+
+@pytest.mark.parametrize("chip", CHIPS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_every_listed_chip_holds_the_operands_of_its_stages(chip, dtype, recwarn):
+    tiles = architecture_tiles(chip, head(dtype))
+    buffers = tiles.stages if chip != "gfx942" else tiles.stages - 1  # AMD's loads wait in registers
+    operands = (tiles.block_t + tiles.block_v) * tiles.block_h * dtype.itemsize * buffers
+    assert operands <= SHARED_MEMORY[chip] * 1024
+    assert tiles.tma == (chip in ("sm_90", "sm_100"))
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize(("chip", "listed"), [("sm_86", "sm_80"), ("sm_103", "sm_100"), ("sm_121", "sm_120"), ("gfx950", "gfx942")])
+def test_another_chip_takes_the_next_smaller_one_and_says_so_once(chip, listed):
+    _listed.cache_clear()
+    with pytest.warns(UserWarning, match=f"no tiles of its own for {chip}: it takes those of {listed}"):
+        tiles = architecture_tiles(chip, head())
+    assert replace(tiles, gain=1.0) == replace(architecture_tiles(listed, head()), gain=1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        architecture_tiles(chip, head())
+
+
+@pytest.mark.parametrize("chip", ["sm_75", "gfx90a", "gfx1100"])
+def test_a_chip_below_all_is_refused(chip):
+    with pytest.raises(ValueError, match=f"no tiles for {chip}, only for sm_80, .* use tensors on the CPU"):
+        architecture_tiles(chip, head())
 
 
 @pytest.mark.parametrize("options", [{"softcap": 5.0}, {"logits_dtype": torch.bfloat16}, {"vocabulary": 65}])
 def test_tiles_are_narrow_where_a_wide_one_has_no_registers(options):
-    assert architecture_tiles(9, head(**options)).block_v == 128
+    assert architecture_tiles("sm_90", head()).block_v == 256
+    assert architecture_tiles("sm_90", head(**options)).block_v == 128
 
 
 def test_matrices_whose_rows_begin_at_16_bytes_are_taken_as_they_are():
