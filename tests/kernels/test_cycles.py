@@ -71,7 +71,7 @@ def test_bytes_and_instructions_of_logits():
 def test_the_model_cuts_the_work_as_the_operations_do():
     hidden = torch.empty(T, H, dtype=torch.bfloat16, device="meta")
     head = Head(weight=torch.empty(V, H, dtype=torch.bfloat16, device="meta"))
-    tiles = architecture_tiles(9, head)
+    tiles = architecture_tiles("sm_90", head)
     assert (tiles.block_t, tiles.block_v, tiles.block_h, tiles.processors) == (128, 256, 64, 132)
     assert _slab_columns(hidden, V, tiles) == NOW.columns
     assert chunk_rows(tiles, H, 2 * V) == NOW.chunk
