@@ -40,7 +40,7 @@ def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
     # Autocast, which a product turns off, knows no meta tensors.
     linear_logprob.product = linear_policy_loss.product = lambda left, right: left.new_empty(len(left), right.shape[1])
     values = torch.empty(_LENGTH, device="meta")
-    rows = Rows(**{field.name: values for field in fields(Rows)} | {"targets": values.long()})
+    rows = Rows(**{field.name: values for field in fields(Rows)} | {"targets": values.long(), "sampling_mask": None})
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         plain = Head(weight=torch.empty(_VOCABULARY, _SIZE, dtype=dtype, device="meta"))
         bias = torch.empty(_VOCABULARY, dtype=dtype, device="meta")

@@ -14,7 +14,7 @@ import itertools
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from unittest.mock import patch
@@ -82,7 +82,7 @@ def prepare(name: str, hidden: Tensor, head: Head, targets: Tensor, committed: T
         reference = tiled.target_logits(hidden, head, targets, committed) * tiled.base_2_scale(committed) / temperature
 
         def keep(v: Variant) -> Tensor:
-            of(v, lambda: tiled.tiled_statistics(hidden, head, temperature, v.tiles, kept, reference)[0])
+            of(v, lambda: tiled.tiled_statistics(hidden, head, temperature, v.tiles, exponentials=kept, reference=reference)[0])
             return kept
 
         return Kernel(run=keep, flops=2 * rows * size * vocabulary)
@@ -103,7 +103,7 @@ def backward_values(hidden: Tensor, head: Head, targets: Tensor, temperature: Te
     known = {"targets": targets, "temperature": temperature, "maximum": maximum, "log_total": log_total}
     known |= {"logprob": logprob, "entropy": entropy}
     up = torch.full_like(temperature, 1 / len(targets))
-    return Rows(**known, **{field.name: up for field in fields(Rows) if field.name not in known})
+    return Rows(**known, logprob_gradient=up, entropy_gradient=up)
 
 
 def of(variant: Variant, run: Callable[[], Tensor | None]) -> Tensor | None:

@@ -148,7 +148,9 @@ def test_kept_exponentials_are_the_probabilities(tiles, referred):
     truth = torch.softmax(hidden.double() @ weight.double().T / temperature.double()[:, None], 1)
     kept = torch.full((37, 208), float("nan"), device=DEVICE)[:, :203]
     reference = torch.linspace(-3, 40, 37, device=DEVICE) if referred else None
-    (offset, total, moment), maxima = tiled_statistics(hidden, Head(weight=weight), temperature, tiles, None, kept, reference)
+    (offset, total, moment), maxima = tiled_statistics(
+        hidden, Head(weight=weight), temperature, tiles, exponentials=kept, reference=reference
+    )
     chosen = target_logits(hidden, Head(weight=weight), targets, tiles)
     above = torch.zeros(1) if referred else maxima.repeat_interleave(32, 0)[:203].T - offset[:, None]
     torch.testing.assert_close((kept * torch.exp2(above.to(DEVICE)) / total[:, None]).double(), truth, rtol=1e-5, atol=1e-6)

@@ -66,6 +66,7 @@ def tiled_statistics(
     temperature: Tensor,
     tiles: Tiles,
     sampling_mask: Tensor | None = None,
+    *,
     exponentials: Tensor | None = None,
     reference: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:

@@ -134,7 +134,8 @@ def _learn_by_rows(work: _Work, learning: Tensor) -> Tensor:
         hidden, targets, temperature, kept = work.hidden[rows], work.call.targets[rows], work.call.temperature[rows], buffer[: len(rows)]
         mask = work.call.sampling_mask(rows)
         chosen = target_logits(hidden, head, targets, tiles, mask)
-        statistics, _ = tiled_statistics(hidden, head, temperature, tiles, mask, kept, chosen * base_2_scale(tiles) / temperature)
+        reference = chosen * base_2_scale(tiles) / temperature
+        statistics, _ = tiled_statistics(hidden, head, temperature, tiles, mask, exponentials=kept, reference=reference)
         logprob, entropy, _ = finished(statistics, chosen, targets, temperature, len(head.weight), -100, tiles)
         work.logprob[rows], work.entropy[rows] = logprob, entropy
         _, total, moment = statistics
@@ -160,7 +161,7 @@ def _learn_exactly(work: _Work, learning: Tensor) -> None:
         hidden, targets, temperature, kept = work.hidden[rows], work.call.targets[rows], work.call.temperature[rows], buffer[: len(rows)]
         mask = work.call.sampling_mask(rows)
         chosen = target_logits(hidden, head, targets, tiles, mask)
-        statistics, maxima = tiled_statistics(hidden, head, temperature, tiles, mask, kept)
+        statistics, maxima = tiled_statistics(hidden, head, temperature, tiles, mask, exponentials=kept)
         logprob, entropy, softmax = finished(statistics, chosen, targets, temperature, len(head.weight), -100, tiles)
         work.logprob[rows], work.entropy[rows] = logprob, entropy
         if mask is not None:
