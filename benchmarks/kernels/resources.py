@@ -92,7 +92,12 @@ def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss
     """What `linear_policy_loss` knows of its rows in the forward, all of one chunk."""
     rows = linear_policy_loss.chunk_rows(tiles, hidden.shape[1], len(head.weight) * hidden.element_size())
     values = torch.empty(rows, device="meta")
-    call = SimpleNamespace(targets=values.long(), temperature=values, slope=lambda logprob, rows: torch.empty_like(logprob))
+    call = SimpleNamespace(
+        targets=values.long(),
+        temperature=values,
+        slope=lambda logprob, rows: torch.empty_like(logprob),
+        sampling_mask=lambda rows: None,
+    )
     gradients = linear_policy_loss._Gradients(
         hidden=torch.empty_like(hidden), weight=torch.empty_like(head.weight), bias=None, scale=None, hidden_scale=None
     )
