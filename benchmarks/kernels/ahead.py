@@ -94,7 +94,8 @@ def recorded(chip: str) -> Iterator[list[Launch]]:
 
     def compile_only(function: Any, *arguments: Any, grid: Any, warmup: bool, **options: Any) -> None:
         kernel = run(function, *arguments, grid=grid, warmup=True, **options)
-        launches.append(Launch(f"{function.__module__.split('.')[-2]}.{function.__name__}", kernel, options, math.prod(grid)))
+        name = ".".join([*function.__module__.split(".")[-2:-1], function.__name__])
+        launches.append(Launch(name, kernel, options, math.prod(grid)))
 
     driver.set_active(_Compiler(chip))
     JITFunction.run = compile_only

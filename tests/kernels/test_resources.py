@@ -11,8 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}
 PRODUCTS = ("linear_logprob.forward_kernel", "linear_logprob.gradient_kernel")
+PER_LOGIT = {
+    ("linear_logprob.forward_kernel", "bfloat16, plain"): {"sm_80": 12.9, "sm_90": 10.0},
+    ("linear_logprob.gradient_kernel", "bfloat16, plain"): {"sm_80": 10.7, "sm_90": 7.7},
+    ("linear_logprob.forward_kernel", "bfloat16, plain, kept"): {"sm_80": 14.2, "sm_90": 8.7},
+    ("linear_logprob.forward_kernel", "bfloat16, plain, kept exactly"): {"sm_80": 15.7, "sm_90": 10.7},
+    ("logprob_from_logits.forward_kernel", "bfloat16"): {"sm_80": 7.8, "sm_90": 7.8},
+    ("logprob_from_logits.backward_kernel", "bfloat16"): {"sm_80": 7.3, "sm_90": 7.3},
+}
+"""Instructions per logit beside the product, by the Triton that needs more; see the newest benchmarks/results/kernel-resources page."""
+SLACK = 1.1
 OLDEST = os.environ.get("POLARIS_OLDEST_TRITON")
 NO_OLDEST = "POLARIS_OLDEST_TRITON names no folder: `pip download --no-deps triton==3.6.0`, unzip the wheel, and give its folder"
+TRITONS = [None, pytest.param(OLDEST, marks=pytest.mark.skipif(OLDEST is None, reason=NO_OLDEST))]
+"""Folders that hold the package; None is the installed one."""
 
 
 def start(*arguments: str, triton: str | None = None) -> subprocess.Popen:
@@ -28,10 +40,9 @@ def output(process: subprocess.Popen) -> str:
     return text
 
 
-@pytest.fixture(scope="module", params=["newest", pytest.param("oldest", marks=pytest.mark.skipif(OLDEST is None, reason=NO_OLDEST))])
+@pytest.fixture(scope="module", params=TRITONS, ids=["newest", "oldest"])
 def compiled(request):
-    triton = OLDEST if request.param == "oldest" else None
-    running = [start("-m", "benchmarks.kernels.resources", "--json", "--on", chip, triton=triton) for chip in SHARED_MEMORY]
+    running = [start("-m", "benchmarks.kernels.resources", "--json", "--on", chip, triton=request.param) for chip in SHARED_MEMORY]
     return [row for process in running for row in json.loads(output(process))]
 
 
@@ -53,6 +64,21 @@ def test_products_use_tensor_cores(compiled):
         if row["chip"] == "sm_90" and not row["case"].startswith("float32"):  # three products in one block do wait for each other
             # A branch that redefines the accumulator makes the assembler wait for every product: no error, half the speed.
             assert row["in_flight"] >= 1, row
+
+
+@pytest.mark.slow
+def test_instructions_per_logit_stay_few(compiled):
+    found = {(row["kernel"], row["case"], row["chip"]): row["per_logit"] for row in compiled}
+    for (kernel, case), figures in PER_LOGIT.items():
+        for chip, figure in figures.items():
+            assert 0 < found[kernel, case, chip] <= figure * SLACK, (kernel, case, chip)
+
+
+@pytest.mark.parametrize("triton", TRITONS, ids=["newest", "oldest"])
+def test_a_branch_that_serialises_products_is_seen(triton):
+    straight, branched = map(int, output(start(str(Path(__file__).with_name("planted_branch.py")), triton=triton)).split())
+    assert straight >= 1
+    assert branched == 0
 
 
 _UNKNOWN = """
