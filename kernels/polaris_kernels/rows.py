@@ -31,7 +31,8 @@ class Rows:
 
     def only(self, live: Tensor) -> Rows:
         """The same rows, of which those that are not `live` [T] have no target, no gradient and nothing that is not finite."""
-        neutral = {"targets": -1, "temperature": 1.0}
+        # Far above every logit, so that no exponential overflows.
+        neutral = {"targets": -1, "temperature": 1.0, "maximum": 1e30}
         values = {f.name: v for f in fields(self) if (v := getattr(self, f.name)) is not None and v.ndim == 1}
         return replace(self, **{name: v.where(live, neutral.get(name, 0.0)) for name, v in values.items()})
 

@@ -40,7 +40,9 @@ def backward(dtype):
     """Gradients where some rows are ignored, some have no gradient, and one of these is NaN; and what torch did for them."""
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(ROWS, SIZE, generator=generator), torch.randn(VOCABULARY, SIZE, generator=generator)
-    bias = torch.randn(VOCABULARY, generator=generator).to(DEVICE, dtype).requires_grad_()
+    bias = torch.randn(VOCABULARY, generator=generator)
+    bias[7] = 100.0  # e^100 is infinite in float32
+    bias = bias.to(DEVICE, dtype).requires_grad_()
     targets = torch.randint(VOCABULARY, (ROWS,), generator=generator).to(DEVICE)
     coefficients = torch.randn(2, ROWS, generator=generator).to(DEVICE)
     targets[[3, 8]], coefficients[:, 11:20], hidden[12], hidden[8] = -100, 0.0, torch.nan, torch.inf

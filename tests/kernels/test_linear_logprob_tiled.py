@@ -178,3 +178,30 @@ def test_logits_of_minus_infinity(tiles):
     logprob, entropy, _ = tiled_forward(hidden, Head(weight=weight, bias=bias - torch.inf), targets, temperature, -100, tiles)
     assert logprob.isnan().all()
     assert entropy.isnan().all()
+
+
+def test_a_soft_cap_hides_no_nan(tiles):
+    hidden, weight, targets, temperature, _ = inputs()
+    hidden[1, 2] = torch.nan
+    logprob, entropy, _ = tiled_forward(hidden, Head(weight=weight, softcap=7.0), targets, temperature, -100, tiles)
+    assert logprob.isnan().nonzero().flatten().tolist() == entropy.isnan().nonzero().flatten().tolist() == [1]
+
+
+def test_a_soft_cap_at_a_low_temperature(tiles):
+    """Log-probs down to -1,400, where the targets' gradients still know their logits."""
+    hidden, weight, targets, temperature, coefficients = inputs()
+    values = (hidden, weight, targets, torch.full_like(temperature, 0.01), coefficients)
+    ours, truth = tiled(*values, tiles, softcap=7.0), reference(*values, torch.float64, softcap=7.0)
+    for name, found, true in zip(("hidden", "weight"), ours[2:], truth[2:], strict=True):
+        assert (found - true).norm() / true.norm() < 1e-3, name
+
+
+def test_logits_that_rounding_takes_to_infinity(tiles):
+    hidden, weight, targets, temperature, _ = inputs()
+    hidden[:, 0], weight[:, 0], weight[3, 0] = 100.0, 0.0, -1000.0
+    targets[targets == 3] = 4
+    head = Head(weight=weight, logits_dtype=torch.float16)
+    logprob, entropy, _ = tiled_forward(hidden, head, targets, temperature, -100, tiles)
+    true = linear_logprob_reference(hidden, weight, targets, temperature=temperature, logits_dtype=torch.float16)
+    torch.testing.assert_close(logprob, true[0], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(entropy, true[1], rtol=1e-4, atol=1e-4)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 import torch
 
@@ -232,3 +234,15 @@ def test_grpo_needs_the_sequences():
     values, _ = inputs()
     with pytest.raises(ValueError, match="sequence_lengths"):
         linear_policy_loss(*values, 1.0, kind="grpo")
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_what_is_changed_after_the_forward_does_not_change_the_gradients(monkeypatch, kept):
+    monkeypatch.setattr(sys.modules["polaris_kernels.linear_logprob.chunked"], "_KEPT_BYTES", 2**30 if kept else 0)
+    values, temperature = inputs()
+    hidden = values[0].detach().requires_grad_()
+    loss = linear_policy_loss(hidden, *values[1:], 17.0, temperature=temperature)[0]
+    (expected,) = torch.autograd.grad(loss, hidden, retain_graph=True)
+    values[2].copy_(values[2].flip(0))
+    temperature.mul_(2)
+    assert torch.equal(torch.autograd.grad(loss, hidden)[0], expected)

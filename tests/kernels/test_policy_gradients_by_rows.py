@@ -125,6 +125,25 @@ def test_a_broken_row_spoils_no_other(exactly):
     assert exactly == [20]
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_an_unlikely_target_under_a_soft_cap(dtype):
+    """The exponential of the target has underflowed; its logit, which the cap's slope needs, has not."""
+    weight = torch.zeros(VOCABULARY, SIZE)
+    weight[:, 0], weight[:, 1] = 1.0, -torch.linspace(0, 1, VOCABULARY)
+    hidden = torch.zeros(1, SIZE)
+    hidden[0, :2] = torch.tensor([20.0, 45.0])
+    tokens = (torch.tensor([VOCABULARY // 2], device=DEVICE), torch.zeros(1, device=DEVICE), torch.ones(1, device=DEVICE), None, 1.0)
+    loss = {"kind": "cispo", "clip_high": 1e9}
+    found, truth = [], []
+    for results, precision, operation in ((found, dtype, linear_policy_loss), (truth, torch.float64, linear_policy_loss_reference)):
+        leaves = [leaf.to(DEVICE, dtype).to(precision).requires_grad_() for leaf in (hidden, weight)]
+        head = {"temperature": 0.3, "softcap": 30.0}
+        options = head | loss if operation is linear_policy_loss else {"head": head, "loss": loss}
+        results += torch.autograd.grad(operation(*leaves, *tokens, **options)[0], leaves)
+    for ours, true in zip(found, truth, strict=True):
+        assert (ours.double() - true).norm() / true.norm() < (2e-3 if dtype == torch.float16 else 1e-5)
+
+
 @pytest.mark.parametrize(
     ("processors", "size", "vocabulary", "rows"),
     [

@@ -92,9 +92,10 @@ def dressed(
         logits = logits.to(ROUND).to(tl.float32)
     if SOFTCAP:
         # tanh(x) from exp, which every Triton target has; the clamp keeps exp finite where tanh is 1 already.
-        doubled = tl.exp(tl.maximum(tl.minimum(2 * logits / softcap, 40.0), -40.0))
+        bounded = tl.minimum(2 * logits / softcap, 40.0, propagate_nan=tl.PropagateNan.ALL)
+        doubled = tl.exp(tl.maximum(bounded, -40.0, propagate_nan=tl.PropagateNan.ALL))
         logits = softcap * (doubled - 1) / (doubled + 1)
-    if BIAS:
+    if BIAS or ROUND is not None:
         logits = tl.maximum(logits, FLOOR, propagate_nan=tl.PropagateNan.ALL)
     return logits
 

@@ -178,11 +178,11 @@ def _of_rows(values: Rows, softcap: float, tiles: Tiles) -> tuple[Tensor, Tensor
         level = level - sideways * values.entropy - slope * rounded
         target -= sideways * logprob.exp() * (logprob + values.entropy)
         slope *= factor
+    if softcap:
+        z = (values.logprob / math.log(2) + offset) * values.temperature / base_2_scale(tiles)
+        target *= 1 - (z / softcap).square()
     if values.sampling_mask is not None:
         target = target.masked_fill(values.logprob == -torch.inf, 0.0)  # it was cut off
-    if softcap:
-        z = (logprob / math.log(2) + offset) * values.temperature / base_2_scale(tiles)
-        target *= 1 - (z / softcap).square()
     return offset, level * factor, slope, target
 
 

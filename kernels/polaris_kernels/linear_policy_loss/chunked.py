@@ -31,23 +31,25 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
     rows = call.learning.nonzero().squeeze(1)
     part = hidden[rows]
     if not may_keep(part, head):
-        return hidden, head.weight, head.bias, rows, None, *_scored(part, head, call, rows, logprob, entropy)
+        scored = _scored(part, head, call, rows, logprob, entropy)
+        return hidden, head.weight, head.bias, rows, None, *scored, *_of_rows(call, rows)
     kept = hidden.new_empty(len(rows), len(head.weight), dtype=rounded_dtype(hidden))
     logits: Tensor | None = None
     for block in row_blocks(len(rows)):
         size = len(rows[block])
         logits = logprob.new_empty(size, len(head.weight)) if logits is None else logits[:size]  # the first block is the largest
-        scored = _scored(part[block], head, call, rows[block], logprob, entropy, logits)
-        fill_gradients(kept[block], logits, _values(call, rows[block], *scored), head)
-    return hidden, head.weight, head.bias, rows, kept, None, None
+        softmax, slope = _scored(part[block], head, call, rows[block], logprob, entropy, logits)
+        fill_gradients(kept[block], logits, _values(softmax, slope, *_of_rows(call, rows[block])), head)
+    return hidden, head.weight, head.bias, rows, kept
 
 
 def gradients(saved: tuple[Tensor, ...], head: Head, call: Call, factor: Tensor, with_weight: bool) -> Gradients:
     """Gradients of hidden, weight and bias, where there are any, times `factor`, that of the loss; rounded as `linear_logprob`'s are."""
-    hidden, weight, bias, rows, kept, softmax, slope = saved
+    hidden, weight, bias, rows, kept, *scored = saved
     head, part = replace(head, weight=weight, bias=bias), hidden[rows]
     if kept is None:
-        compact, *others = chunked_backward(part, head, _values(call, rows, softmax, slope * factor), with_weight)
+        softmax, slope, *of_rows = scored
+        compact, *others = chunked_backward(part, head, _values(softmax, slope * factor, *of_rows), with_weight)
     else:
         compact, *others = gradients_of_kept(part, head, kept, with_weight, factor)
     weight_gradient, bias_gradient = others
@@ -64,10 +66,15 @@ def _scored(
     return softmax, call.slope(logprob[rows], rows)
 
 
-def _values(call: Call, rows: Tensor, softmax: Tensor, slope: Tensor) -> Rows:
+def _of_rows(call: Call, rows: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Targets, temperatures and sampling mask of those rows: copies, which the caller may not change before the backward."""
+    return call.targets[rows], call.temperature[rows], call.sampling_mask(rows)
+
+
+def _values(softmax: Tensor, slope: Tensor, targets: Tensor, temperature: Tensor, sampling_mask: Tensor | None) -> Rows:
     return Rows(
-        targets=call.targets[rows],
-        temperature=call.temperature[rows],
+        targets=targets,
+        temperature=temperature,
         maximum=softmax[0],
         log_total=softmax[1],
         # Neither is looked at without a gradient of the entropy.
@@ -75,5 +82,5 @@ def _values(call: Call, rows: Tensor, softmax: Tensor, slope: Tensor) -> Rows:
         entropy=softmax[0],
         logprob_gradient=slope,
         entropy_gradient=None,
-        sampling_mask=call.sampling_mask(rows),
+        sampling_mask=sampling_mask,
     )

@@ -31,14 +31,17 @@ def gradient_kernel(
     tile_maximum = tl.load(maxima + tile.to(tl.int64) * T + rows, mask=inside, other=0.0)
     above = tile_maximum - tl.load(row_maximum + rows, mask=inside, other=0.0)
     factor = tl.exp2(above - tl.load(log_total + rows, mask=inside, other=0.0))
-    chosen = tl.exp(tl.load(logprob + rows, mask=inside, other=0.0))
+    log_chosen = tl.load(logprob + rows, mask=inside, other=0.0)
+    chosen = tl.exp(log_chosen)
     area = inside[:, None] & (columns < stride)[None, :]
     places = exponentials + rows.to(tl.int64)[:, None] * stride + columns[None, :]
     e = tl.load(places, mask=area, other=0.0).to(tl.float32)
     slope = tl.where(columns[None, :] == target[:, None], 1.0 - chosen[:, None], -e * factor[:, None]) * up[:, None]
     if SOFTCAP:
-        # Where e has underflowed the probability is 0, and so is the gradient.
+        # Where e has underflowed the probability is 0, and so is the gradient, but the target's: its logit comes from its log-prob.
         z = (tile_maximum[:, None] + tl.log2(tl.maximum(e, 1e-30))) / scale[:, None]
+        offset = tl.load(row_maximum + rows, mask=inside, other=0.0) + tl.load(log_total + rows, mask=inside, other=0.0)
+        z = tl.where(columns[None, :] == target[:, None], ((log_chosen * LOG2E + offset) / scale)[:, None], z)
         slope *= 1 - (z / softcap) * (z / softcap)
     tl.store(places, slope.to(exponentials.dtype.element_ty), mask=area)
 
