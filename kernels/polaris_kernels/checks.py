@@ -30,9 +30,9 @@ def may_look(values: Tensor) -> bool:
     return values.device.type == "cpu" or os.environ.get("POLARIS_KERNELS_DEBUG") == "1"
 
 
-def is_captured(tensor: Tensor) -> bool:
+def is_captured(device: torch.device) -> bool:
     """Whether a CUDA graph is being captured, in which nothing may depend on values."""
-    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def check_once(operation: str) -> None:

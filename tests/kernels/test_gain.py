@@ -6,14 +6,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from head_by_kernels import tiled
 
 from benchmarks.kernels.heads import HEADS, draw
 from benchmarks.kernels.tensor_cores import AMPERE, HOPPER, dot
 from polaris_kernels.gain import logit_gain
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
-from polaris_kernels.linear_logprob.tiled import tiled_backward, tiled_forward
-from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles, architecture_tiles
 
 TEMPERATURE = 0.8
@@ -57,21 +56,10 @@ def test_kernels_take_it_into_every_logit():
     up = torch.randn(2, 20, generator=generator).to(DEVICE)
     temperature = torch.full((20,), TEMPERATURE, device=DEVICE)
     tiles = replace(Tiles(block_t=16, block_v=32, block_h=16, group=2, warps=4, stages=2, tma=False), gain=1.25)
-    head = Head(weight=weight)
-    logprob, entropy, (maximum, log_total) = tiled_forward(hidden, head, targets, temperature, -100, tiles)
-    values = Rows(
-        targets=targets,
-        temperature=temperature,
-        maximum=maximum,
-        log_total=log_total,
-        logprob=logprob,
-        entropy=entropy,
-        logprob_gradient=up[0],
-        entropy_gradient=up[1],
-    )
-    ours = (logprob, entropy, *(1.25 * g for g in tiled_backward(hidden, head, values, True, tiles)[:2]))
+    logprob, entropy, *gradients = tiled(hidden, weight, targets, temperature, up, tiles)
+    ours = (logprob, entropy, *(1.25 * gradient for gradient in gradients))
     leaves = [t.double().requires_grad_() for t in (hidden, weight)]
     outputs = linear_logprob_reference(*leaves, targets, temperature=TEMPERATURE / 1.25)
     truth = (*outputs, *torch.autograd.grad((up.double() * torch.stack(outputs)).sum(), leaves))
     for got, true in zip(ours, truth, strict=True):
-        torch.testing.assert_close(got.double(), true.detach(), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got, true.detach(), rtol=1e-5, atol=1e-5)

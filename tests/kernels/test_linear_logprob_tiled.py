@@ -6,11 +6,11 @@ import math
 
 import pytest
 import torch
+from head_by_kernels import tiled
 
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob_reference
-from polaris_kernels.linear_logprob.tiled import target_logits, tiled_backward, tiled_forward, tiled_statistics
-from polaris_kernels.rows import Rows
+from polaris_kernels.linear_logprob.tiled import target_logits, tiled_forward, tiled_statistics
 from polaris_kernels.tiles import Tiles
 
 LOG2E = math.log2(math.e)
@@ -44,23 +44,6 @@ def reference(hidden, weight, targets, temperature, coefficients, dtype, **head)
     outputs = linear_logprob_reference(leaves[0], leaves[1], targets, temperature=temperature, **head)
     loss = sum((c.to(o.dtype) * o).sum() for c, o in zip(coefficients, outputs, strict=True))
     return [r.detach().double() for r in (*outputs, *torch.autograd.grad(loss, leaves))]
-
-
-def tiled(hidden, weight, targets, temperature, coefficients, tiles, **head):
-    head = Head(weight=weight, **head)
-    logprob, entropy, (maximum, log_total) = tiled_forward(hidden, head, targets, temperature, -100, tiles)
-    values = Rows(
-        targets=targets,
-        temperature=temperature,
-        maximum=maximum,
-        log_total=log_total,
-        logprob=logprob,
-        entropy=entropy,
-        logprob_gradient=coefficients[0],
-        entropy_gradient=coefficients[1],
-    )
-    gradients = tiled_backward(hidden, head, values, True, tiles)
-    return [r.double() for r in (logprob, entropy, *gradients) if r is not None]
 
 
 def assert_as_good_as_eager(ours, eager, truth, logit=20.0, relative=1e-6):

@@ -46,5 +46,8 @@ def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problem
         assert record["sync/logprob_gap"] == pytest.approx(SHIFT, abs=0.2 * SHIFT)
     assert [record.keys() for record in found] == [record.keys() for record in expected]
     for theirs, ours in zip(found, expected, strict=True):
-        # Two units in the last place of a logit of 16 to 32: the largest gap of a log-prob consists of nothing else.
-        assert theirs == pytest.approx(ours, rel=1e-4, abs=8e-6)
+        # The largest gap of a log-prob is a few units in the last place of a logit of 16 to 32, and nothing else.
+        rounding = "mismatch/logprob_gap_max"
+        assert theirs.get(rounding) == pytest.approx(ours.get(rounding), abs=8e-6)
+        theirs, ours = ({key: value for key, value in record.items() if key != rounding} for record in (theirs, ours))
+        assert theirs == pytest.approx(ours, rel=1e-4, abs=3e-6)

@@ -162,7 +162,7 @@ def _backward(
         entropy_gradient=entropy_gradient,
         sampling_mask=sampling_mask,
     )
-    if is_captured(hidden):
+    if is_captured(hidden.device):
         # How many rows are live is not known: those that are not take part with zeros.
         gradient, *others = _gradients(hidden.where(live.unsqueeze(1), 0.0), head, values.only(live), with_weight, group)
     else:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from polaris_kernels.checks import check_once
+from polaris_kernels.checks import check_once, is_captured
 from polaris_kernels.policy_loss.kernel import loss_kernel
 from polaris_kernels.policy_loss.settings import PolicyLossSettings
 from polaris_kernels.policy_loss.totals import MAXIMA, SUMS
@@ -60,7 +60,7 @@ def _counter(device: torch.device) -> Tensor:
     if torch.compiler.is_compiling():
         return torch.zeros(1, dtype=torch.int32, device=device)
     turns = _counters.setdefault(device, deque())
-    captured = device.type == "cuda" and torch.cuda.is_current_stream_capturing()
+    captured = is_captured(device)
     if not turns and captured:
         return torch.zeros(1, dtype=torch.int32, device=device)  # the graph fills it before each replay
     if not turns:
