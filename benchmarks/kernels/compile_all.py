@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import math
 import os
 import sys
 import tempfile
@@ -29,6 +30,7 @@ from benchmarks.kernels.ahead import CHIPS, recorded, variants
 from benchmarks.kernels.cubin import Resources, measure
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss, tiles
 from polaris_kernels.policy_loss.settings import Kind, TokenCorrection
+from polaris_kernels.sampling_mask import WORD
 
 DTYPES = (torch.bfloat16, torch.float16, torch.float32)
 CHUNK = 4096
@@ -48,7 +50,7 @@ def heads() -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor], dict[str, Any]
         "misaligned": {"offset": 1},
     }
     for dtype in DTYPES:
-        plain = operands(dtype)
+        plain, mask = operands(dtype), kept_tokens(ROWS, VOCABULARY)
         bias = torch.zeros(VOCABULARY, dtype=dtype, requires_grad=True)
         dresses: dict[str, dict[str, Any]] = {
             "plain": {},
@@ -57,11 +59,16 @@ def heads() -> Iterator[tuple[str, tuple[Tensor, Tensor, Tensor], dict[str, Any]
             "bfloat16 logits": {"logits_dtype": torch.bfloat16},
             "float16 logits": {"logits_dtype": torch.float16},
             "all": {"bias": bias, "softcap": 30.0, "logits_dtype": torch.bfloat16},
+            "sampling mask": {"sampling_mask": mask},
+            "sampling mask, bias": {"sampling_mask": mask, "bias": bias},
+            "sampling mask, all": {"sampling_mask": mask, "bias": bias, "softcap": 30.0, "logits_dtype": torch.bfloat16},
         }
         for name, options in dresses.items():
             yield f"{dtype}, {name}", plain, options
         for name, shape in shapes.items():
-            yield f"{dtype}, {name}", operands(dtype, **shape), {}
+            values = operands(dtype, **shape)
+            yield f"{dtype}, {name}", values, {}
+            yield f"{dtype}, {name}, sampling mask", values, {"sampling_mask": kept_tokens(len(values[0]), len(values[1]))}
         yield f"{dtype}, frozen head", (plain[0], plain[1].detach(), plain[2]), {}
 
 
@@ -69,6 +76,11 @@ def operands(dtype: torch.dtype, rows: int = ROWS, size: int = SIZE, vocabulary:
     """Hidden states, weight and targets; the matrices begin `offset` numbers into their memory, as views of flat parameters may."""
     matrices = (torch.zeros(n * size + offset, dtype=dtype)[offset:].view(n, size) for n in (rows, vocabulary))
     return *(matrix.requires_grad_() for matrix in matrices), torch.zeros(rows, dtype=torch.long)
+
+
+def kept_tokens(rows: int, vocabulary: int) -> Tensor:
+    """A sampling mask that keeps every token."""
+    return torch.full((rows, math.ceil(vocabulary / WORD)), -1, dtype=torch.int32)
 
 
 def tokens(rows: int) -> tuple[Tensor, Tensor, Tensor]:

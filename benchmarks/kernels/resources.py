@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from types import SimpleNamespace
 from typing import get_args
 
@@ -29,6 +29,7 @@ from polaris_kernels.logprob_from_logits import tiled as logprob_from_logits
 from polaris_kernels.policy_loss import tiled as policy_loss
 from polaris_kernels.policy_loss.settings import Kind, PolicyLossSettings, TokenCorrection
 from polaris_kernels.rows import Rows
+from polaris_kernels.sampling_mask import WORD
 from polaris_kernels.tiles import Tiles, architecture_tiles
 from polaris_kernels.token_batch import TokenBatch
 
@@ -41,12 +42,16 @@ def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
     linear_logprob.product = linear_policy_loss.product = lambda left, right: left.new_empty(len(left), right.shape[1])
     values = torch.empty(_LENGTH, device="meta")
     rows = Rows(**{field.name: values for field in fields(Rows)} | {"targets": values.long(), "sampling_mask": None})
+    sampling_mask = torch.empty(_LENGTH, _VOCABULARY // WORD, dtype=torch.int32, device="meta")
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         plain = Head(weight=torch.empty(_VOCABULARY, _SIZE, dtype=dtype, device="meta"))
         bias = torch.empty(_VOCABULARY, dtype=dtype, device="meta")
         dressed = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16)
-        for name, head in (("plain", plain), ("bias, softcap, rounded", dressed)):
-            for way, found in _of_head(chip, head, rows):
+        cases = [("plain", plain, rows), ("bias, softcap, rounded", dressed, rows)]
+        if dtype == torch.bfloat16:  # the others with a mask are in compile_all
+            cases.append(("sampling mask", plain, replace(rows, sampling_mask=sampling_mask)))
+        for name, head, of_rows in cases:
+            for way, found in _of_head(chip, head, of_rows):
                 yield f"{str(dtype)[6:]}, {name}{way}", found
         logits = torch.empty(_LENGTH, _VOCABULARY, dtype=dtype, device="meta")
         with recorded(chip) as found:
@@ -60,10 +65,10 @@ def _of_head(chip: str, head: Head, rows: Rows) -> Iterator[tuple[str, list[Laun
     """Both operations that multiply by the head; `linear_policy_loss` keeps exponentials to the target's logit, or to the maximum."""
     hidden, tiles = head.weight.new_empty(_LENGTH, _SIZE), architecture_tiles(chip, head)
     with recorded(chip) as found:
-        linear_logprob.tiled_forward(hidden, head, rows.targets, rows.temperature, -100, tiles)
+        linear_logprob.tiled_forward(hidden, head, rows.targets, rows.temperature, -100, tiles, rows.sampling_mask)
         linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
     yield "", found
-    work = _chunk(hidden, head, tiles)
+    work = _chunk(hidden, head, linear_policy_loss.keeping(tiles, head, rows.sampling_mask), rows.sampling_mask)
     if hidden.dtype != torch.float16 and not head.softcap:
         with recorded(chip) as found:
             linear_policy_loss._learn_by_rows(work, work.call.targets)
@@ -88,7 +93,7 @@ def _of_policy_loss(chip: str, values: torch.Tensor) -> Iterator[tuple[str, list
             yield f"{kind}, {correction}", found
 
 
-def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss._Work:
+def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles, sampling_mask: torch.Tensor | None) -> linear_policy_loss._Work:
     """What `linear_policy_loss` knows of its rows in the forward, all of one chunk."""
     rows = linear_policy_loss.chunk_rows(tiles, hidden.shape[1], len(head.weight) * hidden.element_size())
     values = torch.empty(rows, device="meta")
@@ -96,7 +101,7 @@ def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles) -> linear_policy_loss
         targets=values.long(),
         temperature=values,
         slope=lambda logprob, rows: torch.empty_like(logprob),
-        sampling_mask=lambda rows: None,
+        sampling_mask=lambda rows: None if sampling_mask is None else sampling_mask[: len(rows)],
     )
     gradients = linear_policy_loss._Gradients(
         hidden=torch.empty_like(hidden), weight=torch.empty_like(head.weight), bias=None, scale=None, hidden_scale=None

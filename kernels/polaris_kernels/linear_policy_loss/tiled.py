@@ -89,9 +89,7 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
         hidden_scale=torch.ones_like(logprob).unsqueeze(1) if half else None,
     )
     head = replace(head, weight=addressable(head.weight))
-    tiles = tiles_for(hidden, head)
-    if head.bias is not None or call.batch.sampling_mask is not None:
-        tiles = replace(tiles, block_v=min(tiles.block_v, 128))  # Triton 3.9 finds no registers for more beside what is kept
+    tiles = keeping(tiles_for(hidden, head), head, call.batch.sampling_mask)
     work = _Work(
         hidden=hidden,
         head=head,
@@ -108,6 +106,11 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
         learning = learning[~_learn_by_rows(work, learning)]
     _learn_exactly(work, learning)
     return gradients.kept()
+
+
+def keeping(tiles: Tiles, head: Head, sampling_mask: Tensor | None) -> Tiles:
+    """The tiles of a forward that keeps its exponentials: beside a bias or a mask, Triton 3.9 finds no registers for wide ones."""
+    return tiles if head.bias is None and sampling_mask is None else replace(tiles, block_v=min(tiles.block_v, 128))
 
 
 def chunk_rows(tiles: Tiles, size: int, row_bytes: int) -> int:
