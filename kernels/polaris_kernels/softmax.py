@@ -87,10 +87,10 @@ def logit_gradient(logits: Tensor, row: Rows) -> Tensor:
     dL/dz_j = (g ([j = y] - p_j) - h p_j (log p_j + entropy)) / temperature, with g and h the gradients of log-prob and entropy.
     """
     logprobs = logits.sub_(_column(row.maximum)).div_(_column(row.temperature)).sub_(_column(row.log_total))
-    gradient = torch.zeros_like(logprobs)
+    level = _column(-row.logprob_gradient)
     if row.entropy_gradient is not None:
-        gradient = (logprobs.clamp(min=-1000) + _column(row.entropy)).mul_(_column(-row.entropy_gradient))
-    gradient.sub_(_column(row.logprob_gradient)).mul_(logprobs.exp_())
+        level = logprobs.clamp(min=-1000).add_(_column(row.entropy)).mul_(_column(-row.entropy_gradient)).add_(level)
+    gradient = logprobs.exp_().mul_(level)
     here = (row.targets >= 0) & (row.targets < logits.shape[1])
     chosen = row.logprob_gradient.where(here, 0.0)
     return gradient.scatter_add_(1, _column(row.targets.where(here, 0)), _column(chosen)).div_(_column(row.temperature))

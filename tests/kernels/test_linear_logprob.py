@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from polaris_kernels import linear_logprob, softmax
 from polaris_kernels.head import Head
-from polaris_kernels.linear_logprob import chunked, linear_logprob_reference
+from polaris_kernels.linear_logprob import chunked, function, linear_logprob_reference
 from polaris_kernels.rows import Rows
 
 QWEN3_VOCABULARY = 151_936
@@ -66,7 +68,7 @@ def test_gradcheck_of_bias_and_softcap(tiny_chunks, monkeypatch):
 
 def test_operator_is_registered_in_full(tiny_chunks):
     hidden, weight, targets = inputs(19, 5, 11)
-    arguments = (hidden, weight, targets, torch.ones(19), None, None, 0.0, None, -100, True)
+    arguments = (hidden, weight, targets, torch.ones(19), None, None, 0.0, None, -100, True, True)
     torch.library.opcheck(torch.ops.polaris_kernels.linear_logprob.default, arguments)
 
 
@@ -223,19 +225,40 @@ def test_result_of_a_row_does_not_depend_on_its_neighbours(vocabulary):
         assert torch.equal(alone[1], entropy[rows])
 
 
-def test_rows_without_gradient_are_skipped_and_change_nothing(monkeypatch, tiny_chunks):
-    hidden, weight, targets = inputs(100, 8, 50)
+@pytest.mark.parametrize(
+    ("kept_rows", "dead", "again"),
+    [(0, slice(10, 95), [15]), (100, slice(10, 95), []), (32, slice(10, 20), [16, 16, 16, 16, 10])],
+    ids=["no logits kept", "all kept", "those of two blocks kept"],
+)
+def test_logits_of_live_rows_are_made_again_unless_they_were_kept(monkeypatch, tiny_chunks, kept_rows, dead, again):
+    hidden, weight, targets = inputs(100, 8, 50, torch.float64)
+    bias = torch.linspace(-1, 1, 50, dtype=torch.float64)
     coefficients = torch.randn(2, 100, generator=torch.Generator().manual_seed(1))
-    coefficients[:, 10:95] = 0
-    truth = gradients(linear_logprob_reference, hidden, weight, targets, 1.0, coefficients)
+    coefficients[:, dead] = 0
+    options = {"bias": bias, "softcap": 20.0}
+    truth = gradients(partial(linear_logprob_reference, **options), hidden, weight, targets, 0.8, coefficients)
     computed = []
     original = chunked.chunk_logits
     monkeypatch.setattr(chunked, "chunk_logits", lambda h, *rest: computed.append(len(h)) or original(h, *rest))
-    ours = gradients(linear_logprob, hidden, weight, targets, 1.0, coefficients)
-    assert computed == ([16] * 7) * 7 + [15] * 7  # seven slabs of at most 8 columns, with all 100 rows and with the 15
-    assert ours[2][10:95].eq(0).all()
+    monkeypatch.setattr(function, "rows_to_keep", lambda hidden, weight: kept_rows)
+    ours = gradients(partial(linear_logprob, **options), hidden, weight, targets, 0.8, coefficients)
+    assert computed == ([16] * 7) * 7 + again * 7  # seven slabs of at most 8 columns; a block of which some rows were kept is made again
+    assert ours[2][dead].eq(0).all()
     for true, got in zip(truth, ours, strict=True):
-        torch.testing.assert_close(got, true, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(got, true, rtol=1e-9, atol=1e-12)
+
+
+def test_logits_are_kept_within_bounds_and_only_for_a_backward(monkeypatch):
+    assert chunked.rows_to_keep(torch.empty(2048, 8, device="meta"), torch.empty(QWEN3_VOCABULARY, 8, device="meta")) == 512  # of 552
+    hidden, weight, targets = inputs(20, 8, 50)
+    kept = []
+    original = function.chunked_forward
+    monkeypatch.setattr(function, "chunked_forward", lambda *arguments: kept.append(arguments[-1].shape) or original(*arguments))
+    linear_logprob(hidden, weight, targets)
+    with torch.no_grad():
+        linear_logprob(hidden, weight, targets)
+    linear_logprob(hidden.detach(), weight.detach(), targets)
+    assert kept == [(20, 50), (0, 50), (0, 50)]
 
 
 def test_a_nan_gradient_is_not_taken_for_zero():

@@ -18,9 +18,9 @@ from polaris_kernels.rows import Rows, result_dtype
 from polaris_kernels.sampling_mask import cut_off
 from polaris_kernels.softmax import add_columns, logit_gradient
 
-_BLOCK_ROWS, _SLAB_COLUMNS = 256, 4096
+_BLOCK_ROWS, _SLAB_COLUMNS = 256, 2048
 _KEPT_BYTES = 320 * 2**20
-"""Of logit gradients that may be kept: 1,104 rows in bfloat16 at V = 151,936."""
+"""Of logits, and of their gradients, that may be kept: 552 rows in float32 and 1,104 in bfloat16 at V = 151,936."""
 
 Gradients = tuple[Tensor, Tensor | None, Tensor | None]
 """Those of hidden states, weight and bias."""
@@ -38,8 +38,8 @@ def chunked_forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs [T], entropies [T] (or [0]), and [2, T] the maxima and the logs of the softmax's sums, as `temperature` [T].
 
-    The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T. The logits are
-    left in `kept` [T, V], if there is one, those that the sampler cut off too.
+    The last block is padded to C rows, so every product has the same shape and a row's result does not depend on T. The logits of the
+    first K rows are left in `kept` [K, V], if there is one, those that the sampler cut off too.
     """
     state = chunked_statistics(hidden, head, targets, temperature, sampling_mask, kept)
     return chunked_finish(state, targets, temperature, ignore_index, with_entropy)
@@ -59,7 +59,8 @@ def chunked_statistics(
             block = hidden[rows].to(slab.weight.dtype)
             logits = chunk_logits(pad(block, (0, 0, 0, size - len(block))), slab.weight, slab)
             if kept is not None:
-                kept[rows, columns] = logits[: len(block)]
+                part = kept[rows, columns]
+                part.copy_(logits[: len(part)])
             if sampling_mask is not None:
                 cut_off(logits[: len(block)], sampling_mask[rows], columns.start)
             span = slice(rows.start, rows.start + size)
@@ -78,24 +79,43 @@ def chunked_finish(
     return logprob, entropy, torch.stack([maximum, log_total])
 
 
-def chunked_backward(hidden: Tensor, head: Head, values: Rows, with_weight: bool, rounded: bool = True) -> Gradients:
+def chunked_backward(
+    hidden: Tensor,
+    head: Head,
+    values: Rows,
+    with_weight: bool,
+    rounded: bool = True,
+    known: tuple[Tensor, Tensor] | None = None,
+) -> Gradients:
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
-    Logits are worked out again. Sums are float32 or float64, each gradient is rounded once; that of `hidden` is left as the sum where it is
-    not to be `rounded`.
+    Sums are float32 or float64, each gradient is rounded once; that of `hidden` is left as the sum where it is not to be `rounded`.
+    Logits are worked out again but where they are `known`: those of the forward's first rows, [K, V], and which of the forward's rows
+    the N are, in their order.
     """
+    kept, which = known or (hidden.new_empty(0), None)
+    count = 0 if which is None else int((which < len(kept)).sum())
 
     def slope(rows: slice, columns: slice, slab: Head) -> Tensor:
-        logits = chunk_logits(hidden[rows].to(slab.weight.dtype), slab.weight, slab)
+        if which is not None and rows.stop <= count:
+            logits = kept[:, columns][which[rows]]
+        else:
+            logits = chunk_logits(hidden[rows].to(slab.weight.dtype), slab.weight, slab)
         return _gradient_of_columns(logits, values[rows], columns, head)
 
     if not rounded or not may_keep(hidden, head):
         return _summed_gradients(hidden, head, slope, with_weight, rounded)
     gradient = hidden.new_empty(len(hidden), len(head.weight), dtype=rounded_dtype(hidden))
-    for columns, slab in _slabs(head):
+    for columns, slab in _slabs(head, cast=count < len(hidden)):
         for rows in row_blocks(len(hidden)):
             gradient[rows, columns] = slope(rows, columns, slab)
     return gradients_of_kept(hidden, head, gradient, with_weight)
+
+
+def rows_to_keep(hidden: Tensor, weight: Tensor) -> int:
+    """How many of the first rows of `hidden` [T, H] have logits that fit, in whole blocks. T may be symbolic."""
+    most = _KEPT_BYTES // (result_dtype(hidden).itemsize * weight.shape[0]) // _BLOCK_ROWS * _BLOCK_ROWS
+    return torch.sym_min(hidden.shape[0], most)
 
 
 def may_keep(hidden: Tensor, head: Head) -> bool:
@@ -173,12 +193,12 @@ def chunk_logits(hidden: Tensor, weight: Tensor, head: Head) -> Tensor:
     return logits.div_(head.softcap).tanh_().mul_(head.softcap) if head.softcap else logits
 
 
-def _slabs(head: Head, most: int = _SLAB_COLUMNS) -> Iterator[tuple[slice, Head]]:
-    """The head by slabs of its rows, which are columns of the logits, few of them at a time; their weights as `product` takes them.
+def _slabs(head: Head, most: int = _SLAB_COLUMNS, cast: bool = True) -> Iterator[tuple[slice, Head]]:
+    """The head by slabs of its rows, which are columns of the logits, few of them at a time; their weights `cast` to what `product` takes.
 
     A slab is good until the next one is asked for.
     """
-    size, dtype = min(_SLAB_COLUMNS, max(64, most)), product_operand(head.weight[:0]).dtype
+    size, dtype = min(_SLAB_COLUMNS, max(64, most)), product_operand(head.weight[:0]).dtype if cast else head.weight.dtype
     # One place for all slabs that are cast: the system takes longer to hand out new memory than the cast itself.
     place = head.weight.new_empty(min(size, len(head.weight)), head.weight.shape[1], dtype=dtype) if dtype != head.weight.dtype else None
     for columns in _spans(len(head.weight), size):

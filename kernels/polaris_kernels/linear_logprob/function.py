@@ -16,7 +16,7 @@ from torch import Tensor
 from polaris_kernels._ops import add_op_namespace_prefix
 from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_plain, check_rows, is_captured, uses_triton
 from polaris_kernels.head import Head
-from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward
+from polaris_kernels.linear_logprob.chunked import chunked_backward, chunked_forward, rows_to_keep
 from polaris_kernels.linear_logprob.parallel import IGNORED, local_targets, name_of, parallel_forward, sum_over_ranks
 from polaris_kernels.rows import Rows, live_rows
 from polaris_kernels.sampling_mask import check_sampling_mask
@@ -77,7 +77,9 @@ def linear_logprob(
         hidden, weight = whole_columns(hidden), whole_columns(weight)
     bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
-    logprob, entropy, _ = _forward(*operands, bias, sampling_mask, head.softcap, logits_dtype, ignore_index, return_entropy, ranks)
+    keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
+    options = (head.softcap, logits_dtype, ignore_index, return_entropy, keep, ranks)
+    logprob, entropy, *_ = _forward(*operands, bias, sampling_mask, *options)
     return logprob, entropy if return_entropy else None
 
 
@@ -93,20 +95,22 @@ def _forward(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_entropy: bool,
+    keep: bool,
     group: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
     tiles = None
     if uses_triton(hidden):
         hidden, head = addressable(hidden), replace(head, weight=addressable(weight))
         tiles = tiles_for(hidden, head)
+    logits = temperature.new_empty(_rows_to_keep(hidden, weight, keep, group), weight.shape[0])
     if group is not None:
-        return parallel_forward(hidden, head, targets, temperature, with_entropy, group, tiles, sampling_mask)
+        return *parallel_forward(hidden, head, targets, temperature, with_entropy, group, tiles, sampling_mask), logits
     if tiles is None:
-        return chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy, sampling_mask)
+        return *chunked_forward(hidden, head, targets, temperature, ignore_index, with_entropy, sampling_mask, logits), logits
     from polaris_kernels.linear_logprob.tiled import tiled_forward
 
-    return tiled_forward(hidden, head, targets, temperature, ignore_index, tiles, sampling_mask)
+    return *tiled_forward(hidden, head, targets, temperature, ignore_index, tiles, sampling_mask), logits
 
 
 @_forward.register_fake
@@ -121,12 +125,19 @@ def _(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_entropy: bool,
+    keep: bool,
     group: str | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     # Shapes, never len(): it would turn a symbolic T into a number, and every other T would be compiled again.
     full = torch.empty_like(temperature)
     entropies = full if with_entropy or uses_triton(hidden) else full.new_empty(0)
-    return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, *full.shape)
+    logits = full.new_empty(_rows_to_keep(hidden, weight, keep, group), weight.shape[0])
+    return torch.empty_like(full), torch.empty_like(entropies), full.new_empty(2, *full.shape), logits
+
+
+def _rows_to_keep(hidden: Tensor, weight: Tensor, keep: bool, group: str | None) -> int:
+    """Rows whose logits the forward leaves for the backward: on CPU those that fit, elsewhere none, since making them again is cheap."""
+    return rows_to_keep(hidden, weight) if keep and group is None and not uses_triton(hidden) else 0
 
 
 @torch.library.custom_op(add_op_namespace_prefix("linear_logprob_backward"), mutates_args=())
@@ -138,6 +149,7 @@ def _backward(
     bias: Tensor | None,
     sampling_mask: Tensor | None,
     softmax: Tensor,
+    logits: Tensor,
     logprob: Tensor,
     entropy: Tensor,
     logprob_gradient: Tensor | None,
@@ -167,19 +179,19 @@ def _backward(
         gradient, *others = _gradients(hidden.where(live.unsqueeze(1), 0.0), head, values.only(live), with_weight, group)
     else:
         rows = live.nonzero().squeeze(1)
-        compact, *others = _gradients(hidden[rows], head, values[rows], with_weight, group)
+        compact, *others = _gradients(hidden[rows], head, values[rows], with_weight, group, (logits, rows))
         gradient = torch.zeros_like(hidden).index_copy_(0, rows, compact)
     weight_gradient, bias_gradient = (hidden.new_empty(0) if other is None else other for other in others)
     return gradient, weight_gradient, bias_gradient
 
 
 def _gradients(
-    hidden: Tensor, head: Head, values: Rows, with_weight: bool, group: str | None
+    hidden: Tensor, head: Head, values: Rows, with_weight: bool, group: str | None, known: tuple[Tensor, Tensor] | None = None
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Of hidden states, weight and bias, by the implementation that serves these hidden states."""
+    """Of hidden states, weight and bias, by the implementation that serves these hidden states; `known` is that of `chunked_backward`."""
     alone = group is None
     if not uses_triton(hidden) or not len(head.weight):  # a rank may have no rows
-        gradient, weight_gradient, bias_gradient = chunked_backward(hidden, head, values, with_weight, rounded=alone)
+        gradient, weight_gradient, bias_gradient = chunked_backward(hidden, head, values, with_weight, rounded=alone, known=known)
     else:
         from polaris_kernels.linear_logprob.tiled import tiled_backward
 
@@ -197,6 +209,7 @@ def _(
     bias: Tensor | None,
     sampling_mask: Tensor | None,
     softmax: Tensor,
+    logits: Tensor,
     logprob: Tensor,
     entropy: Tensor,
     logprob_gradient: Tensor | None,
@@ -211,24 +224,24 @@ def _(
     return torch.empty_like(hidden), weight_gradient, hidden.new_empty(0) if bias is None else torch.empty_like(bias)
 
 
-def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
-    hidden, weight, targets, temperature, bias, sampling_mask, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, _, ctx.group = inputs
-    logprob, entropy, softmax = output
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
+    hidden, weight, targets, temperature, bias, sampling_mask, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, *_, ctx.group = inputs
+    logprob, entropy, softmax, logits = output
     ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(softmax)
-    ctx.save_for_backward(hidden, weight, targets, temperature, bias, sampling_mask, softmax, logprob, entropy)
+    ctx.mark_non_differentiable(softmax, logits)
+    ctx.save_for_backward(hidden, weight, targets, temperature, bias, sampling_mask, softmax, logits, logprob, entropy)
 
 
-def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, _: None) -> tuple[Tensor | None, ...]:
+def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     check_once("linear_logprob")
-    rest = (None,) * 9
+    rest = (None,) * 10
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, *rest
     with_weight = ctx.needs_input_grad[1]
     hidden, weight, bias = _backward(
         *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight, ctx.group
     )
-    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:6]
+    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:7]
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)
