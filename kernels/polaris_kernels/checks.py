@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from polaris_kernels.head import Head
+from polaris_kernels.products import HALF
 from polaris_kernels.rows import result_dtype
 
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
@@ -69,8 +70,11 @@ def check_head(hidden: Tensor, head: Head) -> None:
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; pass one value per row of weight, [{len(weight)}]")
     if hidden.dtype not in DTYPES or any(t is not None and t.dtype != hidden.dtype for t in (weight, bias)):
-        dtypes = ", ".join(str(t.dtype) for t in (hidden, weight, bias) if t is not None)
-        raise ValueError(f"hidden, weight and bias have dtypes {dtypes}: cast all to one floating-point dtype")
+        found = [t.dtype for t in (hidden, weight, bias) if t is not None]
+        remedy, half = "cast all to one floating-point dtype", next((dtype for dtype in found if dtype in HALF), None)
+        if half is not None:
+            remedy += f"; the {half} tensors themselves are best, since their products are summed in float32: a .float() copy gains nothing"
+        raise ValueError(f"hidden, weight and bias have dtypes {', '.join(map(str, found))}: {remedy}")
     if not 0 <= head.softcap < math.inf:
         raise ValueError(f"softcap = {head.softcap} must be a finite number above 0, or None for none")
     if head.logits_dtype not in (None, *DTYPES):

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from polaris_kernels.gain import logit_gain
 from polaris_kernels.head import Head
+from polaris_kernels.products import HALF
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +86,8 @@ def architecture_tiles(chip: str, head: Head) -> Tiles:
     """Tiles of an architecture by its name, as "sm_90" or "gfx942"; one that is not listed takes those of `_listed`."""
     tiles = (_FLOAT32 if head.weight.dtype == torch.float32 else _HALF)[_listed(chip)]
     # A wide tile has no registers for a soft cap's gradient (logits and probabilities at once), for rounding (two dtypes) or, compiled by
-    # Triton 3.9, for the mask of a vocabulary of no whole 16s.
-    narrow = head.softcap or head.logits_dtype or row_stride(len(head.weight)) > len(head.weight)
+    # Triton 3.9, for the mask of a vocabulary of no whole 16s. Logits are float32 as they are: only half precision rounds them.
+    narrow = head.softcap or head.logits_dtype in HALF or row_stride(len(head.weight)) > len(head.weight)
     gain = logit_gain(chip, head.weight.dtype, head.weight.shape[1])
     return replace(tiles, block_v=min(tiles.block_v, 128) if narrow else tiles.block_v, gain=gain)
 

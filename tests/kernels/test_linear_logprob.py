@@ -110,6 +110,13 @@ def test_logits_are_rounded_as_an_engine_rounds_them(logits_dtype):
     assert (exact - logprob).abs().max() > 1e-4
 
 
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float64])
+def test_a_float32_request_rounds_nothing(logits_dtype):
+    values = (*inputs(12, 16, 300, torch.bfloat16), 0.7, torch.ones(2, 12))
+    results = [gradients(partial(linear_logprob, logits_dtype=dtype), *values) for dtype in (None, logits_dtype)]
+    assert all(torch.equal(a, b) for a, b in zip(*results, strict=True))
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("peak", [20.0, 30.0])
 def test_no_worse_than_eager_at_the_vocabulary_of_qwen3(dtype, peak):
@@ -307,7 +314,8 @@ def test_weight_gradient_is_summed_in_float32(tiny_chunks):
         ({"logits_dtype": torch.int64}, "logits_dtype"),
         ({"targets": torch.tensor([0, 1])}, "targets"),
         ({"weight": torch.zeros(50, 7)}, "weight"),
-        ({"weight": torch.zeros(50, 8, dtype=torch.bfloat16)}, "one floating-point dtype"),
+        ({"weight": torch.zeros(50, 8, dtype=torch.bfloat16)}, r"the torch\.bfloat16 tensors themselves .* summed in float32"),
+        ({"weight": torch.zeros(50, 8, dtype=torch.float64)}, "one floating-point dtype$"),
         ({"temperature": 0.0}, "above 0"),
         ({"temperature": float("nan")}, "above 0"),
         ({"temperature": torch.tensor([1.0, float("inf"), 1.0])}, "finite number above 0"),

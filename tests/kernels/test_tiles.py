@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from head_by_kernels import tiled
 
 from polaris_kernels.head import Head
-from polaris_kernels.tiles import _listed, addressable, architecture_tiles, row_stride, whole_columns
+from polaris_kernels.tiles import Tiles, _listed, addressable, architecture_tiles, row_stride, whole_columns
 
 
 def head(dtype=torch.bfloat16, vocabulary=64, **options):
@@ -50,6 +51,17 @@ def test_a_chip_below_all_is_refused(chip):
 def test_tiles_are_narrow_where_a_wide_one_has_no_registers(options):
     assert architecture_tiles("sm_90", head()).block_v == 256
     assert architecture_tiles("sm_90", head(**options)).block_v == 128
+
+
+@pytest.mark.parametrize("logits_dtype", [torch.float32, torch.float64])
+def test_a_float32_request_takes_the_wide_tile_and_its_bits(logits_dtype):
+    """The logits are float32 as they are."""
+    assert architecture_tiles("sm_90", head(logits_dtype=logits_dtype)) == architecture_tiles("sm_90", head())
+    hidden, weight = torch.randn(2, 20, 64, generator=torch.Generator().manual_seed(0)).bfloat16()
+    values = (torch.arange(20), torch.full((20,), 0.7), torch.ones(2, 20))
+    tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
+    plain, asked = (tiled(hidden, weight, *values, tiles, logits_dtype=dtype) for dtype in (None, logits_dtype))
+    assert all(torch.equal(a, b) for a, b in zip(plain, asked, strict=True))
 
 
 def test_matrices_whose_rows_begin_at_16_bytes_are_taken_as_they_are():
