@@ -1,7 +1,7 @@
 """Compile every kernel as it is launched at real shapes, with no GPU, and print what it takes of the chip and executes.
 
-    python -m benchmarks.kernels.resources [--on sm_80 sm_90]     # a table of this Triton
-    python -m benchmarks.kernels.resources --json                 # for tests
+    python -m benchmarks.kernels.resources [--on sm_80 sm_90] [--only CASE ...]     # a table of this Triton
+    python -m benchmarks.kernels.resources --json                                   # for tests
 
 Launches are recorded on meta tensors, so the compiled code is that of the real call: types, alignment, constants and tiles.
 """
@@ -11,9 +11,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields, replace
+from functools import partial
 from types import SimpleNamespace
 from typing import get_args
 
@@ -36,8 +37,8 @@ from polaris_kernels.token_batch import TokenBatch
 _LENGTH, _SIZE, _VOCABULARY = 40_960, 2560, 151_936
 
 
-def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
-    """The real calls by name of the case, with their launches."""
+def cases(chip: str) -> Iterator[tuple[str, Callable[[], object]]]:
+    """The real calls by name; each launches kernels."""
     # Autocast, which a product turns off, knows no meta tensors.
     linear_logprob.product = linear_policy_loss.product = lambda left, right: left.new_empty(len(left), right.shape[1])
     values = torch.empty(_LENGTH, device="meta")
@@ -46,39 +47,38 @@ def launches(chip: str) -> Iterator[tuple[str, list[Launch]]]:
     for dtype in (torch.bfloat16, torch.float16, torch.float32):
         plain = Head(weight=torch.empty(_VOCABULARY, _SIZE, dtype=dtype, device="meta"))
         bias = torch.empty(_VOCABULARY, dtype=dtype, device="meta")
-        dressed = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16)
-        cases = [("plain", plain, rows), ("bias, softcap, rounded", dressed, rows)]
+        heads = {"plain": (plain, rows)}
         if dtype == torch.bfloat16:  # the others with a mask are in compile_all
-            cases.append(("sampling mask", plain, replace(rows, sampling_mask=sampling_mask)))
-        for name, head, of_rows in cases:
-            for way, found in _of_head(chip, head, of_rows):
-                yield f"{str(dtype)[6:]}, {name}{way}", found
-        logits = torch.empty(_LENGTH, _VOCABULARY, dtype=dtype, device="meta")
-        with recorded(chip) as found:
-            logprob_from_logits.tiled_forward(logits, rows.targets, values, -100)
-            logprob_from_logits.tiled_backward(logits, logits, rows, -100)
-        yield str(dtype)[6:], found
-    yield from _of_policy_loss(chip, values)
+            heads["sampling mask"] = plain, replace(rows, sampling_mask=sampling_mask)
+        heads["bias, softcap, rounded"] = Head(weight=plain.weight, bias=bias, softcap=30.0, logits_dtype=torch.bfloat16), rows
+        for name, (head, of_rows) in heads.items():
+            for way, call in _of_head(chip, head, of_rows):
+                yield f"{str(dtype)[6:]}, {name}{way}", call
+        yield str(dtype)[6:], partial(_of_logits, torch.empty(_LENGTH, _VOCABULARY, dtype=dtype, device="meta"), rows)
+    yield from _of_policy_loss(values)
 
 
-def _of_head(chip: str, head: Head, rows: Rows) -> Iterator[tuple[str, list[Launch]]]:
+def _of_head(chip: str, head: Head, rows: Rows) -> Iterator[tuple[str, Callable[[], object]]]:
     """Both operations that multiply by the head; `linear_policy_loss` keeps exponentials to the target's logit, or to the maximum."""
     hidden, tiles = head.weight.new_empty(_LENGTH, _SIZE), architecture_tiles(chip, head)
-    with recorded(chip) as found:
+
+    def differentiate() -> None:
         linear_logprob.tiled_forward(hidden, head, rows.targets, rows.temperature, -100, tiles, rows.sampling_mask)
         linear_logprob.tiled_backward(hidden, head, rows, True, tiles)
-    yield "", found
+
+    yield "", differentiate
     work = _chunk(hidden, head, linear_policy_loss.keeping(tiles, head, rows.sampling_mask), rows.sampling_mask)
     if hidden.dtype != torch.float16 and not head.softcap:
-        with recorded(chip) as found:
-            linear_policy_loss._learn_by_rows(work, work.call.targets)
-        yield ", kept", found
-    with recorded(chip) as found:
-        linear_policy_loss._learn_exactly(work, work.call.targets)
-    yield ", kept exactly", found
+        yield ", kept", partial(linear_policy_loss._learn_by_rows, work, work.call.targets)
+    yield ", kept exactly", partial(linear_policy_loss._learn_exactly, work, work.call.targets)
 
 
-def _of_policy_loss(chip: str, values: torch.Tensor) -> Iterator[tuple[str, list[Launch]]]:
+def _of_logits(logits: torch.Tensor, rows: Rows) -> None:
+    logprob_from_logits.tiled_forward(logits, rows.targets, rows.temperature, -100)
+    logprob_from_logits.tiled_backward(logits, logits, rows, -100)
+
+
+def _of_policy_loss(values: torch.Tensor) -> Iterator[tuple[str, Callable[[], object]]]:
     batch = TokenBatch(
         behaviour_logprob=values,
         advantage=values,
@@ -88,9 +88,8 @@ def _of_policy_loss(chip: str, values: torch.Tensor) -> Iterator[tuple[str, list
     )
     for kind in get_args(Kind):
         for correction in get_args(TokenCorrection):
-            with recorded(chip) as found:
-                policy_loss.tiled_forward(values, batch, PolicyLossSettings(kind=kind, correction=correction))
-            yield f"{kind}, {correction}", found
+            settings = PolicyLossSettings(kind=kind, correction=correction)
+            yield f"{kind}, {correction}", partial(policy_loss.tiled_forward, values, batch, settings)
 
 
 def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles, sampling_mask: torch.Tensor | None) -> linear_policy_loss._Work:
@@ -111,9 +110,18 @@ def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles, sampling_mask: torch.
     )
 
 
-def measured(chips: list[str]) -> list[Resources]:
-    """Every kernel of every case, on each chip."""
-    jobs = [(launch, case, chip) for chip in chips for case, found in launches(chip) for launch in variants(found)]
+def launches(chip: str, only: Collection[str] = ()) -> Iterator[tuple[str, list[Launch]]]:
+    """The cases with their launches: all, or `only` those of such names."""
+    for name, call in cases(chip):
+        if not only or name in only:
+            with recorded(chip) as found:
+                call()
+            yield name, found
+
+
+def measured(chips: Iterable[str], only: Collection[str] = ()) -> list[Resources]:
+    """Every kernel of the cases, on each chip."""
+    jobs = [(launch, case, chip) for chip in chips for case, found in launches(chip, only) for launch in variants(found)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: measure(*job), jobs))
 
@@ -122,9 +130,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--on", nargs="+", default=["sm_80", "sm_90"], choices=list(CHIPS))
+    parser.add_argument("--only", nargs="+", default=[], metavar="CASE", help="as the table calls it: 'bfloat16, plain'")
     arguments = parser.parse_args()
     os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
-    found = measured(arguments.on)
+    found = measured(arguments.on, arguments.only)
     if arguments.json:
         print(json.dumps([asdict(row) for row in found]))
         return

@@ -150,9 +150,8 @@ def _tiled(blocks: list[Block], loops: list[set[int]]) -> Loops:
     waits = [int(depth) for index in steady for code in blocks[index].code for depth in _WAITS.findall(code)]
     tile = next((body for body in loops if any(blocks[index].count(_EXPONENTIAL) for index in body)), loops[-1])
     per_tile = seldom = exponentials = 0
-    for region in _regions(blocks, tile - steady):
-        if any(blocks[index].count(_SPINS) for index in region):
-            region = {index for index in region if not blocks[index].count(_SPINS)}
+    spins = {index for index in tile if blocks[index].count(_SPINS)}  # how often a wait goes round is not known
+    for region in _regions(blocks, tile - steady - spins):
         starts = {after for index in steady for after in blocks[index].after} & region
         ends = {index for index in region if set(blocks[index].after) & steady}
         if not starts or not ends:
