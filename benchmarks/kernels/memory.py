@@ -209,19 +209,23 @@ class Found:
         return {kind: counts - self.forward[kind] for kind, counts in self.trace.launches().items()}
 
 
-def trace(operation: str, rows: int) -> Found:
-    """Forward and backward of an operation as its benchmark calls it: dapo, all tokens learn; log-probs get gradients, entropies none."""
+def trace(operation: str, rows: int, added: bool = False) -> Found:
+    """Forward and backward of an operation as its benchmark calls it: dapo, all tokens learn; log-probs get gradients, entropies none.
+
+    The gradient of the weight is returned or, with `added`, added to a `main_grad`, which is no memory of the call's.
+    """
     options: dict[str, Any] = {"dtype": torch.bfloat16, "device": "meta", "requires_grad": True}
     hidden, weight = torch.empty(rows, SIZE, **options), torch.empty(VOCABULARY, SIZE, **options)
     logits = torch.empty(rows, VOCABULARY, **options)
+    main_grad = torch.empty(VOCABULARY, SIZE, device="meta") if added else None
     targets, values = torch.ones(rows, dtype=torch.long), torch.ones(rows)
     logprob = torch.zeros(rows, requires_grad=True)
     leaves = {"logprob_from_logits": [logits], "policy_loss": [logprob]}.get(operation, [hidden, weight])
     loss_options: dict[str, Any] = {"proximal_logprob": values}
     calls: dict[str, Callable[[], Tensor]] = {
-        "linear_logprob": lambda: linear_logprob(hidden, weight, targets, temperature=0.8)[0],
+        "linear_logprob": lambda: linear_logprob(hidden, weight, targets, temperature=0.8, main_grad=main_grad)[0],
         "linear_policy_loss": lambda: linear_policy_loss(
-            hidden, weight, targets, values, values, None, float(rows), temperature=0.8, **loss_options
+            hidden, weight, targets, values, values, None, float(rows), temperature=0.8, main_grad=main_grad, **loss_options
         )[0],
         "linear_logprob, policy_loss": lambda: policy_loss(
             linear_logprob(hidden, weight, targets, temperature=0.8)[0], values, values, None, float(rows), **loss_options
@@ -229,23 +233,24 @@ def trace(operation: str, rows: int) -> Found:
         "logprob_from_logits": lambda: logprob_from_logits(logits, targets, 0.8)[0],
         "policy_loss": lambda: policy_loss(logprob, values, values, None, float(rows), **loss_options)[0],
     }
-    with traced(hidden, weight, logits, targets, values, logprob) as found:
+    with traced(hidden, weight, logits, targets, values, logprob, *([] if main_grad is None else [main_grad])) as found:
         result = calls[operation]()
         forward = found.launches()
-        gradients = torch.autograd.grad(result, leaves, values if result.ndim else None)
-        return Found(trace=found, gradients={found.key(g): g.nbytes for g in gradients}, forward=forward)
+        gradients = torch.autograd.grad(result, leaves, values if result.ndim else None, allow_unused=added)
+        returned = {found.key(g): g.nbytes for g in gradients if g is not None}
+        return Found(trace=found, gradients=returned, forward=forward)
 
 
 def _peaks() -> Iterator[str]:
     yield "| operation | T | beyond inputs | gradients | beyond both | without the returned tensors | at the peak |\n" + "|---" * 7 + "|"
-    for operation in CASES:
+    for operation, added in [*((case, False) for case in CASES), *((case, True) for case in CASES[:2])]:
         for rows in ROWS:
-            found = trace(operation, rows)
+            found = trace(operation, rows, added)
             peak, gradients = found.trace.peak(), sum(found.gradients.values())
             largest = sorted(((size, found.trace.made[key]) for key, size in peak.items()), reverse=True)
             parts = ", ".join(f"{_gb(size)} {made}" for size, made in largest[:8] if size > 0.005 * found.total)
             figures = (found.total, gradients, found.total - gradients, found.beside_gradients)
-            yield f"| {operation} | {rows:,} | " + " | ".join(map(_gb, figures)) + f" | {parts} |"
+            yield f"| {operation}{', main_grad' if added else ''} | {rows:,} | " + " | ".join(map(_gb, figures)) + f" | {parts} |"
 
 
 def _gb(size: int) -> str:

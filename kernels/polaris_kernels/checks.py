@@ -79,6 +79,27 @@ def check_head(hidden: Tensor, head: Head) -> None:
         raise ValueError(f"softcap = {head.softcap} must be a finite number above 0, or None for none")
     if head.logits_dtype not in (None, *DTYPES):
         raise ValueError(f"logits_dtype = {head.logits_dtype} must be a floating-point dtype or None")
+    _check_main_grad(head)
+
+
+def _check_main_grad(head: Head) -> None:
+    """Raise ValueError where the gradient of the head's weight cannot be added to its `main_grad`."""
+    weight, main_grad = head.weight, head.main_grad
+    if main_grad is None:
+        return
+    dtype = result_dtype(weight)
+    if hasattr(main_grad, "full_tensor"):
+        raise ValueError("main_grad is a DTensor: pass a plain buffer for all rows of weight, into which nothing has to be gathered")
+    check_plain(weight=weight, main_grad=main_grad)
+    if main_grad.shape != weight.shape or main_grad.dtype != dtype:
+        raise ValueError(
+            f"main_grad is {main_grad.dtype} {tuple(main_grad.shape)}; the gradient of weight is added in {dtype}: "
+            f"pass torch.zeros_like(weight, dtype={dtype}), {tuple(weight.shape)}"
+        )
+    if not main_grad.is_contiguous() or main_grad.requires_grad:
+        raise ValueError("main_grad must be contiguous and require no gradient: pass a buffer, a new one or main_grad.detach()")
+    if torch.is_grad_enabled() and not weight.requires_grad:
+        raise ValueError("main_grad takes the gradient of weight, which requires none: leave it out, or call weight.requires_grad_()")
 
 
 def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignore_index: int, vocabulary: int | None) -> Tensor:

@@ -14,7 +14,8 @@ class Head:
     """logits = cap(round(hidden @ weight.T + bias)), with round to `logits_dtype` and cap(x) = softcap * tanh(x / softcap).
 
     `weight` [V, H], `bias` [V] or None; `softcap` 0 and `logits_dtype` None leave their step out. With a `group` both are this rank's rows
-    of what is divided among its ranks.
+    of what is divided among its ranks. `main_grad` [V, H] or None is where the backward adds the gradient of `weight`, in the dtype of its
+    sum: float32, or float64 for float64.
     """
 
     weight: Tensor
@@ -22,3 +23,4 @@ class Head:
     softcap: float = 0.0
     logits_dtype: torch.dtype | None = None
     group: dist.ProcessGroup | None = None
+    main_grad: Tensor | None = None

@@ -41,6 +41,8 @@ class Case:
     with_entropy: bool = True
     scale: float = 1.0
     """Of the incoming gradients."""
+    main_grad: bool = False
+    """Whether the gradient of the weight is added to a tensor of float32."""
 
     def inputs(self) -> dict[str, torch.Tensor]:
         """Hidden states, whole head, targets in the whole vocabulary, temperatures and incoming gradients, the same in every process.
@@ -76,6 +78,7 @@ class Case:
         values["weight"], values["bias"] = (values[name].split(self.ranks)[group.rank()] for name in ("weight", "bias"))
         names = ["hidden", *(["weight", "bias"] if self.bias else ["weight"])][: 1 if self.frozen else None]
         leaves = [values[name].requires_grad_() for name in names]
+        main_grad = torch.zeros_like(values["weight"], dtype=torch.float32) if self.main_grad else None
         logprob, entropy = linear_logprob(
             values["hidden"],
             values["weight"],
@@ -87,13 +90,17 @@ class Case:
             return_entropy=self.with_entropy,
             ignore_index=self.ignore_index,
             group=group,
+            main_grad=main_grad,
         )
         loss = (values["coefficients"][0] * logprob).sum()
         results = {"logprob": logprob}
         if entropy is not None:
             loss = loss + (values["coefficients"][1] * entropy).sum()
             results["entropy"] = entropy
-        gradients = dict(zip(names, torch.autograd.grad(loss, leaves), strict=True))
+        gradients = dict(zip(names, torch.autograd.grad(loss, leaves, allow_unused=self.main_grad), strict=True))
+        if main_grad is not None:
+            assert gradients["weight"] is None
+            gradients["weight"] = main_grad
         return {name: tensor.detach() for name, tensor in (results | gradients).items()}
 
 
@@ -112,6 +119,8 @@ CASES = {
     "a token as ignore_index": Case(ranks=(9, 9, 9, 9), ignore_index=18),
     "frozen": Case(ranks=(70, 61), frozen=True),
     "no entropy": Case(ranks=(70, 61), with_entropy=False),
+    "main_grad": Case(ranks=(70, 61), dtype=torch.bfloat16, main_grad=True),
+    "main_grad on a rank without rows": Case(ranks=(40, 0, 23, 30), main_grad=True),
     "no gradient": Case(ranks=(30, 31), bias=True, scale=0.0),
 }
 

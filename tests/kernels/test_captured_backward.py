@@ -36,8 +36,11 @@ def serve(request, monkeypatch):
     monkeypatch.setattr(function, "_backward", function._backward._init_fn)
 
 
-def backward(dtype):
-    """Gradients where some rows are ignored, some have no gradient, and one of these is NaN; and what torch did for them."""
+def backward(dtype, added):
+    """Gradients where some rows are ignored, some have no gradient, and one of these is NaN; and what torch did for them.
+
+    That of the weight is `added` to a tensor of float32, or returned.
+    """
     generator = torch.Generator().manual_seed(0)
     hidden, weight = torch.randn(ROWS, SIZE, generator=generator), torch.randn(VOCABULARY, SIZE, generator=generator)
     bias = torch.randn(VOCABULARY, generator=generator)
@@ -47,18 +50,20 @@ def backward(dtype):
     coefficients = torch.randn(2, ROWS, generator=generator).to(DEVICE)
     targets[[3, 8]], coefficients[:, 11:20], hidden[12], hidden[8] = -100, 0.0, torch.nan, torch.inf
     leaves = [leaf.to(DEVICE, dtype).requires_grad_() for leaf in (hidden, weight)]
-    logprob, entropy = linear_logprob(*leaves, targets, temperature=0.8, bias=bias)
+    main_grad = torch.zeros(weight.shape, device=DEVICE) if added else None
+    logprob, entropy = linear_logprob(*leaves, targets, temperature=0.8, bias=bias, main_grad=main_grad)
     with Operations() as operations:
-        gradients = torch.autograd.grad([logprob, entropy], [*leaves, bias], [*coefficients])
-    return gradients, operations.names
+        gradients = torch.autograd.grad([logprob, entropy], [*leaves, bias], [*coefficients], allow_unused=added)
+    return [main_grad if gradient is None else gradient for gradient in gradients], operations.names
 
 
+@pytest.mark.parametrize("added", [False, True], ids=["returned", "added"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
-def test_same_gradients_without_a_question(serve, monkeypatch, dtype):
-    expected, names = backward(dtype)
+def test_same_gradients_without_a_question(serve, monkeypatch, dtype, added):
+    expected, names = backward(dtype, added)
     assert names & WAITS, "or this would prove nothing"
     monkeypatch.setattr(function, "is_captured", lambda device: True)
-    captured, names = backward(dtype)
+    captured, names = backward(dtype, added)
     assert not names & WAITS
     for ours, other in zip(captured, expected, strict=True):
         assert ours.isfinite().all()

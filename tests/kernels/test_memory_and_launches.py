@@ -85,6 +85,14 @@ def test_peak_of_linear_logprob():
     assert found.total == pytest.approx(slab + T * SIZE * (TWO_BYTES + FOUR_BYTES) + VOCABULARY * SIZE * TWO_BYTES, rel=0.005)
 
 
+def test_a_gradient_that_is_added_takes_no_memory():
+    """Products add to the caller's tensor; the loss keeps its sum, which has to wait for the backward."""
+    found = trace("linear_logprob", T, added=True)
+    assert found.total == pytest.approx(T * 16_384 * TWO_BYTES + T * SIZE * (TWO_BYTES + FOUR_BYTES), rel=0.005)
+    assert found.backward()["products"] == {"addmm": 20}
+    assert trace("linear_policy_loss", T, added=True).total == pytest.approx(trace("linear_policy_loss", T).total, rel=1e-4)
+
+
 @pytest.mark.parametrize("rows", [T, 98_304])
 def test_peak_of_linear_policy_loss(rows):
     """A chunk's exponentials, hidden states and products, the sum in float32 of the head's gradient, the other gradient."""

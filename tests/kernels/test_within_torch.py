@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 
 import pytest
 import torch
@@ -24,13 +25,13 @@ def inputs(rows=9, seed=0):
     return hidden.requires_grad_(), weight.requires_grad_(), targets, behaviour, advantage, torch.rand(rows, generator=generator) < 0.8
 
 
-def scored(hidden, weight, targets, *tokens):
-    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=0.8)
+def scored(hidden, weight, targets, *tokens, main_grad=None):
+    logprob, entropy = linear_logprob(hidden, weight, targets, temperature=0.8, main_grad=main_grad)
     return logprob.sum() + entropy.sum()
 
 
-def fused(hidden, weight, targets, *tokens):
-    return linear_policy_loss(hidden, weight, targets, *tokens, 7.0)[0]
+def fused(hidden, weight, targets, *tokens, main_grad=None):
+    return linear_policy_loss(hidden, weight, targets, *tokens, 7.0, main_grad=main_grad)[0]
 
 
 def from_logits(hidden, weight, targets, *tokens):
@@ -147,6 +148,23 @@ def test_inside_a_module_that_fsdp_shards(mesh, operation):
         model(hidden, *rest).backward()
     for ours, expected in zip(sharded.parameters(), plain.parameters(), strict=True):
         assert torch.equal(ours.grad.full_tensor(), expected.grad)
+
+
+@pytest.mark.parametrize("operation", [scored, fused])
+def test_main_grad_inside_a_module_that_fsdp_shards(mesh, operation):
+    """It has all rows of the gathered weight; FSDP reduces the other gradients and finds none here."""
+    from torch.distributed.fsdp import fully_shard
+
+    hidden, _, *rest = inputs()
+    main_grad = torch.zeros(VOCABULARY, SIZE)
+    plain = Model(operation)
+    sharded = fully_shard(copy.deepcopy(plain), mesh=mesh)
+    sharded.operation = functools.partial(operation, main_grad=main_grad)
+    for model in (plain, sharded):
+        model(hidden, *rest).backward()
+    assert sharded.head.weight.grad is None
+    torch.testing.assert_close(main_grad, plain.head.weight.grad)
+    assert torch.equal(sharded.body.weight.grad.full_tensor(), plain.body.weight.grad)
 
 
 @EVERY

@@ -89,7 +89,8 @@ def chunked_backward(
 ) -> Gradients:
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
-    Sums are float32 or float64, each gradient is rounded once; that of `hidden` is left as the sum where it is not to be `rounded`.
+    Sums are float32 or float64, each gradient is rounded once; that of `hidden` is left as the sum where it is not to be `rounded`. That
+    of `weight` is None where it was added to the head's `main_grad`.
     Logits are worked out again but where they are `known`: those of the forward's first rows, [K, V], and which of the forward's rows
     the N are, in their order.
     """
@@ -132,10 +133,14 @@ def gradients_of_kept(hidden: Tensor, head: Head, gradient: Tensor, with_weight:
             return gradient[rows, columns] if factor is None else gradient[rows, columns] * factor
 
         return _summed_gradients(hidden, head, slope, with_weight)
-    hidden_gradient, weight_gradient = torch.empty_like(hidden), torch.empty_like(head.weight) if with_weight else None
+    hidden_gradient, (main_grad, weight_gradient) = torch.empty_like(hidden), _of_weight(head, with_weight)
     rounded_product(gradient, head.weight, hidden_gradient)
     if weight_gradient is not None:
         rounded_product(gradient.T, hidden, weight_gradient)
+    if main_grad is not None:
+        operand = product_operand(hidden) if factor is None else product_operand(hidden) * factor
+        for columns in _spans(len(main_grad), _SLAB_COLUMNS):
+            accumulate(main_grad[columns], product_operand(gradient[:, columns]).T, operand)
     bias_gradient = None if head.bias is None else gradient.sum(0, dtype=result_dtype(hidden)).to(hidden.dtype)
     for found in (hidden_gradient, weight_gradient, bias_gradient):
         if factor is not None and found is not None:
@@ -148,9 +153,9 @@ def _summed_gradients(
 ) -> Gradients:
     """The same slab by slab; `slope` gives the gradient of the logits in some rows and columns, for which it gets the slab of the head."""
     hidden_sum = torch.zeros_like(hidden, dtype=result_dtype(hidden))
-    weight_gradient = torch.empty_like(head.weight) if with_weight else None
+    main_grad, weight_gradient = _of_weight(head, with_weight)
     bias_sum = None if head.bias is None else hidden_sum.new_zeros(len(head.bias))
-    operand = hidden.to(rounded_dtype(hidden))
+    operand = hidden.to(rounded_dtype(hidden)) if main_grad is None else product_operand(hidden)
     for columns, slab in _slabs(head, _KEPT_BYTES // max(1, operand.itemsize * len(hidden))):
         strip = operand.new_empty(len(hidden), len(slab.weight))
         for rows in row_blocks(len(hidden)):
@@ -161,8 +166,16 @@ def _summed_gradients(
                 bias_sum[columns] += gradient.sum(0)
         if weight_gradient is not None:
             rounded_product(strip.T, operand, weight_gradient[columns])
+        if main_grad is not None:
+            accumulate(main_grad[columns], strip.T, operand)
     hidden_gradient = hidden_sum.to(hidden.dtype) if rounded else hidden_sum
     return hidden_gradient, weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
+
+
+def _of_weight(head: Head, wanted: bool) -> tuple[Tensor | None, Tensor | None]:
+    """Where the gradient of the weight goes if it is `wanted`: it is added to the head's `main_grad`, or written to a new tensor."""
+    main_grad = head.main_grad if wanted else None
+    return main_grad, torch.empty_like(head.weight) if wanted and main_grad is None else None
 
 
 def fill_gradients(gradient: Tensor, logits: Tensor, values: Rows, head: Head) -> None:

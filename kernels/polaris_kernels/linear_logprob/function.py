@@ -36,6 +36,7 @@ def linear_logprob(
     sampling_mask: Tensor | None = None,
     ignore_index: int = -100,
     group: dist.ProcessGroup | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Log-probability of each target and entropy of each row under softmax(logits / temperature), without the [T, V] logits.
 
@@ -54,17 +55,20 @@ def linear_logprob(
             are then this rank's [V_r, H] and [V_r], and `sampling_mask` that of its columns. Everything else is equal on all ranks: hidden
             states, `targets` in the whole vocabulary, the incoming gradients. So are the results, bit by bit, and the gradient of
             `hidden`, which is complete.
+        main_grad: None, or [V, H] float32 (float64 for float64 inputs), contiguous: each backward adds the gradient of `weight` to it,
+            without rounding it to the dtype of `weight`, and `weight` itself gets none; a backward for the gradient of `hidden` alone,
+            as by torch.autograd.grad, adds it too. With a group these are this rank's rows.
 
     Returns:
         Log-probs [T] and entropies [T] (or None) in nats, float32 (float64 for float64 inputs), differentiable once with respect
         to `hidden`, `weight` and `bias`. Rows whose incoming gradients are exactly zero cost nothing in the backward.
 
     Raises:
-        ValueError: shapes or dtypes that do not fit, a DTensor; and, on CPU or with POLARIS_KERNELS_DEBUG=1 (on CUDA looking
-            waits for the device), targets outside the vocabulary or a temperature that is not positive. Elsewhere the
-            log-prob of such a target is NaN.
+        ValueError: shapes or dtypes that do not fit, a DTensor, a `main_grad` where `weight` requires no gradient; and, on CPU or with
+            POLARIS_KERNELS_DEBUG=1 (on CUDA looking waits for the device), targets outside the vocabulary or a temperature that is
+            not positive. Elsewhere the log-prob of such a target is NaN.
     """
-    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype)
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype, main_grad=main_grad)
     check_head(hidden, head)
     check_backward_mode("linear_logprob", hidden, weight, bias)
     temperature = check_rows(hidden, targets, temperature, ignore_index, len(weight) if group is None else None)
@@ -78,7 +82,7 @@ def linear_logprob(
     bias = None if bias is None else bias.contiguous()
     operands = (hidden.contiguous(), weight.contiguous(), targets.long().contiguous(), temperature)
     keep = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in (hidden, weight, bias))
-    options = (head.softcap, logits_dtype, ignore_index, return_entropy, keep, ranks)
+    options = (head.softcap, logits_dtype, ignore_index, return_entropy, keep, ranks, main_grad)
     logprob, entropy, *_ = _forward(*operands, bias, sampling_mask, *options)
     return logprob, entropy if return_entropy else None
 
@@ -97,6 +101,7 @@ def _forward(
     with_entropy: bool,
     keep: bool,
     group: str | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
     tiles = None
@@ -127,6 +132,7 @@ def _(
     with_entropy: bool,
     keep: bool,
     group: str | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     # Shapes, never len(): it would turn a symbolic T into a number, and every other T would be compiled again.
     full = torch.empty_like(temperature)
@@ -140,7 +146,7 @@ def _rows_to_keep(hidden: Tensor, weight: Tensor, keep: bool, group: str | None)
     return rows_to_keep(hidden, weight) if keep and group is None and not uses_triton(hidden) else 0
 
 
-@torch.library.custom_op(add_op_namespace_prefix("linear_logprob_backward"), mutates_args=())
+@torch.library.custom_op(add_op_namespace_prefix("linear_logprob_backward"), mutates_args=("main_grad",))
 def _backward(
     hidden: Tensor,
     weight: Tensor,
@@ -159,8 +165,9 @@ def _backward(
     ignore_index: int,
     with_weight: bool,
     group: str | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype)
+    head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype, main_grad=main_grad)
     live = live_rows((logprob_gradient, entropy_gradient), targets, ignore_index)
     maximum, log_total = softmax
     values = Rows(
@@ -219,13 +226,15 @@ def _(
     ignore_index: int,
     with_weight: bool,
     group: str | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    weight_gradient = torch.empty_like(weight) if with_weight else hidden.new_empty(0)
+    weight_gradient = torch.empty_like(weight) if with_weight and main_grad is None else hidden.new_empty(0)
     return torch.empty_like(hidden), weight_gradient, hidden.new_empty(0) if bias is None else torch.empty_like(bias)
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor, Tensor]) -> None:
-    hidden, weight, targets, temperature, bias, sampling_mask, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, *_, ctx.group = inputs
+    hidden, weight, targets, temperature, bias, sampling_mask, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, *rest = inputs
+    *_, ctx.group, ctx.main_grad = rest  # not saved: backwards of other calls may change it before this one's
     logprob, entropy, softmax, logits = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(softmax, logits)
@@ -234,14 +243,15 @@ def _setup(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tens
 
 def _differentiate(ctx: Any, logprob_gradient: Tensor | None, entropy_gradient: Tensor | None, *_: None) -> tuple[Tensor | None, ...]:
     check_once("linear_logprob")
-    rest = (None,) * 10
+    rest = (None,) * 11
     if logprob_gradient is None and entropy_gradient is None:
         return None, None, *rest
     with_weight = ctx.needs_input_grad[1]
-    hidden, weight, bias = _backward(
-        *ctx.saved_tensors, logprob_gradient, entropy_gradient, ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight, ctx.group
-    )
-    return hidden, weight if with_weight else None, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:7]
+    main_grad = ctx.main_grad if with_weight else None
+    options = (ctx.softcap, ctx.logits_dtype, ctx.ignore_index, with_weight, ctx.group, main_grad)
+    hidden, weight, bias = _backward(*ctx.saved_tensors, logprob_gradient, entropy_gradient, *options)
+    returned = weight if with_weight and main_grad is None else None
+    return hidden, returned, None, None, bias if ctx.needs_input_grad[4] else None, *rest[:8]
 
 
 _forward.register_autograd(_differentiate, setup_context=_setup)

@@ -126,13 +126,14 @@ def tiled_backward(
     """Gradients of `hidden` [N, H], `weight` [V, H] and `bias` [V] (or None) in their dtypes; `values` are those of the N rows.
 
     Logit gradients live in one buffer, for all rows and a slab of columns at a time: 1.25 GiB. Products sum in float32; each gradient is
-    rounded once, that of `hidden` only if it is to be `rounded`.
+    rounded once, that of `hidden` only if it is to be `rounded`. That of `weight` is None where it was added to the head's `main_grad`.
     """
     vocabulary, scale = len(head.weight), None
     if hidden.dtype == torch.float16 and len(hidden):
         values, scale = into_range(values)
     hidden_sum = torch.zeros_like(hidden, dtype=torch.float32)
-    weight_gradient = torch.empty_like(head.weight) if with_weight else None
+    main_grad = head.main_grad if with_weight else None
+    weight_gradient = torch.empty_like(head.weight) if with_weight and main_grad is None else None
     bias_gradient = torch.empty_like(head.bias) if head.bias is not None else None
     width = _slab_columns(hidden, vocabulary, tiles)
     buffer = hidden.new_empty(len(hidden), row_stride(width))
@@ -143,7 +144,9 @@ def tiled_backward(
         _logit_gradient(hidden, head, values, row, gradient, first, tiles)
         operand = product_operand(gradient)
         accumulate(hidden_sum, operand, product_operand(head.weight[columns]))
-        if weight_gradient is not None and scale is None:
+        if main_grad is not None:
+            _add_product(main_grad[columns], operand.T, states, scale)
+        elif weight_gradient is not None and scale is None:
             rounded_product(operand.T, states, weight_gradient[columns])
         elif weight_gradient is not None:
             weight_gradient[columns] = unscaled(product(operand.T, states), scale)
@@ -152,6 +155,15 @@ def tiled_backward(
     del buffer, gradient, operand
     hidden_sum = unscaled(hidden_sum, scale)
     return hidden_sum.to(hidden.dtype) if rounded else hidden_sum, weight_gradient, bias_gradient
+
+
+def _add_product(total: Tensor, left: Tensor, states: Tensor, scale: Tensor | None) -> None:
+    """total [W, H] += left @ states over what both are too large by; `states` may have more columns (`whole_columns`)."""
+    states = states[:, : total.shape[1]]
+    if scale is None:
+        accumulate(total, left, states)
+    else:
+        total += unscaled(product(left, states), scale)
 
 
 def _slab_columns(hidden: Tensor, vocabulary: int, tiles: Tiles) -> int:

@@ -53,6 +53,7 @@ def linear_policy_loss(
     sampling_mask: Tensor | None = None,
     sequence_lengths: Tensor | None = None,
     group: dist.ProcessGroup | None = None,
+    main_grad: Tensor | None = None,
 ) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     """`policy_loss` of the log-probs of `linear_logprob`, in three products of [T, H] and [V, H] instead of four.
 
@@ -62,8 +63,8 @@ def linear_policy_loss(
     instead, with a warning; call them yourself to be rid of it. An entropy bonus needs the two operations as well.
 
     Args:
-        hidden, weight, targets, temperature, bias, softcap, logits_dtype, sampling_mask, group: see `linear_logprob`. With a group all is
-            equal on all its ranks but weight and bias, and so are the results.
+        hidden, weight, targets, temperature, bias, softcap, logits_dtype, sampling_mask, group, main_grad: see `linear_logprob`. With a
+            group all is equal on all its ranks but weight, bias and main_grad, and so are the results.
         token_weight: the `weight` of `policy_loss`.
         behaviour_logprob, advantage, mask, denominator and the rest: see `policy_loss`. Targets of -100 are outside of the mask.
 
@@ -97,7 +98,7 @@ def linear_policy_loss(
         sampling_mask=sampling_mask,
         sequence_lengths=sequence_lengths,
     )
-    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype, group=group)
+    head = Head(weight=weight, bias=bias, softcap=softcap or 0.0, logits_dtype=logits_dtype, group=group, main_grad=main_grad)
     if _needs_two_operations(head, settings):
         name = f'kind = "{loss_of(settings).name}", correction = "{correction}" is a loss of whole sequences'
         reason = name if group is None else "the head is divided among ranks"
@@ -121,7 +122,6 @@ def linear_policy_loss_of_batch(
         raise ValueError("the batch has no targets, whose log-probs linear_policy_loss computes: pass one integer per row, [T]")
     check_head(hidden, head)
     check_backward_mode("linear_policy_loss", hidden, head.weight, head.bias)
-    hidden, head = _laid_out(hidden, head)
     temperature = check_rows(hidden, targets, batch.temperature, -100, len(head.weight) if head.group is None else None)
     # The log-probs to be have the shape, dtype and device of the temperature.
     check_tokens(temperature, batch, settings, denominator)
@@ -133,6 +133,7 @@ def linear_policy_loss_of_batch(
         logprob, entropy = _score(hidden, head, targets.masked_fill(~trained, -100), temperature, sampling_mask)
         loss, totals = policy_loss_of_batch(logprob, batch, settings, denominator)
         return loss, totals, logprob.detach(), entropy.detach()
+    hidden, head = _laid_out(hidden, head)
     learning = trained if torch.is_grad_enabled() else torch.zeros_like(trained)
     if not isinstance(settings.kind, PolicyLoss) and not settings.kl:
         learning = learning & (batch.advantage != 0)  # those losses are 0 where the advantage is
@@ -174,6 +175,7 @@ def _score(hidden: Tensor, head: Head, targets: Tensor, temperature: Tensor, sam
         "softcap": head.softcap or None,
         "logits_dtype": head.logits_dtype,
         "group": head.group,
+        "main_grad": head.main_grad,
     }
     logprob, entropy = linear_logprob(hidden, head.weight, targets, temperature=temperature, **options)
     assert entropy is not None
@@ -194,7 +196,8 @@ class _LinearPolicyLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
         logprob, entropy = torch.zeros_like(call.temperature), torch.zeros_like(call.temperature)
         rest = (call.trained & ~call.learning).nonzero().squeeze(1)
-        logprob[rest], entropy[rest] = _score(hidden[rest], head, call.targets[rest], call.temperature[rest], call.sampling_mask(rest))
+        others = call.targets[rest], call.temperature[rest], call.sampling_mask(rest)
+        logprob[rest], entropy[rest] = _score(hidden[rest], replace(head, main_grad=None), *others)
         learn, ctx.gradients = _implementation(hidden)
         ctx.head, ctx.call = head, call
         ctx.save_for_backward(*learn(hidden, head, call, logprob, entropy, ctx.needs_input_grad[1:3]))
@@ -220,6 +223,11 @@ def _implementation(hidden: Tensor) -> tuple[Callable[..., Any], Callable[..., A
 
 
 def handed_out(saved: tuple[Tensor | None, ...], head: Head, call: Call, factor: Tensor, with_weight: bool) -> tuple[Tensor | None, ...]:
-    """Gradients that wait as `to_keep` keeps them, and their scales, times that of the loss."""
+    """Gradients that wait as `to_keep` keeps them, and their scales, times that of the loss; that of the weight is added to `main_grad`."""
+    weight, scale, main_grad = saved[1], saved[4], head.main_grad
+    if main_grad is not None:
+        if weight is not None and with_weight:
+            main_grad.addcmul_(weight[:, : main_grad.shape[1]], factor if scale is None else factor / scale)
+        saved = (saved[0], None, *saved[2:])
     pairs = zip(saved[:3], saved[3:], strict=True)
     return tuple(None if g is None else kept_times(g, scale, factor) for g, scale in pairs)
