@@ -23,13 +23,13 @@ TEMPERATURE = 0.8
 def served(request, monkeypatch):
     """By plain torch in small chunks, or by the Triton kernels (interpreted without a GPU, at small tiles)."""
     if DEVICE == "cuda":
-        pytest.skip("the device decides what serves a call there")
+        return None if request.param == "kernels" else pytest.skip("the kernels serve a CUDA device")
     if request.param != "kernels":
         monkeypatch.setattr(chunked, "_BLOCK_ROWS", 8)
         monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 50)
         if request.param != "torch":
             monkeypatch.setattr(chunked, "_KEPT_BYTES", 0)
-        return
+        return None
     tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
     for operation in ("linear_logprob", "linear_policy_loss", "policy_loss"):
         module = importlib.import_module(f"polaris_kernels.{operation}.function")
@@ -37,6 +37,7 @@ def served(request, monkeypatch):
     for module in ("linear_logprob.function", "linear_policy_loss.tiled"):
         monkeypatch.setattr(importlib.import_module(f"polaris_kernels.{module}"), "tiles_for", lambda hidden, head: tiles)
     monkeypatch.setattr(importlib.import_module("polaris_kernels.linear_policy_loss.tiled"), "chunk_rows", lambda *_: 16)
+    return None
 
 
 def inputs(dtype=torch.float32, rows=ROWS, seed=0):
@@ -95,7 +96,7 @@ def test_each_backward_adds_the_gradient_and_weight_gets_none(served, operation,
     before = main_grad.clone()
     loss = operation(*leaves, *rest, main_grad=main_grad)
     assert torch.equal(main_grad, before), "the forward adds nothing"
-    bound = {torch.float32: 1e-6, torch.float64: 1e-12}.get(dtype, error(of_weight, true))
+    bound = {torch.float32: 1e-6 if DEVICE == "cpu" else 1e-5, torch.float64: 1e-12}.get(dtype, error(of_weight, true))
     for times in (1, 2):
         hidden.grad = None
         loss.backward(retain_graph=True)

@@ -175,3 +175,12 @@ def test_dtensors_are_refused(mesh, operation):
         hidden, weight = (distribute_tensor(value.detach(), mesh, [placement]) for value in inputs()[:2])
         with pytest.raises(ValueError, match=r"is a DTensor; .*\.full_tensor\(\)"):
             operation(hidden, weight, *inputs()[2:])
+
+
+@pytest.mark.parametrize("operation", [scored, fused])
+def test_a_dtensor_cannot_be_added_to(mesh, operation):
+    from torch.distributed.tensor import Shard, distribute_tensor
+
+    main_grad = distribute_tensor(torch.zeros(VOCABULARY, SIZE), mesh, [Shard(0)])
+    with pytest.raises(ValueError, match="main_grad is a DTensor: pass a plain buffer"):
+        operation(*inputs(), main_grad=main_grad)
