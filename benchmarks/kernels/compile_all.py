@@ -108,9 +108,10 @@ def calls_of_linear_policy_loss() -> Iterator[tuple[str, Callable[[], Any]]]:
 
 
 def calls_of_logprob_from_logits() -> Iterator[tuple[str, Callable[[], Any]]]:
-    def call(logits: Tensor, entropy: bool, inplace: bool = False) -> None:
+    def call(logits: Tensor, entropy: bool, inplace: bool = False, masked: bool = False) -> None:
         logits = (logits.requires_grad_() * 1)[:, : VOCABULARY + 1]
-        results = logprob_from_logits(logits, torch.zeros(len(logits), dtype=torch.long), 0.8, inplace_backward=inplace)
+        options: dict[str, Any] = {"inplace_backward": inplace, "sampling_mask": kept_tokens(*logits.shape) if masked else None}
+        results = logprob_from_logits(logits, torch.zeros(len(logits), dtype=torch.long), 0.8, **options)
         (sum(results) if entropy else results[0]).sum().backward()
 
     for dtype in DTYPES:
@@ -118,6 +119,10 @@ def calls_of_logprob_from_logits() -> Iterator[tuple[str, Callable[[], Any]]]:
             for entropy in (False, True):
                 name = f"{dtype}, {rows} rows of {columns}, entropy {entropy}"
                 yield name, lambda d=dtype, r=rows, c=columns, e=entropy: call(torch.zeros(r, c, dtype=d), e)
+                yield (
+                    f"{name}, sampling mask",
+                    lambda d=dtype, r=rows, c=columns, e=entropy: call(torch.zeros(r, c, dtype=d), e, masked=True),
+                )
         yield f"{dtype}, in place", lambda d=dtype: call(torch.zeros(64, VOCABULARY, dtype=d), True, inplace=True)
 
 

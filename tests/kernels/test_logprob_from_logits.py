@@ -79,7 +79,7 @@ def test_gradcheck():
 def test_operator_is_registered_in_full():
     logits, targets, temperature, _ = inputs(7, 11)
     torch.library.opcheck(
-        torch.ops.polaris_kernels.logprob_from_logits.default, (logits.requires_grad_(), targets, temperature, -100, False)
+        torch.ops.polaris_kernels.logprob_from_logits.default, (logits.requires_grad_(), targets, temperature, None, -100, False)
     )
 
 

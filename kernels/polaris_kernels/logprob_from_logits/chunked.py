@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from polaris_kernels.rows import Rows
+from polaris_kernels.sampling_mask import cut_off
 from polaris_kernels.softmax import chosen_logprob, logit_gradient, rows_per_chunk
 
 
-def chunked_forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor]:
+def chunked_forward(
+    logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, sampling_mask: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs and entropies [T] in nats, and [2, T] the maxima and logs of the softmax's sums, as `temperature` [T]."""
     total = len(logits)
     logprob, entropy = temperature.new_empty(2, total)
@@ -21,6 +24,8 @@ def chunked_forward(logits: Tensor, targets: Tensor, temperature: Tensor, ignore
     chosen = targets.masked_fill(ignored, 0)
     for rows in _chunks(logits):
         chunk = logits[rows].to(temperature.dtype, copy=True)
+        if sampling_mask is not None:
+            cut_off(chunk, sampling_mask[rows], 0)
         logprob[rows], entropy[rows], softmax[:, rows] = chosen_logprob(chunk, chosen[rows], temperature[rows], with_entropy=True)
     return logprob.masked_fill(ignored, 0.0), entropy.masked_fill(ignored, 0.0), softmax
 
@@ -31,7 +36,12 @@ def chunked_backward(logits: Tensor, gradient: Tensor, values: Rows, ignore_inde
     dead = torch.stack(incoming).eq(0).all(0) | (values.targets == ignore_index)
     values = replace(values, targets=values.targets.masked_fill(dead, 0))
     for rows in _chunks(logits):
-        chunk = logit_gradient(logits[rows].to(values.temperature.dtype, copy=True), values[rows])
+        chunk, mask = logits[rows].to(values.temperature.dtype, copy=True), values.sampling_mask
+        if mask is not None:
+            cut_off(chunk, mask[rows], 0)
+        chunk = logit_gradient(chunk, values[rows])
+        if mask is not None:  # a target that was cut off
+            cut_off(chunk, mask[rows], 0, 0.0)
         # Whatever the logits of a row without gradient are, NaN too.
         gradient[rows] = chunk.masked_fill_(dead[rows].unsqueeze(1), 0.0).to(gradient.dtype)
 

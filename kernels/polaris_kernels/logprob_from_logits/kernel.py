@@ -45,6 +45,19 @@ def load_block(
 
 
 @triton.jit
+def sampled(
+    block: tl.tuple, words: tensor, first: tensor, V: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr
+) -> tuple[tensor, ...]:
+    """The block from the column `first` on with minus infinity for the tokens that the sampler cut off; a vector lies within one word."""
+    left: tl.tuple = ()
+    for i in tl.static_range(REPEATS):
+        column = first + (i * LANES + tl.arange(0, LANES)[:, None]) * VECTOR
+        bits = tl.load(words + column // 32, mask=column < V, other=0) >> column % 32
+        left += (tl.where(bits & (1 << tl.arange(0, VECTOR)[None, :]) != 0, block[i], float("-inf")),)
+    return left
+
+
+@triton.jit
 def exponentials(tile: tensor, scales: tensor, offset: tensor) -> tuple[tensor, tensor]:
     """log2 e, not below what may be multiplied by e, and e."""
     lower = tl.fma(tl.maximum(widened(tile), LOWEST, propagate_nan=tl.PropagateNan.ALL), scales, offset)
@@ -76,8 +89,8 @@ def add_block(
 
 @triton.jit
 def forward_kernel(
-    logits: tensor, targets: tensor, temperature: tensor, logprob: tensor, entropy: tensor, row_maximum: tensor, log_total: tensor,
-    V: tensor, stride: tensor, ignore_index: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
+    logits: tensor, sampling_mask: tensor, targets: tensor, temperature: tensor, logprob: tensor, entropy: tensor, row_maximum: tensor,
+    log_total: tensor, V: tensor, stride: tensor, ignore_index: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr,
 ) -> None:  # fmt: skip
     """Log-prob and entropy [T] in nats, m [T] of the row, and log2 of its sum of exponentials [T]; `stride` counts vectors."""
     row = tl.program_id(0)
@@ -86,14 +99,20 @@ def forward_kernel(
     scale = LOG2E / tl.load(temperature + row)
     start = logits + row.to(tl.int64) * stride * VECTOR
     places = tl.arange(0, LANES)[:, None] * VECTOR + tl.arange(0, VECTOR)[None, :]
+    if sampling_mask is not None:
+        words = sampling_mask + row.to(tl.int64) * tl.cdiv(V, 32)
     maximum = tl.full([LANES], FLOOR, tl.float32)
     total = tl.zeros([LANES], tl.float32)
     moment = tl.zeros([LANES], tl.float32)
     whole = V // BLOCK * BLOCK
     for first in range(0, whole, BLOCK):
         block = load_block(start + first, places, V, REPEATS, STEP, False)
+        if sampling_mask is not None:
+            block = sampled(block, words, first, V, REPEATS, LANES, VECTOR)
         maximum, total, moment = add_block(block, scale, maximum, total, moment, REPEATS)
     block = load_block(start + whole, places, V - whole, REPEATS, STEP, True)
+    if sampling_mask is not None:
+        block = sampled(block, words, whole, V, REPEATS, LANES, VECTOR)
     maximum, total, moment = add_block(block, scale, maximum, total, moment, REPEATS)
     top = tl.max(maximum, 0)
     drop = maximum - top
@@ -104,6 +123,9 @@ def forward_kernel(
     target = tl.load(targets + row)
     within = (target >= 0) & (target < V)
     chosen = tl.load(start + target, mask=within, other=float("nan")).to(tl.float32)
+    if sampling_mask is not None:
+        bits = tl.load(words + target // 32, mask=within, other=-1)
+        chosen = tl.where((bits >> (target % 32).to(tl.int32)) & 1 == 0, float("-inf"), chosen)
     ignored = target == ignore_index
     tl.store(logprob + row, tl.where(ignored, 0.0, (tl.fma(chosen, scale, -top) - log2_total) * LN2))
     tl.store(entropy + row, tl.where(ignored, 0.0, (log2_total - moment / total) * LN2))
@@ -125,9 +147,9 @@ def gradient_tile(z: tensor, scale: tensor, maximum: tensor, level: tensor, slop
 
 @triton.jit
 def backward_kernel(
-    logits: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor, logprob: tensor, entropy: tensor,
-    logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, V: tensor, stride: tensor, ignore_index: tensor, parts: tensor,
-    span: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr, ENTROPY: tl.constexpr,
+    logits: tensor, sampling_mask: tensor, targets: tensor, temperature: tensor, row_maximum: tensor, log_total: tensor, logprob: tensor,
+    entropy: tensor, logprob_gradient: tensor, entropy_gradient: tensor, gradient: tensor, V: tensor, stride: tensor, ignore_index: tensor,
+    parts: tensor, span: tensor, REPEATS: tl.constexpr, LANES: tl.constexpr, VECTOR: tl.constexpr, ENTROPY: tl.constexpr,
 ) -> None:  # fmt: skip
     """The gradient of the logits into `gradient` [T, V], which may be the logits: every number is read before it is written.
 
@@ -161,18 +183,26 @@ def backward_kernel(
         share = tl.exp2(-log2_total) / divisor
         level = -share * (g + h_entropy - h * log2_total * LN2)
         slope = -share * h * LN2
+        if sampling_mask is not None:
+            words = sampling_mask + row.to(tl.int64) * tl.cdiv(V, 32)
         for first in range(begin, whole, BLOCK):
             block = load_block(source + first, places, V, REPEATS, STEP, False)
+            if sampling_mask is not None:
+                block = sampled(block, words, first, V, REPEATS, LANES, VECTOR)
             for i in tl.static_range(REPEATS):
                 z = gradient_tile(block[i], scale, maximum, level, slope, ENTROPY)
                 tl.store(sink + first + i * STEP + places, z.to(gradient.dtype.element_ty))
         block = load_block(source + whole, places, end - whole, REPEATS, STEP, True)
+        if sampling_mask is not None:
+            block = sampled(block, words, whole, V, REPEATS, LANES, VECTOR)
         for i in tl.static_range(REPEATS):
             z = gradient_tile(block[i], scale, maximum, level, slope, ENTROPY)
             tl.store(sink + whole + i * STEP + places, z.to(gradient.dtype.element_ty), mask=i * STEP + places < end - whole)
         if (target >= begin) & (target < end):
             logp = tl.load(logprob + row)
             own = g - tl.exp(logp) * (g + h_entropy + h * tl.maximum(logp, -1000.0))
+            if sampling_mask is not None:  # a target that was cut off
+                own = tl.where(logp == float("-inf"), 0.0, own)
             # After what another thread wrote there.
             tl.debug_barrier()
             tl.store(sink + target, (own / divisor).to(gradient.dtype.element_ty))

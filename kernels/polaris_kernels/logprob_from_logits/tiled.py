@@ -32,7 +32,7 @@ class Shape:
 
 
 def tiled_forward(
-    logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, shape: Shape = Shape()
+    logits: Tensor, targets: Tensor, temperature: Tensor, ignore_index: int, shape: Shape = Shape(), sampling_mask: Tensor | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Log-probs and entropies [T] in nats, and [2, T] the softmax's: the reference of exponentials and log2 of their sum, all float32."""
     rows, vocabulary = logits.shape
@@ -42,8 +42,8 @@ def tiled_forward(
     constants = shape.constants(logits)
     if rows:
         forward_kernel[(rows,)](
-            logits, targets, temperature, logprob, entropy, *softmax, vocabulary, logits.stride(0) // constants["VECTOR"], ignore_index,
-            **constants,
+            logits, sampling_mask, targets, temperature, logprob, entropy, *softmax, vocabulary,
+            logits.stride(0) // constants["VECTOR"], ignore_index, **constants,
         )  # fmt: skip
     return logprob, entropy, softmax
 
@@ -60,7 +60,7 @@ def tiled_backward(logits: Tensor, gradient: Tensor, row: Rows, ignore_index: in
     span = triton.cdiv(blocks, min(blocks, triton.cdiv(_PROGRAMS, rows)))
     parts = triton.cdiv(blocks, span)
     backward_kernel[(rows * parts,)](
-        logits, row.targets, row.temperature, row.maximum, row.log_total, row.logprob, row.entropy, row.logprob_gradient,
+        logits, row.sampling_mask, row.targets, row.temperature, row.maximum, row.log_total, row.logprob, row.entropy, row.logprob_gradient,
         row.entropy_gradient, gradient, vocabulary, logits.stride(0) // constants["VECTOR"], ignore_index, parts, span * block,
         ENTROPY=row.entropy_gradient is not None, **constants,
     )  # fmt: skip
