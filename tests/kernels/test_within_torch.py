@@ -39,6 +39,12 @@ def from_logits(hidden, weight, targets, *tokens):
     return logprob.sum() + entropy.sum()
 
 
+def from_masked_logits(hidden, weight, targets, *tokens):
+    kept = torch.full((hidden.shape[0], 1), -1, dtype=torch.int32)  # all of the vocabulary
+    logprob, entropy = logprob_from_logits(hidden @ weight.T, targets, 0.8, sampling_mask=kept)
+    return logprob.sum() + entropy.sum()
+
+
 def loss_of_logprobs(hidden, weight, targets, *tokens):
     return policy_loss((hidden @ weight.T).log_softmax(1)[:, 0], *tokens, 7.0, correction="tis")[0]
 
@@ -50,7 +56,7 @@ def gradients(function, values):
     return torch.autograd.grad(function(*values), values[:2])
 
 
-@pytest.mark.parametrize("operation", [scored, from_logits, loss_of_logprobs])
+@pytest.mark.parametrize("operation", [scored, from_logits, from_masked_logits, loss_of_logprobs])
 def test_other_numbers_of_rows_are_not_compiled_again(operation):
     torch._dynamo.reset()
     counter = CompileCounterWithBackend("aot_eager")
