@@ -15,6 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import chunked
+from polaris_kernels.logprob_from_logits.tiled import Shape
 from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles
 
@@ -35,6 +36,8 @@ def served(request, monkeypatch):
         monkeypatch.setattr(chunked, "_SLAB_COLUMNS", 50)
         return
     tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
+    constants = Shape.constants
+    monkeypatch.setattr(Shape, "constants", lambda self, logits: constants(Shape(threads=32, bytes=16), logits))
     for operation in ("linear_logprob", "linear_policy_loss", "logprob_from_logits", "policy_loss"):
         module = importlib.import_module(f"polaris_kernels.{operation}.function")
         monkeypatch.setattr(module, "uses_triton", lambda tensor: True)
@@ -98,8 +101,15 @@ def scored_from_logits(leaves, targets, gap, advantage):
     return (advantage * logprob + gap * entropy).sum()
 
 
-@pytest.mark.parametrize("subset", SUBSETS, ids=lambda subset: "+".join(subset) or "none")
-@pytest.mark.parametrize(("operation", "truth"), [(fused, true_loss), (scored, true_score), (scored_from_logits, true_score)])
+@pytest.mark.parametrize(
+    ("operation", "truth", "subset"),
+    [
+        *((*of_head, subset) for of_head in ((fused, true_loss), (scored, true_score)) for subset in SUBSETS),
+        # That operation sees the logits alone, which need a gradient or not.
+        *((scored_from_logits, true_score, subset) for subset in ((), LEAVES)),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "+".join(value) or "none",
+)
 def test_every_leaf_that_needs_a_gradient_gets_it_and_no_other(served, operation, truth, subset):
     values, *tokens = inputs()
     ours = {name: value.clone().requires_grad_(name in subset) for name, value in values.items()}

@@ -15,7 +15,7 @@ SMALL = Shape(threads=8, bytes=32)
 """Blocks of 64 float32 or 128 half-precision logits."""
 
 
-def inputs(rows=21, vocabulary=208, dtype=torch.float32, seed=0):
+def inputs(rows=9, vocabulary=208, dtype=torch.float32, seed=0):
     generator = torch.Generator().manual_seed(seed)
     logits = 6 * torch.randn(rows, vocabulary, generator=generator)
     targets = torch.randint(vocabulary, (rows,), generator=generator)
@@ -112,12 +112,12 @@ def test_rows_of_a_wider_tensor_are_read_where_they_are():
 def test_rows_that_share_memory():
     logits, targets, temperature, coefficients = inputs()
     row = logits[:1].detach().requires_grad_()
-    logprob, entropy = logprob_from_logits(row.expand(21, 208), targets, temperature)
+    logprob, entropy = logprob_from_logits(row.expand(9, 208), targets, temperature)
     (coefficients[0] * logprob + coefficients[1] * entropy).sum().backward()
-    expected = results(logprob_from_logits, logits[:1].repeat(21, 1), targets, temperature, coefficients)
+    expected = results(logprob_from_logits, logits[:1].repeat(9, 1), targets, temperature, coefficients)
     torch.testing.assert_close(row.grad.double(), expected[2].sum(0, keepdim=True), rtol=1e-5, atol=1e-5)
     with pytest.raises(ValueError, match="apart"):
-        logprob_from_logits(row.expand(21, 208), targets, temperature, inplace_backward=True)
+        logprob_from_logits(row.expand(9, 208), targets, temperature, inplace_backward=True)
 
 
 def test_rows_to_ignore_and_targets_outside():
@@ -225,7 +225,7 @@ def test_any_layout_of_the_rows(columns, stride, offset):
 def test_a_row_does_not_depend_on_the_others():
     logits, targets, temperature, coefficients = inputs()
     whole = kernels(logits, targets, temperature, coefficients)
-    for rows in ([20], [7, 3, 9]):
+    for rows in ([8], [7, 3, 6]):
         alone = kernels(logits[rows], targets[rows], temperature[rows], coefficients[:, rows])
         assert all(torch.equal(a, b[rows]) for a, b in zip(alone, whole, strict=True))
 

@@ -10,7 +10,7 @@ from polaris_kernels.linear_policy_loss import function, linear_policy_loss_refe
 from polaris_kernels.tiles import Tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-ROWS, SIZE, VOCABULARY = 48, 64, 700
+ROWS, SIZE, VOCABULARY = 48, 64, 330
 TILES = Tiles(block_t=16, block_v=64, block_h=32, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
 
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss
+from polaris_kernels.logprob_from_logits.tiled import Shape
 from polaris_kernels.tiles import Tiles
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -26,6 +27,8 @@ def kernels(monkeypatch):
     if DEVICE == "cuda":
         return
     tiles = Tiles(block_t=16, block_v=32, block_h=16, group=2, processors=3, warps=4, stages=2, tma=False, merge=32)
+    constants = Shape.constants
+    monkeypatch.setattr(Shape, "constants", lambda self, logits: constants(Shape(threads=32, bytes=16), logits))
     for module in MODULES:
         monkeypatch.setattr(module, "uses_triton", lambda tensor: tensor.dtype != torch.float64)
     for module in ("linear_logprob.function", "linear_policy_loss.tiled"):
