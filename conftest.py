@@ -27,6 +27,23 @@ def mend_products_of_bfloat16() -> None:
     InterpreterBuilder.create_dot = dot_of_values
 
 
+def patch_the_language_once() -> None:
+    """Triton's interpreter patches its language at every call of a function within a kernel too, which takes half of its time: see
+    whether it is patched already."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    patch = interpreter._patch_lang
+
+    def patch_once(function: Any) -> Any:
+        seen = [value for value in function.__globals__.values() if value is tl or value is tl.core]
+        if seen and not any(tl.core.is_builtin(language.load) for language in seen):
+            return interpreter._LangPatchScope()
+        return patch(function)
+
+    interpreter._patch_lang = patch_once
+
+
 if not torch.cuda.is_available():
     # Triton asks this variable when a kernel is decorated, that is here; programs that tests start must not inherit it.
     os.environ["TRITON_INTERPRET"] = "1"
@@ -35,6 +52,7 @@ if not torch.cuda.is_available():
         importlib.import_module(f"polaris_kernels.{operation}.tiled")
     del os.environ["TRITON_INTERPRET"]
     mend_products_of_bfloat16()
+    patch_the_language_once()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
