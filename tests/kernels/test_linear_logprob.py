@@ -268,6 +268,14 @@ def test_logits_are_kept_within_bounds_and_only_for_a_backward(monkeypatch):
     assert kept == [(20, 50), (0, 50), (0, 50)]
 
 
+def test_a_head_without_rows():
+    hidden, weight = torch.ones(3, 4, requires_grad=True), torch.ones(0, 4, requires_grad=True)
+    logprob, entropy = linear_logprob(hidden, weight, torch.full((3,), -100))
+    (logprob + entropy).sum().backward()
+    assert all(values.eq(0).all() for values in (logprob, entropy, hidden.grad))
+    assert weight.grad.shape == (0, 4)
+
+
 def test_a_nan_gradient_is_not_taken_for_zero():
     hidden, weight, targets = inputs(4, 8, 50)
     linear_logprob(hidden, weight, targets, temperature=1.0)[0].backward(torch.tensor([0.0, float("nan"), 0.0, 0.0]))

@@ -115,7 +115,8 @@ def chunked_backward(
 
 def rows_to_keep(hidden: Tensor, weight: Tensor) -> int:
     """How many of the first rows of `hidden` [T, H] have logits that fit, in whole blocks. T may be symbolic."""
-    most = _KEPT_BYTES // (result_dtype(hidden).itemsize * weight.shape[0]) // _BLOCK_ROWS * _BLOCK_ROWS
+    row_bytes = torch.sym_max(1, result_dtype(hidden).itemsize * weight.shape[0])  # a head may have no rows
+    most = _KEPT_BYTES // row_bytes // _BLOCK_ROWS * _BLOCK_ROWS
     return torch.sym_min(hidden.shape[0], most)
 
 
