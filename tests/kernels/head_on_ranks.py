@@ -134,20 +134,29 @@ def tokens(values: dict[str, torch.Tensor]) -> tuple[torch.Tensor, ...]:
     return -4 - noise, advantage, (torch.arange(ROWS) % 5 != 0) & (values["targets"] != -100), torch.tensor(20.0)
 
 
-def policy_loss_on(group: dist.ProcessGroup) -> dict[str, torch.Tensor]:
-    """Loss and gradients of `linear_policy_loss` for the case "four"."""
+def policy_loss_on(group: dist.ProcessGroup, main_grad: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Loss and gradients of `linear_policy_loss` for the case "four"; that of the weight may be added to `main_grad`."""
     values = CASES["four"].inputs()
     reference = -4 + values["coefficients"][1]
     leaves = [values["hidden"], values["weight"].split(CASES["four"].ranks)[group.rank()]]
     leaves = [leaf.requires_grad_() for leaf in leaves]
-    options = {"temperature": values["temperature"], "softcap": CASES["four"].softcap, "reference_logprob": reference, "group": group}
+    options = {
+        "temperature": values["temperature"],
+        "softcap": CASES["four"].softcap,
+        "reference_logprob": reference,
+        "group": group,
+        "main_grad": main_grad,
+    }
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         loss, totals, _, entropy = linear_policy_loss(*leaves, values["targets"], *tokens(values), **options, **LOSS)
     assert [str(w.message) for w in said if w.category is UserWarning] == [
         "the head is divided among ranks: computed by linear_logprob and policy_loss instead"
     ]
-    hidden, weight = torch.autograd.grad(loss, leaves)
+    hidden, weight = torch.autograd.grad(loss, leaves, allow_unused=main_grad is not None)
+    if main_grad is not None:
+        assert weight is None
+        weight = main_grad
     return {"loss": loss.detach(), "entropy": entropy, "hidden": hidden, "weight": weight, **totals}
 
 
@@ -187,6 +196,8 @@ def on_rank(rank: int, folder: Path) -> None:
                 results[name, kernels] = case.run(groups[len(case.ranks)])
         if rank in CASES["four"].processes:
             results["policy loss", kernels] = policy_loss_on(groups[4])
+            main_grad = torch.zeros(CASES["four"].ranks[rank], SIZE)
+            results["policy loss with main_grad", kernels] = policy_loss_on(groups[4], main_grad)
     results["refused"] = refused(groups[4])
     torch.save(results, folder / f"{rank}.pt")
     dist.destroy_process_group()

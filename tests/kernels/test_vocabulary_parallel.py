@@ -89,11 +89,12 @@ def test_gradient_of_hidden_states_is_rounded_after_the_sum_over_ranks(processes
 
 
 @EVERY
+@pytest.mark.parametrize("name", ["policy loss", "policy loss with main_grad"])
 @pytest.mark.distributed
-def test_policy_loss(processes, kernels):
+def test_policy_loss(processes, name, kernels):
     case = CASES["four"]
     values = {name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in case.inputs().items()}
-    ranks = [processes[index]["policy loss", kernels] for index in case.processes]
+    ranks = [processes[index][name, kernels] for index in case.processes]
     hidden, weight = (values[name].requires_grad_() for name in ("hidden", "weight"))
     head = {"temperature": values["temperature"], "softcap": case.softcap}
     loss, totals = linear_policy_loss_reference(
