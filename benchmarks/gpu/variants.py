@@ -8,7 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -21,8 +21,9 @@ from benchmarks.gpu.journal import Line
 from benchmarks.gpu.kernels import SLOW, alone, bound_of, together
 from benchmarks.gpu.profile import PROFILED, profile
 from benchmarks.gpu.program import ROOT, end_all
-from benchmarks.kernels.contest import free, held_seconds, timed
+from benchmarks.kernels.contest import Choice, Run, Work, free, held_seconds, timed
 from benchmarks.kernels.contests import contests
+from benchmarks.kernels.peers import Unavailable
 
 _ROUNDS = 8
 
@@ -34,9 +35,11 @@ def figures(call: Call) -> Iterator[Figure]:
     yield Figure(name="compile", seconds=90, run=partial(compile_variants, call))
     heads = ("tiny",) if call.small else ("qwen3-4b", "qwen3-8b")
     for head in heads:
-        yield Figure(name=f"check {head}", seconds=40, run=partial(check, head, call, device))
+        yield Figure(name=f"check {head}", seconds=60, run=partial(check, head, call, device))
     for name in kernels.KERNELS:
         yield Figure(name=name, seconds=40, run=partial(if_right, call, heads, partial(compare, name, call, device)))
+    for name, seconds, prepare in _choices(call, device):
+        yield Figure(name=name, seconds=seconds, run=partial(if_right, call, heads, partial(race, name, prepare, call, device)))
     for name in PROFILED:
         yield Figure(name=f"profile of {name}", seconds=60, run=partial(profile, name, call))
     wholes = [c for shapes in contests("tiny" if call.small else "gpu") for c in shapes if c.parameters.get("head") in (None, *heads[:1])]
@@ -58,6 +61,14 @@ def _kernels() -> Any:
         module.nested()
         del os.environ["TRITON_INTERPRET"]  # programs that are started must not inherit it
     return module
+
+
+def _choices(call: Call, device: torch.device) -> Iterator[tuple[str, float, Callable[[], Choice]]]:
+    """Settings of whole operations: name, seconds that they take at most, and what prepares them."""
+    settings = _kernels().settings
+    yield "rows of a chunk", 40, partial(settings.chunks, device, call.small)
+    for direction in ("forward", "backward"):
+        yield f"block of the logits' {direction}", 30, partial(settings.blocks, direction, device, call.small)
 
 
 def tell_bound(call: Call, device: torch.device) -> Iterator[Line]:
@@ -97,29 +108,47 @@ def compile_variants(call: Call) -> Iterator[Line]:
 
 
 def compare(name: str, call: Call, device: torch.device) -> Iterator[Line]:
-    """The kernel in all its variants, in turns; one that does not fit or gives other bits is a line, and the others go on."""
+    """The kernel in all its variants, in turns; one that gives other bits is not timed."""
     module = _kernels()
     hidden, head, targets, committed = module.inputs(device, 40 if call.small else module.ROWS[name])
-    kernel, (first, *others) = module.prepare(name, hidden, head, targets, committed), module.variants(committed)
-    expected, running = kernel.run(first).clone(), {first.name: partial(kernel.run, first)}
-    for variant in others[-1:] if call.small else others:
+    kernel, variants = module.prepare(name, hidden, head, targets, committed), module.variants(committed)
+    expected = kernel.run(variants[0]).clone()
+    choice = Choice(
+        runs={variant.name: partial(kernel.run, variant) for variant in variants},
+        wrong=lambda result: "" if torch.equal(result, expected) else "other bits than the committed tiles'",
+        work=Work(flops=kernel.flops),
+    )
+    yield from race(name, lambda: choice, call, device)
+
+
+def race(name: str, prepare: Callable[[], Choice], call: Call, device: torch.device) -> Iterator[Line]:
+    """All settings of a choice, in turns; one that does not fit or is wrong is a line, and the others go on.
+
+    Raises:
+        Unavailable: the committed one is wrong.
+    """
+    choice = prepare()
+    first, *others = choice.runs
+    running: dict[str, Run] = {}
+    for setting in (first, *(others[-1:] if call.small else others)):
         try:
-            if not torch.equal(kernel.run(variant), expected):
-                raise ValueError("other bits than the committed tiles'")
-            running[variant.name] = partial(kernel.run, variant)
+            if reason := choice.wrong(choice.runs[setting]()):
+                raise ValueError(reason)
+            running[setting] = choice.runs[setting]
         except Exception as error:
             status, reason = verdict(error)
-            yield Line(name=f"{name}, {variant.name}", status="not run" if "OutOfResources" in reason else status, reason=reason)
+            yield Line(name=f"{name}, {setting}", status="not run" if "OutOfResources" in reason else status, reason=reason)
             if "CUDA error" in reason:
                 raise
-    del expected
-    held_seconds(running[first.name], device, 0.0 if call.small else 2.0)
-    turns: dict[str, list[float]] = {variant: [] for variant in running}
+            if setting == first:
+                raise Unavailable(f"{setting}, as committed: {reason}") from error
+    held_seconds(running[first], device, 0.0 if call.small else 2.0)
+    turns: dict[str, list[float]] = {setting: [] for setting in running}
     for _ in range(1 if call.small else _ROUNDS):
-        for variant, run in running.items():
-            turns[variant].append(timed(run, device))
-    flops, committed_s = bound_of(call).flops, statistics.median(turns[first.name])
-    for variant, seconds in turns.items():
+        for setting, run in running.items():
+            turns[setting].append(timed(run, device))
+    bound, committed_s = bound_of(call), statistics.median(turns[first])
+    for setting, seconds in turns.items():
         median = statistics.median(seconds)
         values = {
             "ms": 1000 * median,
@@ -127,5 +156,5 @@ def compare(name: str, call: Call, device: torch.device) -> Iterator[Line]:
             "max ms": 1000 * max(seconds),
             "by the committed": median / committed_s,
         }
-        values |= {"TFLOP/s": kernel.flops / median / 1e12, "% of bound": 100 * kernel.flops / median / flops}
-        yield Line(name=f"{name}, {variant}", values=values, row={"test": name, "case": variant, "parameters": {"name": variant}})
+        values |= choice.work.facts(median, bound)
+        yield Line(name=f"{name}, {setting}", values=values, row={"test": name, "case": setting, "parameters": {"name": setting}})

@@ -63,6 +63,15 @@ class Contest:
         return "-".join(map(str, [self.operation, *self.parameters.values()]))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choice:
+    """`runs` by setting, the committed one first; `wrong` says what a result has that it may not have, or nothing."""
+
+    runs: Mapping[str, Callable[[], Any]]
+    wrong: Callable[[Any], str]
+    work: Work
+
+
 def measure_bound(device: torch.device, size: Size) -> Bound:
     """Held for two seconds each on a GPU, since its clocks fall under load."""
     width, length, seconds = {"gpu": (8192, 2**30, 2.0), "cpu": (2048, 2**28, 0.5), "tiny": (256, 2**20, 0.0)}[size]

@@ -81,12 +81,14 @@ def disassembled(cubin: bytes) -> str:
 
 
 def _of_amd(code: str) -> dict[str, int | str]:
-    """Registers, bytes of stack and spilled registers from the metadata of an assembler listing."""
-    registers, stack, *spills = (
-        int(re.search(rf"\.{name}:\s+(\d+)", code)[1])
-        for name in ("vgpr_count", "private_segment_fixed_size", "vgpr_spill_count", "sgpr_spill_count")
+    """Registers, bytes of stack and spilled registers from the metadata of an assembler listing.
+
+    Spilled scalar registers are left out: they go into lanes of a vector register, not into memory.
+    """
+    registers, stack, spills = (
+        int(re.search(rf"\.{name}:\s+(\d+)", code)[1]) for name in ("vgpr_count", "private_segment_fixed_size", "vgpr_spill_count")
     )
-    return {"registers": registers, "stack": stack, "spills": sum(spills), "tensor_cores": "MFMA" if "v_mfma" in code else "-"}
+    return {"registers": registers, "stack": stack, "spills": spills, "tensor_cores": "MFMA" if "v_mfma" in code else "-"}
 
 
 def _logits_per_thread(launch: Launch) -> int | None:

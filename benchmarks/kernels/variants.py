@@ -22,9 +22,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.kernels import settings
 from benchmarks.kernels.heads import HEADS, draw
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import kernel, tiled
+from polaris_kernels.logprob_from_logits.tiled import Shape
 from polaris_kernels.rows import Rows
 from polaris_kernels.tiles import Tiles, architecture_tiles, row_stride, tiles_for
 
@@ -145,18 +147,34 @@ def compile_share(architecture: int, share: int, shares: int) -> int:
     """Compile every `shares`-th variant for an architecture (90), on meta tensors of the real shapes; how many did not compile."""
     from benchmarks.kernels.ahead import recorded
 
-    vocabulary, size = HEADS[HEAD]
-    head = Head(weight=torch.empty(vocabulary, size, dtype=torch.bfloat16, device="meta"))
-    committed, failed = architecture_tiles(f"sm_{architecture}", head), 0
-    for name, variant in list(itertools.product(KERNELS, variants(committed)))[share::shares]:
-        hidden = torch.empty(ROWS[name], size, dtype=torch.bfloat16, device="meta")
+    failed = 0
+    for name, launch in _launches(f"sm_{architecture}")[share::shares]:
         try:
             with recorded(f"sm_{architecture}"):
-                prepare(name, hidden, head, torch.empty(len(hidden), dtype=torch.long, device="meta"), committed).run(variant)
+                launch()
         except Exception as error:  # the others are still wanted, and the launch of this one will tell the reason again
             failed += 1
-            print(f"{name}, {variant.name}: {type(error).__name__}: {error}", flush=True)
+            print(f"{name}: {type(error).__name__}: {error}", flush=True)
     return failed
+
+
+def _launches(chip: str) -> list[tuple[str, Callable[[], object]]]:
+    """Every variant of the head's kernels and every block of `logprob_from_logits`, on meta tensors."""
+    vocabulary, size = HEADS[HEAD]
+    head = Head(weight=torch.empty(vocabulary, size, dtype=torch.bfloat16, device="meta"))
+    committed = architecture_tiles(chip, head)
+
+    def of_kernel(name: str, variant: Variant) -> None:
+        hidden = torch.empty(ROWS[name], size, dtype=torch.bfloat16, device="meta")
+        prepare(name, hidden, head, torch.empty(len(hidden), dtype=torch.long, device="meta"), committed).run(variant)
+
+    def of_logits(shape: Shape) -> None:
+        logits = torch.empty(settings.LENGTH, vocabulary, dtype=torch.bfloat16, device="meta")
+        targets = torch.empty(len(logits), dtype=torch.long, device="meta")
+        settings.differentiate(logits, targets, torch.empty_like(logits), settings.score(logits, targets, shape), shape)
+
+    found = [(f"{name}, {v.name}", functools.partial(of_kernel, name, v)) for name, v in itertools.product(KERNELS, variants(committed))]
+    return found + [(f"logits, {shape}", functools.partial(of_logits, shape)) for shape in settings.shapes()]
 
 
 def run_twice(name: str, rows: int) -> None:

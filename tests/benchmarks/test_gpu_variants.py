@@ -15,6 +15,8 @@ from benchmarks.gpu.journal import Journal, Line
 from benchmarks.gpu.profile import profile
 from benchmarks.kernels import variants as settings
 from benchmarks.kernels.contests import contests
+from benchmarks.kernels.memory import trace
+from benchmarks.kernels.settings import blocks, rows_of_a_chunk
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_the_part_runs_without_a_gpu(call):
     lines = ended(call)
     assert lines["compile"]["values"]["variants that did not compile"] == 0
     assert {line["status"] for line in lines.values()} <= {"ok", "not run"}
-    for name in settings.KERNELS:
+    for name in (*settings.KERNELS, "rows of a chunk", "block of the logits' forward", "block of the logits' backward"):
         of_kernel = [line for line in lines.values() if line.get("row", {}).get("test") == name]
         assert len(of_kernel) == 2
         assert all(line["values"]["ms"] > 0 for line in of_kernel)
@@ -60,8 +62,8 @@ def test_what_a_check_calls_wrong_is_not_measured(call, monkeypatch):
         list(measure.run())
     take([Figure(name="check tiny", seconds=1, run=lambda: exact.check("tiny", call, torch.device("cpu"))), measure], call)
     lines = ended(call)
-    assert "entropy" in lines["check tiny, 1024 columns"]["reason"]
-    assert (lines["it"]["status"], lines["it"]["reason"]) == ("not run", "check tiny, 1024 columns is red")
+    assert "entropy" in lines["check tiny, 1024 columns, linear_logprob"]["reason"]
+    assert (lines["it"]["status"], lines["it"]["reason"]) == ("not run", "check tiny, 1024 columns, linear_logprob is red")
     assert "measured" not in lines
 
 
@@ -71,8 +73,43 @@ def test_a_rows_place_is_noticed(call, monkeypatch):
         return logprob + 1e-6 * torch.arange(len(logprob)), entropy
 
     monkeypatch.setattr(exact, "load", lambda *_: moved)
-    lines = list(exact.check("tiny", call, torch.device("cpu")))
-    assert all("depend on its place" in line.reason for line in lines)
+    assert "depend on its place" in next(exact.check("tiny", call, torch.device("cpu"))).reason
+
+
+def test_a_wrong_gradient_of_the_policy_loss_is_noticed(call, monkeypatch):
+    load = exact.load
+
+    def louder(contestants, name, device):
+        function = load(contestants, name, device)
+
+        def with_gradient(hidden, *rest):
+            hidden = hidden * 1
+            hidden.register_hook(lambda gradient: 1.02 * gradient)
+            return function(hidden, *rest)
+
+        return with_gradient if contestants is exact.LINEAR_POLICY_LOSS else function
+
+    monkeypatch.setattr(exact, "load", louder)
+    of_logprob, of_policy_loss, *_ = exact.check("tiny", call, torch.device("cpu"))
+    assert of_logprob.status == "ok"
+    assert of_policy_loss.reason.startswith("gradient of hidden 2.")
+    assert "; " not in of_policy_loss.reason
+
+
+def test_a_chunk_has_as_many_rows_as_it_is_told():
+    with rows_of_a_chunk(4096):
+        found = trace("linear_policy_loss", 40_960)
+    assert found.forward["Triton"]["zero_rows_kernel"] == 10
+
+
+@pytest.mark.parametrize("direction", ["forward", "backward"])
+def test_a_block_of_the_logits_is_held_to_float64(direction):
+    choice = blocks(direction, torch.device("cpu"), small=True)
+    result = list(choice.runs.values())[-1]()
+    assert not choice.wrong(result)
+    values = [value * 1.01 for value in result] if direction == "forward" else result * 1.01
+    assert "off by" in choice.wrong(values)
+    assert "off by" in choice.wrong([value * torch.nan for value in result] if direction == "forward" else result * torch.nan)
 
 
 def test_the_words_of_a_profiler_become_numbers(call, tmp_path, monkeypatch):
