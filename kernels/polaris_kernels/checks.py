@@ -5,6 +5,9 @@ from __future__ import annotations
 import importlib.util
 import math
 import os
+import sys
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
 
 import torch
 from torch import Tensor
@@ -14,8 +17,11 @@ from polaris_kernels.head import Head
 from polaris_kernels.products import HALF
 from polaris_kernels.rows import result_dtype
 
+P = ParamSpec("P")
+R = TypeVar("R")
 _HAS_TRITON = importlib.util.find_spec("triton") is not None
 DTYPES = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_GREEDY = "for greedy samples pass 1.0"
 INTEGERS = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
@@ -29,6 +35,12 @@ def may_look(values: Tensor) -> bool:
     if torch.compiler.is_compiling():
         return False
     return values.device.type == "cpu" or os.environ.get("POLARIS_KERNELS_DEBUG") == "1"
+
+
+def as_it_is(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, in which torch.compile finds nothing to compile; where nobody compiles it is not loaded, which takes seconds."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return function if dynamo is None else dynamo.disable(function)
 
 
 def is_captured(device: torch.device) -> bool:
@@ -66,7 +78,9 @@ def check_head(hidden: Tensor, head: Head) -> None:
     weight, bias = head.weight, head.bias
     check_plain(hidden=hidden, weight=weight, bias=bias)
     if hidden.ndim != 2 or weight.ndim != 2 or hidden.shape[1] != weight.shape[1]:
-        raise ValueError(f"needs hidden [T, H] and weight [V, H], but got {tuple(hidden.shape)} and {tuple(weight.shape)}")
+        shapes = f"{tuple(hidden.shape)} and {tuple(weight.shape)}"
+        remedy = "pass hidden.flatten(0, 1), and targets.flatten()" if hidden.ndim == 3 else "is the weight transposed?"
+        raise ValueError(f"needs hidden [T, H] and weight [V, H], but got {shapes}: {remedy}")
     if bias is not None and bias.shape != weight.shape[:1]:
         raise ValueError(f"bias has shape {tuple(bias.shape)}; pass one value per row of weight, [{len(weight)}]")
     if hidden.dtype not in DTYPES or any(t is not None and t.dtype != hidden.dtype for t in (weight, bias)):
@@ -114,8 +128,8 @@ def check_rows(rows: Tensor, targets: Tensor, temperature: float | Tensor, ignor
         raise ValueError(f"targets are {targets.dtype} {tuple(targets.shape)}; pass one integer per row, [{len(rows)}]")
     if isinstance(temperature, Tensor) and temperature.shape not in ((), targets.shape):
         raise ValueError(f"temperature has shape {tuple(temperature.shape)}; pass a number or one value per row, [{len(targets)}]")
-    if not isinstance(temperature, Tensor) and not 0 < temperature < math.inf:
-        raise ValueError(f"temperature = {temperature} must be a finite number above 0")
+    if temperature is None or isinstance(temperature, (list, tuple)) or not (isinstance(temperature, Tensor) or 0 < temperature < math.inf):
+        raise ValueError(f"temperature = {temperature} must be a finite number above 0, or one per row in a tensor; {_GREEDY}")
     if isinstance(temperature, Tensor):
         expanded = temperature.detach().to(rows.device, result_dtype(rows)).expand(len(targets)).contiguous()
     else:  # filled on the device: a graph that is being captured may not copy from the host
@@ -131,10 +145,11 @@ def check_targets(targets: Tensor, vocabulary: int) -> None:
     """Raise ValueError unless all lie in [0, vocabulary); waits for the device."""
     if len(targets) and (targets.min() < 0 or targets.max() >= vocabulary):
         span = f"{int(targets.min())} to {int(targets.max())}"
-        raise ValueError(f"targets span {span}, outside [0, {vocabulary}): set such rows to ignore_index or drop them")
+        remedy = "set rows without a target to ignore_index, -100 by default; where weight has a part of the vocabulary, pass group"
+        raise ValueError(f"targets span {span}, outside [0, {vocabulary}): {remedy}")
 
 
 def _check_temperature(temperature: Tensor) -> None:
     wrong = temperature[~((temperature > 0) & temperature.isfinite())]
     if len(wrong):
-        raise ValueError(f"temperature = {float(wrong[0])} must be a finite number above 0")
+        raise ValueError(f"temperature = {float(wrong[0])} must be a finite number above 0 in every row; {_GREEDY}")

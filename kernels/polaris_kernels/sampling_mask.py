@@ -18,18 +18,20 @@ from torch import Tensor
 WORD = 32
 
 
-def pack_sampling_mask(ids: Tensor, counts: Tensor, vocabulary: int) -> Tensor:
+def pack_sampling_mask(ids: Tensor, counts: Tensor, vocabulary: int, columns: tuple[int, int] | None = None) -> Tensor:
     """[T, W] int32 from the ids [M] that the sampler kept, token after token, and how many it kept of each, [T].
 
     A token whose count is 0 was sampled from the whole vocabulary. Ids may come in any order, and more than once. vLLM's SamplingMask has
-    these ids, and offsets of which `counts = offsets.diff()`.
+    these ids, and offsets of which `counts = offsets.diff()`; of torch's `top = logits.topk(k)` they are `top.indices.flatten()` and
+    `torch.full((T,), k)`. `columns` are the first of the vocabulary and the one behind the last that the mask is about, as a rank of a
+    `group` needs it for its rows of the head: W is then that of their number.
 
     >>> pack_sampling_mask(torch.tensor([1, 33, 34]), torch.tensor([3, 0]), 40)
     tensor([[ 2,  6],
             [-1, -1]], dtype=torch.int32)
 
     Raises:
-        ValueError: counts that do not sum to the number of ids; ids outside of [0, V). Looks at values: waits for a GPU.
+        ValueError: counts that do not sum to the number of ids; ids or columns outside of [0, V). Looks at values: waits for a GPU.
     """
     if ids.ndim != 1 or counts.ndim != 1 or counts.lt(0).any() or int(counts.sum()) != len(ids):
         raise ValueError(
@@ -37,12 +39,15 @@ def pack_sampling_mask(ids: Tensor, counts: Tensor, vocabulary: int) -> Tensor:
         )
     if len(ids) and not (ids.min() >= 0 and ids.max() < vocabulary):
         raise ValueError(f"ids span {int(ids.min())} to {int(ids.max())}, outside [0, {vocabulary})")
-    words = math.ceil(vocabulary / WORD)
-    rows = torch.repeat_interleave(counts.long(), output_size=len(ids))
-    places = torch.unique(rows * (words * WORD) + ids.long())
+    if columns is not None and not 0 <= columns[0] <= columns[1] <= vocabulary:
+        raise ValueError(f"columns = {columns} are not within [0, {vocabulary}]: pass the first of this rank and the one behind its last")
+    first, last = columns or (0, vocabulary)
+    words, whole = math.ceil((last - first) / WORD), counts.eq(0).unsqueeze(1)
+    rows, here = torch.repeat_interleave(counts.long(), output_size=len(ids)), (ids >= first) & (ids < last)
+    places = torch.unique((rows * (words * WORD) + ids.long() - first)[here])
     packed = counts.new_zeros(len(counts) * words, dtype=torch.int32)
     packed.index_add_(0, places // WORD, (1 << places % WORD).int())
-    return packed.view(-1, words).masked_fill_(counts.eq(0).unsqueeze(1), -1)
+    return packed.view(len(counts), words).masked_fill_(whole, -1)
 
 
 def check_sampling_mask(sampling_mask: Tensor | None, rows: int, vocabulary: int) -> Tensor | None:

@@ -141,3 +141,17 @@ def test_packing_is_the_bitmask_of_single_bits():
     packed = pack_sampling_mask(ids, counts, 203)
     found = [[j for j in range(224) if int(row[j // 32]) >> j % 32 & 1] for row in packed]
     assert found == [[0, 31], list(range(224)), [32, 202], [5]]
+
+
+def test_packing_for_a_ranks_columns_keeps_what_lies_there():
+    """Whole rows stay whole, and a row of which nothing lies there is empty, not whole; also for no columns and no tokens."""
+    ids, counts = torch.tensor([31, 0, 31, 32, 202, 5]), torch.tensor([3, 0, 2, 1])
+    whole = [[j for j in range(203) if int(row[j // 32]) >> j % 32 & 1] for row in pack_sampling_mask(ids, counts, 203)]
+    for first, last in ((0, 32), (31, 100), (6, 31), (50, 50), (100, 203)):
+        packed = pack_sampling_mask(ids, counts, 203, columns=(first, last))
+        assert packed.shape == (4, -(-(last - first) // 32))
+        found = [[first + j for j in range(last - first) if int(row[j // 32]) >> j % 32 & 1] for row in packed]
+        assert found == [[j for j in row if first <= j < last] for row in whole]
+    assert pack_sampling_mask(ids[:0], counts[:0], 203).shape == (0, 7)
+    with pytest.raises(ValueError, match=r"columns = \(100, 204\) are not within \[0, 203\]"):
+        pack_sampling_mask(ids, counts, 203, columns=(100, 204))

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polaris_kernels.checks import check_backward_mode, check_head, check_once, check_plain, check_rows, uses_triton
+from polaris_kernels.checks import as_it_is, check_backward_mode, check_head, check_once, check_plain, check_rows, uses_triton
 from polaris_kernels.head import Head
 from polaris_kernels.linear_logprob import linear_logprob
 from polaris_kernels.linear_policy_loss import chunked
@@ -115,8 +115,14 @@ def linear_policy_loss_of_batch(
     two operations is computed by them without a warning.
     """
     if torch.compiler.is_compiling():
-        # Ends the graph here, and the call runs as it is. `torch.compiler.disable` would say so too, but takes seconds to import.
+        # The function that calls it then runs as it is; with fullgraph this is what its user reads.
         raise RuntimeError("linear_policy_loss takes rows by the values of mask and advantage: compile around it, without fullgraph")
+    return as_it_is(_computed)(hidden, head, batch, settings, denominator)
+
+
+def _computed(
+    hidden: Tensor, head: Head, batch: TokenBatch, settings: PolicyLossSettings, denominator: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor], Tensor, Tensor]:
     targets = batch.targets
     if targets is None:
         raise ValueError("the batch has no targets, whose log-probs linear_policy_loss computes: pass one integer per row, [T]")

@@ -120,7 +120,7 @@ def check_tokens(logprob: Tensor, batch: TokenBatch, settings: PolicyLossSetting
     if logprob.dtype not in (torch.float32, torch.float64):
         raise ValueError(f"logprob is {logprob.dtype}, in which a ratio has no digits; pass float32, for example from linear_logprob")
     if logprob.ndim != 1:
-        raise ValueError(f"logprob has shape {tuple(logprob.shape)}; pass packed tokens [T], for example logprob[mask]")
+        raise ValueError(f"logprob has shape {tuple(logprob.shape)}; pass packed tokens [T], as logprob.flatten() and all else")
     others = {name: getattr(batch, name) for name in _PER_TOKEN}
     check_plain(logprob=logprob, **others, sequence_lengths=batch.sequence_lengths)
     for name, values in others.items():
