@@ -102,8 +102,9 @@ def _chunk(hidden: torch.Tensor, head: Head, tiles: Tiles, sampling_mask: torch.
         slope=lambda logprob, rows: torch.empty_like(logprob),
         sampling_mask=lambda rows: None if sampling_mask is None else sampling_mask[: len(rows)],
     )
-    sums = {"hidden": torch.empty_like(hidden), "weight": torch.empty_like(head.weight), "weight_dtype": hidden.dtype}
-    gradients = linear_policy_loss._Gradients(**sums, bias=None, scale=None, hidden_scale=None)
+    gradients = linear_policy_loss._Gradients(
+        hidden=torch.empty_like(hidden), weight=torch.empty_like(head.weight), bias=None, scale=None, hidden_scale=None
+    )
     return linear_policy_loss._Work(
         hidden=hidden, head=head, weight=head.weight, tiles=tiles, call=call, logprob=values, entropy=values, gradients=gradients
     )

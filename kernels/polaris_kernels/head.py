@@ -24,3 +24,9 @@ class Head:
     logits_dtype: torch.dtype | None = None
     group: dist.ProcessGroup | None = None
     main_grad: Tensor | None = None
+
+    def place_of_gradient(self, wanted: bool) -> tuple[Tensor | None, Tensor | None]:
+        """Where the gradient of the weight goes if it is `wanted`: it is added to `main_grad`, or else written to a new tensor."""
+        if not wanted:
+            return None, None
+        return self.main_grad, torch.empty_like(self.weight) if self.main_grad is None else None

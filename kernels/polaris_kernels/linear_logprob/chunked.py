@@ -134,7 +134,7 @@ def gradients_of_kept(hidden: Tensor, head: Head, gradient: Tensor, with_weight:
             return gradient[rows, columns] if factor is None else gradient[rows, columns] * factor
 
         return _summed_gradients(hidden, head, slope, with_weight)
-    hidden_gradient, (main_grad, weight_gradient) = torch.empty_like(hidden), _of_weight(head, with_weight)
+    hidden_gradient, (main_grad, weight_gradient) = torch.empty_like(hidden), head.place_of_gradient(with_weight)
     rounded_product(gradient, head.weight, hidden_gradient)
     if weight_gradient is not None:
         rounded_product(gradient.T, hidden, weight_gradient)
@@ -154,7 +154,7 @@ def _summed_gradients(
 ) -> Gradients:
     """The same slab by slab; `slope` gives the gradient of the logits in some rows and columns, for which it gets the slab of the head."""
     hidden_sum = torch.zeros_like(hidden, dtype=result_dtype(hidden))
-    main_grad, weight_gradient = _of_weight(head, with_weight)
+    main_grad, weight_gradient = head.place_of_gradient(with_weight)
     bias_sum = None if head.bias is None else hidden_sum.new_zeros(len(head.bias))
     operand = hidden.to(rounded_dtype(hidden)) if main_grad is None else product_operand(hidden)
     for columns, slab in _slabs(head, _KEPT_BYTES // max(1, operand.itemsize * len(hidden))):
@@ -171,12 +171,6 @@ def _summed_gradients(
             accumulate(main_grad[columns], strip.T, operand)
     hidden_gradient = hidden_sum.to(hidden.dtype) if rounded else hidden_sum
     return hidden_gradient, weight_gradient, None if bias_sum is None else bias_sum.to(hidden.dtype)
-
-
-def _of_weight(head: Head, wanted: bool) -> tuple[Tensor | None, Tensor | None]:
-    """Where the gradient of the weight goes if it is `wanted`: it is added to the head's `main_grad`, or written to a new tensor."""
-    main_grad = head.main_grad if wanted else None
-    return main_grad, torch.empty_like(head.weight) if wanted and main_grad is None else None
 
 
 def fill_gradients(gradient: Tensor, logits: Tensor, values: Rows, head: Head) -> None:

@@ -132,8 +132,7 @@ def tiled_backward(
     if hidden.dtype == torch.float16 and len(hidden):
         values, scale = into_range(values)
     hidden_sum = torch.zeros_like(hidden, dtype=torch.float32)
-    main_grad = head.main_grad if with_weight else None
-    weight_gradient = torch.empty_like(head.weight) if with_weight and main_grad is None else None
+    main_grad, weight_gradient = head.place_of_gradient(with_weight)
     bias_gradient = torch.empty_like(head.bias) if head.bias is not None else None
     width = _slab_columns(hidden, vocabulary, tiles)
     buffer = hidden.new_empty(len(hidden), row_stride(width))

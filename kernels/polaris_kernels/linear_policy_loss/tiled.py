@@ -36,8 +36,6 @@ _LARGEST_SUM = 2.0**64
 class _Gradients:
     """Gradients of hidden states [T, H] in their dtype, and sums in float32 of those of weight [V, H] and bias [V], or None.
 
-    That of the weight is kept in `weight_dtype`: the sum's, if it is to be added to a `main_grad`.
-
     float16 has a `scale` for all chunks, by which the sums are too large, since they add up: as large as the chunks so far
     allow; and `hidden_scale` [T, 1], by which each row is.
     """
@@ -47,12 +45,11 @@ class _Gradients:
     bias: Tensor | None
     scale: Tensor | None
     hidden_scale: Tensor | None
-    weight_dtype: torch.dtype
 
-    def kept(self) -> tuple[Tensor | None, ...]:
-        """All three as `to_keep` keeps them, then their scales."""
+    def kept(self, weight_dtype: torch.dtype) -> tuple[Tensor | None, ...]:
+        """All three as `to_keep` keeps them, that of the weight in its own dtype, then their scales."""
         dtype = self.hidden.dtype
-        weight, weight_scale = (None, None) if self.weight is None else to_keep(self.weight, self.weight_dtype, self.scale)
+        weight, weight_scale = (None, None) if self.weight is None else to_keep(self.weight, weight_dtype, self.scale)
         bias, bias_scale = (None, None) if self.bias is None else to_keep(self.bias, dtype, self.scale)
         return self.hidden, weight, bias, self.hidden_scale, weight_scale, bias_scale
 
@@ -90,7 +87,6 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
         bias=torch.zeros_like(head.bias, dtype=torch.float32) if wanted[1] and head.bias is not None else None,
         scale=logprob.new_full((), 2.0**60) if half else None,
         hidden_scale=torch.ones_like(logprob).unsqueeze(1) if half else None,
-        weight_dtype=hidden.dtype if head.main_grad is None else torch.float32,
     )
     head = replace(head, weight=addressable(head.weight))
     tiles = keeping(tiles_for(hidden, head), head, call.batch.sampling_mask)
@@ -109,7 +105,7 @@ def learn(hidden: Tensor, head: Head, call: Call, logprob: Tensor, entropy: Tens
     if not half and not head.softcap:
         learning = learning[~_learn_by_rows(work, learning)]
     _learn_exactly(work, learning)
-    return gradients.kept()
+    return gradients.kept(hidden.dtype if head.main_grad is None else torch.float32)
 
 
 def keeping(tiles: Tiles, head: Head, sampling_mask: Tensor | None) -> Tiles:
