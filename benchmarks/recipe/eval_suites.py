@@ -19,10 +19,10 @@ from importlib.metadata import version
 from os import cpu_count
 from pathlib import Path
 
-from polaris.data.named_sets import NAMED_SETS
 from polaris.evaluation.samples import read_samples
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
+SUITE = "aime24,aime25,amc23,minerva,olympiad"
 OPTIONS = (
     "--model embedded:model --engine transformers --dtype float32 --workers 1 -n 1 --max-tokens 12 --concurrent 32 --buckets quartiles"
 )
@@ -44,7 +44,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         "machine": f"{platform.machine()} CPU, {cpu_count()} cores",
         "versions": ", ".join([f"Python {platform.python_version()}", *(f"{name} {version(name)}" for name in ("torch", "transformers"))]),
-        "command": f"polaris eval {OPTIONS} --suite {','.join(NAMED_SETS)} --data-folder DATA_FOLDER",
+        "command": f"polaris eval {OPTIONS} --suite {SUITE} --data-folder DATA_FOLDER",
         "seconds": round(seconds),
         "samples": result["last_call"]["samples"],
         "samples_before_the_kill": kept,
@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def start(data: str, output: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "polaris.cli", "eval", *OPTIONS.split(), "--suite", ",".join(NAMED_SETS)]
+    command = [sys.executable, "-m", "polaris.cli", "eval", *OPTIONS.split(), "--suite", SUITE]
     return subprocess.Popen([*command, "--data-folder", data, "--output", str(output)])
 
 

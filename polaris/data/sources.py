@@ -6,13 +6,15 @@ import ast
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from polaris import doors
-from polaris.data.named_sets import NAMED_SETS
+from polaris.data.choices import with_letters
+from polaris.data.named_sets import NAMED_SETS, instead_of_the_hub
 from polaris.data.reading import PLAIN, Reading
 from polaris.errors import Refused
 from polaris.files import write_atomically
@@ -29,16 +31,16 @@ def is_set(path: Path) -> bool:
 def read_rows(path: str, split: str, reading: Reading = PLAIN) -> Iterator[tuple[str, dict]]:
     """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by their line.
 
-    `path` is a file, a folder that `datasets` understands, the name of one of the paper's evaluation sets (with a split of its own),
+    `path` is a file, a folder that `datasets` understands, the name of a known evaluation set (`named_sets`, with a split of its own),
     a dataset name on the Hugging Face hub, optionally `name@revision`, or `module:function`; `split` and the reading's subset matter only
-    for folders and hub names, its options only for functions.
+    for folders and hub names, its options only for functions. A question with options gets letters (`polaris.data.choices`).
     Raises `ValueError` for a missing, unreadable or empty set.
     """
     name, empty = doors.short(path), True
     for number, row in _open(path, split, reading):
         if not isinstance(row, dict):
             raise Refused(f"{name}:{number} is a {type(row).__name__}, not an object; every row must be an object with named columns")
-        yield f"{name}:{number}", row
+        yield f"{name}:{number}", with_letters(row)
         empty = False
     if empty:
         raise Refused(f"{name} has no rows; give a prompt set with at least one problem")
@@ -67,7 +69,8 @@ def _open(path: str, split: str, reading: Reading) -> Iterator[tuple[int, Any]]:
             f"{path} does not exist (looked for {file.absolute()}{begins}); correct the path, or give a Hugging Face dataset name"
         )
     if not file.exists() and path in NAMED_SETS:
-        return enumerate(_read_dataset(path, NAMED_SETS[path].hub, NAMED_SETS[path].split, PLAIN), start=1)
+        known = NAMED_SETS[path]
+        return enumerate(_read_dataset(path, known.hub, known.split, replace(PLAIN, subset=known.subset)), start=1)
     if not file.is_file():
         return enumerate(_read_dataset(path, str(file) if file.exists() else path, split, reading), start=1)
     suffix = file.suffix.lower()
@@ -132,6 +135,9 @@ def _read_dataset(path: str, location: str, split: str, reading: Reading) -> Ite
     try:
         yield from datasets.load_dataset(name, reading.subset, split=split, revision=revision or None)
     except (OSError, ValueError) as error:
+        if path in NAMED_SETS:
+            why = " ".join(str(error).split())
+            raise Refused(f"{path} could not be read from the hub ({location}: {why}); {instead_of_the_hub(path)}") from error
         subset = f", subset {reading.subset!r}" if reading.subset is not None else ""
         raise Refused(
             f"{path}, split {split!r}{subset}: `datasets` cannot load it ({error}); check name, split, {reading.key}.subset, revision and "

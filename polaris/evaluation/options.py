@@ -24,7 +24,8 @@ Draw samples of every problem of the sets, grade them by our rules and by the re
 result.md: avg@n, pass@k and maj@k with intervals, accuracy and clip ratio by response length, and all that is needed to repeat it.
 Every finished sample is on disk at once; the same command resumes a stopped evaluation. On several GPUs:
 torchrun --nproc-per-node N -m polaris.evaluate with the same options. Defaults are the paper's. Named sets, with the paper's samples
-per problem: aime24 and aime25 (32), amc23 (8), minerva and olympiad (4)."""
+per problem: aime24 and aime25 (32), amc23 (8), minerva and olympiad (4); others: aime26 and hmmt25 (32), beyondaime and gpqa-diamond
+(8), math500 (4). `polaris eval compare A B` tells whether two results differ."""
 
 
 _FIELDS = {

@@ -14,8 +14,10 @@ from typing import Literal
 from polaris.config.reward import RewardConfig
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
+from polaris.reward.built_in import MultipleChoice
 from polaris.reward.extract import END_OF_THINKING, NO_END
 from polaris.reward.pool import GraderPool
+from polaris.reward.protocol import RewardItem, Rules
 from polaris.reward.thinking import Thinking, by_responses, opens_thinking
 from polaris.types import FinishReason, GroundTruth, Verdict
 
@@ -57,6 +59,7 @@ def judged(scored: Sequence[Scored], thinking: Thinking) -> list[Scored]:
 class Scoring:
     """Grades in the background; `drain` and `collect` wait. A context manager that owns the grading processes.
 
+    Sets of multiple choice are graded by the letter that a response chooses, in the place of our rules (no process: cheap and bounded).
     "auto" requires no `</think>` here; `judged` corrects the verdicts once all samples are known.
     """
 
@@ -67,6 +70,8 @@ class Scoring:
         self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking is True, "strict"))
         # The recipe's evaluation, unlike its training, does not look for </think>.
         self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
+        self._choices = {suite.name for suite in suites if suite.choices}
+        self._letters = MultipleChoice(Rules(require_thinking=reward.require_thinking is True))
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()
         self._tally: dict[str, list[float]] = defaultdict(list)
@@ -104,7 +109,11 @@ class Scoring:
 
     def _score(self, rope_factor: float, sample: Sample) -> Scored:
         item = (sample.response, self.answers[sample.key[:2]])
-        (strict,), (recipe,) = self.strict.grade([item]), self._recipe.grade([item])
+        (recipe,) = self._recipe.grade([item])
+        if sample.key.suite in self._choices:
+            (strict,) = self._letters.score([RewardItem(response=sample.response, ground_truth=item[1])])
+        else:
+            (strict,) = self.strict.grade([item])
         with self._lock:
             self._tally[sample.key.suite].append(strict.reward)
         return Scored(

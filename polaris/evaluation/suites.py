@@ -16,6 +16,9 @@ from polaris.data.sources import FILE_FORMATS, is_set
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
+from polaris.reward.built_in import MultipleChoice
+from polaris.reward.grade import ungradable_reason
+from polaris.reward.protocol import Rules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +36,8 @@ class Suite:
     rejected: tuple[Rejected, ...]
     repeated: int
     sha256: str
+    choices: bool = False
+    """A response is graded by the letter that it chooses."""
 
 
 def load_suites(settings: EvalSettings) -> list[Suite]:
@@ -75,7 +80,9 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     samples = NAMED_SETS[name].samples if settings.samples_per_prompt is None and name in NAMED_SETS else settings.samples_per_prompt
     if samples is None:
         raise Refused(f"the paper gives no number of samples for {name}; give final.samples_per_prompt")
-    errors = [rejected(problem) for problem in read]
+    choices = name in NAMED_SETS and NAMED_SETS[name].choices
+    check = MultipleChoice(Rules()).check if choices else ungradable_reason
+    errors = [rejected(problem, check) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
     problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)
     if not problems:
@@ -88,6 +95,7 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
         rejected=tuple(error for error in errors if error),
         repeated=repeated(read),
         sha256=_digest(problems),
+        choices=choices,
     )
 
 

@@ -80,7 +80,7 @@ def test_truncated_parquet_and_wrong_encoding_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("name", NAMED_SETS)
-def test_a_set_of_the_paper_is_read_by_its_name_from_its_own_split(monkeypatch, tmp_path, name):
+def test_a_named_set_is_read_by_its_name_from_its_own_split(monkeypatch, tmp_path, name):
     asked = []
 
     def load_dataset(path, subset, *, split, revision):
@@ -90,7 +90,20 @@ def test_a_set_of_the_paper_is_read_by_its_name_from_its_own_split(monkeypatch, 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [(place, row["answer"]) for place, row in read_rows(name, "another split")] == [(f"{name}:1", "2")]
-    assert asked == [(NAMED_SETS[name].hub, None, NAMED_SETS[name].split, None)]
+    assert asked == [(NAMED_SETS[name].hub, NAMED_SETS[name].subset, NAMED_SETS[name].split, None)]
+
+
+@pytest.mark.parametrize(("name", "gated"), [("aime26", False), ("gpqa-diamond", True)])
+def test_without_the_hub_a_named_set_says_which_file_works(monkeypatch, tmp_path, name, gated):
+    def load_dataset(*_, **__):
+        raise ConnectionError("no route\nto the hub")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+    with pytest.raises(ValueError, match=f"put {name}.parquet, .json or .jsonl with the columns .* into a folder") as refused:
+        list(read_rows(name, "test"))
+    assert ("accept the terms" in str(refused.value)) == gated
+    assert "no route to the hub" in str(refused.value)
 
 
 @pytest.mark.parametrize(("absolute", "said"), [(False, True), (True, False)])

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
 
-from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import read_problems
 from polaris.data.prompts import encode_texts
 from polaris.embedded import resolve
@@ -18,7 +17,7 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason=f"no evaluation sets a
 
 
 def test_the_sets_carry_the_papers_instruction_already():
-    for name in NAMED_SETS:
+    for name in PROBLEMS:
         assert all(problem.text.endswith(PAPER.prompt_suffix) for problem in read_problems(str(DATA / f"{name}.parquet"), "test"))
 
 
@@ -61,7 +60,7 @@ def test_the_embedded_tokenizer_spells_every_real_problem():
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(resolve("embedded:model"))
-    for name in NAMED_SETS:
+    for name in PROBLEMS:
         problems = list(read_problems(str(DATA / f"{name}.parquet"), "test"))
         for problem, (_, tokens) in zip(problems, encode_texts(problems, tokenizer, "", {}), strict=True):
             assert problem.text in tokenizer.decode(tokens)
