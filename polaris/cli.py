@@ -20,7 +20,8 @@ def main() -> None:
             from polaris import train
 
             sys.exit(train.main(sys.argv[2:]))
-        options = parser.parse_args()
+        named = [eval.COMPARE, *sys.argv[3:]] if sys.argv[1:3] == eval.COMPARE.split() else sys.argv[1:]
+        options = parser.parse_args(named)
         sys.exit(options.run(options) or 0)
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""`polaris eval`: evaluate a model, or a server, on sets of problems."""
+"""`polaris eval`: evaluate a model, or a server, on sets of problems; `polaris eval compare`: two results."""
 
 from __future__ import annotations
 
@@ -14,12 +14,27 @@ if TYPE_CHECKING:
     from polaris.distributed.mesh import World
     from polaris.evaluation.settings import EvalSettings
 
+COMPARE = "eval compare"
+_COMPARED = """\
+Compare two results over the same problems: avg@k of A and B on each set that both have, and their difference with a 95 % interval and a
+p-value, paired over problems. Refuses other problems or prompts under one name, and names settings that differ."""
+
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `eval`."""
+    """Add `eval` and `eval compare`, which is a name of its own, so that `eval` keeps its messages about options."""
     parser = commands.add_parser("eval", help="evaluate a model, or a server, on sets of problems", description=DESCRIPTION)
     add_options(parser)
     parser.set_defaults(run=evaluate)
+    both = commands.add_parser(COMPARE, help="does a second result differ from a first beyond chance?", description=_COMPARED)
+    both.add_argument("first", type=Path, metavar="A", help="folder of an evaluation, its result.json, or a run with a final evaluation")
+    both.add_argument("second", type=Path, metavar="B", help="as A")
+    both.set_defaults(run=_compare)
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from polaris.evaluation.compare import compare, lines
+
+    print("\n".join(lines(compare(options.first, options.second))))
 
 
 def evaluate(options: argparse.Namespace) -> int:

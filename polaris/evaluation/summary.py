@@ -23,6 +23,7 @@ _THREADS = 16
 def summarise_suite(suite: Suite, scored: Sequence[Scored], edges: Sequence[int], pool: GraderPool) -> dict[str, Any]:
     """Numbers of one set at one YaRN factor; every problem has `suite.samples` samples in `scored`.
 
+    `correct` counts correct samples by problem, for `polaris eval compare`.
     Shares and rates are of responses and lie in 0..1; avg@n, pass@k and maj@k are means over problems with 95% intervals.
     """
     n = suite.samples
@@ -37,6 +38,7 @@ def summarise_suite(suite: Suite, scored: Sequence[Scored], edges: Sequence[int]
     return {
         "problems": len(groups),
         "samples": n,
+        "correct": {group[0].key.problem: count for group, count in zip(groups, correct, strict=True)},
         "avg": _mean([count / n for count in correct]),
         "avg_recipe": _mean([sum(one.recipe.reward for one in group) / n for group in groups]),
         "pass": {str(k): _mean([pass_at_k(n, count, k) for count in correct]) for k in counts_of_samples(n)},

@@ -1,0 +1,74 @@
+"""Paired differences against mpmath's incomplete beta function, and against what repetitions show."""
+
+import mpmath
+import numpy as np
+import pytest
+
+from polaris.algorithm.paired import mean_of_sets, paired_difference, t_cdf, t_quantile
+
+FREEDOMS = (1, 2, 3, 4, 5, 29, 30, 271, 674)
+
+
+@pytest.mark.parametrize("freedom", FREEDOMS)
+@pytest.mark.parametrize("t", [0.0, 0.3, 1.0, 2.045, 12.0])
+def test_students_distribution_is_that_of_mpmath(t, freedom):
+    tail = mpmath.betainc(mpmath.mpf(freedom) / 2, 0.5, 0, freedom / (freedom + mpmath.mpf(t) ** 2), regularized=True)
+    assert t_cdf(t, freedom) == pytest.approx(float(1 - tail / 2), abs=1e-12)
+    assert t_cdf(-t, freedom) == pytest.approx(float(tail / 2), abs=1e-12)
+    assert t_cdf(t_quantile(0.975, freedom), freedom) == pytest.approx(0.975, abs=1e-12)
+
+
+def test_intervals_of_tables():
+    found = paired_difference(np.zeros(5), np.array([0.1, 0.2, 0.3, 0.2, 0.2]))
+    assert found.mean == pytest.approx(0.2)
+    assert found.high - found.mean == pytest.approx(2.7764451 * np.sqrt(0.005 / 5))  # t of 4 degrees of freedom
+    assert found.mean - found.low == pytest.approx(found.high - found.mean)
+    assert paired_difference(np.ones(5), np.ones(5)).high == pytest.approx(1 - 0.05**0.2)
+
+
+@pytest.mark.parametrize(("problems", "samples", "shift"), [(30, 32, 0.1), (30, 1, 0.0), (83, 8, 0.05), (12, 8, 0.0)])
+def test_95_of_100_intervals_hold_the_true_difference(problems, samples, shift):
+    """Problems are drawn from a mirrored J of pass rates, samples from their problems; the truth is that of all problems."""
+    random, held, repetitions = np.random.default_rng(0), 0, 1500
+    truth = shift * 0.5 * 0.7  # B solves a Beta(1/2, 1/2) part of `shift` of what A misses
+    for _ in range(repetitions):
+        first = random.beta(0.3, 0.7, problems)
+        second = first + (1 - first) * shift * random.beta(0.5, 0.5, problems)
+        found = paired_difference(random.binomial(samples, first) / samples, random.binomial(samples, second) / samples)
+        held += found.low <= truth <= found.high
+    assert 0.93 <= held / repetitions <= 0.975  # 0.95 with a standard error of 0.006
+
+
+def test_pairing_finds_what_unpaired_means_do_not():
+    random = np.random.default_rng(1)
+    first = random.uniform(size=60)
+    second = np.clip(first + random.normal(0.03, 0.03, 60), 0, 1)
+    assert paired_difference(first, second).p < 0.001
+    assert paired_difference(first, random.permutation(second)).p > 0.05
+
+
+def test_the_least_difference_that_is_told_is_found_in_80_of_100_repetitions():
+    random, found = np.random.default_rng(2), []
+    told = paired_difference(np.zeros(30), random.normal(0, 0.2, 30)).error * (t_quantile(0.975, 29) + t_quantile(0.8, 29))
+    assert told == pytest.approx(paired_difference(np.zeros(30), np.random.default_rng(2).normal(0, 0.2, 30)).tells)
+    shift = 0.2 / np.sqrt(30) * (t_quantile(0.975, 29) + t_quantile(0.8, 29))
+    for _ in range(1000):
+        found.append(paired_difference(np.zeros(30), random.normal(shift, 0.2, 30)).p < 0.05)
+    assert np.mean(found) == pytest.approx(0.8, abs=0.04)
+
+
+def test_the_mean_of_sets_counts_each_set_once_and_its_intervals_hold_the_truth():
+    random, held = np.random.default_rng(3), 0
+    for _ in range(1000):
+        sets = [paired_difference(np.zeros(size), random.normal(0.05, spread, size)) for size, spread in ((30, 0.3), (600, 0.1))]
+        found = mean_of_sets(sets)
+        held += found.low <= 0.05 <= found.high
+    assert found.mean == pytest.approx((sets[0].mean + sets[1].mean) / 2)
+    assert 0.93 <= held / 1000 <= 0.975
+    same = mean_of_sets([paired_difference(np.ones(30), np.ones(30))] * 2)
+    assert (same.mean, same.p) == (0, 1)
+
+
+def test_one_problem_is_refused():
+    with pytest.raises(ValueError, match="at least two"):
+        paired_difference(np.ones(1), np.zeros(1))
