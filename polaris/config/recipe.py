@@ -10,6 +10,9 @@ from polaris.config.data import Option, check_columns
 from polaris.config.own_code import DOOR
 from polaris.errors import Refused
 
+ROUND = 4
+"""Responses of a prompt between two looks whether it is settled (`difficulty.stop_early`)."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DifficultyConfig:
@@ -20,6 +23,8 @@ class DifficultyConfig:
     column: str | None = None
     """Column of `data.path` with pass rates of this model that were measured before, such as "5/8", or 0.625 of samples_per_prompt
     responses; then nothing is sampled."""
+    stop_early: bool = False
+    """A prompt gets its responses in rounds of 4, and no more once they cannot change whether [curation] drops it."""
     temperature: float = 0.6
     """Sampling temperature of the pass; above 0, since a pass rate needs samples."""
     max_response_tokens: int | None = None
@@ -33,6 +38,11 @@ class DifficultyConfig:
         if self.samples_per_prompt == 0 and self.column is not None:
             raise Refused(
                 f"difficulty.column = {self.column!r} needs the number of responses behind its rates; set difficulty.samples_per_prompt"
+            )
+        if self.stop_early and (self.column is not None or self.samples_per_prompt <= ROUND):
+            raise Refused(
+                f"difficulty.stop_early leaves out responses after a prompt's first {ROUND}, and this pass has none; remove it, or set "
+                "difficulty.samples_per_prompt to more (the recipe: 8) without difficulty.column"
             )
         if not self.temperature > 0:
             raise Refused(f"difficulty.temperature = {self.temperature} must be above 0: a pass rate needs samples")

@@ -75,6 +75,12 @@ class RunConfig:
         lengths = [own if stage.max_response_tokens is None else stage.max_response_tokens for stage in self.stages]
         return max(*lengths, self.difficulty.max_response_tokens or 0)
 
+    @property
+    def difficulty_tokens(self) -> int:
+        """Most tokens of a response of the difficulty pass: its own limit, else the first stage's."""
+        limits = (self.difficulty.max_response_tokens, self.stages[0].max_response_tokens, self.rollout.max_response_tokens)
+        return next(limit for limit in limits if limit is not None)
+
     def __post_init__(self) -> None:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
         if not plain:
@@ -83,6 +89,8 @@ class RunConfig:
         curated = self.difficulty.samples_per_prompt > 0 or self.curation == CurationConfig()
         if not curated:
             raise Refused("[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
+        if self.difficulty.stop_early and (self.curation.shape != "all" or self.curation.histogram):
+            raise Refused("curation.shape and curation.histogram need the rates of all responses; remove difficulty.stop_early, or them")
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")
         sections = [(section.name, getattr(self, section.name)) for section in fields(self)]

@@ -34,9 +34,8 @@ def prompts_to_drop(measured: Mapping[str, Passes], samples: int, config: Curati
     """
     dropped: dict[str, Reason] = {key: "no_verdict" for key, (_, count) in measured.items() if not count}
     rated = {key: passes for key, passes in measured.items() if key not in dropped}
-    dropped |= {key: "easy" for key, (passed, count) in rated.items() if passed / count >= config.drop_from}
-    if (most := config.drop_up_to) is not None:
-        dropped |= {key: "hard" for key, (passed, count) in rated.items() if passed / count <= most}
+    decided = {key: _by_rate(passed / count, config) for key, (passed, count) in rated.items()}
+    dropped |= {key: reason for key, reason in decided.items() if reason}
     left = {key: passes for key, passes in rated.items() if key not in dropped}
     if config.shape == "mirrored_j":
         bins = [[key for key, passes in left.items() if outcome(passes, samples) == k] for k in range(samples + 1)]
@@ -50,8 +49,28 @@ def prompts_to_drop(measured: Mapping[str, Passes], samples: int, config: Curati
     else:
         return dropped
     for keys, target in zip(bins, targets, strict=True):
-        dropped |= dict.fromkeys(sorted(keys, key=lambda key: _digest(seed, key))[target:], "shape")
+        dropped |= dict.fromkeys(sorted(keys, key=lambda key: shuffle_key(seed, key))[target:], "shape")
     return dropped
+
+
+def settled(passes: Passes, left: int, config: CurationConfig) -> bool:
+    """Whether `drop_from` and `drop_up_to` decide the same of a prompt whatever its `left` further responses will be: passed, failed,
+    or lost in grading.
+
+    >>> settled((3, 4), 4, CurationConfig(drop_from=1.0)), settled((4, 4), 4, CurationConfig(drop_from=1.0))
+    (True, False)
+    """
+    passed, count = passes
+    if not left or not count:
+        return not left
+    least, most = passed / (count + left), (passed + left) / (count + left)
+    return _by_rate(least, config) == _by_rate(most, config)  # it rises with the rate from hard over none to easy
+
+
+def _by_rate(rate: float, config: CurationConfig) -> Reason | None:
+    if rate >= config.drop_from:
+        return "easy"
+    return "hard" if config.drop_up_to is not None and rate <= config.drop_up_to else None
 
 
 def _check_stroke(sizes: Sequence[int]) -> None:
@@ -122,10 +141,15 @@ def informative(measured: Iterable[Passes]) -> int:
     return sum(0 < passed < count for passed, count in measured)
 
 
-def check_informative(measured: Mapping[str, Passes], dropped: Mapping[str, Reason], samples: int, prompts_per_step: int) -> None:
-    """Raise `CurationError` unless the prompts that are left fill one step with informative ones."""
-    found = informative(passes for key, passes in measured.items() if key not in dropped)
-    if found >= prompts_per_step:
+def check_informative(
+    measured: Mapping[str, Passes], dropped: Mapping[str, Reason], samples: int, prompts_per_step: int, *, stopped_early: bool = False
+) -> None:
+    """Raise `CurationError` unless the prompts that are left fill one step with informative ones. Where the pass `stopped_early`, one
+    that was not solved in fewer than `samples` responses may be one of them."""
+    left = [passes for key, passes in measured.items() if key not in dropped]
+    found = informative(left)
+    open_yet = sum(passed == 0 and count < samples for passed, count in left) if stopped_early else 0
+    if found + open_yet >= prompts_per_step:
         return
     bins = ", ".join(f"{k}/{samples}: {size}" for k, size in enumerate(histogram(measured.values(), samples)))
     reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(Counter(dropped.values()).items()))
@@ -136,5 +160,6 @@ def check_informative(measured: Mapping[str, Passes], dropped: Mapping[str, Reas
     )
 
 
-def _digest(seed: int, key: str) -> bytes:
+def shuffle_key(seed: int, key: str) -> bytes:
+    """Sorting ids by it shuffles them, whatever their order was; the front of a part is then in the front of the whole."""
     return blake2b(f"{seed}/{key}".encode(), digest_size=16).digest()

@@ -47,6 +47,11 @@ def duration(seconds: float) -> str:
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
 
 
+def ceiling(prompts: int, samples: int, limit: int) -> str:
+    """Most responses and tokens of a pass over prompts with `samples` responses of at most `limit` tokens to each."""
+    return f"at most {prompts * samples:,} responses ({samples} each) and {count(prompts * samples * limit)} tokens ({limit:,} each)"
+
+
 def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
     """Title and facts of one record; what it does not hold is left out and what was not finite reads `nan`."""
     facts = [_fact(record[key], template) for key, template in _STEP_FACTS if key in record]

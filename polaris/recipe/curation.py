@@ -38,7 +38,7 @@ def curate_prompts(context: SamplingContext, prompts: Sequence[Prompt], measured
     counts = measured.counts
     before = {prompt.id: counts[prompt.id] for prompt in prompts}
     dropped = prompts_to_drop(before, samples, config.curation, config.seed)
-    check_informative(before, dropped, samples, config.trainer.prompts_per_step)
+    check_informative(before, dropped, samples, config.trainer.prompts_per_step, stopped_early=config.difficulty.stop_early)
     after = {key: passes for key, passes in before.items() if key not in dropped}
     curation = Curation(
         prompts=tuple(prompt for prompt in prompts if prompt.id in after),

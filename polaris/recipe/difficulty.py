@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from polaris.config.recipe import CurationConfig
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest, fingerprint
 from polaris.data.pass_rates import PassRates
-from polaris.data.selection import informative
+from polaris.data.selection import informative, shuffle_key
 from polaris.embedded import resolve
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
-from polaris.observe.phrases import count, duration
+from polaris.observe.phrases import ceiling, count
+from polaris.recipe.estimate import remaining
 from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
-from polaris.recipe.plan import plan_stages
+from polaris.recipe.rounds import measure, round_of
 from polaris.results import Result
 from polaris.reward import no_answer
 from polaris.reward.rewards import identity
-from polaris.rollout.types import GenerationInterrupted, Sampling
+from polaris.rollout.types import GenerationInterrupted
 from polaris.sampling.context import SamplingContext
-from polaris.sampling.draw import Draw, draw_rollouts, judge
-from polaris.sampling.guards import MOST_KILLED, GradingFailed, no_answers, show_error
-from polaris.types import Prompt, Rollout, Verdict
+from polaris.sampling.guards import MOST_KILLED, GradingFailed, no_answers
+from polaris.types import Prompt
 
 WAVES = 4
-"""Responses of a chunk, in multiples of what the engines decode together: a kill costs them, and the engines idle at its end."""
+"""Responses of a chunk's first round, in multiples of what the engines decode together: a kill costs them, and engines idle at its end."""
 
 
 def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], folder: Path) -> PassRates:
@@ -38,7 +38,8 @@ def measure_difficulty(context: SamplingContext, prompts: Sequence[Prompt], fold
     Writes `difficulty.parquet` (one row per prompt) and `difficulty.json` (numbers) into `folder`. An interrupted pass keeps what it
     has measured in `difficulty.partial.jsonl`: its finished chunks, and of the chunk it was stopped in, the prompts whose samples were all
     complete. These are not drawn again. A response's seed is a function of the run's seed, the prompt's id and the sample's number,
-    so a resumed pass ends with the same pass rates as an uninterrupted one.
+    so a resumed pass ends with the same pass rates as an uninterrupted one. The order of the prompts is random, so that any part of the
+    pass says what the rest will be like, and cost.
 
     Raises:
         GenerationInterrupted: a stop was requested; what is measured is on disk.
@@ -77,30 +78,37 @@ def pass_settings(config: RunConfig, prompts: Sequence[Prompt]) -> dict[str, Any
         "digest": digest(prompts),
         "samples_per_prompt": config.difficulty.samples_per_prompt,
         "temperature": config.difficulty.temperature,
-        "max_response_tokens": _sampling(config).max_tokens,
+        "stop_early": _bounds(config.curation) if config.difficulty.stop_early else None,
+        "max_response_tokens": config.difficulty_tokens,
         "require_thinking": config.reward.require_thinking,
         **identity(config.reward),
         "seed": config.seed,
     }
 
 
+def _bounds(curation: CurationConfig) -> dict[str, float | None]:
+    return {"drop_from": curation.drop_from, "drop_up_to": curation.drop_up_to}
+
+
 def _run(context: SamplingContext, prompts: Sequence[Prompt], result: Result) -> None:
     partial = result.path.with_suffix(".partial.jsonl")
     journal = Journal(partial, result.depends_on, write=context.world.is_main)
-    rows = journal.rows
+    rows, config = journal.rows, context.config
+    most = ceiling(len(prompts), config.difficulty.samples_per_prompt, config.difficulty_tokens)
+    context.console.note(f"difficulty pass: {len(prompts):,} prompts, {most}; what it really takes is estimated after each chunk")
     for chunk in _chunks(context, prompts):
         wanted = [prompt for prompt in chunk if prompt.id not in rows]
         if not wanted:
             continue
         start = time.monotonic()
         with context.console.phase("difficulty", in_step=False):
-            measured = _measure(context, wanted)
-        _stop_if_grading_fails(measured, len(chunk) * context.config.difficulty.samples_per_prompt)
+            measured = measure(context, wanted)
+        _stop_if_grading_fails(measured, len(chunk) * round_of(config))
         rows |= {row.id: row for row in measured}
         _stop_without_answers(context, prompts, rows.values(), partial)
         if measured:
             journal.append(measured, time.monotonic() - start)
-            context.console.note(_progress(list(rows.values()), len(prompts), journal.seconds))
+            context.console.note(_progress(rows.values(), len(prompts), journal.seconds))
         if len(measured) < len(wanted):
             raise GenerationInterrupted
     _finish(context, result, [rows[prompt.id] for prompt in prompts], journal.seconds)
@@ -111,7 +119,7 @@ def _finish(context: SamplingContext, result: Result, rows: Sequence[Measured], 
     context.world.barrier()
     if context.world.is_main:
         samples = context.config.difficulty.samples_per_prompt
-        save_measured(result.path.with_suffix(".parquet"), rows, samples, drawn=seconds is not None)
+        save_measured(result.path.with_suffix(".parquet"), rows, drawn=seconds is not None)
         result.write({"settings": result.depends_on, **numbers(rows, samples, seconds)})
         result.path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
     context.world.barrier()
@@ -126,45 +134,15 @@ def _published(prompt: Prompt) -> Measured:
 def _chunks(context: SamplingContext, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
     rollout = context.config.rollout
     together = context.world.size // rollout.tensor_parallel * rollout.max_concurrent
-    size = max(1, WAVES * together // context.config.difficulty.samples_per_prompt)
-    return (prompts[start : start + size] for start in range(0, len(prompts), size))
+    size = max(1, WAVES * together // round_of(context.config))
+    shuffled = sorted(prompts, key=lambda prompt: shuffle_key(context.config.seed, prompt.id))
+    return (shuffled[start : start + size] for start in range(0, len(prompts), size))
 
 
-def _measure(context: SamplingContext, prompts: Sequence[Prompt]) -> list[Measured]:
-    """Measure the prompts; the result is on every rank. After a stop it holds only prompts whose samples were all complete."""
-    samples = context.config.difficulty.samples_per_prompt
-    ended: dict[str, list[Rollout]] = {prompt.id: [] for prompt in prompts}
-    with suppress(GenerationInterrupted):
-        draw_rollouts(
-            context,
-            Draw(prompts=prompts, samples=samples, sampling=_sampling(context.config), stream="difficulty", step=0),
-            on_finished=lambda rollout: ended[rollout.prompt_id].append(rollout),
-        )
-    rollouts = [rollout for group in ended.values() if len(group) == samples for rollout in group]
-    _, verdicts = judge(context, rollouts, prompts, _sampling(context.config).max_tokens)
-    show_error(context, zip((rollout.prompt_id for rollout in rollouts), verdicts, strict=True))
-    graded = list(zip(rollouts, verdicts, strict=True))
-    mine = [_count(graded[start : start + samples]) for start in range(0, len(graded), samples)]
-    return context.world.gather(mine)
-
-
-def _count(group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
-    """All samples of one prompt."""
-    lost = sum(verdict.lost for _, verdict in group)
-    return Measured(
-        id=group[0][0].prompt_id,
-        passed=sum(verdict.kind == "correct" for _, verdict in group),
-        count=len(group) - lost,
-        lost=lost,
-        tokens=sum(len(rollout.tokens) for rollout, _ in group),
-        clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
-        no_answer=no_answer.count(no_answer.reason(verdict, rollout.finish_reason == "length") for rollout, verdict in group),
-    )
-
-
-def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None:
-    """`responses` counts the whole chunk, also if only a part of it was measured: two bad responses must not stop a small part."""
-    lost = sum(row.lost for row in measured)
+def _stop_if_grading_fails(measured: Sequence[Measured], first: int) -> None:
+    """The share is that of the whole chunk's `first` round at least, also if only a part of it was measured: two bad responses must not
+    stop a small part."""
+    lost, responses = sum(row.lost for row in measured), max(first, sum(row.responses for row in measured))
     if lost > max(1, MOST_KILLED * responses):
         raise GradingFailed(
             f"{lost} of {responses} responses killed their grading process, so their prompts' difficulty would be wrong; "
@@ -174,29 +152,20 @@ def _stop_if_grading_fails(measured: Sequence[Measured], responses: int) -> None
 
 def _stop_without_answers(context: SamplingContext, prompts: Sequence[Prompt], rows: Collection[Measured], partial: Path) -> None:
     """Raise `NoAnswers` if no response so far has an answer, and delete what was kept of the pass."""
-    samples = context.config.difficulty.samples_per_prompt
-    if not rows or any(sum(row.no_answer.values()) < samples for row in rows):
+    if not rows or any(sum(row.no_answer.values()) < row.responses for row in rows):
         return
     context.world.barrier()
     if context.world.is_main:
         partial.unlink(missing_ok=True)
-    raise no_answers("difficulty pass", missing(rows), prompts, context.config, _sampling(context.config).max_tokens)
+    raise no_answers("difficulty pass", missing(rows), prompts, context.config, context.config.difficulty_tokens)
 
 
-def _sampling(config: RunConfig) -> Sampling:
-    own = config.difficulty.max_response_tokens
-    return Sampling(
-        temperature=config.difficulty.temperature, max_tokens=plan_stages(config)[0].max_response_tokens if own is None else own
-    )
-
-
-def _progress(rows: Sequence[Measured], total: int, seconds: float) -> str:
+def _progress(rows: Collection[Measured], total: int, seconds: float) -> str:
     share = informative((row.passed, row.count) for row in rows) / len(rows)
     tokens = sum(row.tokens for row in rows)
-    left = seconds * (total - len(rows)) / len(rows)
     lacking = missing(rows)
     return (
         f"difficulty: {len(rows)}/{total} prompts, {share:.0%} solved sometimes, {count(tokens)} tokens, "
-        f"{count(tokens / seconds)} tokens/s, ~{duration(left)} left"
+        f"{count(tokens / seconds)} tokens/s; {remaining(rows, total - len(rows), seconds)}"
         + (f"; responses without an answer: {no_answer.in_words(lacking)}" if lacking else "")
     )

@@ -35,6 +35,16 @@ class Measured:
     no_answer: dict[str, int] = field(default_factory=dict)
     """Responses without an answer, by the reason."""
 
+    @property
+    def responses(self) -> int:
+        """Number that was drawn."""
+        return self.count + self.lost
+
+    def __add__(self, more: Measured) -> Measured:
+        """With `more` responses to the same prompt."""
+        sums = {name: getattr(self, name) + getattr(more, name) for name in ("passed", "count", "lost", "tokens", "clipped")}
+        return Measured(id=self.id, **sums, no_answer=dict(Counter(self.no_answer) + Counter(more.no_answer)))
+
 
 class Journal:
     """The finished parts of a running pass: a line of settings, then one line per part. An incomplete last line is dropped.
@@ -71,10 +81,10 @@ class Journal:
 
 
 def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> dict[str, Any]:
-    """Numbers of a pass with `samples` responses per prompt. Without `seconds` nothing was drawn, so lengths and costs are left out."""
+    """Numbers of a pass with `samples` responses per prompt at most. Without `seconds` nothing was drawn: no lengths and costs."""
     passes = [(row.passed, row.count) for row in rows]
     counts = histogram(passes, samples)
-    responses, tokens = len(rows) * samples, sum(row.tokens for row in rows)
+    responses, tokens = sum(row.responses for row in rows), sum(row.tokens for row in rows)
     found = {
         "prompts": len(rows),
         "samples_per_prompt": samples,
@@ -88,7 +98,7 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
     if seconds is not None:
         found |= no_answer.metrics(missing(rows), responses, "no_answer")
         found |= {"response_length_mean": tokens / responses, "clip_share": sum(row.clipped for row in rows) / responses}
-        found |= {"tokens": tokens, "seconds": seconds}
+        found |= {"responses": responses, "tokens": tokens, "seconds": seconds}
     return found
 
 
@@ -100,7 +110,7 @@ def missing(rows: Iterable[Measured]) -> dict[str, int]:
     return dict(total.most_common())
 
 
-def save_measured(path: Path, rows: Sequence[Measured], samples: int, *, drawn: bool) -> None:
+def save_measured(path: Path, rows: Sequence[Measured], *, drawn: bool) -> None:
     """Parquet, one row per prompt: id, passed, count, lost; if responses were drawn, response_length_mean (tokens) and clip_share."""
     columns = {
         "id": pa.array([row.id for row in rows], pa.string()),
@@ -109,8 +119,8 @@ def save_measured(path: Path, rows: Sequence[Measured], samples: int, *, drawn: 
         "lost": pa.array([row.lost for row in rows], pa.int64()),
     }
     if drawn:
-        columns["response_length_mean"] = pa.array([row.tokens / samples for row in rows], pa.float64())
-        columns["clip_share"] = pa.array([row.clipped / samples for row in rows], pa.float64())
+        columns["response_length_mean"] = pa.array([row.tokens / row.responses for row in rows], pa.float64())
+        columns["clip_share"] = pa.array([row.clipped / row.responses for row in rows], pa.float64())
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     write_atomically(path, buffer.getvalue())

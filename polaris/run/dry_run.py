@@ -5,6 +5,7 @@ from __future__ import annotations
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.observe.console import Console
+from polaris.observe.phrases import ceiling
 from polaris.run.banner import configured
 from polaris.run.checks import Checked, max_model_len
 
@@ -21,7 +22,10 @@ def _plan(checked: Checked) -> dict[str, str]:
     config = checked.config
     prompts, samples = config.trainer.prompts_per_step, config.rollout.samples_per_prompt
     epochs = config.steps * prompts / len(checked.prompts.prompts)
-    return {
+    difficulty = config.difficulty
+    measured = difficulty.samples_per_prompt and difficulty.column is None
+    most = ceiling(len(checked.prompts.prompts), difficulty.samples_per_prompt, config.difficulty_tokens)
+    return ({"difficulty": most} if measured else {}) | {
         "steps": f"{config.steps} of {prompts} prompts x {samples} responses; {epochs:.2g} times through the prompts",
         "longest": f"{max_model_len(config)} tokens, {config.longest_response} of them the response",
     }

@@ -16,13 +16,15 @@ from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
-    """Which samples to draw. A sample's seed is a function of the run's seed, `stream`, `step`, prompt id and sample number."""
+    """Which samples to draw: of each prompt those numbered from `first` on. A sample's seed is a function of the run's seed, `stream`,
+    `step`, prompt id and sample number."""
 
     prompts: Sequence[Prompt]
     samples: int
     sampling: Sampling
     stream: str
     step: int
+    first: int = 0
 
 
 def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
@@ -75,7 +77,7 @@ def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> l
     return [
         request_of(prompt, sample, run_seed, draw.stream, draw.step)
         for prompt in draw.prompts[count * engine_index // engines : count * (engine_index + 1) // engines]
-        for sample in range(draw.samples)
+        for sample in range(draw.first, draw.first + draw.samples)
     ]
 
 

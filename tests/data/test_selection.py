@@ -16,6 +16,7 @@ from polaris.data.selection import (
     mirrored_j,
     outcome,
     prompts_to_drop,
+    settled,
     share_bin,
 )
 from polaris.errors import Refused
@@ -201,3 +202,28 @@ def test_53_thousand_prompts_take_no_time():
     measured = {str(i): (rng.randrange(9), 8) for i in range(53_291)}
     dropped = prompts_to_drop(measured, 8, CurationConfig(shape="mirrored_j"), 0)
     assert 0 < len(dropped) < len(measured)
+
+
+@pytest.mark.parametrize(
+    "config", [CurationConfig(drop_from=f, drop_up_to=u) for f in (1.0, 0.9, 0.5) for u in (None, 0.0, 0.3) if u is None or u < f]
+)
+@pytest.mark.parametrize("samples", [5, 8])
+def test_a_settled_prompt_is_one_whose_fate_no_outcome_of_the_rest_can_change(config, samples):
+    def fate(passed, count):
+        return prompts_to_drop({"x": (passed, count)}, samples, config, 0)
+
+    for count in range(1, samples):
+        left = samples - count
+        for passed in range(count + 1):
+            ends = [fate(passed + more, count + kept) for kept in range(left + 1) for more in range(kept + 1)]
+            assert settled((passed, count), left, config) == all(end == ends[0] for end in ends)
+    assert not settled((0, 0), 1, config)
+    assert settled((0, 0), 0, config)
+
+
+def test_of_a_pass_that_stopped_early_the_unsolved_may_be_solved_sometimes():
+    measured = {"a": (0, 4), "b": (1, 4), "c": (0, 8)}
+    check_informative(measured, {}, 8, 2, stopped_early=True)
+    for step, early in ((2, False), (3, True)):
+        with pytest.raises(CurationError, match="only 1 of the 3 prompts left"):
+            check_informative(measured, {}, 8, step, stopped_early=early)

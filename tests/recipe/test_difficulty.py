@@ -15,6 +15,7 @@ import torch
 
 from polaris import cli
 from polaris.config.load import load_config
+from polaris.data.selection import shuffle_key
 from polaris.distributed.mesh import World
 from polaris.embedded import resolve
 from polaris.observe.charts import difficulty, png
@@ -119,7 +120,7 @@ def test_interrupted_and_resumed_equals_never_interrupted(straight, start, numbe
     done = len(kept) // 8  # after SIGTERM the journal ends with a part of a chunk, unless no prompt of it was finished
     assert 3 <= done < CHUNKS
     assert number == signal.SIGTERM or len(kept) % 8 == 0
-    assert kept[: 8 * done] == [f"train-{i}" for i in range(8 * done)]
+    assert kept[: 8 * done] == sorted((f"train-{i}" for i in range(PROMPTS)), key=lambda name: shuffle_key(0, name))[: 8 * done]
     assert not (stages / "difficulty.json").exists()
 
     resumed, _ = finish(start(stages.parent.name)[0])
@@ -156,7 +157,8 @@ def test_a_stopped_engine_keeps_the_finished_prompts_of_a_chunk(straight, prompt
         drawn, generate = [], context.engine.generate
         context.engine.generate = lambda requests, *args, **options: drawn.extend(requests) or generate(requests, *args, **options)
         measure_difficulty(replace(context, stop=StopRequest()), checked.prompts.prompts, stages)
-    seeds = [request_seed(0, "difficulty", 0, p.id, s) for p in checked.prompts.prompts if p.id not in kept for s in range(4)]
+    left = sorted({prompt.id for prompt in checked.prompts.prompts} - set(kept), key=lambda name: shuffle_key(0, name))
+    seeds = [request_seed(0, "difficulty", 0, name, sample) for name in left for sample in range(4)]
     assert [request.seed for request in drawn] == seeds
     assert pq.read_table(stages / "difficulty.parquet") == pq.read_table(expected / "difficulty.parquet")
 

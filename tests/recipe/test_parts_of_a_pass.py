@@ -9,8 +9,10 @@ from scripted import for_training, on_ranks, pass_config, prompts_named
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
 from polaris.config.model import RopeConfig
+from polaris.config.recipe import CurationConfig, DifficultyConfig
 from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.selection import prompts_to_drop, shuffle_key
 from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run
 from polaris.observe.sections.difficulty import difficulty
@@ -21,7 +23,8 @@ from polaris.rollout.types import GenerationInterrupted
 from polaris.sampling.guards import GradingFailed
 
 SAMPLES = 4
-PROMPTS = prompts_named(f"p{index}" for index in range(21))
+PROMPTS = prompts_named(sorted((f"p{index}" for index in range(21)), key=lambda name: shuffle_key(0, name)))
+PLACE = {prompt.id: index for index, prompt in enumerate(PROMPTS)}
 
 
 @pytest.fixture
@@ -78,22 +81,54 @@ def test_a_stop_keeps_the_prompts_whose_samples_had_all_ended(config, measure, t
 def test_chunks_keep_their_boundaries_over_any_number_of_stops(measure, capsys):
     _, _, expected = measure("straight", stops_after=(None,))
     progress = capsys.readouterr().out
-    assert [line.split()[1] for line in progress.splitlines()] == ["8/21", "16/21", "21/21"]
+    assert [line.split()[1] for line in progress.splitlines() if line.startswith("difficulty: ")] == ["8/21", "16/21", "21/21"]
     for stops_after in (20, 12, 20, 14):
         measure("stopped", stops_after=(stops_after,))
     folder = expected.with_name("stopped")
     parts = kept_in(folder)
     assert len(parts) > 1
-    assert all(len({int(name[1:]) // 8 for name in part}) == 1 for part in parts)
+    assert all(len({PLACE[name] // 8 for name in part}) == 1 for part in parts)
     measure("stopped", stops_after=(None,))
     assert (folder / "difficulty.parquet").read_bytes() == (expected / "difficulty.parquet").read_bytes()
+
+
+@pytest.mark.parametrize("curation", [CurationConfig(), CurationConfig(drop_from=0.8), CurationConfig(drop_from=0.6, drop_up_to=0.15)])
+def test_a_pass_that_stops_early_draws_fewer_of_the_same_responses_and_drops_the_same_prompts(config, measure, curation):
+    full = replace(config, curation=curation, difficulty=DifficultyConfig(samples_per_prompt=10))
+    early = replace(full, difficulty=replace(full.difficulty, stop_early=True))
+    (whole,), (drawn,), _ = measure("full", full)
+    (part,), (fewer,), folder = measure("early", early)
+    assert drawn == 10 * len(PROMPTS) > fewer >= 4 * len(PROMPTS)
+    assert prompts_to_drop(part.counts, 10, curation, 0) == prompts_to_drop(whole.counts, 10, curation, 0)
+    assert {count for _, count in part.counts.values()} <= {4, 8, 10}
+    assert all(part.counts[name] == whole.counts[name] for name, (_, count) in part.counts.items() if count == 10)
+    result = Result(folder / "difficulty.json").read()
+    assert (result["responses"], sum(result["histogram"].values())) == (fewer, len(PROMPTS))
+
+    for stops_after in (25, 10, 5):
+        measure("stopped", early, stops_after=(stops_after,))
+    (resumed,), _, again = measure("stopped", early)
+    assert resumed.counts == part.counts
+    assert (again / "difficulty.parquet").read_bytes() == (folder / "difficulty.parquet").read_bytes()
+    (two, _), _, _ = measure("ranks", early, stops_after=(None, None))
+    assert two.counts == part.counts
+
+
+def test_a_pass_that_stopped_early_is_refused_for_another_curation(config, measure):
+    early = replace(config, difficulty=DifficultyConfig(samples_per_prompt=8, stop_early=True))
+    measure("pass", early)
+    (refused,), drawn, _ = measure("pass", replace(early, curation=CurationConfig(drop_from=0.7)))
+    assert (drawn, str(refused).count("stop_early.drop_from: 1.0 -> 0.7")) == ([0], 1)
+    (refused,), _, _ = measure("pass", replace(early, difficulty=DifficultyConfig(samples_per_prompt=8)))
+    assert "stop_early" in str(refused)
 
 
 def test_more_samples_than_an_engine_takes_at_once_make_chunks_of_one_prompt(config, measure, capsys):
     many = replace(config, difficulty=replace(config.difficulty, samples_per_prompt=40))
     _, (drawn,), _ = measure("many", many)
     assert drawn == 40 * len(PROMPTS)
-    assert [line.split()[1] for line in capsys.readouterr().out.splitlines()] == [f"{done}/21" for done in range(1, 22)]
+    told = [line.split()[1] for line in capsys.readouterr().out.splitlines() if line.startswith("difficulty: ")]
+    assert told == [f"{done}/21" for done in range(1, 22)]
 
 
 def test_a_stop_before_any_prompt_is_whole_adds_nothing(measure):

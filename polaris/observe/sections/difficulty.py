@@ -30,7 +30,7 @@ def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:
         )
     elif measured:
         yield (
-            f"Measured before training: {measured['samples_per_prompt']} responses for each of {measured['prompts']:,} prompts, "
+            f"Measured before training: {_responses(measured)} for each of {measured['prompts']:,} prompts, "
             f"{count(measured['tokens'])} tokens in {duration(measured['seconds'])}; accuracy {measured['accuracy']:.1%}, "
             f"{measured['informative_share']:.1%} of the prompts solved sometimes, {measured['clip_share']:.1%} of the responses cut off."
         )
@@ -42,3 +42,11 @@ def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:
             f"{after['informative']:,} of {after['prompts']:,} after; "
             f"accuracy {before['accuracy']:.1%} before, {after['accuracy']:.1%} after."
         )
+
+
+def _responses(measured: Result) -> str:
+    samples, most = measured["samples_per_prompt"], measured["samples_per_prompt"] * measured["prompts"]
+    left_out = most - measured.get("responses", most)  # results of older versions have all
+    if not left_out:
+        return f"{samples} responses"
+    return f"at most {samples} responses ({left_out / most:.1%} of them left out, since they could not change what is dropped)"
