@@ -97,11 +97,7 @@ def generated(folder: Path) -> list[tuple[int, float]]:
         if record["stage"] > stage:
             stage = record["stage"]
             probe = Result(folder / "stages" / f"temperature-{stage + 1}.json").read()
-            total += (
-                sum(len(r["per_prompt"]) * probe["settings"]["samples_per_prompt"] * r["length_mean"] for r in probe["readings"])
-                if probe
-                else 0
-            )
+            total += sum(len(r["per_prompt"]) * r["samples"] * r["length_mean"] for r in probe["readings"]) if probe else 0
         total += record["rollout/tokens"]
         found.append((record["step"], total))
     return found

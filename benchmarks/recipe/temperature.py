@@ -48,7 +48,7 @@ diversity = "tokens"
 prompts = 120
 temperatures = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8]
 """
-HEAD = ("temperature", "avg@8", "95 % interval", "distinct 4-grams of tokens", "tokens per response", "cut off", "zone")
+HEAD = ("temperature", "accuracy", "95 % interval", "distinct 4-grams of tokens", "tokens per response", "cut off", "zone")
 
 
 def main() -> None:
@@ -101,7 +101,7 @@ def markdown(result: dict[str, Any]) -> str:
     parts = [
         f"# Temperature zones of the embedded model, {result['date']}, {result['machine']}",
         f"{result['versions']}.\nCommand: `{result['command']}` ({result['seconds']} s).",
-        f"{settings['prompts']} held-out prompts, {settings['samples_per_prompt']} samples each. Zones: `polaris/algorithm/zones.py`.",
+        f"{settings['prompts']} held-out prompts, up to {settings['samples_per_prompt']} samples. Zones: `polaris/algorithm/zones.py`.",
         f"## Before training: initial temperature {before['temperature']:g}\n\n{table(before)}",
         f"## After {result['steps']} steps at {before['temperature']:g}: {retuned['temperature']:g} ({retuned['stopped']})\n\n"
         f"Diversity to restore: {retuned['target']:.4f}.\n\n{table(retuned)}",

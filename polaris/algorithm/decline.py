@@ -11,7 +11,8 @@ and falls. Hence a hidden Markov model, computed exactly:
   few of them (`CHANGES`), by shares that are small or large (`SPEEDS`). A curve follows one of these six ways, each as probable as
   another, so a slow decline over the whole grid is expected as much as a cliff. Up to the best, accuracy rises as it falls after it.
 - An accuracy is normal around its truth. Its variance is that of the prompts' values about (accuracy of the temperature) x (share of
-  the prompt), which leaves out how much prompts differ in difficulty; it is pooled over temperatures as a multiple of p (1 - p).
+  the prompt): temperatures are compared over pairs of the same prompt, which leaves out how much prompts differ in difficulty. It is
+  pooled over temperatures as a multiple of p (1 - p) / n, where a temperature has n responses to each prompt.
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ _LEAST_LOG = -40.0
 """Of a likelihood relative to the greatest: products of smaller ones leave the range of numbers."""
 
 
-def chances_of_at_most(losses: Sequence[float], accuracy: np.ndarray, *, times_prompts: float = 1.0) -> np.ndarray:
+def chances_of_at_most(losses: Sequence[float], accuracy: np.ndarray, samples: np.ndarray, *, times_prompts: float = 1.0) -> np.ndarray:
     """Probability [len(losses), K] that each row of `accuracy` [K, P] truly loses at most so much of the best.
 
-    The rows are avg@n of P prompts, the same at K rising temperatures. `times_prompts` answers for so many times as many prompts with
-    the same means. One prompt shows no noise and is taken as exact.
+    The rows are avg@n of P prompts, the same at K rising temperatures, from n = `samples` [K] responses to each. `times_prompts` answers
+    for so many times as many prompts with the same means. One prompt shows no noise and is taken as exact.
     """
     means = accuracy.mean(axis=1)
     if accuracy.shape[1] == 1 or len(means) == 1:
@@ -50,21 +51,21 @@ def chances_of_at_most(losses: Sequence[float], accuracy: np.ndarray, *, times_p
         lost = 1 - np.append(falling[0][:0:-1], falling[1]) / means[best]
         return np.array([lost <= loss for loss in losses]).astype(float)
     levels = np.unique([*_LEVELS, *losses])
-    noise = np.maximum(standard_errors(accuracy) / times_prompts**0.5, _LEAST_NOISE * means.max())
+    noise = np.maximum(standard_errors(accuracy, samples) / times_prompts**0.5, _LEAST_NOISE * means.max())
     posterior = _posterior(means, noise, levels)
     return np.array([posterior[:, levels <= loss].sum(axis=1) for loss in losses])
 
 
-def standard_errors(accuracy: np.ndarray) -> np.ndarray:
-    """Standard error [K] of the mean of each row of `accuracy` [K, P] about its truth on these prompts."""
+def standard_errors(accuracy: np.ndarray, samples: np.ndarray) -> np.ndarray:
+    """Standard error [K] of the mean of each row of `accuracy` [K, P], of `samples` [K] responses, about its truth on these prompts."""
     temperatures, prompts = accuracy.shape
     means = accuracy.mean(axis=1)
-    apart = accuracy - np.outer(means, accuracy.mean(axis=0)) / accuracy.mean()
-    variance = (apart**2).sum() / (prompts - 1) * temperatures / (temperatures - 1)
-    per_prompt = np.clip(variance / max((means * (1 - means)).sum(), 1e-9), 1e-3, 1.0)
-    samples = prompts / per_prompt
-    shrunk = (samples * means + 2) / (samples + 4)  # Agresti and Coull 1998: no accuracy of 0 is certain
-    return np.sqrt(shrunk * (1 - shrunk) / samples)
+    apart = accuracy - np.outer(means, samples @ accuracy) / (samples @ means)
+    variance = (samples @ apart**2).sum() / (prompts - 1) * temperatures / (temperatures - 1)
+    per_prompt = np.clip(variance / max((means * (1 - means)).sum(), 1e-9) / samples, 1e-3, 1.0)
+    drawn = prompts / per_prompt
+    shrunk = (drawn * means + 2) / (drawn + 4)  # Agresti and Coull 1998: no accuracy of 0 is certain
+    return np.sqrt(shrunk * (1 - shrunk) / drawn)
 
 
 def _posterior(means: np.ndarray, noise: np.ndarray, levels: np.ndarray) -> np.ndarray:

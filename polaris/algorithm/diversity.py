@@ -1,14 +1,29 @@
-"""Diversity of rollouts: the share of distinct 4-grams (Li et al. 2016) pooled over all of them, of words or of tokens.
+"""Diversity of rollouts: the share of distinct 4-grams (Li et al. 2016) in two responses to the same prompt, of words or of tokens.
 
-POLARIS counts words between white space. The share falls with the number of rollouts and with their length, so two values can
-be compared only for the same prompts and as many samples.
+1 is two responses that share nothing and repeat nothing, 1/2 are two equal ones. POLARIS counts words between white space, pooled over
+all responses of a measurement. That share falls with their number; of pairs it does not, so the temperature probe can compare temperatures
+that have more and fewer responses, and training can follow it over its steps. Longer responses repeat more: two values can be compared
+only for like prompts and lengths.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
+
+T = TypeVar("T")
+
+
+def of_pairs(responses: Sequence[T], share: Callable[[Sequence[T]], float]) -> float:
+    """The mean `share` of the first and second, third and fourth, ... of the responses to one prompt; an odd last one is left out.
+
+    >>> of_pairs(["a b c d", "a b c d", "a b c d", "a b c e"], distinct_words)
+    0.75
+    """
+    shares = [share(responses[start : start + 2]) for start in range(0, len(responses) - 1, 2)]
+    return sum(shares) / max(1, len(shares))
 
 
 def distinct_words(texts: Iterable[str]) -> float:

@@ -10,7 +10,8 @@ The initial temperature is the one of highest diversity among the robust ones th
 (or the tolerance, if that is larger) has the probability `SURE`. Where the probe is sure of none, it is the one that most probably
 keeps the accuracy. None is taken that was measured clearly below the best. Robust generation always holds the initial temperature.
 
-Too few prompts therefore make the choice careful, never bold; `prompts_to_tell` says how many would settle the rest.
+Too few prompts therefore make the choice careful, never bold; `prompts_to_tell` says how many would settle the rest. `next_draw` leaves
+out responses that could not change the choice.
 
 The authors drew their zones by eye. Their figures, read from plots to about one point, put the first collapsed temperature at
 0.67 of the best accuracy (Qwen3-4B at 1.6) and the last one before collapse at 0.76 (R1-Distill-Qwen-7B at 1.0): hence `COLLAPSE_LOSS`.
@@ -33,6 +34,8 @@ COLLAPSE_LOSS = 0.3
 MOST_LOST = 0.03
 SURE = 0.98
 """What simulations need to choose within 3 % of the best accuracy in 95 of 100 probes (tests/algorithm/test_probe_power.py)."""
+FIRST = 2
+"""Responses to each prompt with which a temperature begins: diversity compares two."""
 CLEARLY = 2.0
 """Standard errors of a difference."""
 MOST_DOUBLINGS = 6
@@ -71,8 +74,10 @@ class Zones:
         return "controlled exploration" if temperature <= self.exploration_to else "performance collapse"
 
 
-def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.ndarray, *, tolerance: float) -> Zones:
-    """Zones over K rising `temperatures` [K], from `accuracy` [K, P] (avg@n of each of P prompts, the same at all) and `diversity` [K].
+def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.ndarray, samples: np.ndarray, *, tolerance: float) -> Zones:
+    """Zones over K rising `temperatures` [K], from `accuracy` [K, P] and `diversity` [K].
+
+    `accuracy` is avg@n of each of P prompts, the same at all temperatures, with n = `samples` [K].
 
     Raises:
         NoAccuracy: even the best accuracy cannot be told from 0.
@@ -84,10 +89,10 @@ def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.nda
             f"{accuracy.shape[1]} prompts; give easier prompts (eval.path), more of them (probe.prompts, probe.samples_per_prompt), "
             "longer responses, or a number as stage.temperature"
         )
-    robust, kept = chances_of_at_most((tolerance, may_lose(tolerance)), accuracy)
-    initial = _initial(robust, kept, _clearly_below(accuracy), diversity)
+    robust, kept = chances_of_at_most((tolerance, may_lose(tolerance)), accuracy, samples)
+    initial = _initial(robust, kept, _clearly_below(accuracy, samples), diversity)
     robust = np.append(np.flatnonzero(robust > 0.5), initial)
-    collapsed = _first(k for k in _collapsed(accuracy) if k > robust.max())
+    collapsed = _first(k for k in _collapsed(accuracy, samples) if k > robust.max())
     return Zones(
         robust_from=float(temperatures[robust.min()]),
         robust_to=float(temperatures[robust.max()]),
@@ -95,7 +100,7 @@ def find_zones(temperatures: np.ndarray, accuracy: np.ndarray, diversity: np.nda
         collapse_from=None if collapsed is None else float(temperatures[collapsed]),
         initial=float(temperatures[initial]),
         kept=kept.round(4).tolist(),
-        prompts_to_tell=_prompts_to_tell(tolerance, accuracy),
+        prompts_to_tell=_prompts_to_tell(tolerance, accuracy, samples),
     )
 
 
@@ -109,9 +114,37 @@ def above_zero(accuracy: np.ndarray) -> bool:
     return float((1 - np.mean(accuracy > 0)) ** len(accuracy)) < 0.025
 
 
-def first_collapsed(accuracy: np.ndarray) -> int | None:
-    """The first row of `accuracy` [K, P], at rising temperatures, that is hotter than the best one and lost `COLLAPSE_LOSS` of it."""
-    return _first(_collapsed(accuracy))
+def first_collapsed(accuracy: np.ndarray, samples: np.ndarray, chance: float = 0.5) -> int | None:
+    """The first row of `accuracy` [K, P], at rising temperatures, that is hotter than the best one and lost `COLLAPSE_LOSS` of it, with a
+    probability above `chance`."""
+    return _first(_collapsed(accuracy, samples, chance))
+
+
+def next_draw(accuracy: np.ndarray, samples: np.ndarray, most: int, *, tolerance: float) -> tuple[int, int] | None:
+    """Which of K rising temperatures gets responses next, and how many to each prompt it then has; None if the probe has what it needs.
+
+    `accuracy` [K, P] is avg@n with n = `samples` [K], 0 where nothing is drawn yet. First each temperature gets `FIRST`, the coolest
+    before the others, up to one that has surely collapsed: hotter ones then have too. After that, those that may still become the initial
+    temperature get as many again, the one with the fewest first, up to `most`; the others would only waste them. Where only one is left,
+    it is chosen. The answer depends on what is drawn alone, so a probe that was killed goes on as it would have.
+    """
+    missing = _first(np.flatnonzero(samples == 0))
+    if missing is not None and first_collapsed(accuracy[:missing], samples[:missing], SURE) is None:
+        return missing, min(FIRST, most)
+    drawn = np.flatnonzero(samples)
+    may = _may_be_chosen(accuracy[drawn], samples[drawn], tolerance)
+    wanting = drawn[may & (samples[drawn] < most)]
+    if may.sum() <= 1 or not len(wanting):
+        return None
+    index = int(wanting[samples[wanting].argmin()])
+    return index, min(2 * int(samples[index]), most)
+
+
+def _may_be_chosen(accuracy: np.ndarray, samples: np.ndarray, tolerance: float) -> np.ndarray:
+    """Which rows [K] do not surely lose more than the initial temperature may; all where the best accuracy cannot be told from 0."""
+    if not above_zero(accuracy[accuracy.mean(axis=1).argmax()]):
+        return np.ones(len(accuracy), dtype=bool)
+    return chances_of_at_most((may_lose(tolerance),), accuracy, samples)[0] > 1 - SURE
 
 
 def _initial(robust: np.ndarray, kept: np.ndarray, clearly_below: np.ndarray, diversity: np.ndarray) -> int:
@@ -120,26 +153,28 @@ def _initial(robust: np.ndarray, kept: np.ndarray, clearly_below: np.ndarray, di
     return int(sure[diversity[sure].argmax()]) if len(sure) else int(np.where(clearly_below, -1, kept).argmax())
 
 
-def _clearly_below(accuracy: np.ndarray) -> np.ndarray:
+def _clearly_below(accuracy: np.ndarray, samples: np.ndarray) -> np.ndarray:
     """Which rows [K] of `accuracy` [K, P] have a mean clearly below the best one, as 0 is below one that can be told from it."""
     means = accuracy.mean(axis=1)
     best = means.argmax()
     if accuracy.shape[1] == 1:
         return np.zeros(len(means), dtype=bool)
-    errors = standard_errors(accuracy)
+    errors = standard_errors(accuracy, samples)
     return (means == 0) | (means[best] - means > CLEARLY * np.hypot(errors, errors[best]))
 
 
-def _collapsed(accuracy: np.ndarray) -> Iterable[int]:
-    lost = chances_of_at_most((COLLAPSE_LOSS,), accuracy)[0] < 0.5
+def _collapsed(accuracy: np.ndarray, samples: np.ndarray, chance: float = 0.5) -> Iterable[int]:
+    if not accuracy.any():
+        return iter(())
+    lost = chances_of_at_most((COLLAPSE_LOSS,), accuracy, samples)[0] < 1 - chance
     return (k for k in range(int(accuracy.mean(axis=1).argmax()) + 1, len(lost)) if lost[k])
 
 
-def _prompts_to_tell(tolerance: float, accuracy: np.ndarray) -> int | None:
+def _prompts_to_tell(tolerance: float, accuracy: np.ndarray, samples: np.ndarray) -> int | None:
     """How many prompts would make every temperature sure or unlikely, if their accuracies were the ones measured."""
 
     def settled(doublings: int) -> bool:
-        kept = chances_of_at_most((may_lose(tolerance),), accuracy, times_prompts=2**doublings)[0]
+        kept = chances_of_at_most((may_lose(tolerance),), accuracy, samples, times_prompts=2**doublings)[0]
         return bool(np.all((kept >= SURE) | (kept <= 1 - SURE)))
 
     doublings = bisect_left(range(MOST_DOUBLINGS + 1), True, key=settled)

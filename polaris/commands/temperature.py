@@ -18,7 +18,7 @@ Sample the configuration's model at every temperature of probe.temperatures, on 
 prompts without eval.path), and print accuracy, diversity and the three zones. The result and a picture go into the run's folder:
 stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run uses it;
 stages/temperature-probe.json and .png if not, or if the run itself will probe the prompts that curation leaves (no eval.path, but a
-difficulty pass). A killed probe continues after its last finished temperature; once training with the result has begun, the result is
+difficulty pass). A killed probe continues where it was; once training with the result has begun, the result is
 only printed."""
 
 

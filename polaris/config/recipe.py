@@ -82,7 +82,7 @@ class ProbeConfig:
     temperatures: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8)
     """The grid, rising from above 0; three at least."""
     samples_per_prompt: int = 8
-    """Responses to each prompt at each temperature."""
+    """Most responses to each prompt at a temperature; fewer where they cannot change the choice."""
     prompts: int | Literal["all"] = 60
     """The first prompts of the held-out set (of the training set where there is none), so many or "all"."""
     diversity: Literal["auto", "words", "tokens"] = "auto"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.recipe.plan import Stage, plan_stages, stage_config
-from polaris.recipe.temperature import TemperatureProbe, probe_temperature, prompts_of, read_once, retune
+from polaris.recipe.temperature import COMPARED, TemperatureProbe, probe_temperature, prompts_of, read_once, retune
 from polaris.recipe.temperature_table import table
 from polaris.results import Result
 from polaris.run.context import TrainContext
@@ -57,7 +57,7 @@ def stage_temperature(context: TrainContext, stage: Stage, stages: Path, begun: 
 def _to_restore(context: TrainContext, before: Stage, prompts: Sequence[Prompt], stages: Path) -> dict[str, Any] | None:
     """The result of the stage `before` if its diversity can be compared with a reading now; else None, with a note on the console."""
     probe = context.config.probe
-    depends_on: dict[str, Any] = {"samples_per_prompt": probe.samples_per_prompt, "prompts": len(prompts_of(context.config, prompts))}
+    depends_on: dict[str, Any] = {"compared": COMPARED, "prompts": len(prompts_of(context.config, prompts))}
     if probe.diversity != "auto":
         depends_on["diversity"] = probe.diversity
     if before.temperature != "probe":  # it may have been measured before the stage was given a number

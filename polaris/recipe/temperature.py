@@ -1,37 +1,36 @@
 """The temperature probe: accuracy and diversity of the engine's weights at one temperature after another.
 
-`probe_temperature` measures the whole grid and finds the zones. `retune` raises the present temperature until diversity is what it was
-before training. Both use the same seeds at all temperatures and write each reading at once, so a killed probe repeats only the
-unfinished temperature. The result of an earlier call is returned. If only the rule of choice changes, the readings are kept.
+`probe_temperature` reads the grid and finds the zones; a temperature gets more responses as long as they could change the choice
+(`next_draw` in `polaris.algorithm.zones`). `retune` raises the present temperature until diversity is what it was before training. Both
+use the same prompts and seeds at all temperatures and write what they have drawn at once, so a killed probe repeats only what was
+unfinished. The result of an earlier call is returned. If only the rule of choice changes, the readings are kept.
 Each response is sampled from softmax(logits / temperature), as in training.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
-from polaris.algorithm.rates import wilson_interval
-from polaris.algorithm.zones import above_zero, find_zones, first_collapsed
+from polaris.algorithm.zones import above_zero, find_zones, first_collapsed, next_draw
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest
 from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.model.identity import model_settings
+from polaris.recipe import temperature_cost
+from polaris.recipe.temperature_reading import Reading, measure, together
 from polaris.results import Result
 from polaris.reward.rewards import identity
 from polaris.rollout.types import Sampling
-from polaris.run.record import response_facts
 from polaris.sampling.context import SamplingContext
-from polaris.sampling.draw import Draw, draw_groups
-from polaris.sampling.guards import stop_if_grading_fails, stop_without_answers
-from polaris.types import Group, Prompt
+from polaris.types import Prompt
 
 STEP = 0.05
 """Grid of `retune`."""
@@ -39,24 +38,8 @@ FEWEST_WORD_GRAMS = 0.2
 """Per 4-gram of tokens; with fewer, words say little: short answers, or a script without spaces."""
 
 Kind = Literal["words", "tokens"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reading:
-    """One temperature: avg@n with its 95 % interval over prompts, and shares of distinct 4-grams."""
-
-    temperature: float
-    accuracy: float
-    accuracy_low: float
-    accuracy_high: float
-    words: float
-    tokens: float
-    length_mean: float
-    clip_ratio: float
-    per_prompt: list[float]
-    """avg@n of each prompt."""
-    word_grams: float | None = None
-    """4-grams of words per 4-gram of tokens; None in results of older versions."""
+COMPARED = "two responses to a prompt"
+"""What diversity is counted over; results of older versions pooled all responses."""
 
 
 class TemperatureProbe:
@@ -77,14 +60,13 @@ class TemperatureProbe:
         config = context.config
         self.context = context
         self._kind = kind or config.probe.diversity
-        self._recorded: Kind = "words"
         self.max_tokens = max_tokens
         self.prompts = prompts_of(config, prompts)
         measurement = {
             **model_settings(config),
             "prompts": len(self.prompts),
             "digest": digest(self.prompts),
-            "samples_per_prompt": config.probe.samples_per_prompt,
+            "compared": COMPARED,
             "max_response_tokens": max_tokens,
             "require_thinking": config.reward.require_thinking,
             **identity(config.reward),
@@ -92,6 +74,7 @@ class TemperatureProbe:
         }
         self.settings = measurement | {
             "temperatures": list(config.probe.temperatures),
+            "samples_per_prompt": config.probe.samples_per_prompt,
             "diversity": self._kind,
             "tolerance": config.probe.tolerance,
         }
@@ -99,6 +82,7 @@ class TemperatureProbe:
         self._unfinished = Result(path.with_name(f"unfinished-{path.name}"), measurement | {"version": context.engine.version})
         kept = self._unfinished.read_if_valid("readings")
         self._readings = _readings(kept) if kept else {}
+        self._seconds = 0.0
 
     def result(self, source: str, **wanted: float) -> dict[str, Any] | None:
         """The finished result, if there is one and it was decided in this way.
@@ -111,38 +95,63 @@ class TemperatureProbe:
         content = Result(self._path).read("settings", "temperature", "readings")
         if content is None:
             return None
-        self._recorded = content["settings"]["diversity"]
-        readings = _readings(content)
-        kind = self.kind(readings.values())
+        mine = not self._unfinished.changes(content)  # measured like this, with these weights
+        readings = _readings(content) if mine else {}
+        kind = self.kind(readings.values()) if mine or self._kind != "auto" else content["settings"]["diversity"]
         result = Result(self._path, {**self.settings, "diversity": kind, "source": source, **wanted})
-        if result.changes(content) and not self._unfinished.changes(content):
-            self._readings |= readings
+        if mine and result.changes(content):
+            self._readings = readings | self._readings
             return None
         result.refuse_changes(content)
         return content
 
-    def at(self, temperature: float) -> Reading:
-        """The reading at a temperature; drawn if there is none yet. Raises `GenerationInterrupted`."""
-        if temperature in self._readings:
-            return self._readings[temperature]
-        reading = measure(self.context, self.prompts, Sampling(temperature=temperature, max_tokens=self.max_tokens))
+    def known(self, temperature: float) -> Reading | None:
+        """What has been read at a temperature so far."""
+        return self._readings.get(temperature)
+
+    def at(self, temperature: float, samples: int | None = None) -> Reading:
+        """The reading of at least `samples` responses to each prompt, by default `probe.samples_per_prompt`; what is missing is drawn.
+
+        Raises `GenerationInterrupted`.
+        """
+        samples = samples or self.context.config.probe.samples_per_prompt
+        before = self._readings.get(temperature)
+        first = before.samples if before else 0
+        if before and first >= samples:
+            return before
+        start = time.monotonic()
+        sampling = Sampling(temperature=temperature, max_tokens=self.max_tokens)
+        drawn = measure(self.context, self.prompts, sampling, first, samples - first)
+        self._seconds += time.monotonic() - start
+        reading = together(before, drawn) if before else drawn
         diversity(reading, self.kind([reading]))  # refuses before more is drawn
         self._readings[temperature] = reading
         if self.context.world.is_main:
             self._unfinished.write(self._record(self._readings.values()))
-        shares = f"distinct words {reading.words:.3f}, tokens {reading.tokens:.3f}"
-        self.context.console.note(f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, {shares}")
+        self.context.console.note(
+            f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, distinct words {reading.words:.3f}, "
+            f"tokens {reading.tokens:.3f}; {reading.responses:,} responses"
+        )
         return reading
 
-    def kind(self, readings: Iterable[Reading]) -> Kind:
-        """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text.
+    @property
+    def most(self) -> int:
+        """Responses of a probe that leaves out none."""
+        probe = self.context.config.probe
+        return len(probe.temperatures) * len(self.prompts) * probe.samples_per_prompt
 
-        Readings of an older version do not say how many words they had: then the kind stays the recorded one.
-        """
+    def say_cost(self) -> None:
+        """What a probe of the grid may cost, before it is drawn."""
+        there = [reading for reading in map(self.known, self.context.config.probe.temperatures) if reading]
+        difficulty = Result(self._path.with_name("difficulty.json")).read()
+        self.context.console.note(temperature_cost.before(self.most, self.max_tokens, there, difficulty))
+
+    def kind(self, readings: Iterable[Reading]) -> Kind:
+        """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text."""
         if self._kind != "auto":
             return self._kind
         grams = min(readings, key=lambda reading: reading.temperature).word_grams
-        return self._recorded if grams is None else "words" if grams >= FEWEST_WORD_GRAMS else "tokens"
+        return "words" if grams >= FEWEST_WORD_GRAMS else "tokens"
 
     def finish(self, source: str, chosen: Reading, readings: Sequence[Reading], **more: Any) -> dict[str, Any]:
         """Write and return the result."""
@@ -164,6 +173,8 @@ class TemperatureProbe:
                 self._path.with_suffix(".png").unlink(missing_ok=True)
             Result(self._path).write(result)
             self._unfinished.path.unlink(missing_ok=True)
+        most = self.most if source == "probe" else 0
+        self.context.console.note(temperature_cost.after(most, readings, self._seconds))
         return result
 
     def _record(self, readings: Iterable[Reading]) -> dict[str, Any]:
@@ -196,12 +207,28 @@ def probe_temperature(probe: TemperatureProbe) -> dict[str, Any]:
     config = probe.context.config.probe
     if len(probe.prompts) <= 1:
         raise Refused("the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)")
-    readings = [probe.at(temperature) for temperature in config.temperatures]
+    probe.say_cost()
+    while (wanted := _next(probe)) is not None:
+        probe.at(*wanted)
+    readings = [reading for reading in map(probe.known, config.temperatures) if reading]
     kind = probe.kind(readings)
     shares = np.array([diversity(reading, kind) for reading in readings])
-    zones = find_zones(np.array(config.temperatures), _accuracy(readings), shares, tolerance=config.tolerance)
+    temperatures = np.array([reading.temperature for reading in readings])
+    accuracy, samples = _accuracy(readings)
+    zones = find_zones(temperatures, accuracy, shares, samples, tolerance=config.tolerance)
     chosen = next(reading for reading in readings if reading.temperature == zones.initial)
     return probe.finish("probe", chosen, readings, zones=asdict(zones))
+
+
+def _next(probe: TemperatureProbe) -> tuple[float, int] | None:
+    """The temperature that gets responses next, and how many to each prompt it then has."""
+    config = probe.context.config.probe
+    readings = [probe.known(temperature) for temperature in config.temperatures]
+    nothing = [0.0] * len(probe.prompts)
+    accuracy = np.array([reading.per_prompt if reading else nothing for reading in readings])
+    samples = np.array([reading.samples if reading else 0 for reading in readings])
+    wanted = next_draw(accuracy, samples, config.samples_per_prompt, tolerance=config.tolerance)
+    return None if wanted is None else (config.temperatures[wanted[0]], wanted[1])
 
 
 def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, Any]:
@@ -224,7 +251,7 @@ def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, 
             stopped = "probe.temperatures end"
             break
         readings.append(probe.at(hotter))
-        collapsed = first_collapsed(_accuracy(readings))
+        collapsed = first_collapsed(*_accuracy(readings))
         if collapsed is not None:
             chosen, stopped = readings[collapsed - 1], "accuracy collapses"
             break
@@ -245,43 +272,11 @@ def next_temperature(temperature: float) -> float:
     return round((math.floor(temperature / STEP + 1e-6) + 1) * STEP, 2)
 
 
-def measure(context: SamplingContext, prompts: Sequence[Prompt], sampling: Sampling) -> Reading:
-    """Draw, grade and count; the same reading on every rank. Raises `GenerationInterrupted`, `GradingFailed` and `NoAnswers`."""
-    draw = Draw(prompts=prompts, samples=context.config.probe.samples_per_prompt, sampling=sampling, stream="probe", step=0)
-    with context.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
-        groups = draw_groups(context, draw)
-        stop_if_grading_fails(groups, context.config.folder)
-        if context.engine.version == 0 and sampling.temperature <= 1:  # hotter text may lose its form
-            stop_without_answers(context, groups, f"temperature {sampling.temperature:g}", sampling.max_tokens)
-        # Counting takes memory: one rank does it.
-        return context.world.gather([count(groups, sampling.temperature)] if context.world.is_main else [])[0]
-
-
-def count(groups: Sequence[Group], temperature: float) -> Reading:
-    """The reading of the groups of all prompts."""
-    per_prompt = np.array([np.mean([float(scored.verdict.kind == "correct") for scored in group.rollouts]) for group in groups])
-    everything = [scored for group in groups for scored in group.rollouts]
-    facts = response_facts(everything, "response")
-    texts, tokens = [scored.text for scored in everything], [scored.rollout.tokens for scored in everything]
-    low, high = wilson_interval(per_prompt)
-    return Reading(
-        temperature=temperature,
-        accuracy=float(per_prompt.mean()),
-        accuracy_low=low,
-        accuracy_high=high,
-        words=distinct_words(texts),
-        tokens=distinct_tokens(tokens),
-        length_mean=facts["response/length_mean"],
-        clip_ratio=facts["response/clip_ratio"],
-        per_prompt=per_prompt.tolist(),
-        word_grams=word_grams_per_token_gram(texts, tokens),
-    )
-
-
 def _readings(content: Mapping[str, Any]) -> dict[float, Reading]:
     """The readings of a result, by their temperatures."""
     return {values["temperature"]: Reading(**values) for values in content["readings"]}
 
 
-def _accuracy(readings: Sequence[Reading]) -> np.ndarray:
-    return np.array([reading.per_prompt for reading in readings])
+def _accuracy(readings: Sequence[Reading]) -> tuple[np.ndarray, np.ndarray]:
+    """avg@n [K, P] and n [K]."""
+    return np.array([reading.per_prompt for reading in readings]), np.array([reading.samples for reading in readings])

@@ -13,7 +13,7 @@ def table(result: Mapping[str, Any]) -> list[str]:
     """The readings of a result, with their zones if it has them, and what the probe could not decide."""
     zones = Zones(**result["zones"]) if "zones" in result else None
     kept = [_percent(chance) for chance in zones.kept] if zones and zones.kept else [""] * len(result["readings"])
-    lines = ["temperature  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]
+    lines = ["temperature  responses  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]
     for values, chance in zip(result["readings"], kept, strict=True):
         zone = zones.of(values["temperature"]) if zones else ""
         chosen = "  <- chosen" if values["temperature"] == result["temperature"] else ""
@@ -25,7 +25,10 @@ def _line(values: Mapping[str, Any], kept: str) -> str:
     accuracy, low, high = (100 * values[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
     shares = f"{values['words']:>14.3f}  {values['tokens']:>6.3f}"
     lengths = f"{values['length_mean']:>6.0f}  {100 * values['clip_ratio']:>6.1f}%"
-    return f"{values['temperature']:>11g}  {accuracy:>7.1f}%  {f'{low:.1f}-{high:.1f}':>12}  {kept:>4}  {shares}  {lengths}"
+    responses = values.get("samples", 0) * len(values["per_prompt"])
+    return (
+        f"{values['temperature']:>11g}  {responses:>9,}  {accuracy:>7.1f}%  {f'{low:.1f}-{high:.1f}':>12}  {kept:>4}  {shares}  {lengths}"
+    )
 
 
 def _doubts(result: Mapping[str, Any], zones: Zones) -> Iterator[str]:

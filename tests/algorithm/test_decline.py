@@ -61,7 +61,7 @@ def test_a_long_grid_and_many_prompts_stay_within_the_range_of_numbers():
     """Fifty temperatures with standard errors of 1 %, half of them near 0."""
     curve = np.append(np.ones(25), np.full(25, 0.01))
     accuracy = curve[:, None] * np.tile([0.4, 0.6], 200)
-    kept, collapsed = chances_of_at_most((0.03, 0.3), accuracy, times_prompts=64)
+    kept, collapsed = chances_of_at_most((0.03, 0.3), accuracy, np.full(50, 8), times_prompts=64)
     assert kept[:20].min() > 0.9
     assert collapsed[25:].max() < 0.01
 
@@ -69,19 +69,27 @@ def test_a_long_grid_and_many_prompts_stay_within_the_range_of_numbers():
 def test_noise_leaves_out_how_much_prompts_differ():
     """Prompts of any difficulty that all answer to temperature in one way show none but the least; half of 0 and half of 1 at random do."""
     difficulty = np.linspace(0.1, 0.9, 40)
-    steady = standard_errors(np.outer([1.0, 0.8, 0.6], difficulty))
+    eight = np.full(3, 8)
+    steady = standard_errors(np.outer([1.0, 0.8, 0.6], difficulty), eight)
     samples = 40 / 1e-3
     shrunk = (samples * np.array([0.5, 0.4, 0.3]) + 2) / (samples + 4)
     np.testing.assert_allclose(steady, np.sqrt(shrunk * (1 - shrunk) / samples))
-    wild = standard_errors(np.random.default_rng(0).integers(0, 2, (3, 400)).astype(float))
+    wild = standard_errors(np.random.default_rng(0).integers(0, 2, (3, 400)).astype(float), eight)
     np.testing.assert_allclose(wild, 0.5 / 400**0.5, rtol=0.05)
+
+
+def test_noise_falls_with_the_responses_of_each_temperature():
+    """Prompts of one rate: standard errors of the binomial, whatever the others had."""
+    samples, generator = np.array([2, 4, 16]), np.random.default_rng(0)
+    accuracy = generator.binomial(samples[:, None], 0.4, (3, 2000)) / samples[:, None]
+    np.testing.assert_allclose(standard_errors(accuracy, samples), np.sqrt(0.4 * 0.6 / samples / 2000), rtol=0.05)
 
 
 def test_one_prompt_is_taken_as_exact():
     curve = np.array([[0.4], [0.5], [0.45], [0.48], [0.2]])
-    assert chances_of_at_most((0.1, 0.2), curve).tolist() == [[0, 1, 1, 1, 0], [1, 1, 1, 1, 0]]
+    assert chances_of_at_most((0.1, 0.2), curve, np.full(5, 8)).tolist() == [[0, 1, 1, 1, 0], [1, 1, 1, 1, 0]]
 
 
 def test_a_temperature_at_which_nothing_was_solved_is_not_chosen_over_one_that_solved_something():
     accuracy = np.array([[0, 0, 0], [0.5, 0.5, 0.75], [0.25, 0.75, 0.25], [0.75, 0, 0]])
-    assert find_zones(np.array([0.2, 0.4, 0.6, 0.8]), accuracy, np.arange(4.0), tolerance=0.01).initial > 0.2
+    assert find_zones(np.array([0.2, 0.4, 0.6, 0.8]), accuracy, np.arange(4.0), np.full(4, 4), tolerance=0.01).initial > 0.2

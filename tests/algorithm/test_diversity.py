@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from polaris.algorithm.diversity import distinct_tokens, distinct_words, word_grams_per_token_gram
+from polaris.algorithm.diversity import distinct_tokens, distinct_words, of_pairs, word_grams_per_token_gram
 
 
 def by_sets(sequences):
@@ -36,6 +36,21 @@ def test_many_tokens_give_no_false_equals():
 def test_the_share_is_pooled_over_rollouts():
     """Copies of one rollout are no diversity, which a mean of per-rollout shares would not see."""
     assert distinct_words(["a b c d e f g"] * 4) == 0.25
+
+
+def test_of_pairs_does_not_depend_on_the_number_of_responses():
+    """Responses of 30 tokens out of 3: a pooled share falls from two to eight of them, that of pairs stays."""
+    generator = np.random.default_rng(0)
+    groups = [list(generator.integers(0, 3, (8, 30)).astype(np.int32)) for _ in range(200)]
+    two, eight = (np.mean([of_pairs(group[:n], distinct_tokens) for group in groups]) for n in (2, 8))
+    assert abs(two - eight) < 0.01
+    assert np.mean([distinct_tokens(group) for group in groups]) < two - 0.2
+
+
+def test_an_odd_response_is_left_out_and_one_without_a_gram_counts_as_nothing():
+    assert of_pairs(["a b c d", "a b c d", "e f g h"], distinct_words) == 0.5
+    assert of_pairs(["a b c d", "e f g h", "a b", "c"], distinct_words) == 0.5
+    assert of_pairs(["a b c d"], distinct_words) == 0.0
 
 
 def test_grams_of_words_per_gram_of_tokens():

@@ -13,7 +13,7 @@ from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder, RolloutSample
 from polaris.recipe.measured import Measured, numbers
 from polaris.recipe.plan import plan_stages
-from polaris.recipe.temperature import Reading
+from polaris.recipe.temperature_reading import Reading
 from polaris.results import Result
 
 LIMITS = (40_960, 53_248, 65_536)
@@ -110,7 +110,7 @@ def _temperature(path, index):
     level = np.array([0.58, 0.6, 0.61, 0.61, 0.6, 0.57, 0.52, 0.2])
     accuracy = np.clip(level[:, None] + random.normal(0, 0.25, 60) + random.normal(0, 0.01, (8, 60)), 0, 1)
     diversity = np.linspace(0.3, 0.82, 8)
-    zones = find_zones(np.array(GRID), accuracy, diversity, tolerance=0.01)
+    zones = find_zones(np.array(GRID), accuracy, diversity, np.full(len(GRID), 8), tolerance=0.01)
     readings = [
         asdict(
             Reading(
@@ -123,6 +123,8 @@ def _temperature(path, index):
                 length_mean=9_000 * t,
                 clip_ratio=0.02 * t,
                 per_prompt=row.tolist(),
+                samples=8,
+                word_grams=0.7,
             )
         )
         for t, row, share in zip(GRID, accuracy, diversity, strict=True)

@@ -20,21 +20,21 @@ from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 
 HELD_OUT = prompts_named(f"p{index}" for index in range(30))
-GRID = ProbeConfig(temperatures=(0.4, 0.8, 1.2), samples_per_prompt=4, prompts=24, diversity="words")
+GRID = ProbeConfig(temperatures=(0.4, 0.8, 1.2), samples_per_prompt=2, prompts=24, diversity="words")
 FINER = replace(GRID, temperatures=(0.4, 0.6, 0.8, 1.2))
 
 
 class Measure:
-    """`temperature.measure`, with a record of what was drawn; a stop is requested at the temperature `stops_at`."""
+    """`temperature.measure`, with a record of what was drawn; a stop is requested at the temperature `stops_at`, after so many draws."""
 
     def __init__(self, measure):
-        self._measure, self._drawn, self.stops_at = measure, [], None
+        self._measure, self._drawn, self.stops_at, self.stops_after = measure, [], None, 0
 
-    def __call__(self, context, prompts, sampling):
-        if sampling.temperature == self.stops_at:
+    def __call__(self, context, prompts, sampling, first, samples):
+        if sampling.temperature == self.stops_at and len(self._drawn) >= self.stops_after:
             raise GenerationInterrupted
         self._drawn.append(sampling.temperature)
-        return self._measure(context, prompts, sampling)
+        return self._measure(context, prompts, sampling, first, samples)
 
     def drawn(self):
         """What was drawn since the last call."""
@@ -99,7 +99,6 @@ def test_readings_of_a_stopped_probe_stay_when_the_choice_changes(probe, measure
 @pytest.mark.parametrize(
     ("change", "config"),
     [
-        ({"samples_per_prompt": 8}, {}),
         ({"prompts": 23}, {}),
         ({}, {"seed": 1}),
         ({}, {"rope": RopeConfig(factor=2.0)}),
@@ -182,20 +181,60 @@ def test_words_that_are_asked_for_and_not_there_stop_the_probe_at_its_first_temp
     assert measure.drawn() == [0.4]
 
 
-@pytest.mark.parametrize("kind", ["words", "tokens"])
-def test_results_of_the_version_before_go_on(probe, measure, tmp_path, kind):
-    """Their readings have no `word_grams`, their zones no `kept` and no `prompts_to_tell`; the kind stays the one it was."""
-    old = probe(replace(GRID, diversity=kind))
-    for reading in old["readings"]:
-        del reading["word_grams"]
-    del old["zones"]["kept"], old["zones"]["prompts_to_tell"]
+def test_a_result_of_the_version_before_is_refused(probe, measure, tmp_path):
+    """It pooled all responses for its diversity."""
+    old = probe()
+    del old["settings"]["compared"]
     Result(tmp_path / "result.json").write(old)
     measure.drawn()
-    assert probe(AUTO) == probe(AUTO, version=7) == old
-    assert len(table(old)) == 1 + len(GRID.temperatures)
-    again = probe(replace(AUTO, tolerance=0.2))
+    with pytest.raises(ValueError, match="compared: None -> 'two responses to a prompt'"):
+        probe()
     assert measure.drawn() == []
-    assert (len(again["zones"]["kept"]), again["settings"]["diversity"]) == (3, kind)
+
+
+ROUNDS = replace(GRID, samples_per_prompt=8, temperatures=(0.4, 0.8, 1.2, 1.6))
+
+
+@pytest.mark.parametrize("after", range(4, 12))
+def test_a_probe_that_is_stopped_in_a_later_round_ends_as_one_that_is_not(probe, measure, after):
+    straight = probe(ROUNDS, "straight")
+    order = measure.drawn()
+    assert order[:4] == [0.4, 0.8, 1.2, 1.6]
+    if after >= len(order):
+        return
+    measure.stops_at, measure.stops_after = order[after], after
+    with pytest.raises(GenerationInterrupted):
+        probe(ROUNDS)
+    measure.stops_at = None
+    assert measure.drawn() == order[:after]
+    assert probe(ROUNDS) == straight
+    assert measure.drawn() == order[after:]
+
+
+def test_more_responses_are_added_to_those_that_are_there(probe, measure):
+    """Each is the sample of its number, so a later round holds what a longer first one would."""
+    probe()
+    measure.drawn()
+    result = probe(replace(GRID, samples_per_prompt=8))
+    assert {reading["samples"] for reading in result["readings"]} <= {2, 4, 8}
+    assert len(measure.drawn()) == sum({2: 0, 4: 1, 8: 2}[reading["samples"]] for reading in result["readings"]) > 0
+    at_once = probe(replace(GRID, samples_per_prompt=8), "once", choose=lambda own: read_once(own, 0.8))["readings"][0]
+    in_rounds = next(reading for reading in result["readings"] if reading["temperature"] == 0.8)
+    assert in_rounds.keys() == at_once.keys()
+    for key, value in at_once.items():
+        assert in_rounds[key] == pytest.approx(value), key
+
+
+def test_the_cost_is_said_before_and_after(probe, tmp_path, capsys):
+    Result(tmp_path / "difficulty.json").write({"response_length_mean": 7.5, "tokens": 1500, "seconds": 3.0})
+    probe(replace(GRID, samples_per_prompt=8))
+    first, *_, last = [line for line in capsys.readouterr().out.splitlines() if line.startswith("temperature probe: ")]
+    assert first == (
+        "temperature probe: at most 576 responses of at most 64 tokens, 36.9k tokens; 4.32k and 8.6s at the difficulty pass's 8 tokens a "
+        "response and 500/s; what cannot change the choice is not drawn"
+    )
+    assert " responses" in last
+    assert "tokens, " in last
 
 
 def test_one_prompt_says_nothing_and_is_refused_before_anything_is_drawn(probe, measure, monkeypatch):
@@ -270,7 +309,6 @@ def test_the_number_of_a_stage_that_has_not_begun_may_change(open_stage, measure
     ("change", "why"),
     [
         ({"diversity": "tokens"}, "diversity: 'words' -> 'tokens'"),
-        ({"samples_per_prompt": 8}, "samples_per_prompt: 4 -> 8"),
         ({"prompts": 12}, "prompts: 24 -> 12"),
     ],
 )
@@ -302,7 +340,7 @@ def test_the_kind_of_diversity_that_the_stage_before_counted_is_restored(open_st
 def test_diversities_that_can_be_compared_are_restored(open_stage, tmp_path, capsys):
     stages = (StageConfig(temperature=0.4), StageConfig(temperature="probe"))
     open_stage(0, stages)
-    open_stage(1, stages, replace(GRID, temperatures=(0.3, 0.5, 0.9), tolerance=0.1), version=9)
+    open_stage(1, stages, replace(GRID, temperatures=(0.3, 0.5, 0.9), tolerance=0.1, samples_per_prompt=6), version=9)
     assert "probes the whole grid" not in capsys.readouterr().out
     result = Result(tmp_path / "temperature-2.json").read()
     assert (result["source"], result["version"]) == ("retune", 9)

@@ -8,7 +8,7 @@ from polaris.recipe.temperature_table import table
 def said(kept, *, initial=0.6, tolerance=0.01, prompts_to_tell=0):
     readings = [
         {"temperature": t, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6}
-        | {"words": 0.5, "tokens": 0.5, "length_mean": 100.0, "clip_ratio": 0.0}
+        | {"words": 0.5, "tokens": 0.5, "length_mean": 100.0, "clip_ratio": 0.0, "samples": 8, "per_prompt": [0.5] * 60}
         for t in (0.6, 0.8, 1.0)
     ]
     zones = {"robust_from": 0.6, "robust_to": 1.0, "exploration_to": 1.0, "collapse_from": None, "initial": initial}

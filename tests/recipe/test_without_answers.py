@@ -8,7 +8,7 @@ from scripted import on_ranks, pass_config, prompts_named
 
 from polaris.config.reward import RewardConfig
 from polaris.recipe.difficulty import measure_difficulty
-from polaris.recipe.temperature import measure
+from polaris.recipe.temperature_reading import measure
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.run.thinking import settle_thinking
@@ -77,7 +77,7 @@ def test_one_answer_is_enough_and_the_rest_is_counted(config, tmp_path, capsys):
 def test_the_probe_stops_where_neither_heat_nor_training_explains_it(config, temperature, version, stops):
     def read(context):
         context.engine.version = version
-        return measure(replace(context, grader=Unanswered()), PROMPTS, Sampling(temperature=temperature, max_tokens=10))
+        return measure(replace(context, grader=Unanswered()), PROMPTS, Sampling(temperature=temperature, max_tokens=10), 0, 4)
 
     ((found,), _) = on_ranks(config, read)
     assert isinstance(found, NoAnswers) == stops
