@@ -17,7 +17,19 @@ _LISTED_DISAGREEMENTS = 50
 def markdown(result: dict[str, Any]) -> str:
     """The text of result.md: the scores first, then what is needed to repeat them."""
     rows = [(factor, name, numbers) for factor, sets in result["results"].items() for name, numbers in sets.items()]
-    return "\n".join([*_scores(rows), *_counts(rows), *_buckets(rows), *_disagreements(rows), *_provenance(result)]) + "\n"
+    return (
+        "\n".join(
+            [
+                *_scores(rows),
+                *_overlap(rows, result["overlap"]),
+                *_counts(rows),
+                *_buckets(rows),
+                *_disagreements(rows),
+                *_provenance(result),
+            ]
+        )
+        + "\n"
+    )
 
 
 def score_lines(result: dict[str, Any]) -> list[str]:
@@ -36,7 +48,7 @@ def announcement(result: dict[str, Any], folder: Path) -> str:
     lines = [f"an answer needs {'' if result['thinking']['required'] else 'no '}</think>: {result['thinking']['why']}"]
     if all(n["no_answer"] == 1 for sets in result["results"].values() for n in sets.values()):
         lines.append(_NO_ANSWERS)
-    return "\n".join([*score_lines(result), *lines, f"wrote {folder / 'result.md'}"])
+    return "\n".join([*score_lines(result), *lines, f"wrote {folder / 'result.md'} and result.html, which lists every problem"])
 
 
 _NO_ANSWERS = (
@@ -74,6 +86,23 @@ def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:
             for factor, name, n in rows
         ],
     )
+
+
+def _overlap(rows: Sequence[tuple[str, str, dict[str, Any]]], looked: dict[str, Any]) -> Iterator[str]:
+    """avg@n with and without problems that are also training data, as far as that was looked through."""
+    if not looked["against"] and not looked["unread"]:
+        return
+    yield from ("", "## Also in the training data", "")
+    yield from (f"{clean(name)} could not be read and was not looked through." for name in looked["unread"])
+    if looked["against"]:
+        yield f"Looked through: {clean(', '.join(looked['against']))}."
+        yield "Problems overlap if their texts are equal, or if shared runs of 13 words cover half of one of them."
+    yield ""
+    lines = []
+    for factor, name, n in rows:
+        within, without = ("-" if n["overlap"][part] is None else _interval(n["overlap"][part]) for part in ("within", "without"))
+        lines.append((name, factor, f"{len(n['overlap']['problems'])} of {n['problems']}", _interval(n["avg"]), without, within))
+    yield from _table(("set", "YaRN", "overlapping", "avg@n", "avg@n without them", "avg@n of them"), lines)
 
 
 def _counts(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:

@@ -81,6 +81,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="split of other hub datasets (default: test)")
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help="as data.columns, such as prompt=question")
     parser.add_argument("--answer", default="whole", help='as data.answer, such as "####" (default: whole)')
+    parser.add_argument(
+        "--against", nargs="+", action="extend", default=[], metavar="SET", help="training sets: report which problems are also in them"
+    )
     sampling = parser.add_argument_group("sampling")
     sampling.add_argument("-n", "--samples", type=int, help="per problem (default: the paper's for each named set)")
     sampling.add_argument("--temperature", type=float, default=PAPER_TEMPERATURE, help=f"default: {PAPER_TEMPERATURE}")
@@ -154,6 +157,7 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         answer=options.answer,
         buckets=buckets_for(options.max_tokens) if options.buckets is None else options.buckets,
         seed=options.seed,
+        against=tuple(options.against),
         model=ModelConfig(path=options.model, revision=options.revision, dtype=options.dtype),
         rollout=RolloutConfig(
             engine=options.engine,

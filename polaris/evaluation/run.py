@@ -16,9 +16,12 @@ from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.errors import Refused
+from polaris.evaluation.contamination import Contamination, accuracy_apart, contamination
 from polaris.evaluation.engine_source import EngineSource
+from polaris.evaluation.estimate import Estimate, Pace, pace_of_run
 from polaris.evaluation.folder import claimed
 from polaris.evaluation.markdown import markdown
+from polaris.evaluation.page import page
 from polaris.evaluation.provenance import hardware, versions
 from polaris.evaluation.samples import Key, Sample, SampleFile, mend, read_samples
 from polaris.evaluation.scoring import Scored, Scoring, decide_thinking, judged
@@ -43,6 +46,7 @@ class _Job:
     settings: EvalSettings
     suites: Sequence[Suite]
     source: Source
+    overlap: Contamination
     scoring: Scoring
     folder: Path
     world: World
@@ -50,7 +54,7 @@ class _Job:
 
 
 def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: StopRequest) -> dict[str, Any]:
-    """Draw, grade and write result.json and result.md into `folder`; every rank gets the result. A second call resumes.
+    """Draw, grade and write result.json, result.md and result.html into `folder`; every rank gets the result. A second call resumes.
 
     Raises:
         ValueError: bad settings, or `folder` holds an evaluation with others.
@@ -62,13 +66,14 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
     check_shared(folder, world)
     with stop.at_once():
         suites = load_suites(settings)
+        overlap = contamination(settings, suites)
         source: Source = ServerSource(settings, suites) if settings.server else EngineSource(settings, suites)
         identity = settings.identity() | source.identity()
     identity |= {"sets": {suite.name: {"sha256": suite.sha256} for suite in suites}}
     check_same({"the evaluation's sets, model and settings": json.dumps(identity, sort_keys=True)}, world)
-    Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder))
+    Console(world.is_main, 0).banner(source.describe() | _describe(suites, folder) | overlap.describe())
     with claimed(folder, identity, world), Scoring(settings.reward, suites) as scoring:
-        job = _Job(settings=settings, suites=suites, source=source, scoring=scoring, folder=folder, world=world, stop=stop)
+        job = _Job(settings=settings, suites=suites, source=source, overlap=overlap, scoring=scoring, folder=folder, world=world, stop=stop)
         drawn = sum(world.gather([sum(_draw(job, factor) for factor in settings.rope_factors)]))
         if world.any(not scoring.drain(stop.requested)):
             raise GenerationInterrupted
@@ -78,7 +83,10 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
             last_call = {"seconds": time.monotonic() - started, "samples": drawn}
             thinking = decide_thinking(scored, settings.reward.require_thinking, source.thinking())
             facts = _facts(job, identity) | {"thinking": asdict(thinking), "last_call": last_call}
-            results = [facts | {"results": _results(job, judged(scored, thinking))}]
+            scored = judged(scored, thinking)
+            results = [facts | {"results": _results(job, scored)}]
+            html = page(folder.name, folder, suites, scored, results[0]["results"])
+            write_atomically(folder / "result.html", html.encode(errors="replace"))
             write_atomically(folder / "result.json", (json.dumps(results[0], indent=2, ensure_ascii=False) + "\n").encode())
             write_atomically(folder / "result.md", markdown(results[0]).encode())
         return world.gather(results)[0]
@@ -94,8 +102,10 @@ def _draw(job: _Job, factor: float) -> int:
     world.barrier()
     job.scoring.begin()
     wanted = {key: Wanted(key=key, seed=_seed(job.settings, key)) for key in _keys(job.suites)}
+    kept: list[int] = []
     for number, sample in enumerate(read_samples(place)):
         known = wanted.pop(sample.key, None)
+        kept += [sample.tokens] if known is not None else []
         if known is not None and number % world.size == world.rank:
             job.scoring.submit(factor, sample)
     world.barrier()
@@ -103,9 +113,11 @@ def _draw(job: _Job, factor: float) -> int:
         return 0
     share = list(wanted.values())[world.rank // parallel :: world.size // parallel]
     leads = world.rank % parallel == 0
+    estimate = _estimate(job, len(wanted), share, kept)
+    Console(world.is_main, 0).note(estimate.before())
     interrupted = False
     try:
-        _draw_share(job, factor, share, SampleFile(place, world.rank) if leads else None)
+        _draw_share(job, factor, share, SampleFile(place, world.rank) if leads else None, estimate)
     except GenerationInterrupted:
         interrupted = True
     if world.any(interrupted):
@@ -113,10 +125,22 @@ def _draw(job: _Job, factor: float) -> int:
     return len(share) if leads else 0
 
 
-def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None) -> None:
+def _estimate(job: _Job, wanted: int, share: Sequence[Wanted], kept: Sequence[int]) -> Estimate:
+    """At the pace of the samples that are kept, by their lengths, else of the run that is evaluated."""
+    settings = job.settings
+    pace = Pace(length=sum(kept) / len(kept), speed=None, source=f"the {len(kept)} that are there") if kept else None
+    batch = settings.server.concurrency if settings.server else settings.rollout.max_concurrent
+    pace = pace or (None if settings.server else pace_of_run(settings.model.path))
+    return Estimate(wanted, share, longest=settings.max_response_tokens, batch=batch, pace=pace)
+
+
+def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None, estimate: Estimate) -> None:
     """Draw `wanted`. Only the first rank of a tensor-parallel group has a file; the others drop the same samples."""
+    console, drawn = Console(job.world.is_main, 0), 0
 
     def keep(sample: Sample) -> None:
+        if said := estimate.after(sample, drawn):
+            console.note(said)
         if file is not None:
             file.append(sample, job.scoring.answers[sample.key[:2]])
             job.scoring.submit(factor, sample)
@@ -124,6 +148,9 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
     with progress(f"YaRN {factor:g}" if factor > 1 else "samples", len(wanted), enabled=job.world.is_main) as done:
 
         def show(finished: int, tokens: int) -> None:
+            nonlocal drawn
+            estimate.started()
+            drawn = tokens
             watch.mark(f"samples, {finished} of {len(wanted)} ended")
             done(finished, f"{count(tokens)} tokens  {job.scoring.running()}")
 
@@ -131,7 +158,7 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
             on_sample=keep,
             on_progress=show,
             should_stop=job.stop.requested,
-            on_trouble=Console(job.world.is_main, 0).warning,
+            on_trouble=console.warning,
             at_once=job.stop.at_once,
         )
         try:
@@ -166,7 +193,9 @@ def _results(job: _Job, scored: Sequence[Scored]) -> dict[str, Any]:
         results[f"{factor:g}"] = {}
         for suite in job.suites:
             chosen = [one for one in scored if (one.rope_factor, one.key.suite) == (factor, suite.name)]
-            results[f"{factor:g}"][suite.name] = summarise_suite(suite, chosen, job.settings.buckets, job.scoring.strict)
+            numbers = summarise_suite(suite, chosen, job.settings.buckets, job.scoring.strict)
+            apart = accuracy_apart(numbers, job.overlap.problems[suite.name])
+            results[f"{factor:g}"][suite.name] = numbers | {"overlap": apart}
     return results
 
 
@@ -180,6 +209,7 @@ def _facts(job: _Job, identity: dict[str, Any]) -> dict[str, Any]:
         "grader": GRADER_VERSION,
         "settings": asdict(job.settings),
         "identity": identity,
+        "overlap": {"against": job.overlap.against, "unread": job.overlap.unread},
         "sets": {
             suite.name: {
                 "path": suite.path,

@@ -93,6 +93,8 @@ class EvalSettings:
     buckets: tuple[int, ...] = PAPER_BUCKETS
     """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
     seed: int = 0
+    against: tuple[str, ...] = ()
+    """Sets whose overlap with the evaluation sets is reported, besides what an evaluated run was trained on."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import Any
 
 from polaris.checkpoint.branch import parse
@@ -47,6 +48,15 @@ def trained_otherwise(settings: EvalSettings) -> str:
     ]
     words += [f"--chat-option {name}={value if isinstance(value, str) else json.dumps(value)}" for name, value in chat.items()]
     return " ".join(words)
+
+
+def run_behind(model: str) -> RunConfig | None:
+    """The configuration of the run that `model` names, or of whose exports it is one; None for any other model."""
+    run, _ = parse(model)
+    exported = Path(model).parent
+    place = next((one for one in (run, exported.parent if exported.name == "export" else run) if is_run(one)), None)
+    record = None if place is None else RunFolder(place).record()
+    return None if record is None else record.config
 
 
 def _config(settings: EvalSettings) -> RunConfig | None:

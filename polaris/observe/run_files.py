@@ -48,6 +48,8 @@ class RunFiles:
     closings: Mapping[int, Result]
     """What each stage has dropped at its end, by its number."""
     evaluation: Result | None
+    evaluation_page: str = ""
+    """The page of its problems, from the run's folder; "" if there is none."""
 
     @property
     def last_evaluation(self) -> Mapping[str, Any] | None:
@@ -82,6 +84,7 @@ def read_run(folder: Path) -> RunFiles:
     if not (folder / "config.json").is_file() and not (folder / "metrics.jsonl").is_file():
         raise Refused(f"{folder} is not the folder of a training run; give the one that holds config.json and metrics.jsonl")
     stages, config = folder / "stages", _object(folder / "config.json")
+    newest = _newest(stages / "evaluation")
     beside = {name: config.pop(name, None) for name in ("content", "origin", "history")} if config else {}
     return RunFiles(
         name=str((config or {}).get("name", folder.resolve().name)),
@@ -94,7 +97,8 @@ def read_run(folder: Path) -> RunFiles:
         curation=_object(stages / "curation.json"),
         temperatures=_numbered(stages, "temperature"),
         closings=_numbered(stages, "stage"),
-        evaluation=_newest(stages / "evaluation"),
+        evaluation=_object(newest / "result.json") if newest else None,
+        evaluation_page=(newest / "result.html").relative_to(folder).as_posix() if newest and (newest / "result.html").is_file() else "",
     )
 
 
@@ -106,9 +110,9 @@ def _object(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _newest(evaluations: Path) -> Result | None:
-    """The result of the last step that was evaluated."""
-    return next((result for path in sorted(evaluations.glob("step-*/result.json"), reverse=True) if (result := _object(path))), None)
+def _newest(evaluations: Path) -> Path | None:
+    """The folder of the last step that was evaluated."""
+    return next((path.parent for path in sorted(evaluations.glob("step-*/result.json"), reverse=True) if _object(path)), None)
 
 
 def _numbered(stages: Path, name: str) -> dict[int, Result]:

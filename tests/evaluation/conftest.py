@@ -33,6 +33,8 @@ def options(problems):
         "32",
         "--yarn",
         "1,1.5",
+        "--against",
+        str(problems / "second.jsonl"),
     )
 
 

@@ -11,6 +11,8 @@ from statistics import fmean
 import pytest
 from evaluations import TORCHRUN, lines, result, run, samples, start, wait_for_lines
 
+from polaris.evaluation.compare import compare
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]  # the first call builds the embedded model
 
 
@@ -35,7 +37,12 @@ def test_numbers_are_those_of_polaris_grade_and_hold_what_repeats_them(reference
     assert found["identity"]["sets"].keys() == {"first", "second"}
     assert found["versions"]["torch"]
     assert "--temperature 1" in found["command"]
+    overlap = found["results"]["1"]["second"]["overlap"]
+    assert (len(overlap["problems"]), overlap["without"], overlap["within"]) == (16, None, found["results"]["1"]["second"]["avg"])
+    page = (reference / "result.html").read_text(encoding="utf-8")
+    assert all(f'<a href="#1.5/first/{problem}">' in page for problem in found["results"]["1.5"]["first"]["correct"])
     text = (reference / "result.md").read_text(encoding="utf-8")
+    assert "| second | 1 | 16 of 16 |" in text
     assert found["identity"]["model"]["weights"] in text
     assert "| first | 1.5 | 24 | 8 |" in text
 
@@ -73,6 +80,7 @@ def test_more_sets_factors_and_samples_extend_an_evaluation(options, problems, r
     assert result(tmp_path / "run")["last_call"]["samples"] == 640 - 24 * 4
     assert samples(tmp_path / "run") == samples(reference)
     assert result(tmp_path / "run")["results"] == result(reference)["results"]
+    assert [one.difference.mean for one in compare(tmp_path / "run", reference).sets] == [0.0] * 4
 
 
 def test_a_stop_request_ends_with_status_143_and_is_resumed(options, reference, tmp_path):

@@ -21,6 +21,11 @@ def evaluation(run: RunFiles) -> str:
         "Final evaluation",
         table(_SCORES, [_scores(*row) for row in rows]),
         note(f"Means over problems with 95% intervals; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
+        *(
+            [note(f'<a href="{safe(run.evaluation_page)}">Every problem, its answers and some of its responses</a>')]
+            if run.evaluation_page
+            else []
+        ),
         *_held_out(run),
         folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
     )

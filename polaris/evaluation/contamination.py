@@ -1,0 +1,92 @@
+"""Which problems of the evaluation sets are also training data, and the accuracy with and without them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from polaris.algorithm.rates import wilson_interval
+from polaris.config.schema import RunConfig
+from polaris.data.evaluation_sets import EvaluationSet, matches_by_set, read_evaluation_sets
+from polaris.data.normalise import without_instruction
+from polaris.data.reading import PromptSource, training_sources
+from polaris.data.rows import read_messages, user_text
+from polaris.data.sources import read_rows
+from polaris.doors import short
+from polaris.embedded import resolve
+from polaris.errors import Refused
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.suites import Suite
+from polaris.evaluation.trained import run_behind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contamination:
+    """`against` are the sets that were looked through, `unread` those of the run that could not be read any more. `problems` are the ids
+    of each evaluation set that overlap with one of them (`polaris.data.overlap`)."""
+
+    against: Sequence[str] = ()
+    unread: Sequence[str] = ()
+    problems: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, str]:
+        """One line, if anything was looked through."""
+        if not self.against and not self.unread:
+            return {}
+        found = ", ".join(f"{len(ids)} of {name}" for name, ids in self.problems.items() if ids) or "none"
+        unread = f"; {', '.join(self.unread)} cannot be read" if self.unread else ""
+        return {"overlap": f"{found} also in {', '.join(self.against)}{unread}"}
+
+
+def contamination(settings: EvalSettings, suites: Sequence[Suite]) -> Contamination:
+    """Look for the problems in the sets of `--against`, and in those that the evaluated run was trained on.
+
+    What the run's own `data.decontaminate` has removed was not trained on and does not count.
+    Raises `ValueError` for a set of `--against` that cannot be read; one of the run's that is gone is named instead.
+    """
+    asked = [_asked(suite, settings.prompt_suffix) for suite in suites]
+    given = {one.name: list(one.texts) for one in read_evaluation_sets(settings.against, "train")}
+    config, unread = run_behind(settings.model.path), list[str]()
+    for source in training_sources(config.data) if config else ():
+        assert config is not None
+        try:
+            given[short(source.path)] = _trained_on(source, config)
+        except Refused:
+            unread.append(short(source.path))
+    found: dict[str, set[str]] = {suite.name: set() for suite in suites}
+    for texts in given.values():
+        for one, matches in zip(asked, matches_by_set(texts, asked), strict=True):
+            found[one.name] |= {one.ids[match.there] for match in matches if match.overlap}
+    problems = {name: sorted(ids) for name, ids in found.items()}
+    return Contamination(against=list(given), unread=unread, problems=problems)
+
+
+def accuracy_apart(numbers: Mapping[str, Any], overlapping: Sequence[str]) -> dict[str, Any]:
+    """avg@n of the problems that overlap and of the others, each with its interval; None where there are none."""
+    shares = {problem: count / numbers["samples"] for problem, count in numbers["correct"].items()}
+    within = [shares[problem] for problem in overlapping]
+    without = [share for problem, share in shares.items() if problem not in set(overlapping)]
+    return {"problems": list(overlapping), "within": _mean(within), "without": _mean(without)}
+
+
+def _asked(suite: Suite, suffix: str) -> EvaluationSet:
+    texts = without_instruction([problem.text.rstrip().removesuffix(suffix) for problem in suite.problems])
+    return EvaluationSet(name=suite.name, ids=tuple(problem.id for problem in suite.problems), texts=tuple(texts))
+
+
+def _trained_on(source: PromptSource, config: RunConfig) -> list[str]:
+    rows = read_rows(resolve(source.path), source.split, source.reading)
+    texts = without_instruction([user_text(read_messages(row, place, source.reading)) for place, row in rows])
+    removed = read_evaluation_sets(config.data.decontaminate, config.eval.split)
+    gone = {match.here for matches in matches_by_set(texts, removed) for match in matches if match.overlap}
+    return [text for place, text in enumerate(texts) if place not in gone]
+
+
+def _mean(shares: Sequence[float]) -> dict[str, float] | None:
+    if not shares:
+        return None
+    low, high = wilson_interval(np.array(shares))
+    return {"mean": float(np.mean(shares)), "low": low, "high": high}

@@ -1,0 +1,74 @@
+"""Which evaluation problems a run was trained on, and the accuracy without them."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from polaris.checkpoint.run_folder import RunFolder, record_config
+from polaris.config.data import DataConfig
+from polaris.config.model import ModelConfig
+from polaris.config.schema import RunConfig
+from polaris.evaluation.contamination import accuracy_apart, contamination
+from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.suites import load_suites
+
+PROBLEMS = {
+    "a": "A farmer has seventeen sheep and nine goats, and sells every third animal in the spring of a dry year. How many are left?",
+    "b": "What is 2+2?",
+    "c": "Compute the area of a square whose diagonal is ten.",
+}
+
+
+def write(path, texts):
+    path.write_text(
+        "".join(json.dumps({"id": name, "problem": text, "answer": "1"}) + "\n" for name, text in texts.items()), encoding="utf-8"
+    )
+    return str(path)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    return EvalSettings(suite=(write(tmp_path / "set.jsonl", PROBLEMS),), samples_per_prompt=4, prompt_suffix="Say it in a box.")
+
+
+def run_trained_on(folder, **data):
+    record_config(RunFolder(folder), RunConfig(data=DataConfig(**data)))
+    (folder / "export" / "step-000004").mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_a_model_that_is_no_run_is_compared_with_what_is_given_alone(settings, tmp_path):
+    suites = load_suites(settings)
+    assert contamination(settings, suites).describe() == {}
+    given = write(tmp_path / "train.jsonl", {"1": "what is 2 + 2", "2": f"In 1990, {PROBLEMS['a'].lower()} Round down."})
+    found = contamination(replace(settings, against=(given,)), suites)
+    assert found.problems == {"set": ["a", "b"]}
+    assert found.describe() == {"overlap": f"2 of set also in {given}"}
+    with pytest.raises(ValueError, match="does not exist"):
+        contamination(replace(settings, against=(str(tmp_path / "none.jsonl"),)), suites)
+
+
+@pytest.mark.parametrize("model", ["run", "run@step-4", "run/export/step-000004"])
+def test_a_run_and_its_exports_are_compared_with_what_it_was_trained_on(settings, tmp_path, model):
+    run_trained_on(tmp_path / "run", path=write(tmp_path / "train.jsonl", {"1": PROBLEMS["c"], "2": "Other."}))
+    found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / model))), load_suites(settings))
+    assert found.problems == {"set": ["c"]}
+
+
+def test_what_the_run_has_removed_by_itself_does_not_count_and_a_lost_set_is_named(settings, tmp_path):
+    trained = write(tmp_path / "train.jsonl", PROBLEMS)
+    run = run_trained_on(tmp_path / "run", path=trained, decontaminate=(write(tmp_path / "held.jsonl", {"x": PROBLEMS["a"]}),))
+    of_run = replace(settings, model=ModelConfig(path=str(run)))
+    assert contamination(of_run, load_suites(settings)).problems == {"set": ["b", "c"]}
+    (tmp_path / "train.jsonl").unlink()
+    found = contamination(of_run, load_suites(settings))
+    assert (found.unread, found.problems) == ([trained], {"set": []})
+    assert "cannot be read" in found.describe()["overlap"]
+
+
+def test_the_accuracy_of_both_parts():
+    found = accuracy_apart({"samples": 4, "correct": {"a": 4, "b": 0, "c": 2}}, ["a"])
+    assert (found["within"]["mean"], found["without"]["mean"]) == (1.0, 0.25)
+    assert found["without"]["low"] < 0.25 < found["without"]["high"]
+    assert accuracy_apart({"samples": 4, "correct": {"a": 4}}, [])["within"] is None
