@@ -23,15 +23,21 @@ from typing import Any
 from polaris.errors import Refused, RunFailed
 from polaris.stop import Stopped
 
-_EMBEDDED = "embedded"
-"""`embedded:model` and the like are ours (`polaris.embedded`)."""
+_OURS = ("embedded", "reasoning_gym")
+"""`embedded:model` (`polaris.embedded`) and `reasoning_gym:gcd` (`polaris.reward.gym_task`) are ours."""
+GYM = "reasoning_gym:"
 
 
 def is_own(name: str) -> bool:
     """Whether a name is a user's (`module:name`) and not one of ours."""
     module, colon, attribute = name.rpartition(":")
     parts = [*module.rpartition(":")[2].split("."), attribute]
-    return bool(colon) and module != _EMBEDDED and all(part.isidentifier() for part in parts)
+    return bool(colon) and module not in _OURS and all(part.isidentifier() for part in parts)
+
+
+def is_gym(path: str) -> bool:
+    """Whether a prompt set is a task of reasoning-gym."""
+    return path.startswith(GYM)
 
 
 def placed(name: str, folder: Path) -> str:

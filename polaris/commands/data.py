@@ -83,9 +83,10 @@ def run(options: argparse.Namespace) -> None:
 def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
     from polaris.config.data import given_columns
     from polaris.data.reading import Reading
+    from polaris.doors import is_gym
     from polaris.reward.grade import ungradable_reason
 
-    columns = given_columns("data", options.column)
+    columns, gym = given_columns("data", options.column), is_gym(options.path)
     yield _Target(
         name=options.path,
         path=options.path,
@@ -95,7 +96,8 @@ def _of_set(options: argparse.Namespace) -> Iterator[_Target]:
         against_split=options.against_split or "test",
         max_prompt_tokens=1024 if options.max_prompt_tokens is None else options.max_prompt_tokens,
         model=options.model,
-        check=ungradable_reason,
+        check=(lambda _: None) if gym else ungradable_reason,
+        in_boxes=not gym,
     )
 
 

@@ -46,7 +46,7 @@ class SetConfig:
     subset: str | None = None
     """Configuration of a Hugging Face dataset."""
     options: dict[str, Option] = field(default_factory=dict)
-    """Arguments of a function in path."""
+    """As data.options."""
     columns: dict[str, str] | None = None
     """By default data.columns."""
     answer: str | None = None
@@ -69,14 +69,14 @@ class DataConfig:
     """The prompts that training draws from."""
 
     path: str = field(default=_PATH, metadata=DOOR)
-    """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, a set of the paper such as `aime24`, `embedded:train`, or
-    `module:function`, a function of yours that yields rows."""
+    """Prompt set: .parquet, .json or .jsonl file, Hugging Face dataset name, a set of the paper such as `aime24`, `embedded:train`,
+    `reasoning_gym:TASK` (docs/reasoning_gym.md), or `module:function`, a function of yours that yields rows."""
     split: str = "train"
     """Split of a Hugging Face dataset."""
     subset: str | None = None
     """Configuration of a Hugging Face dataset, such as "main" of openai/gsm8k."""
     options: dict[str, Option] = field(default_factory=dict)
-    """Arguments of a function in data.path."""
+    """Arguments of a function in data.path; of a task of reasoning-gym `size`, `seed`, `levels` and the fields of its configuration."""
     sets: tuple[SetConfig, ...] = ()
     """Several prompt sets in the place of data.path, each a `[[data.sets]]` table."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -10,8 +10,8 @@ from polaris.doors import is_own
 
 DOOR = {"door": True}
 """Metadata of such a field."""
-Option = bool | int | float | str
-"""An argument of such code, as a table of options holds it."""
+Option = bool | int | float | str | list
+"""An argument of such code, or of a task of reasoning-gym, as a table of options holds it."""
 
 Section = TypeVar("Section")
 

@@ -18,15 +18,17 @@ class RewardConfig:
     """What responses earn, and how it is found out."""
 
     function: str | dict[str, float] = field(default="math", metadata=DOOR)
-    """`math`, `exact`, `multiple_choice`, `format`, `length`, or `module:name` for a function or class of yours; or a table of several with
-    their weights, as in { math = 1.0, format = 0.2 }: the sum is what a response earns, and the first says whether it is solved."""
+    """`math`, `exact`, `multiple_choice`, `reasoning_gym`, `format`, `length`, or `module:name` for a function or class of yours; or a
+    table of several with their weights, as in { math = 1.0, format = 0.2 }: the sum is what a response earns, and the first says whether
+    it is solved."""
     options: dict[str, dict[str, Option]] = field(default_factory=dict)
     """A table of arguments for each name in reward.function, such as [reward.options.length] buffer = 1024."""
     answer: str = "boxed"
-    """Which part of a response is its answer, for `math` and `exact`: the last "boxed", what follows the last "####" or "Answer:", the
-    "whole" of it, or a regular expression with one group, whose last match counts."""
+    """Which part of a response is its answer, for `math`, `exact` and `reasoning_gym`: the last "boxed" or "<answer>", what follows the
+    last "####" or "Answer:", the "whole" of it, or a regular expression with one group, whose last match counts."""
     success_above: float | None = None
-    """A response is solved if the first reward is above this; for one that returns other numbers than 0 and 1."""
+    """A response is solved if the first reward is above this; for one that returns other numbers than 0 and 1 (`reasoning_gym` without
+    it: 1)."""
     workers: int | None = None
     """Grading processes per rank; by default one per two of the CPU cores that a rank of the machine has, at most 16."""
     timeout_s: float = 5.0

@@ -17,6 +17,7 @@ from polaris.config.recipe import CurationConfig, DifficultyConfig, EvalConfig, 
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
 from polaris.config.training import CheckpointConfig, DistributedConfig, HooksConfig, ObserveConfig, OptimizerConfig, TrainerConfig
+from polaris.doors import is_gym
 from polaris.errors import Refused
 
 
@@ -81,6 +82,11 @@ class RunConfig:
         limits = (self.difficulty.max_response_tokens, self.stages[0].max_response_tokens, self.rollout.max_response_tokens)
         return next(limit for limit in limits if limit is not None)
 
+    @property
+    def _paths(self) -> tuple[str, ...]:
+        """The sets that training asks, held-out ones too."""
+        return (*(one.path for one in self.data.sets), self.data.path, *filter(None, [self.eval.path]))
+
     def __post_init__(self) -> None:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
         if not plain:
@@ -91,6 +97,11 @@ class RunConfig:
             raise Refused("[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
         if self.difficulty.stop_early and (self.curation.shape != "all" or self.curation.histogram):
             raise Refused("curation.shape and curation.histogram need the rates of all responses; remove difficulty.stop_early, or them")
+        if "math" in self.reward.weights and (path := next(filter(is_gym, self._paths), None)) is not None:
+            raise Refused(
+                f"{path} comes with its own scorer, and the math grader does not know its answers; set reward.function = "
+                '"reasoning_gym", or a reward of your own'
+            )
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")
         sections = [(section.name, getattr(self, section.name)) for section in fields(self)]

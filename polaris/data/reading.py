@@ -12,7 +12,7 @@ from typing import Any
 from polaris.config.data import DataConfig, Option, SetConfig
 from polaris.config.schema import RunConfig
 from polaris.data.named_sets import NAMED_SETS
-from polaris.doors import is_own, short
+from polaris.doors import is_gym, is_own, short
 from polaris.errors import Refused
 from polaris.reward.answer_pattern import pattern
 
@@ -82,8 +82,8 @@ def in_words(data: DataConfig) -> str:
 
 
 def _form(path: str, columns: Mapping[str, str] | None, answer: str | None, data: DataConfig) -> dict[str, Any]:
-    """Columns and answer of a set: its own, else those of `[data]`, which a set of the paper does not have."""
-    others, whole = (PLAIN.columns, PLAIN.answer) if path in NAMED_SETS else (data.columns, data.answer)
+    """Columns and answer of a set: its own, else those of `[data]`, which a set of the paper or of reasoning-gym does not have."""
+    others, whole = (PLAIN.columns, PLAIN.answer) if path in NAMED_SETS or is_gym(path) else (data.columns, data.answer)
     return {"columns": others if columns is None else columns, "answer": answer or whole}
 
 
@@ -100,7 +100,7 @@ def _of_table(data: DataConfig, index: int, one: SetConfig, name: str) -> Prompt
 
 def _name(path: str) -> str:
     """`gsm8k` of `openai/gsm8k@main`, `train` of `sets/train.jsonl`, `prompts` of `mine:prompts`."""
-    if is_own(path) or path.startswith("embedded:"):
+    if is_own(path) or is_gym(path) or path.startswith("embedded:"):
         return path.rpartition(":")[2]
     last = path.rstrip("/").rpartition("/")[2].partition("@")[0]
     return Path(last).stem if Path(last).suffix else last

@@ -1,4 +1,5 @@
-"""Rows of a prompt set: a .parquet, .json or .jsonl file, a Hugging Face dataset, or a function of the user's."""
+"""Rows of a prompt set: a .parquet, .json or .jsonl file, a Hugging Face dataset, a task of reasoning-gym, or a
+function of the user's."""
 
 from __future__ import annotations
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from polaris import doors
 from polaris.data.choices import with_letters
+from polaris.data.gym import gym_rows
 from polaris.data.named_sets import NAMED_SETS, instead_of_the_hub
 from polaris.data.reading import PLAIN, Reading
 from polaris.errors import Refused
@@ -32,8 +34,9 @@ def read_rows(path: str, split: str, reading: Reading = PLAIN) -> Iterator[tuple
     """Yield (`path:row`, row). Rows count from 1; those of a .jsonl file by their line.
 
     `path` is a file, a folder that `datasets` understands, the name of a known evaluation set (`named_sets`, with a split of its own),
-    a dataset name on the Hugging Face hub, optionally `name@revision`, or `module:function`; `split` and the reading's subset matter only
-    for folders and hub names, its options only for functions. A question with options gets letters (`polaris.data.choices`).
+    a dataset name on the Hugging Face hub, optionally `name@revision`, `reasoning_gym:task`, or `module:function`; `split` and the
+    reading's subset matter only for folders and hub names, its options only for tasks and functions. A question with options gets letters
+    (`polaris.data.choices`).
     Raises `ValueError` for a missing, unreadable or empty set.
     """
     name, empty = doors.short(path), True
@@ -56,8 +59,10 @@ def _open(path: str, split: str, reading: Reading) -> Iterator[tuple[int, Any]]:
     """(number, row) of every row."""
     if doors.is_own(path):
         return enumerate(_call(path, reading), start=1)
+    if doors.is_gym(path):
+        return enumerate(gym_rows(path, reading), start=1)
     if reading.options:
-        raise Refused(f"{reading.key}.options are arguments of a function, and {path} is none; remove them")
+        raise Refused(f"{reading.key}.options are arguments of a function or of a task of reasoning-gym, and {path} is none; remove them")
     file = Path(path).expanduser()
     if reading.subset is not None and (file.is_file() or path in NAMED_SETS):
         raise Refused(f"{reading.key}.subset = {reading.subset!r} is for a Hugging Face dataset, and {path} is none; remove it")

@@ -16,9 +16,11 @@ PATTERNS = {  # linear on any text: a policy writes it, and no process that can 
     "whole": re.compile(r"\A\s*(\S.*)", re.DOTALL),
     "####": re.compile(r"####[ \t]*(\S[^\n]*)"),
     "Answer:": _WORD,
+    "<answer>": re.compile(r"<answer>((?:(?!</?answer>).)*)</answer>", re.DOTALL),
     "boxed": _BOXED,
 }
-"""The names. `####` and `Answer:` take the rest of their line, `boxed` what stands between the braces of a `\\boxed{}`."""
+"""The names. `<answer>` takes what stands between the tags that reasoning-gym asks for; `####` and `Answer:` take the rest of their line,
+`boxed` what stands between the braces of a `\\boxed{}`."""
 
 
 def pattern(name: str, key: str) -> re.Pattern[str]:

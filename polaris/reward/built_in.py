@@ -10,6 +10,7 @@ from polaris.errors import Refused
 from polaris.reward.answer_pattern import answer_of, pattern
 from polaris.reward.extract import boxes, final_part
 from polaris.reward.grade import compare, decide, ungradable_reason
+from polaris.reward.gym import ReasoningGym
 from polaris.reward.protocol import RewardItem, Rules
 from polaris.types import GroundTruth, Verdict
 
@@ -127,6 +128,7 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "multiple_choice": MultipleChoice,
     "format": Format,
     "length": Length,
+    "reasoning_gym": ReasoningGym,
 }
 
 

@@ -50,7 +50,8 @@ class Reward(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rules:
-    """How answers are looked for: `reward.answer`, and whether a response without `</think>` has none."""
+    """How answers are looked for: `reward.answer`, and whether a response without `</think>` has none; and `reward.success_above`."""
 
     answer: str = "boxed"
     require_thinking: bool = False
+    success_above: float | None = None

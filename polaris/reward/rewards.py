@@ -15,6 +15,7 @@ from polaris.config.reward import RewardConfig
 from polaris.errors import Refused, RunFailed
 from polaris.reward import answer_pattern
 from polaris.reward.functions import FIELDS, KEY, Function, build, named, options_of
+from polaris.reward.gym import COLUMN, ReasoningGym
 from polaris.reward.pool import GraderPool
 from polaris.reward.process import Program, WorkerPool
 from polaris.reward.protocol import Reward, RewardItem, Rules
@@ -28,15 +29,16 @@ VERDICTS = ("math", "exact", "multiple_choice")
 class Rewards:
     """Scores responses; a context manager that owns the processes.
 
-    `math` runs as ever: cheap steps here, algebra in workers. A user's code, `format`, and a regular expression in `reward.answer` run in
-    workers of their own, one response at a time; what hangs, crashes or raises there is a lost verdict on that response alone.
+    `math` runs as ever: cheap steps here, algebra in workers. A user's code, `format`, `reasoning_gym`, and a regular expression in
+    `reward.answer` run in workers of their own, one response at a time; what hangs, crashes or raises there is a lost verdict on that
+    response alone.
     """
 
     def __init__(self, config: RewardConfig, require_thinking: bool) -> None:
         self.has_raised = False
         """Whether its user was told of a reward that raised."""
         self._config, self._names = config, list(config.weights)
-        self._rules = Rules(answer=config.answer, require_thinking=require_thinking)
+        self._rules = Rules(answer=config.answer, require_thinking=require_thinking, success_above=config.success_above)
         self._hosted = [name for name in self._names if _is_hosted(name, config)]
         self._here = {
             name: build(name, options_of(config, name), self._rules) for name in self._names if name not in self._hosted and name != "math"
@@ -135,7 +137,11 @@ def ungradable(rewards: Mapping[str, Reward | Function], ground_truth: GroundTru
 
 
 def check_columns(rewards: Mapping[str, Reward | Function], rows: Sequence[tuple[Mapping[str, Any], str]]) -> None:
-    """Raise `Refused` for a column that a function must be given and that a row, with its `file:row`, has not."""
+    """Raise `Refused` for a column that a function must be given and that a row, with its `file:row`, has not; also for a row that
+    reasoning-gym did not make, where its scorer grades."""
+    other = next((source for row, source in rows if COLUMN not in row), None)
+    if other is not None and any(isinstance(reward, ReasoningGym) for reward in rewards.values()):
+        raise Refused(f'{KEY} = "reasoning_gym" grades rows of reasoning_gym:TASK, and {other} is none; use a reward that knows both')
     for name in (column for reward in rewards.values() if isinstance(reward, Function) for column in reward.columns):
         for row, source in rows:
             if name not in row:
@@ -156,7 +162,7 @@ def identity(config: RewardConfig) -> dict[str, Any]:
 
 
 def _is_hosted(name: str, config: RewardConfig) -> bool:
-    return doors.is_own(name) or name == "format" or (name in ("math", "exact") and answer_pattern.is_own(config.answer))
+    return doors.is_own(name) or name in ("format", "reasoning_gym") or (name in ("math", "exact") and answer_pattern.is_own(config.answer))
 
 
 def _row(item: RewardItem) -> dict[str, Any]:

@@ -75,15 +75,15 @@ def _reward(reward: RewardConfig) -> str:
     weights = reward.weights
     names = [short(name) if len(weights) == 1 else f"{weight:g} x {short(name)}" for name, weight in weights.items()]
     first = next(iter(weights))
-    if first in VERDICTS:
-        return ", ".join(names)
     above = reward.success_above
+    if first in VERDICTS or (first == "reasoning_gym" and above is None):
+        return ", ".join(names)
     solved = "1 is solved, 0 is not; for other numbers set reward.success_above" if above is None else f"above {above:g} is solved"
     return f"{', '.join(names)} ({solved})"
 
 
 def _looks_for_answers(config: RunConfig) -> bool:
-    return not {"math", "exact"}.isdisjoint(config.reward.weights)
+    return not {"math", "exact", "reasoning_gym"}.isdisjoint(config.reward.weights)
 
 
 def _describe(path: str, prompts: PromptSet) -> str:

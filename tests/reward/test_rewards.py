@@ -182,7 +182,7 @@ def test_numbers_need_a_bound_for_solved(mine):
     ("function", "options", "message"),
     [
         ("maths", {}, r"'maths' is unknown; did you mean 'math'"),
-        ("own", {}, r"there is math, exact, multiple_choice, format, length, or module:name"),
+        ("own", {}, r"there is math, exact, multiple_choice, format, length, reasoning_gym, or module:name"),
         ("format", {}, r"reward\.options\.format: missing a required .*'pattern'"),
         ("length", {"length": {"bufer": 3}}, r"reward\.options\.length\.bufer is unknown; length takes buffer, limit, target"),
         ("mine:nosty", {}, r"has no 'nosty'; did you mean 'nasty'"),
