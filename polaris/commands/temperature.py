@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Sample the configuration's model at every temperature of probe.temperatures, on the first probe.prompts held-out prompts (training
 prompts without eval.path), and print accuracy, diversity and the three zones. The result and a picture go into the run's folder:
-stages/temperature-1.json and .png if the first stage has temperature = "probe", and the run uses it;
+stages/temperature-1.json and .png if the first stage has temperature = "probe" or "track", and the run uses it;
 stages/temperature-probe.json and .png if not, or if the run itself will probe the prompts that curation leaves (no eval.path, but a
 difficulty pass). A killed probe continues where it was; once training with the result has begun, the result is
 only printed."""
@@ -56,7 +56,7 @@ def probe(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     check_ranks(checked, folder, world)
     config, stage = checked.config, plan_stages(checked.config)[0]
     # Without a held-out set the run probes other prompts: those that curation leaves.
-    measured = stage.temperature == "probe" and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
+    measured = isinstance(stage.temperature, str) and (checked.held_out is not None or not config.difficulty.samples_per_prompt)
     path = stage.temperature_result(folder.stages) if measured else folder.stages / "temperature-probe.json"
     max_tokens = stage_config(config, stage, config.rollout.temperature).rollout.max_response_tokens
     prompts = (checked.held_out or checked.prompts).prompts

@@ -110,8 +110,10 @@ class StageConfig:
     """Steps of this stage; those of all stages make the run's."""
     max_response_tokens: int | None = None
     """Longest response of this stage in tokens; by default rollout.max_response_tokens."""
-    temperature: float | Literal["probe"] | None = None
-    """A number, or "probe" to measure it at the stage's start; by default rollout.temperature."""
+    temperature: float | Literal["probe", "track"] | None = None
+    """A number; "probe" to measure it at the stage's start; or "track" to move it over the stage so that responses stay as diverse as they
+    were at its start, which is the probe's in the first stage and the end of the stage before in a later one. By default
+    rollout.temperature."""
     eval_temperature: float | None = None
     """Sampling temperature of evaluations in this stage; by default eval.temperature."""
     drop_above: float = 0.9
@@ -122,7 +124,7 @@ class StageConfig:
         at_least("stage", 0, drop_above=self.drop_above)
         at_most("stage", 1, drop_above=self.drop_above)
         positive("stage", max_response_tokens=self.max_response_tokens, eval_temperature=self.eval_temperature)
-        positive("stage", temperature=None if self.temperature == "probe" else self.temperature)
+        positive("stage", temperature=None if isinstance(self.temperature, str) else self.temperature)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,6 @@ from polaris.evaluation.run import evaluate_suites
 from polaris.evaluation.settings import final_settings
 from polaris.evaluation.suites import load_suites
 from polaris.recipe.plan import plan_stages
-from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.stop import StopRequest
 
@@ -57,9 +56,5 @@ def finish(config: RunConfig, folder: RunFolder, world: World, stop: StopRequest
 
 
 def last_temperature(config: RunConfig, stages: Path) -> float:
-    """The sampling temperature of the last stage."""
-    stage = plan_stages(config)[-1]
-    if stage.temperature != "probe":
-        return stage.temperature
-    result = Result(stage.temperature_result(stages), remedy="restore it, or set final.temperature")
-    return float(result.read_existing("temperature")["temperature"])
+    """The sampling temperature with which the last stage ended."""
+    return plan_stages(config)[-1].last_temperature(stages, "restore it, or set final.temperature")

@@ -20,11 +20,18 @@ class Stage:
     end: int
     settings: StageConfig
     max_response_tokens: int
-    temperature: float | Literal["probe"]
+    temperature: float | Literal["probe", "track"]
 
     def result(self, folder: Path) -> Result:
         """The record of the stage's end, valid while the stage ends at the same step; its file is numbered from 1."""
         return Result(folder / f"stage-{self.index + 1}.json", {"step": self.end})
+
+    def last_temperature(self, folder: Path, remedy: str) -> float:
+        """The sampling temperature with which the closed stage ended; `remedy` is for a result that is gone."""
+        if isinstance(self.temperature, float | int):
+            return self.temperature
+        path = self.temperature_result(folder) if self.temperature == "probe" else self.result(folder).path
+        return float(Result(path, remedy=remedy).read_existing("temperature")["temperature"])
 
     def temperature_result(self, folder: Path) -> Path:
         """Where its temperature probe is written."""

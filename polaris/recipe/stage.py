@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from polaris.algorithm.track import begin
 from polaris.checkpoint.store import TrainState
 from polaris.data.sampler import open_sampler, parts_of_epoch, weights_of
 from polaris.recipe.plan import Stage, stage_config
@@ -16,7 +17,7 @@ from polaris.types import Prompt
 
 
 def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: Path) -> TrainContext:
-    """The context of the stage. Its temperature is measured if the configuration says "probe" and there is no result yet.
+    """The context of the stage. Its temperature is measured if the configuration asks for it and there is no result yet.
 
     `context.source.prompts` are those that earlier stages kept. A stage begins with a new epoch; a resumed one continues at its cursor.
 
@@ -26,6 +27,11 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
     begun = state.step > stage.start
     temperature = stage_temperature(context, stage, stages, begun)
     config = stage_config(context.config, stage, temperature)
+    tracker = context.tracker
+    if stage.temperature != "track":
+        tracker.track = None
+    elif not begun:
+        tracker.track = begin(temperature, config.probe.temperatures)
     sampler = open_sampler(context.source.prompts, config)
     if begun:
         sampler.restore(state.sampler)
@@ -45,7 +51,13 @@ def close_stage(context: TrainContext, stage: Stage, stages: Path) -> list[str]:
     context.sampling.world.barrier()
     if context.sampling.world.is_main:
         left = len(context.source.prompts) - len(dropped)
-        content = {"step": stage.end, "drop_above": stage.settings.drop_above, "dropped": dropped, "left": left}
+        content = {
+            "step": stage.end,
+            "drop_above": stage.settings.drop_above,
+            "dropped": dropped,
+            "left": left,
+            "temperature": context.temperature,
+        }
         stage.result(stages).write(content)
         full = "" if left > context.config.trainer.prompts_per_step else ", one step, the least that is kept"
         if context.config.stage:  # a run without [[stage]] is one that nobody has named

@@ -9,7 +9,6 @@ Each response is sampled from softmax(logits / temperature), as in training.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from polaris.algorithm.track import hotter
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed, next_draw
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest
@@ -32,8 +32,6 @@ from polaris.rollout.types import Sampling
 from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
 
-STEP = 0.05
-"""Grid of `retune`."""
 FEWEST_WORD_GRAMS = 0.2
 """Per 4-gram of tokens; with fewer, words say little: short answers, or a script without spaces."""
 
@@ -246,11 +244,11 @@ def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, 
     if not above_zero(np.array(chosen.per_prompt)):
         return probe.finish("retune", chosen, readings, target=target, stopped="accuracy cannot be told from 0")
     while diversity(chosen, probe.kind(readings)) < target:
-        hotter = next_temperature(chosen.temperature)
-        if hotter > max(config.probe.temperatures):
+        higher = hotter(chosen.temperature)
+        if higher > max(config.probe.temperatures):
             stopped = "probe.temperatures end"
             break
-        readings.append(probe.at(hotter))
+        readings.append(probe.at(higher))
         collapsed = first_collapsed(*_accuracy(readings))
         if collapsed is not None:
             chosen, stopped = readings[collapsed - 1], "accuracy collapses"
@@ -265,11 +263,6 @@ def read_once(probe: TemperatureProbe, temperature: float) -> dict[str, Any]:
         return done
     reading = probe.at(temperature)
     return probe.finish("fixed", reading, [reading])
-
-
-def next_temperature(temperature: float) -> float:
-    """The next hotter temperature on the grid of `STEP`."""
-    return round((math.floor(temperature / STEP + 1e-6) + 1) * STEP, 2)
 
 
 def _readings(content: Mapping[str, Any]) -> dict[float, Reading]:

@@ -10,6 +10,7 @@ from polaris.data.pass_rates import PassRates
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
+from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import SamplingContext
 from polaris.types import Prompt
@@ -26,6 +27,8 @@ class TrainContext:
     """Pass rate of every prompt drawn so far."""
     successes: SuccessBuffer
     """Correct rollouts that rescue later failures."""
+    tracker: TemperatureTracker
+    """Moves the temperature of a stage that tracks diversity."""
     console: Console
     stage: int = 0
     """Counted from 0."""
@@ -40,6 +43,12 @@ class TrainContext:
         """The stage's configuration, which the learner has too."""
         return self.sampling.config
 
+    @property
+    def temperature(self) -> float:
+        """The sampling temperature of the next step."""
+        track = self.tracker.track
+        return track.temperature if track else self.config.rollout.temperature
+
     def with_config(self, config: RunConfig) -> TrainContext:
         """The same with another configuration, such as a stage's."""
         source = replace(self.source, context=replace(self.sampling, config=config))
@@ -48,4 +57,4 @@ class TrainContext:
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.pass_rates, self.successes)
+        return (self.pass_rates, self.successes, self.tracker)

@@ -28,13 +28,13 @@ def step_record(
     drawn = [scored for group in batch.drawn for scored in group.rollouts]
     sampled = sum(len(scored.rollout.tokens) - scored.rollout.read for scored in drawn)
     trained = sum(sample.length for sample in batch.samples)
-    rollout, seconds = context.config.rollout, context.source.clock.seconds
+    seconds = context.source.clock.seconds
     return {
         "step": state.step,
         "stage": context.stage,
         "epoch": state.sampler["epoch"],
         "policy/version": state.version,
-        "rollout/temperature": rollout.temperature,
+        "rollout/temperature": drawn[0].rollout.temperature,
         "rollout/tokens": sampled,
         **reward_facts(drawn),
         **reward_parts(drawn, named(context.config.reward), "reward"),
@@ -42,7 +42,7 @@ def step_record(
         **group_facts(batch),
         **set_facts(batch.drawn),
         **response_facts(drawn, "response"),
-        **length_facts(drawn, "response", rollout.max_response_tokens),
+        **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
         **(episode_facts(drawn) if context.sampling.episode else {}),
         "policy/loss": sum(update.loss for update in result.updates),
         **result.statistics,
@@ -57,6 +57,12 @@ def step_record(
         "throughput/train_tokens_per_s": trained / seconds["update"],
         **memory.facts(),
     }
+
+
+def diversity_facts(context: TrainContext, diversity: np.ndarray) -> dict[str, float]:
+    """The mean `diversity` [P] of the step's groups, and the one that a stage with `temperature = "track"` holds."""
+    held = context.tracker.track and context.tracker.track.held
+    return {"rollout/diversity": float(diversity.mean())} | ({"rollout/diversity_held": held.diversity} if held else {})
 
 
 def reward_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:

@@ -39,6 +39,7 @@ from polaris.run.hooks import Hooks, load_hooks
 from polaris.run.loop import Recorder
 from polaris.run.memory import activation_bytes, check_memory
 from polaris.run.thinking import settle_thinking
+from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import Reporter, SamplingContext
@@ -76,6 +77,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             held_out=checked.held_out.prompts if checked.held_out else (),
             pass_rates=PassRates(),
             successes=successes,
+            tracker=TemperatureTracker(),
             console=console,
         )
 

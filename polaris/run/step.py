@@ -12,7 +12,8 @@ from polaris.learn.curate import TrainingBatch, curate
 from polaris.learn.update import UpdateResult
 from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
-from polaris.run.record import step_record
+from polaris.run.record import diversity_facts, step_record
+from polaris.run.tracker import diversity_of
 from polaris.sampling.colocated import scarcity
 from polaris.sampling.source import GroupSource
 
@@ -26,7 +27,7 @@ class NonFiniteRun(RunFailed):
 def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, dict[str, Any], TrainingBatch]:
     """Groups -> training batch -> update -> weight sync; returns the next state, its record and the batch.
 
-    Pass rates and stored successes change only when the step is done, by what the policy itself has drawn.
+    Pass rates, stored successes and the temperature of later steps change only when the step is done, by what the policy itself has drawn.
 
     Raises:
         GenerationInterrupted: a stop was requested during the rollouts; weights, state, pass rates and successes are those of before.
@@ -39,7 +40,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     clock.restart()
     memory = PeakMemory(context.sampling.engine)
     learner.assert_sharded()
-    groups = source.next(step)
+    groups = source.next(step, context.temperature)
     batch = curate(groups, context.config, context.successes, step)
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
@@ -53,9 +54,12 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     memory.end("sync")
     context.pass_rates.add_groups(batch.drawn)
     context.successes.add(batch.drawn)
+    diversity = diversity_of(batch.drawn, context.sampling.world)
+    if moved := context.tracker.add(batch.drawn, diversity):
+        context.console.note(f"step {step}: {moved}")
     streak = _streak(context.config, state.nonfinite_streak, result.updates)
     following = TrainState(step=step, version=version, sampler=source.state(), nonfinite_streak=streak)
-    return following, step_record(context, following, batch, result, gap, memory), batch
+    return following, step_record(context, following, batch, result, gap, memory) | diversity_facts(context, diversity), batch
 
 
 def _say_what_is_missing(context: TrainContext, batch: TrainingBatch, step: int) -> None:

@@ -36,8 +36,8 @@ class Colocated:
     proof: SyncProof
     informative: Callable[[Sequence[Group], int], int]
 
-    def next(self, step: int) -> list[Group]:
-        """The groups of a step. Nothing but the sampler's cursor has changed when this returns or raises.
+    def next(self, step: int, temperature: float) -> list[Group]:
+        """The groups of a step, sampled at `temperature`. Nothing but the sampler's cursor has changed when this returns or raises.
 
         With algorithm.scarce = "generate", batches of prompts are drawn until algorithm.min_informative is met, algorithm.max_draws are
         drawn, or the epoch is over: a step never holds a prompt twice.
@@ -49,7 +49,7 @@ class Colocated:
         """
         groups: list[Group] = []
         for number in range(1, self.context.config.algorithm.max_draws + 1):
-            groups += self._draw(step)
+            groups += self._draw(step, temperature)
             self._check(groups, step)
             if not self._draws_again(groups, step, number):
                 break
@@ -70,12 +70,12 @@ class Colocated:
         """Leave the devices to the trainer until `publish`."""
         self.context.engine.sleep()
 
-    def _draw(self, step: int) -> list[Group]:
+    def _draw(self, step: int, temperature: float) -> list[Group]:
         rollout = self.context.config.rollout
         draw = Draw(
             prompts=[self.prompts[index] for index in self.sampler.next()],
             samples=rollout.samples_per_prompt,
-            sampling=Sampling(temperature=rollout.temperature, max_tokens=rollout.max_response_tokens),
+            sampling=Sampling(temperature=temperature, max_tokens=rollout.max_response_tokens),
             stream="train",
             step=step,
         )

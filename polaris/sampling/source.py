@@ -14,8 +14,11 @@ if TYPE_CHECKING:
 class GroupSource(Protocol):
     """Draws and grades groups with the weights that were published last."""
 
-    def next(self, step: int) -> list[Group]:
-        """The groups of step `step`, the same on every rank. Raises `GenerationInterrupted` where a stop is requested."""
+    def next(self, step: int, temperature: float) -> list[Group]:
+        """The groups of step `step`, sampled at `temperature`, the same on every rank.
+
+        Raises `GenerationInterrupted` where a stop is requested.
+        """
         ...
 
     def state(self) -> dict[str, int]:

@@ -62,7 +62,9 @@ def _step(step, stage, facts, accuracy, random):
     return {
         "step": step,
         "stage": stage.index,
-        "rollout/temperature": 1.2 + 0.1 * stage.index,
+        "rollout/temperature": 1.2 + 0.1 * stage.index + (0.05 if stage.index == 2 and step > stage.start + 6 else 0),
+        "rollout/diversity": 0.8 - 0.002 * step,
+        **({"rollout/diversity_held": 0.74} if stage.index == 2 and step > stage.start + 3 else {}),
         "reward/mean": accuracy,
         "reward/accuracy": accuracy,
         "groups/informative": informative,
@@ -129,7 +131,7 @@ def _temperature(path, index):
         )
         for t, row, share in zip(GRID, accuracy, diversity, strict=True)
     ]
-    settings = {"prompts": 60, "samples_per_prompt": 8, "diversity": "words"}
+    settings = {"prompts": 60, "samples_per_prompt": 8, "diversity": "words", "tolerance": 0.01, "temperatures": (*GRID, 1.8)}
     if index == 0:
         result = {"temperature": zones.initial, "source": "probe", "diversity": 0.6, "zones": asdict(zones)}
     elif index == 1:

@@ -67,7 +67,7 @@ def test_stages_say_what_they_did(tables):
     rows = [dict(zip(head, row, strict=True)) for row in (first, second, third)]
     assert [row["steps"] for row in rows] == ["1 to 20", "21 to 32", "33 to 40"]
     assert [row["limit"] for row in rows] == ["40,960", "53,248", "65,536"]
-    assert [row["temperature"] for row in rows] == ["1.2 (probe)", "1.3 (retune)", "1.4"]
+    assert [row["temperature"] for row in rows] == ["1.2 (probe)", "1.3 (retune)", "1.4 to 1.45"]
     assert [row["left"] for row in rows] == ["900", "899", "898"]
     assert rows[0]["prompts dropped"] == "2 (above 0.9)"
     assert rows[1]["held-out"].startswith(rows[0]["held-out"].split(" to ")[1])
@@ -129,9 +129,15 @@ def test_temperatures_with_their_zones(page, tables):
     first, second, third = section.split("<h3>")[1:]
     zones = [len(re.findall(r'clip-path="[^"]*" fill="var\(--zone\d', stage)) for stage in (first, second, third)]
     assert zones == [6, 0, 0], "three in each of two panels"
-    assert [stage.count("<svg") for stage in (first, second, third)] == [1, 1, 0]
+    assert [stage.count("<svg") for stage in (first, second, third)] == [1, 1, 1]
     assert first.count("performance collapse</text>") == 1
     assert second.count("to be restored</text>") == 1
+    assert "1.2 was found going up from where the stage before began, to restore its diversity of 0.600: there responses are" in second
+    assert "within 3% of the best accuracy" in first
+    assert "Nothing was drawn at 1.8: at 1.6 accuracy has collapsed already." in first
+    assert "performance collapse: more than 30% of the best accuracy is lost" in first
+    assert "(0.740): it was raised 1 and lowered 0 times, between 1.4 and 1.45, and ended at 1.45" in third
+    assert third.count("to hold</text>") == 1
 
 
 def test_lengths_hold_every_response_once(recipe_folder, tables):

@@ -18,6 +18,7 @@ from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.context import TrainContext
+from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import SamplingContext
@@ -159,5 +160,6 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         held_out=held_out,
         pass_rates=pass_rates or PassRates(),
         successes=successes or SuccessBuffer(0),
+        tracker=TemperatureTracker(),
         console=sampling.console,
     )

@@ -76,6 +76,32 @@ def test_the_last_temperature_may_have_been_measured(tmp_path):
     assert last_temperature(replace(CONFIG, stage=STAGES[:1]), tmp_path) == 0.7, "that of the rollouts, where the stage has none"
 
 
+def test_track_begins_where_the_stage_before_ended_and_is_evaluated_there(tmp_path):
+    stages = (STAGES[0], StageConfig(steps=2, temperature="track"), StageConfig(steps=2, temperature="track"), StageConfig(temperature=1.1))
+    config = replace(CONFIG, stage=stages)
+    plan = plan_stages(config)
+
+    def work(context):
+        opened = open_stage(context, plan[1], state(3), tmp_path)
+        assert (opened.temperature, opened.config.rollout.temperature) == (0.7, 0.7)
+        opened.tracker.track = replace(opened.tracker.track, temperature=0.85)
+        assert (opened.temperature, opened.config.rollout.temperature) == (0.85, 0.7), "evaluations of a stage can be compared"
+        close_stage(opened, plan[1], tmp_path)
+        assert plan[1].last_temperature(tmp_path, "") == 0.85
+        resumed = open_stage(context, plan[1], state(4), tmp_path)
+        assert (resumed.temperature, resumed.config.rollout.temperature) == (0.85, 0.7)
+        assert open_stage(context, plan[2], state(5), tmp_path).temperature == 0.85
+        assert open_stage(context, plan[3], state(7), tmp_path).temperature == 1.1
+        assert context.tracker.track is None
+        with pytest.raises(ValueError, match=r'has begun with one temperature; "track" can begin with a later stage'):
+            open_stage(context, plan[1], state(4), tmp_path)
+        assert context.sampling.engine.asked == []
+        return True
+
+    assert on_one_rank(work, config)
+    assert last_temperature(replace(config, stage=stages[:2]), tmp_path) == 0.85
+
+
 def test_no_rank_reads_the_export_before_it_is_there(tmp_path, monkeypatch):
     seen = []
 
@@ -154,7 +180,13 @@ def test_a_closed_stage_tells_what_it_dropped(tmp_path, capsys):
     assert dropped_by(stage, tmp_path) is None
     assert on_one_rank(lambda context: close_stage(context, stage, tmp_path)) == ["b", "f", "d", "c"]
     assert "stage 1 ends: 4 prompts above 0.6 dropped, 2 left, one step, the least that is kept" in capsys.readouterr().out
-    assert Result(tmp_path / "stage-1.json").read() == {"step": 3, "drop_above": 0.6, "dropped": ["b", "f", "d", "c"], "left": 2}
+    assert Result(tmp_path / "stage-1.json").read() == {
+        "step": 3,
+        "drop_above": 0.6,
+        "dropped": ["b", "f", "d", "c"],
+        "left": 2,
+        "temperature": 0.7,
+    }
     assert dropped_by(stage, tmp_path) == ["b", "f", "d", "c"]
     assert dropped_by(replace(stage, end=4), tmp_path) is None, "it was closed at an earlier step than it has now"
     assert on_one_rank(lambda context: close_stage(context, stage, tmp_path), names="ab") == ["b", "f", "d", "c"], "closed once"

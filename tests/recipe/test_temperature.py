@@ -14,6 +14,7 @@ import pytest
 import torch
 from scripted import for_training
 
+from polaris.algorithm.track import hotter
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import load_config
 from polaris.config.recipe import StageConfig
@@ -23,7 +24,7 @@ from polaris.model.load import build_model, load_weights
 from polaris.observe.console import Console
 from polaris.recipe.plan import plan_stages, stage_config
 from polaris.recipe.stage_temperature import stage_temperature
-from polaris.recipe.temperature import TemperatureProbe, next_temperature, probe_temperature, retune
+from polaris.recipe.temperature import TemperatureProbe, probe_temperature, retune
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.checks import check
@@ -123,7 +124,7 @@ def test_retuning_never_goes_into_collapse(context, checked, tmp_path):
     assert result["stopped"] == "accuracy collapses"
     assert result["temperature"] == result["readings"][-2]["temperature"]
     assert accuracy[-1] < 0.7 * max(accuracy)
-    assert next_temperature(result["temperature"]) == result["readings"][-1]["temperature"]
+    assert hotter(result["temperature"]) == result["readings"][-1]["temperature"]
 
 
 def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(context, checked, tmp_path):
@@ -135,9 +136,9 @@ def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(context,
     assert len(result["readings"]) == 1
 
 
-@pytest.mark.parametrize(("temperature", "hotter"), [(1.4, 1.45), (0.7, 0.75), (0.72, 0.75), (0.15, 0.2), (1.0, 1.05), (1.149, 1.15)])
-def test_the_next_temperature_is_on_the_grid(temperature, hotter):
-    assert next_temperature(temperature) == hotter
+@pytest.mark.parametrize(("temperature", "next_one"), [(1.4, 1.45), (0.7, 0.75), (0.72, 0.75), (0.15, 0.2), (1.0, 1.05), (1.149, 1.15)])
+def test_the_next_temperature_is_on_the_grid(temperature, next_one):
+    assert hotter(temperature) == next_one
 
 
 def test_a_stopped_probe_goes_on_after_its_last_reading(context, checked, tmp_path):

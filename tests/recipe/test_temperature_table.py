@@ -13,12 +13,22 @@ def said(kept, *, initial=0.6, tolerance=0.01, prompts_to_tell=0):
     ]
     zones = {"robust_from": 0.6, "robust_to": 1.0, "exploration_to": 1.0, "collapse_from": None, "initial": initial}
     zones |= {"kept": kept, "prompts_to_tell": prompts_to_tell}
-    lines = table({"readings": readings, "zones": zones, "temperature": initial, "settings": {"prompts": 60, "tolerance": tolerance}})
+    lines = table(
+        {
+            "source": "probe",
+            "readings": readings,
+            "zones": zones,
+            "temperature": initial,
+            "settings": {"prompts": 60, "tolerance": tolerance},
+        }
+    )
     return lines[1 + len(readings) :]
 
 
-def test_nothing_where_all_is_decided():
-    assert said([1.0, 0.98, 0.02], initial=0.8) == []
+def test_only_the_reason_where_all_is_decided():
+    assert said([1.0, 0.98, 0.02], initial=0.8) == [
+        "0.8 is the most diverse temperature that surely (98%) stays within 3% of the best accuracy; 1 stays so with 2%"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -37,6 +47,6 @@ def test_which_temperatures_the_prompts_cannot_tell(kept, subject):
 
 
 def test_a_choice_that_is_not_sure_is_said_with_its_chance_rounded_down():
-    assert said([0.979, 0.9, 0.5], tolerance=0.05)[0] == (
+    assert said([0.979, 0.9, 0.5], tolerance=0.05)[1] == (
         "no temperature is sure (98%) to stay within 5% of the best accuracy; 0.6 is chosen as the most probable one (97%)"
     )

@@ -28,14 +28,15 @@ def _row(run: RunFiles, span: Span) -> Sequence[str]:
     records = stage_records(run, span)
     start = [record for record in run.records if record["step"] == span.first]
     accuracy = [record["eval/accuracy"] for record in [*start, *records] if record.get("eval/accuracy") is not None]
-    temperature, limit = (_last(records, key) for key in ("rollout/temperature", "response/limit"))
+    temperatures = [record["rollout/temperature"] for record in records if record.get("rollout/temperature") is not None]
+    limit = _last(records, "response/limit")
     source = run.temperatures.get(span.number, {}).get("source")
     closing = run.closings.get(span.number)
     return (
         str(span.number),
         f"{span.first + 1} to {span.last}",
         "-" if limit is None else f"{limit:,}",
-        "-" if temperature is None else f"{temperature:g}" + (f" ({source})" if source in ("probe", "retune") else ""),
+        _way(temperatures) + (f" ({source})" if source in ("probe", "retune") else ""),
         " to ".join(map(percent, accuracy[:1] + accuracy[1:][-1:])) or "-",
         percent(_mean(records, "reward/accuracy")),
         "-" if (length := _mean(records, "response/length_mean")) is None else f"{length:,.0f}",
@@ -43,6 +44,11 @@ def _row(run: RunFiles, span: Span) -> Sequence[str]:
         "-" if closing is None else f"{len(closing['dropped']):,} (above {closing['drop_above']:g})",
         "-" if closing is None else f"{closing['left']:,}",
     )
+
+
+def _way(temperatures: Sequence[float]) -> str:
+    """The first and the last, where they are two."""
+    return " to ".join(dict.fromkeys(f"{at:g}" for at in (*temperatures[:1], *temperatures[-1:]))) or "-"
 
 
 def _mean(records: Sequence[dict[str, Any]], key: str) -> float | None:

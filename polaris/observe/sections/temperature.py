@@ -1,40 +1,66 @@
-"""The temperature probes of all stages."""
+"""The sampling temperature of all stages: what the probes have measured, why they chose, and how "track" moved it."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 from polaris.algorithm.zones import Zones
 from polaris.observe import charts
 from polaris.observe.markup import figures, note, percent, safe, section, table
-from polaris.observe.run_files import Result, RunFiles
+from polaris.observe.run_files import Result, RunFiles, Span
+from polaris.observe.temperature_words import MEANING, doubts, reason
 
-_HEAD = ("temperature", "accuracy", "95% interval", "kept", "distinct words", "distinct tokens", "mean length", "cut off", "zone")
-_REASONS = {"probe": "highest diversity before accuracy declines", "fixed": "as configured"}
+_HEAD = (
+    "temperature",
+    "accuracy",
+    "95% interval",
+    "kept",
+    "responses",
+    "distinct words",
+    "distinct tokens",
+    "mean length",
+    "cut off",
+    "zone",
+)
+_HELD = "rollout/diversity_held"
 
 
 def temperature(run: RunFiles) -> str:
-    if not run.temperatures:
+    tracked = {span.number: _tracked(run, span) for span in run.spans}
+    numbers = sorted({*run.temperatures, *(number for number, text in tracked.items() if text)})
+    if not numbers:
         return ""
     own = note("Each probe draws samples of its own, with other seeds and prompts than the held-out evaluations at the same step.")
-    stages = [_stage(number, result) for number, result in run.temperatures.items()]
-    return section("Sampling temperature", *([own] if run.last_evaluation else []), *stages)
+    stages = [
+        (_probed(number, run.temperatures[number]) if number in run.temperatures else _heading(number, "")) + tracked.get(number, "")
+        for number in numbers
+    ]
+    return section("Sampling temperature", *([own] if run.last_evaluation and run.temperatures else []), *stages)
 
 
-def _stage(number: int, result: Result) -> str:
-    settings = result["settings"]
-    why = _REASONS.get(result["source"]) or _end_of_search(result)
-    head = f"<h3>Stage {number}: {result['temperature']:g}</h3>" + note(
-        f"{why}; {settings['prompts']} prompts, {settings['samples_per_prompt']} responses each"
-        + (f"; diversity to restore {result['target']:.3f}" if "target" in result else "")
-    )
+def _heading(number: int, temperature: str) -> str:
+    return f"<h3>Stage {number}{temperature}</h3>"
+
+
+def _probed(number: int, result: Result) -> str:
+    responses = sum(reading.get("samples", 0) * len(reading["per_prompt"]) for reading in result["readings"])
+    drawn = f"; {responses:,} responses to {result['settings']['prompts']} prompts" if responses else ""
+    text = f"{safe(reason(result))}{drawn}."
     picture = figures(charts.svg(charts.temperature(result))) if len(result["readings"]) > 1 else ""
-    return f"{head}{picture}{_table(result)}"
+    said = [note(f"{safe(doubt[0].upper() + doubt[1:])}.") for doubt in doubts(result)]
+    return "".join([_heading(number, f": {result['temperature']:g}"), note(text), picture, _table(result), *said, _meanings(result)])
 
 
-def _end_of_search(result: Result) -> str:
-    if "stopped" not in result:
-        return safe(result["source"])
-    there = " at the next temperature" if result["stopped"] == "accuracy collapses" else ""
-    return f"the search for the diversity ended: {safe(result['stopped'])}{there}"
+def _meanings(result: Result) -> str:
+    """What the zones mean that the table names."""
+    if "zones" not in result:
+        return ""
+    zones = Zones(**result["zones"])
+    there = {zones.of(reading["temperature"]) for reading in result["readings"]}
+    meant = [f"{name}: {meaning}" for name, meaning in MEANING.items() if name in there]
+    return note(f"{'; '.join(meant)}. Kept: the probability that accuracy is as good as the choice asks for, given the whole curve.")
 
 
 def _table(result: Result) -> str:
@@ -49,6 +75,7 @@ def _table(result: Result) -> str:
             percent(reading["accuracy"]),
             f"{percent(reading['accuracy_low'])} to {percent(reading['accuracy_high'])}",
             "-" if chance is None else f"{chance:.0%}",
+            f"{reading['samples'] * len(reading['per_prompt']):,}" if "samples" in reading else "-",
             f"{reading['words']:.3f}",
             f"{reading['tokens']:.3f}",
             f"{reading['length_mean']:,.0f}",
@@ -57,3 +84,33 @@ def _table(result: Result) -> str:
         )
         rows.append([f"<b>{cell}</b>" for cell in cells] if at == result["temperature"] else cells)
     return table(_HEAD, rows)
+
+
+def _tracked(run: RunFiles, span: Span) -> str:
+    """How the temperature of a stage followed diversity; nothing for a stage with one temperature."""
+    records = [record for record in run.records if span.first < record["step"] <= span.last and "rollout/temperature" in record]
+    if not any(_HELD in record for record in records):
+        return ""
+
+    def curve(key: str) -> charts.Points:
+        return [(record["step"], record[key]) for record in records if key in record]
+
+    pictures = charts.lines(
+        [
+            charts.Chart(title="Sampling temperature", curves={"temperature": curve("rollout/temperature")}),
+            charts.Chart(title="Diversity", curves={"of the step": curve("rollout/diversity"), "to hold": curve(_HELD)}),
+        ]
+    )
+    return note(safe(_path(records))) + figures(charts.svg(pictures))
+
+
+def _path(records: Sequence[dict[str, Any]]) -> str:
+    """The way of the temperature, in words."""
+    way = [record["rollout/temperature"] for record in records]
+    up, down = sum(b > a for a, b in pairwise(way)), sum(b < a for a, b in pairwise(way))
+    held = next(record[_HELD] for record in reversed(records) if _HELD in record)
+    moved = f"it was raised {up} and lowered {down} times, between {min(way):g} and {max(way):g}, and ended at {way[-1]:g}"
+    return (
+        f"The temperature follows the policy, to hold the diversity of the stage's first steps ({held:.3f}): "
+        f"{moved if up + down else f'it stayed at {way[0]:g}, since diversity did not change beyond its noise'}."
+    )
