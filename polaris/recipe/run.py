@@ -15,6 +15,7 @@ from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
 from polaris.run.context import TrainContext
 from polaris.run.loop import Recorder, train_to
+from polaris.run.prompt_table import write_prompts
 from polaris.types import Prompt
 
 
@@ -26,6 +27,7 @@ def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: R
     """
     try:
         context = prepare_prompts(context, folder, state)
+        _write_prompts(context, folder)
         for stage in plan_stages(context.config):
             dropped = dropped_by(stage, folder.stages)
             if dropped is None and state.step > stage.end:
@@ -36,6 +38,7 @@ def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: R
                 if state.step < stage.end or context.sampling.world.any(context.sampling.stop.requested()):
                     return state  # at its last step a stopped stage stays open: its evaluation may be missing
                 dropped = close_stage(opened, stage, folder.stages)
+                _write_prompts(context, folder)
             context = _with_prompts(context, without(context.source.prompts, dropped))
     except GenerationInterrupted:
         context.console.note("stop requested: what this phase has finished is on disk, and the same command goes on from there")
@@ -59,6 +62,11 @@ def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState)
     if state.step == 0:
         context.pass_rates.restore(measured)
     return _with_prompts(context, curation.prompts)
+
+
+def _write_prompts(context: TrainContext, folder: RunFolder) -> None:
+    if context.sampling.world.is_main:
+        write_prompts(context, folder)
 
 
 def _with_prompts(context: TrainContext, prompts: tuple[Prompt, ...]) -> TrainContext:

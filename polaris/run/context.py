@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from polaris.checkpoint.store import Kept
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.prompt_statistics import PromptStatistics
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
@@ -30,6 +31,10 @@ class TrainContext:
     tracker: TemperatureTracker
     """Moves the temperature of a stage that tracks diversity."""
     console: Console
+    all_prompts: tuple[Prompt, ...] = ()
+    """Every prompt of the run, those that were dropped included."""
+    statistics: PromptStatistics = field(default_factory=PromptStatistics)
+    """What training has seen of each prompt besides."""
     stage: int = 0
     """Counted from 0."""
 
@@ -57,4 +62,4 @@ class TrainContext:
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.pass_rates, self.successes, self.tracker)
+        return (self.pass_rates, self.statistics, self.successes, self.tracker)

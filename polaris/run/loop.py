@@ -22,6 +22,7 @@ from polaris.run.alarms import Alarms
 from polaris.run.context import TrainContext
 from polaris.run.held_out import evaluate
 from polaris.run.hooks import Hooks
+from polaris.run.prompt_table import write_prompts
 from polaris.run.record import rollout_samples
 from polaris.run.step import train_step
 from polaris.types import Group
@@ -120,5 +121,7 @@ def _save(context: TrainContext, folder: RunFolder, state: TrainState, recorder:
     learner, keep = context.learner, context.config.checkpoint.keep
     with context.console.phase("checkpoint", in_step=False):
         saved = save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, keep, context.kept)
+    if learner.world.is_main:
+        write_prompts(context, folder)
     recorder.hooks.on_checkpoint(state.step, saved)
     return state.step

@@ -74,6 +74,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
                 informative=lambda groups, step: curate(groups, config, successes, step).informative,
             ),
             learner=learner,
+            all_prompts=prompts,
             held_out=checked.held_out.prompts if checked.held_out else (),
             pass_rates=PassRates(),
             successes=successes,

@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from polaris.embedded import resolve
@@ -110,7 +111,8 @@ def outcome(run):
     stages["difficulty.json"].pop("seconds")
     evaluation = json.loads((run / "stages/evaluation/step-000006/result.json").read_text())
     records = [deterministic(record) for record in read_records(run / "metrics.jsonl")]
-    return {"records": records, "stages": stages, "evaluation": evaluation["results"]}
+    prompts = pq.read_table(run / "prompts.parquet").to_pylist()
+    return {"records": records, "stages": stages, "evaluation": evaluation["results"], "prompts": prompts}
 
 
 def _lines(path):
