@@ -58,6 +58,8 @@ def find_changes(
     never += _impossible(before, after, progress)
     if before.optimizer.schedule == after.optimizer.schedule == "cosine" and before.steps != after.steps:
         altering.append(f"length of the cosine schedule: {before.steps} -> {after.steps} steps")
+    if before.curriculum.target and before.curriculum == after.curriculum and before.steps != after.steps:
+        altering.append(f"length of the curriculum: {before.steps} -> {after.steps} steps")
     first = [short(next(iter(config.reward.weights))) for config in (before, after)]
     if first[0] != first[1]:  # a table in another order has no other fields
         altering.append(f"reward.function: {first[1]} says what is solved, no longer {first[0]}")

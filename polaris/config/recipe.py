@@ -76,6 +76,31 @@ class CurationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CurriculumConfig:
+    """Target-difficulty sampling: prompts whose recent pass rate is near a target are drawn more often."""
+
+    target: tuple[float, ...] = ()
+    """Target pass rate of the first step and of the run's last, such as [0.7, 0.3], and linear in between. Empty: every prompt once in an
+    epoch."""
+    width: float = 0.15
+    """Standard deviation of the Gaussian around the target; 0.05 or more."""
+    half_life: int = 50
+    """Steps after which a verdict counts half in the recent pass rate, since an older policy has earned it."""
+    plateau: int = 0
+    """Where the share of informative groups has not risen from so many steps to the next so many, the recent pass rates are measured
+    anew; 0: never."""
+
+    def __post_init__(self) -> None:
+        at_least("curriculum", 0, plateau=self.plateau)
+        at_least("curriculum", 1, half_life=self.half_life)
+        at_least("curriculum", 0.05, width=self.width)
+        if self.target and (len(self.target) != 2 or not all(0 <= rate <= 1 for rate in self.target)):
+            raise Refused(f"curriculum.target = {list(self.target)} must be two pass rates in [0, 1], such as [0.7, 0.3], or be left out")
+        if self.plateau and not self.target:
+            raise Refused("curriculum.plateau measures pass rates anew that only curriculum.target uses; set it, such as to [0.7, 0.3]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeConfig:
     """The temperature probe: accuracy and diversity over a grid of temperatures, on part of the held-out set."""
 

@@ -13,7 +13,7 @@ from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.bounds import at_least, finite
 from polaris.config.data import DataConfig
 from polaris.config.model import ModelConfig, RopeConfig
-from polaris.config.recipe import CurationConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
+from polaris.config.recipe import CurationConfig, CurriculumConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
 from polaris.config.training import CheckpointConfig, DistributedConfig, HooksConfig, ObserveConfig, OptimizerConfig, TrainerConfig
@@ -49,6 +49,7 @@ class RunConfig:
     rope: RopeConfig = field(default_factory=RopeConfig)
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
+    curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     stage: tuple[StageConfig, ...] = ()
     """Stages of training, in order; none means one of trainer.steps that drops no prompt."""
@@ -102,6 +103,8 @@ class RunConfig:
                 f"{path} comes with its own scorer, and the math grader does not know its answers; set reward.function = "
                 '"reasoning_gym", or a reward of your own'
             )
+        if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
+            raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")
         sections = [(section.name, getattr(self, section.name)) for section in fields(self)]

@@ -14,6 +14,10 @@ from polaris.types import Group
 FILE = "prompt_statistics.parquet"
 
 
+_TYPES = {"int": pa.int64(), "float": pa.float64()}
+"""Of the columns, by the annotation of the field."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Seen:
     """One prompt in training: drawn in `times_drawn` steps, the last of them `last_step`, in which `last_passed` of `last_graded`
@@ -26,13 +30,42 @@ class Seen:
     responses: int = 0
     tokens: int = 0
     clipped: int = 0
+    recent_passed: float = 0.0
+    recent_graded: float = 0.0
+    """Verdicts that count half after each half-life, as they stood at `recent_step`; the difficulty pass is at step 0."""
+    recent_step: int = 0
 
 
 class PromptStatistics:
-    """`Seen` by prompt id, for prompts that were drawn; the difficulty pass does not count."""
+    """`Seen` by prompt id.
 
-    def __init__(self) -> None:
+    The recent pass rate is another statistic than `PassRates`: that one is the mean over all verdicts, whose noise must be small where a
+    prompt is dropped for good. Where prompts are only drawn more or less often, an old verdict of a weaker policy misleads, and a wrong one
+    is soon put right: here verdicts count half after every `half_life` steps.
+    """
+
+    def __init__(self, half_life: int) -> None:
+        self._half_life = half_life
         self._seen: dict[str, Seen] = {}
+
+    def begin(self, counts: Mapping[str, tuple[int, int]]) -> None:
+        """Begin with the verdicts (passed, graded) of the difficulty pass, and nothing drawn."""
+        self._seen = {name: Seen(recent_passed=passed, recent_graded=graded) for name, (passed, graded) in counts.items()}
+
+    def recent(self, prompt_id: str, step: int) -> tuple[float, float]:
+        """(passed, graded) of a prompt as they count in `step`."""
+        seen = self._seen.get(prompt_id)
+        if seen is None:
+            return 0.0, 0.0
+        left = 0.5 ** ((step - seen.recent_step) / self._half_life)
+        return seen.recent_passed * left, seen.recent_graded * left
+
+    def forget(self, step: int) -> None:
+        """Let the recent pass rate of every prompt count no more than one verdict."""
+        for name, seen in self._seen.items():
+            passed, graded = self.recent(name, step)
+            most = max(1.0, graded)
+            seen.recent_passed, seen.recent_graded, seen.recent_step = passed / most, graded / most, step
 
     @property
     def seen(self) -> Mapping[str, Seen]:
@@ -44,6 +77,8 @@ class PromptStatistics:
         for group in groups:
             kinds = [scored.verdict.kind for scored in group.rollouts if not scored.verdict.lost]
             seen = self._seen.setdefault(group.prompt.id, Seen())
+            passed, graded = self.recent(group.prompt.id, step)
+            seen.recent_passed, seen.recent_graded, seen.recent_step = passed + kinds.count("correct"), graded + len(kinds), step
             seen.times_drawn += 1
             seen.last_step, seen.last_passed, seen.last_graded = step, kinds.count("correct"), len(kinds)
             seen.responses += len(group.rollouts)
@@ -53,7 +88,7 @@ class PromptStatistics:
     def save(self, folder: Path) -> None:
         """Write `prompt_statistics.parquet`: id and the fields of `Seen`; one row per prompt, by id."""
         rows = [{"id": name, **asdict(self._seen[name])} for name in sorted(self._seen)]
-        schema = pa.schema([("id", pa.string()), *((one.name, pa.int64()) for one in fields(Seen))])
+        schema = pa.schema([("id", pa.string()), *((one.name, _TYPES[str(one.type)]) for one in fields(Seen))])
         pq.write_table(pa.Table.from_pylist(rows, schema), folder / FILE)
 
     def load(self, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The order in which steps take prompts: a pure function of (seed, epoch).
+"""The order in which steps take prompts: a pure function of (seed, epoch); with `[curriculum]` see `polaris.data.target_sampler`.
 
 Sets with weights are mixed in their proportion: an epoch holds as many prompts as it can without one that comes twice, of each set
 another part in every epoch.
@@ -9,17 +9,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
+from typing import TypeAlias
 
 import numpy as np
 
 from polaris.config.schema import RunConfig
+from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.reading import training_sources
+from polaris.data.target_sampler import TargetSampler
 from polaris.errors import Refused
 from polaris.types import Prompt
 
+AnySampler: TypeAlias = "Sampler | TargetSampler"
 
-def open_sampler(prompts: Sequence[Prompt], config: RunConfig) -> Sampler:
+
+def open_sampler(prompts: Sequence[Prompt], config: RunConfig, statistics: PromptStatistics) -> AnySampler:
     """The sampler over a run's or a stage's prompts. Raises `Refused` where an epoch does not fill one step."""
+    if config.curriculum.target:
+        ids = [prompt.id for prompt in prompts]
+        return TargetSampler(ids, config.trainer.prompts_per_step, config.seed, statistics, config.curriculum, config.steps)
     return Sampler(
         len(prompts), config.trainer.prompts_per_step, config.seed, sets=[prompt.set for prompt in prompts], weights=weights_of(config)
     )
@@ -66,7 +74,8 @@ class Sampler:
             raise Refused(f"{size} prompts do not fill one step of {batch}; {remedy}")
         self._seek(epoch=0, cursor=0)
 
-    def next(self) -> list[int]:
+    def next(self, step: int = 0) -> list[int]:
+        """The indices of the next batch, whatever the step."""
         if self._cursor + self._batch > self._size:
             self._seek(epoch=self._epoch + 1, cursor=0)
         chosen = self._order[self._cursor : self._cursor + self._batch]
@@ -77,6 +86,10 @@ class Sampler:
     def batches_left(self) -> int:
         """Number of batches left in this epoch."""
         return (self._size - self._cursor) // self._batch
+
+    def facts(self) -> dict[str, float]:
+        """Metrics of the step that was drawn last: the order needs none."""
+        return {}
 
     def state(self) -> dict[str, int]:
         return {"epoch": self._epoch, "cursor": self._cursor}

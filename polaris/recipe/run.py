@@ -27,7 +27,7 @@ def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: R
     """
     try:
         context = prepare_prompts(context, folder, state)
-        _write_prompts(context, folder)
+        _write_prompts(context, folder, state.step)
         for stage in plan_stages(context.config):
             dropped = dropped_by(stage, folder.stages)
             if dropped is None and state.step > stage.end:
@@ -38,7 +38,7 @@ def run(context: TrainContext, folder: RunFolder, state: TrainState, recorder: R
                 if state.step < stage.end or context.sampling.world.any(context.sampling.stop.requested()):
                     return state  # at its last step a stopped stage stays open: its evaluation may be missing
                 dropped = close_stage(opened, stage, folder.stages)
-                _write_prompts(context, folder)
+                _write_prompts(context, folder, state.step)
             context = _with_prompts(context, without(context.source.prompts, dropped))
     except GenerationInterrupted:
         context.console.note("stop requested: what this phase has finished is on disk, and the same command goes on from there")
@@ -61,12 +61,13 @@ def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState)
     curation = curate_prompts(context.sampling, prompts, measured, folder.stages)
     if state.step == 0:
         context.pass_rates.restore(measured)
+        context.statistics.begin(measured.counts)
     return _with_prompts(context, curation.prompts)
 
 
-def _write_prompts(context: TrainContext, folder: RunFolder) -> None:
+def _write_prompts(context: TrainContext, folder: RunFolder, step: int) -> None:
     if context.sampling.world.is_main:
-        write_prompts(context, folder)
+        write_prompts(context, folder, step)
 
 
 def _with_prompts(context: TrainContext, prompts: tuple[Prompt, ...]) -> TrainContext:

@@ -32,7 +32,7 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
         tracker.track = None
     elif not begun:
         tracker.track = begin(temperature, config.probe.temperatures)
-    sampler = open_sampler(context.source.prompts, config)
+    sampler = open_sampler(context.source.prompts, config, context.statistics)
     if begun:
         sampler.restore(state.sampler)
     elif stage.start:  # or it would begin with the order of the stage before

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from polaris.checkpoint.store import Kept
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.plateau import Plateau
 from polaris.data.prompt_statistics import PromptStatistics
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
@@ -31,10 +32,12 @@ class TrainContext:
     tracker: TemperatureTracker
     """Moves the temperature of a stage that tracks diversity."""
     console: Console
-    all_prompts: tuple[Prompt, ...] = ()
+    all_prompts: tuple[Prompt, ...]
     """Every prompt of the run, those that were dropped included."""
-    statistics: PromptStatistics = field(default_factory=PromptStatistics)
+    statistics: PromptStatistics
     """What training has seen of each prompt besides."""
+    plateau: Plateau
+    """When recent pass rates are measured anew."""
     stage: int = 0
     """Counted from 0."""
 
@@ -62,4 +65,4 @@ class TrainContext:
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.pass_rates, self.statistics, self.successes, self.tracker)
+        return (self.pass_rates, self.statistics, self.plateau, self.successes, self.tracker)

@@ -122,6 +122,6 @@ def _save(context: TrainContext, folder: RunFolder, state: TrainState, recorder:
     with context.console.phase("checkpoint", in_step=False):
         saved = save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, keep, context.kept)
     if learner.world.is_main:
-        write_prompts(context, folder)
+        write_prompts(context, folder, state.step)
     recorder.hooks.on_checkpoint(state.step, saved)
     return state.step

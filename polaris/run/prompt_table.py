@@ -26,6 +26,8 @@ _SCHEMA = pa.schema(
         "offline_count": pa.int64(),
         "passed": pa.int64(),
         "count": pa.int64(),
+        "recent_passed": pa.float64(),
+        "recent_count": pa.float64(),
         "times_drawn": pa.int64(),
         "last_step": pa.int64(),
         "last_rate": pa.float64(),
@@ -38,8 +40,8 @@ _SCHEMA = pa.schema(
 """The columns; docs/runs.md explains them. What is not known of a prompt is null."""
 
 
-def write_prompts(context: TrainContext, folder: RunFolder) -> None:
-    """Write the table from the state of training and the results of the phases; one rank calls this."""
+def write_prompts(context: TrainContext, folder: RunFolder, step: int) -> None:
+    """Write the table from the state of training after `step` and the results of the phases; one rank calls this."""
     counts, seen = context.pass_rates.counts, context.statistics.seen
     offline, dropped = _offline(folder), _dropped(folder, context.config)
     rows: list[dict[str, Any]] = []
@@ -51,6 +53,8 @@ def write_prompts(context: TrainContext, folder: RunFolder) -> None:
         row |= dict(zip(("passed", "count"), counts.get(prompt.id, (0, 0)), strict=True))
         row |= dict(zip(("dropped_at_stage", "dropped_why"), dropped.get(prompt.id, ()), strict=False))
         if prompt.id in seen:
+            row["recent_passed"], row["recent_count"] = context.statistics.recent(prompt.id, step)
+        if prompt.id in seen and seen[prompt.id].times_drawn:
             row |= _of_training(seen[prompt.id])
         rows.append(row)
     buffer = io.BytesIO()

@@ -41,6 +41,7 @@ def step_record(
         **({} if batch.kl is None else {"reward/kl_reference": float(batch.kl[batch.counted].mean())}),
         **group_facts(batch),
         **set_facts(batch.drawn),
+        **curriculum_facts(context.source.sampler.facts(), batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
         **(episode_facts(drawn) if context.sampling.episode else {}),
@@ -117,6 +118,13 @@ def set_facts(groups: Sequence[Group], prefix: str = "data") -> dict[str, float]
         facts[f"{prefix}/{name}/prompts"] = len(kinds) / len(groups)
         facts[f"{prefix}/{name}/accuracy"] = sum(one.count("correct") for one in kinds) / sum(map(len, kinds))
     return facts
+
+
+def curriculum_facts(drawn: dict[str, float], groups: Sequence[Group]) -> dict[str, float]:
+    """What a sampler with a target has `drawn`, and the mean pass rate that these groups turned out to have."""
+    kinds = [[scored.verdict.kind for scored in group.rollouts if not scored.verdict.lost] for group in groups]
+    rates = [one.count("correct") / len(one) for one in kinds if one]
+    return drawn | {"curriculum/measured": sum(rates) / len(rates)} if drawn and rates else drawn
 
 
 def response_facts(scored: Sequence[ScoredRollout], prefix: str) -> dict[str, float]:

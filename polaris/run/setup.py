@@ -12,6 +12,8 @@ import torch
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.plateau import Plateau
+from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.sampler import open_sampler
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
@@ -63,13 +65,13 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
         with stop.at_once():
             proof = _prove(checked, sampling, learner, rotary)
-        successes = SuccessBuffer(config.algorithm.rescue)
+        successes, statistics = SuccessBuffer(config.algorithm.rescue), PromptStatistics(config.curriculum.half_life)
         yield TrainContext(
             source=Colocated(
                 context=sampling,
                 clock=Clock(console),
                 prompts=prompts,
-                sampler=open_sampler(prompts, config),
+                sampler=open_sampler(prompts, config, statistics),
                 proof=proof,
                 informative=lambda groups, step: curate(groups, config, successes, step).informative,
             ),
@@ -79,6 +81,8 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             pass_rates=PassRates(),
             successes=successes,
             tracker=TemperatureTracker(),
+            statistics=statistics,
+            plateau=Plateau(config.curriculum.plateau),
             console=console,
         )
 

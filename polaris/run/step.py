@@ -59,6 +59,9 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     diversity = diversity_of(batch.drawn, context.sampling.world)
     if moved := context.tracker.add(batch.drawn, diversity):
         context.console.note(f"step {step}: {moved}")
+    if context.plateau.reached(batch.informative / len(batch.drawn)):
+        context.statistics.forget(step)
+        context.console.note(f"step {step}: the share of informative groups rises no more: recent pass rates are measured anew")
     streak = _streak(context.config, state.nonfinite_streak, result.updates)
     following = TrainState(step=step, version=version, sampler=source.state(), nonfinite_streak=streak)
     return following, step_record(context, following, batch, result, gap, memory) | diversity_facts(context, diversity), batch

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from polaris.algorithm.groups import is_scarce
 from polaris.config.schema import RunConfig
-from polaris.data.sampler import Sampler
+from polaris.data.sampler import AnySampler
 from polaris.rollout.types import Sampling
 from polaris.sampling.clock import Clock
 from polaris.sampling.context import SamplingContext
@@ -32,7 +32,7 @@ class Colocated:
     context: SamplingContext
     clock: Clock
     prompts: tuple[Prompt, ...]
-    sampler: Sampler
+    sampler: AnySampler
     proof: SyncProof
     informative: Callable[[Sequence[Group], int], int]
 
@@ -40,7 +40,7 @@ class Colocated:
         """The groups of a step, sampled at `temperature`. Nothing but the sampler's cursor has changed when this returns or raises.
 
         With algorithm.scarce = "generate", batches of prompts are drawn until algorithm.min_informative is met, algorithm.max_draws are
-        drawn, or the epoch is over: a step never holds a prompt twice.
+        drawn, or the epoch (with [curriculum]: the prompts) is over: a step never holds a prompt twice.
 
         Raises:
             GenerationInterrupted: a stop was requested.
@@ -73,7 +73,7 @@ class Colocated:
     def _draw(self, step: int, temperature: float) -> list[Group]:
         rollout = self.context.config.rollout
         draw = Draw(
-            prompts=[self.prompts[index] for index in self.sampler.next()],
+            prompts=[self.prompts[index] for index in self.sampler.next(step)],
             samples=rollout.samples_per_prompt,
             sampling=Sampling(temperature=temperature, max_tokens=rollout.max_response_tokens),
             stream="train",

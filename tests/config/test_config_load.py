@@ -156,6 +156,17 @@ def test_missing_file(tmp_path):
         load_config(tmp_path, [])
 
 
+EIGHT = ["--difficulty.samples_per_prompt=8"]
+
+
+def test_a_curriculum_and_weights_of_sets_are_two_answers_to_one_question(tmp_path):
+    sets = "".join(f'[[data.sets]]\npath = "{name}.jsonl"\nweight = 1\n' for name in "ab")
+    with pytest.raises(ValueError, match=r"curriculum\.target and the weights of data\.sets both say"):
+        load_config(write(tmp_path, sets), ["--curriculum.target=[0.7, 0.3]"])
+    config = load_config(write(tmp_path, sets.replace("weight = 1\n", "")), ["--curriculum.target=[0.7, 0.3]"])
+    assert config.curriculum.target == (0.7, 0.3)
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -176,6 +187,17 @@ def test_missing_file(tmp_path):
         (["--bf16"], "--bf16 is unknown; here it is model.dtype"),
         (["--rollout.top_k=20"], "rollout.top_k would make the sampled distribution differ"),
         (["--curation.shape=mirrored_j"], "[curation] needs pass rates"),
+        (
+            ["--difficulty.stop_early=true", "--difficulty.samples_per_prompt=4"],
+            "difficulty.stop_early leaves out responses after a prompt's first 4",
+        ),
+        (["--difficulty.stop_early=true", *EIGHT, "--difficulty.column=x"], "without difficulty.column"),
+        (["--difficulty.stop_early=true", *EIGHT, "--curation.shape=mirrored_j"], "remove difficulty.stop_early, or them"),
+        (["--difficulty.stop_early=true", *EIGHT, "--curation.histogram=[1, 1]"], "remove difficulty.stop_early, or them"),
+        (["--curriculum.target=[0.7]"], "curriculum.target = [0.7] must be two pass rates"),
+        (["--curriculum.target=[0.7, 1.2]"], "curriculum.target = [0.7, 1.2] must be two pass rates"),
+        (["--curriculum.plateau=5"], "set it, such as to [0.7, 0.3]"),
+        (["--curriculum.width=0.01"], "curriculum.width = 0.01 is below 0.05"),
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),

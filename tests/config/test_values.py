@@ -148,7 +148,8 @@ DEFAULTS = {
     "eval": {"every": 10, "samples_per_prompt": 4, "temperature": None, "path": None},
     "observe": {"tensorboard": True, "samples_per_step": 4, "wandb_project": None},
     "rope": {"factor": 1.0, "original_positions": None, "attention_factor": None, "max_positions": None},
-    "difficulty": {"samples_per_prompt": 0, "temperature": 0.6, "max_response_tokens": None, "column": None},
+    "difficulty": {"samples_per_prompt": 0, "temperature": 0.6, "max_response_tokens": None, "column": None} | {"stop_early": False},
+    "curriculum": {"target": (), "width": 0.15, "half_life": 50, "plateau": 0},
     "curation": {"drop_from": 1.0, "shape": "all"},
     "probe": {"temperatures": (0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 1.8), "samples_per_prompt": 8, "prompts": 60, "tolerance": 0.01},
     "final": {"samples_per_prompt": None, "temperature": None, "top_k": 20, "max_response_tokens": 90000, "rope_factors": (1.0, 1.5)}

@@ -12,6 +12,8 @@ from polaris.config.recipe import DifficultyConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.plateau import Plateau
+from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.sampler import Sampler
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
@@ -162,4 +164,7 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         successes=successes or SuccessBuffer(0),
         tracker=TemperatureTracker(),
         console=sampling.console,
+        all_prompts=prompts,
+        statistics=PromptStatistics(50),
+        plateau=Plateau(0),
     )

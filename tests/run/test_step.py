@@ -135,13 +135,13 @@ def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, t
         assert pq.read_table(tmp_path / "successes.parquet").equals(stored)
 
 
-def train(world, problems, root, lasts):
+def train(world, problems, root, lasts, *more):
     """Train to each of `lasts` in context of their own; the records, and what the last checkpoint keeps."""
     overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
     overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0.01"]
     folder = RunFolder(root)
     for last in lasts:
-        with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides) as context:
+        with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides, *more) as context:
             state = resume(context, folder)
             if state.step:
                 context.source.sampler.restore(state.sampler)
@@ -150,6 +150,23 @@ def train(world, problems, root, lasts):
             recorder.close()
     tables = [pq.read_table(folder.newest_checkpoint() / name) for name in ("ledger.parquet", "successes.parquet")]
     return [deterministic(record) for record in read_records(folder.metrics)], tables
+
+
+@pytest.mark.slow
+def test_a_curriculum_draws_the_same_prompts_after_a_resume(world, problems, tmp_path):
+    own = ["--curriculum.target=[0.8, 0.4]", "--curriculum.half_life=2", "--curriculum.plateau=1"]
+    own += ["--algorithm.scarce=generate", "--algorithm.min_informative=1.0"]
+    records, _ = train(world, problems, tmp_path / "straight", [3], *own)
+    again, _ = train(world, problems, tmp_path / "resumed", [1, 3], *own)
+    assert again == records
+    assert [record["curriculum/target"] for record in records] == pytest.approx([0.8, 0.6, 0.4])
+    assert records[0]["curriculum/unknown"] == 1
+    straight, resumed = (RunFolder(tmp_path / name) for name in ("straight", "resumed"))
+    for name in ("prompt_statistics.parquet", "plateau.json"):
+        assert (straight.newest_checkpoint() / name).read_bytes() == (resumed.newest_checkpoint() / name).read_bytes()
+    prompts = pq.read_table(straight.path / "prompts.parquet")
+    assert prompts == pq.read_table(resumed.path / "prompts.parquet")
+    assert sum(prompts.column("times_drawn").to_pylist()) == sum(record["groups/drawn"] for record in records)
 
 
 @pytest.mark.slow

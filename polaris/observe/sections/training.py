@@ -15,6 +15,7 @@ _CHARTS = (
     ("Response length (tokens)", False, {"response/length_mean": "training", "eval/response/length_mean": "evaluation"}),
     ("Responses cut at the token limit", True, {"response/clip_ratio": "training", "eval/response/clip_ratio": "evaluation"}),
     ("Groups", False, {"groups/informative": "informative", "groups/all_right": "all right", "groups/all_wrong": "all wrong"}),
+    ("Pass rate of the prompts drawn", True, {f"curriculum/{key}": key for key in ("target", "expected", "measured")}),
     ("Substituted and rescued groups", False, {"groups/substituted": "substituted", "rescue/groups": "rescued"}),
     ("Age of rescuing successes (versions)", False, {"rescue/age_mean": "mean", "rescue/age_max": "oldest"}),
     ("Entropy (nats per token)", False, {"policy/entropy": "policy"}),
