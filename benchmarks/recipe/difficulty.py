@@ -3,7 +3,7 @@
     python benchmarks/recipe/difficulty.py [--out FOLDER] [CONFIG] [--section.key=value ...]
 
 Runs `polaris difficulty CONFIG` (default: the embedded model, 512 prompts) with 8 responses for each prompt: all of them, and
-stopping early; then both where what is never solved goes too. For a model and prompts of your own give a CONFIG, or --model.path and --data.path.
+stopping early; then both where what is never solved goes too. For a model and prompts of your own give a CONFIG.
 Writes `difficulty-early_DATE.md` and `.json` into FOLDER (default benchmarks/results). Runs that are finished are not repeated.
 """
 
@@ -91,9 +91,8 @@ def write(out: Path, found: dict[str, dict[str, Any]], command: list[str]) -> No
     pairs = list(found.items())
     rows = [HEAD, ("---",) * len(HEAD), *(row(name, one, pairs[index - index % 2][1]) for index, (name, one) in enumerate(pairs))]
     first = pairs[0][1]["numbers"]
-    facts = (
-        f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPU cores; torch {version('torch')}, transformers {version('transformers')}"
-    )
+    versions = f"torch {version('torch')}, transformers {version('transformers')}"
+    facts = f"{platform.machine()}, {len(os.sched_getaffinity(0))} CPU cores; {versions}"
     bins = ", ".join(f"{k}: {size}" for k, size in first["histogram"].items())
     text = f"# A difficulty pass that stops early, {date.today()}, {facts}\n\n"
     text += f"{first['prompts']:,} prompts, 8 responses each at most; model {first['settings'].get('weights', '')[:16]}. "

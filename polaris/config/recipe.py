@@ -86,6 +86,8 @@ class CurriculumConfig:
     """Standard deviation of the Gaussian around the target; 0.05 or more."""
     half_life: int = 50
     """Steps after which a verdict counts half in the recent pass rate, since an older policy has earned it."""
+    prior: str | None = None
+    """Column of the prompts with pass rates of another model, such as "5/8" or 0.625: each prompt begins with it as with two verdicts."""
     plateau: int = 0
     """Where the share of informative groups has not risen from so many steps to the next so many, the recent pass rates are measured
     anew; 0: never."""
@@ -96,8 +98,8 @@ class CurriculumConfig:
         at_least("curriculum", 0.05, width=self.width)
         if self.target and (len(self.target) != 2 or not all(0 <= rate <= 1 for rate in self.target)):
             raise Refused(f"curriculum.target = {list(self.target)} must be two pass rates in [0, 1], such as [0.7, 0.3], or be left out")
-        if self.plateau and not self.target:
-            raise Refused("curriculum.plateau measures pass rates anew that only curriculum.target uses; set it, such as to [0.7, 0.3]")
+        if (self.plateau or self.prior is not None) and not self.target:
+            raise Refused("curriculum.plateau and curriculum.prior are of use with curriculum.target; set it, such as to [0.7, 0.3]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

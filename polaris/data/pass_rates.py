@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polaris.config.recipe import DifficultyConfig
 from polaris.errors import Refused
-from polaris.types import Group
+from polaris.types import Group, Prompt
 
 FILE = "ledger.parquet"
 
@@ -93,11 +93,9 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
     if config.column not in row:
         raise Refused(f"{source} has no column difficulty.column = {config.column!r}; name one of {', '.join(map(str, row))}")
     value, samples = row[config.column], config.samples_per_prompt
-    if isinstance(value, str) and (found := re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", value)):
-        passed, count = int(found[1]), int(found[2])
-        if passed <= count > 0:
-            return passed, count
-    elif isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+    if (counts := _written(value)) is not None:
+        return counts
+    if _is_share(value):
         passed = round(value * samples)
         if abs(value - passed / samples) < 0.0051:  # rates are written with two digits or more
             return passed, samples
@@ -105,3 +103,27 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
         f"{source} has {value!r} in {config.column!r}, not a pass rate; write correct / all responses, such as 5/8, or a share of "
         f"difficulty.samples_per_prompt = {samples}, or remove difficulty.column to measure it"
     )
+
+
+def read_prior(prompt: Prompt, column: str) -> float:
+    """The pass rate of another model in `column` of the prompt's row. Raises `Refused` for a row that has none."""
+    value = prompt.row.get(column)
+    if (counts := _written(value)) is not None:
+        return counts[0] / counts[1]
+    if _is_share(value):
+        return float(value)
+    raise Refused(
+        f"{prompt.source} has {value!r} in curriculum.prior = {column!r}, not a pass rate such as 5/8 or 0.625; correct it, or remove "
+        "curriculum.prior"
+    )
+
+
+def _written(value: object) -> tuple[int, int] | None:
+    """Correct and all responses of text such as "5/8"."""
+    found = re.fullmatch(r"\s*(\d{1,6})\s*/\s*(\d{1,6})\s*", value) if isinstance(value, str) else None
+    counts = (int(found[1]), int(found[2])) if found else (1, 0)
+    return counts if counts[0] <= counts[1] > 0 else None
+
+
+def _is_share(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1

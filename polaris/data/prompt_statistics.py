@@ -14,6 +14,8 @@ from polaris.types import Group
 FILE = "prompt_statistics.parquet"
 
 
+PRIOR = 2.0
+"""Verdicts that another model's pass rate counts for: as many as the Beta(1, 1) of a prompt of which nothing is known."""
 _TYPES = {"int": pa.int64(), "float": pa.float64()}
 """Of the columns, by the annotation of the field."""
 
@@ -48,9 +50,11 @@ class PromptStatistics:
         self._half_life = half_life
         self._seen: dict[str, Seen] = {}
 
-    def begin(self, counts: Mapping[str, tuple[int, int]]) -> None:
-        """Begin with the verdicts (passed, graded) of the difficulty pass, and nothing drawn."""
-        self._seen = {name: Seen(recent_passed=passed, recent_graded=graded) for name, (passed, graded) in counts.items()}
+    def begin(self, counts: Mapping[str, tuple[float, float]]) -> None:
+        """Count (passed, graded) verdicts from before the first step: of the difficulty pass, or what a prior is worth."""
+        for name, (passed, graded) in counts.items():
+            seen = self._seen.setdefault(name, Seen())
+            seen.recent_passed, seen.recent_graded = seen.recent_passed + passed, seen.recent_graded + graded
 
     def recent(self, prompt_id: str, step: int) -> tuple[float, float]:
         """(passed, graded) of a prompt as they count in `step`."""

@@ -13,12 +13,24 @@ from typing import TypeAlias
 
 import numpy as np
 
+from polaris.config.recipe import CurriculumConfig
 from polaris.config.schema import RunConfig
-from polaris.data.prompt_statistics import PromptStatistics
+from polaris.data.pass_rates import read_prior
+from polaris.data.prompt_statistics import PRIOR, PromptStatistics
 from polaris.data.reading import training_sources
 from polaris.data.target_sampler import TargetSampler
 from polaris.errors import Refused
 from polaris.types import Prompt
+
+
+def open_statistics(prompts: Sequence[Prompt], config: CurriculumConfig) -> PromptStatistics:
+    """What is known of the prompts before the run: another model's pass rates, where `curriculum.prior` names them."""
+    statistics = PromptStatistics(config.half_life)
+    if config.prior is not None:
+        rates = {prompt.id: read_prior(prompt, config.prior) for prompt in prompts}
+        statistics.begin({name: (PRIOR * rate, PRIOR) for name, rate in rates.items()})
+    return statistics
+
 
 AnySampler: TypeAlias = "Sampler | TargetSampler"
 

@@ -20,10 +20,9 @@ from polaris.config.own_code import own_code
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest, fingerprint
 from polaris.data.prompt_sets import load_held_out, load_training
-from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.prompts import PromptSet
 from polaris.data.reading import in_words
-from polaris.data.sampler import open_sampler
+from polaris.data.sampler import open_sampler, open_statistics
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
@@ -129,7 +128,7 @@ def check(config: RunConfig) -> Checked:
     gold = partial(ungradable, rewards)
     tokenizer = load_tokenizer(model.folder, config.model.chat_template)
     prompts = load_training(config, tokenizer, gold)
-    open_sampler(prompts.prompts, config, PromptStatistics(config.curriculum.half_life))
+    open_sampler(prompts.prompts, config, open_statistics(prompts.prompts, config.curriculum))
     held_out = load_held_out(config, prompts, tokenizer, gold)
     everything = (*prompts.prompts, *(held_out.prompts if held_out else ()))
     check_columns(rewards, [(prompt.row, prompt.source) for prompt in everything])

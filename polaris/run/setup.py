@@ -13,8 +13,7 @@ from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
-from polaris.data.prompt_statistics import PromptStatistics
-from polaris.data.sampler import open_sampler
+from polaris.data.sampler import open_sampler, open_statistics
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
@@ -65,7 +64,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
         with stop.at_once():
             proof = _prove(checked, sampling, learner, rotary)
-        successes, statistics = SuccessBuffer(config.algorithm.rescue), PromptStatistics(config.curriculum.half_life)
+        successes, statistics = SuccessBuffer(config.algorithm.rescue), open_statistics(prompts, config.curriculum)
         yield TrainContext(
             source=Colocated(
                 context=sampling,

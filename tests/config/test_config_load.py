@@ -197,6 +197,7 @@ def test_a_curriculum_and_weights_of_sets_are_two_answers_to_one_question(tmp_pa
         (["--curriculum.target=[0.7]"], "curriculum.target = [0.7] must be two pass rates"),
         (["--curriculum.target=[0.7, 1.2]"], "curriculum.target = [0.7, 1.2] must be two pass rates"),
         (["--curriculum.plateau=5"], "set it, such as to [0.7, 0.3]"),
+        (["--curriculum.prior=difficulty"], "set it, such as to [0.7, 0.3]"),
         (["--curriculum.width=0.01"], "curriculum.width = 0.01 is below 0.05"),
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),

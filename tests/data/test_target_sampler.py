@@ -1,12 +1,15 @@
 """Prompts near a target: how often, in which order, from what is known; and what is kept for a resumed run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from groups import group
+from groups import group, prompt
 
 from polaris.config.recipe import CurriculumConfig
 from polaris.data.plateau import Plateau
 from polaris.data.prompt_statistics import PromptStatistics
+from polaris.data.sampler import open_statistics
 from polaris.data.target_sampler import TargetSampler, target_at, weights
 
 IDS = [f"p{index}" for index in range(60)]
@@ -117,3 +120,16 @@ def test_a_plateau_is_two_windows_without_a_rise(tmp_path):
     assert [index for index, found in enumerate(reached) if found] == [7]
     assert not any(Plateau(0).reached(0.0) for _ in range(10))
     plateau.load(tmp_path / "none")
+
+
+def test_another_models_pass_rates_are_worth_two_verdicts_until_the_own_ones_come():
+    config, rows = CurriculumConfig(target=(0.5, 0.5), prior="theirs", half_life=10), {"a": "6/8", "b": 0.25, "c": 1}
+    prompts = [replace(prompt(name), row={"theirs": value}) for name, value in rows.items()]
+    statistics = open_statistics(prompts, config)
+    assert [statistics.recent(name, 0) for name in "abc"] == [(1.5, 2.0), (0.5, 2.0), (2.0, 2.0)]
+    statistics.begin({"a": (0, 8)})
+    assert statistics.recent("a", 0) == (1.5, 10.0)
+    assert statistics.recent("c", 10) == (1.0, 1.0)
+    for wrong in ("9/8", "x", None, True, 1.5):
+        with pytest.raises(ValueError, match=r"script:0 has .* in curriculum\.prior = 'theirs', not a pass rate"):
+            open_statistics([replace(prompts[0], row={"theirs": wrong})], config)
