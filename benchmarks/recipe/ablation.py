@@ -15,7 +15,7 @@ import math
 import platform
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
@@ -73,17 +73,25 @@ def main(seeds: int, root: Path) -> None:
     write({t: {name: [found[name, seed] for seed in range(seeds)] for name in VARIANTS} for t, found in scores.items()}, budgets)
 
 
-def train(root: Path, name: str, seed: int, budget: float) -> Path:
+def train(
+    root: Path, name: str, seed: int, budget: float, *, variants: Mapping[str, list[str]] = VARIANTS, steps: tuple[int, int] = STEPS
+) -> Path:
     """The finished run's folder; it trains on until `budget` tokens are surely reached."""
     folder = root / f"{name.replace(' ', '-')}-{seed}"
-    last = STEPS[1] if budget == math.inf else STEPS[1] + 60
+    last = steps[1] if budget == math.inf else steps[1] + 60
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={folder.name}", f"--seed={seed}"]
-    command += [f"--data.path={root / PROMPT_FILE}", f"--stage.0.steps={STEPS[0]}", f"--stage.1.steps={last}", *COMMON, *VARIANTS[name]]
+    command += [f"--data.path={root / PROMPT_FILE}", f"--stage.0.steps={steps[0]}", f"--stage.1.steps={last}", *COMMON, *variants[name]]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
     print(f"{folder.name}: {generated(folder)[-1][1]:,.0f} tokens", flush=True)
     if budget != math.inf and generated(folder)[-1][1] < budget:
         raise SystemExit(f"{folder} ends below the budget of {budget:,.0f} tokens; raise the steps in {Path(__file__).name}")
     return folder
+
+
+def write_prompts(root: Path) -> None:
+    """The prompts that all runs below `root` train on."""
+    root.mkdir(parents=True, exist_ok=True)
+    (root / PROMPT_FILE).write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:PROMPTS]))
 
 
 def generated(folder: Path) -> list[tuple[int, float]]:
@@ -156,6 +164,5 @@ def write(accuracy: dict[float, dict[str, list[float]]], budgets: Sequence[float
 
 if __name__ == "__main__":
     place = Path(sys.argv[2]) if len(sys.argv) > 2 else REPOSITORY / "runs" / "ablation"
-    place.mkdir(parents=True, exist_ok=True)
-    (place / PROMPT_FILE).write_text("".join(Path(resolve("embedded:train")).read_text().splitlines(keepends=True)[:PROMPTS]))
+    write_prompts(place)
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, place)
