@@ -11,9 +11,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from polaris.config.names import shown
 from polaris.data.reading import Reading
 from polaris.doors import GYM
 from polaris.errors import Refused, RunFailed
@@ -21,20 +22,47 @@ from polaris.reward.gym import COLUMN
 from polaris.reward.gym_task import Task, dataset, tasks
 from polaris.reward.process import Program
 
+_EXAMPLES = -1
+"""The seed of worked examples; a user's are from 0."""
+_CHOICE = 3
+"""Drawn for each example that is shown."""
+
 
 def gym_rows(path: str, reading: Reading) -> Iterator[dict[str, Any]]:
     """The rows of `reasoning_gym:NAME`: `id`, `question`, `answer` (None where the package gives no example of one), `task`, `level` (None
-    without `levels`), and the column by which the reward finds the entry. One level comes after the other.
+    without `levels`), and the column by which the reward finds the entry. One level comes after the other. With the option `examples`,
+    `prompt` is a chat that begins with as many worked examples, the same for all rows and seeds.
 
     Raises:
         Refused: an unknown task or option, or one that the task refuses; also where it fails at an entry.
     """
-    key = f"{reading.key}.options"
-    asked = tasks(path.removeprefix(GYM), reading.options, key)
+    key, options = f"{reading.key}.options", dict(reading.options)
+    examples = options.pop("examples", 0)
+    if not isinstance(examples, int) or examples < 0:
+        raise Refused(f"{key}.examples = {shown(examples)} must be a number of worked examples, 0 or more")
+    asked = tasks(path.removeprefix(GYM), options, key)
     try:
-        return rows_of(asked)
+        turns = _worked(asked[0], examples) if examples else []
+        return (row | _chat(turns, row) if turns else row for row in rows_of(asked))
     except RunFailed as error:
         raise Refused(f"{path} does not make its rows with {key} = {dict(reading.options)}; change them. {error}") from error
+
+
+def _worked(task: Task, examples: int) -> list[dict[str, str]]:
+    """Turns of a chat: questions that no seed of the user's draws, with their bare answers, which differ where they can.
+
+    Raises:
+        Refused: the package gives no answers of this task.
+    """
+    drawn = list(rows_of([replace(task, seed=_EXAMPLES, size=_CHOICE * examples)]))
+    if any(row["answer"] is None for row in drawn):
+        raise Refused(f"{GYM}{task.name} has no answers of its own to show; remove the option examples")
+    chosen = [*{row["answer"]: row for row in drawn}.values(), *drawn][:examples]
+    return [turn for row in chosen for turn in (*_chat([], row)["prompt"], {"role": "assistant", "content": row["answer"]})]
+
+
+def _chat(turns: list[dict[str, str]], row: dict[str, Any]) -> dict[str, Any]:
+    return {"prompt": [*turns, {"role": "user", "content": row["question"]}]}
 
 
 def rows_of(asked: Sequence[Task]) -> Iterator[dict[str, Any]]:

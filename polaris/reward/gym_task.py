@@ -119,8 +119,10 @@ def _known(settings: Any, task: Task, key: str) -> Mapping[str, Any]:
     known = [one.name for one in fields(settings) if one.init and one.name not in ("seed", "size")]
     unknown = next((name for name in task.options if name not in known), None)
     if unknown is not None:
-        where = f"{GYM}{task.name} has {', '.join(known) or 'no options of its own'}; levels, size and seed are ours. This list"
-        raise Refused(f"{key}.{unknown} is unknown to {GYM}{task.name}; {instead(unknown, [*known, 'levels', 'size', 'seed'], where)}")
+        where = f"{GYM}{task.name} has {', '.join(known) or 'no options of its own'}; levels, size, seed and examples are ours. This list"
+        raise Refused(
+            f"{key}.{unknown} is unknown to {GYM}{task.name}; {instead(unknown, [*known, 'levels', 'size', 'seed', 'examples'], where)}"
+        )
     return task.options
 
 

@@ -35,6 +35,17 @@ def test_options_are_the_tasks_own_fields():
     assert all("*" in row["question"] and "/" not in row["question"] for row in found)
 
 
+def test_worked_examples_are_turns_and_the_same_for_all_rows_and_seeds():
+    one, two = (rows("gcd", size=4, seed=seed, examples=2) for seed in (0, 1))
+    chats = [[turn["content"] for turn in row["prompt"]] for row in (*one, *two)]
+    assert all(chat[:4] == chats[0][:4] and len(chat) == 5 for chat in chats)
+    assert chats[0][1] != chats[0][3]
+    assert [chat[4] for chat in chats] == [row["question"] for row in (*one, *two)]
+    assert "prompt" not in rows("gcd", size=1)[0]
+    with pytest.raises(Refused, match="no answers of its own"):
+        rows("graph_color", size=1, examples=1)
+
+
 def test_another_seed_has_other_rows():
     # The package's own seeds 1 and 2 share all entries but one.
     one, two = ({row["question"] for row in rows("gcd", size=50, seed=seed)} for seed in (1, 2))
