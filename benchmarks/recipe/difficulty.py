@@ -2,7 +2,7 @@
 
     python benchmarks/recipe/difficulty.py [--out FOLDER] [CONFIG] [--section.key=value ...]
 
-Runs `polaris difficulty CONFIG` (default: the embedded model, 512 prompts) with 8 responses for each prompt: all of them, and
+Runs `polaris difficulty CONFIG` (default: the embedded model, 256 prompts) with 8 responses for each prompt: all of them, and
 stopping early; then both where what is never solved goes too. For a model and prompts of your own give a CONFIG.
 Writes `difficulty-early_DATE.md` and `.json` into FOLDER (default benchmarks/results). Runs that are finished are not repeated.
 """
@@ -25,7 +25,7 @@ from polaris.embedded import resolve
 from polaris.recipe.measured import read_passes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-PROMPTS = 512
+PROMPTS = 256
 EARLY, NEVER = "--difficulty.stop_early=true", "--curation.drop_up_to=0"
 PASSES = {
     "all responses": [],
