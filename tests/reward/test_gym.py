@@ -11,7 +11,7 @@ from polaris.data.gym import rows_of  # noqa: E402
 from polaris.errors import Refused  # noqa: E402
 from polaris.reward.gym_task import FOOLED, Task, dataset  # noqa: E402
 from polaris.reward.protocol import RewardItem  # noqa: E402
-from polaris.reward.rewards import Rewards, checked_rewards  # noqa: E402
+from polaris.reward.rewards import Rewards, check_columns, checked_rewards  # noqa: E402
 
 TASKS = sorted(DATASETS.keys() - {"composite", *FOOLED})
 NO_EXAMPLE = ("boxnet", "graph_color", "propositional_logic", "rubiks_cube", "rush_hour")
@@ -104,3 +104,10 @@ def test_scorers_that_take_one_answer_for_all_are_refused(task, answer):
 
 def test_it_may_be_asked_what_counts_as_solved():
     checked_rewards(RewardConfig(function="reasoning_gym", success_above=0.5))
+
+
+def test_rows_that_the_package_did_not_make_are_refused():
+    found = checked_rewards(RewardConfig(function="reasoning_gym"))
+    check_columns(found, [({"reasoning_gym": {}}, "reasoning_gym:gcd:1")])
+    with pytest.raises(Refused, match=r"mine\.jsonl:1 is none"):
+        check_columns(found, [({"question": "1 + 1?"}, "mine.jsonl:1")])
