@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -60,17 +61,35 @@ VARIANTS = {
 
 def main(seeds: int, root: Path) -> None:
     """Run what is missing, two runs at a time, and write the table."""
-    first, *others = VARIANTS
+    folders, budgets = train_all(root, VARIANTS, seeds, STEPS)
+    write("One element of the recipe switched off", Path(__file__).stem, score_all(folders, budgets), budgets)
+
+
+def train_all(
+    root: Path, variants: Mapping[str, list[str]], seeds: int, steps: tuple[int, int]
+) -> tuple[dict[tuple[str, int], Path], list[float]]:
+    """The finished runs by variant and seed, and each seed's budget, which the first variant sets with `steps` in its two stages."""
+    write_prompts(root)
+    first, *others = variants
     with ThreadPoolExecutor(max_workers=2) as pool:
-        whole = list(pool.map(lambda seed: train(root, first, seed, math.inf), range(seeds)))
+        whole = list(pool.map(lambda seed: train(root, first, seed, math.inf, variants=variants, steps=steps), range(seeds)))
         budgets = [generated(folder)[-1][1] for folder in whole]
-        jobs = {(name, seed): pool.submit(train, root, name, seed, budgets[seed]) for seed in range(seeds) for name in others}
-    folders = {(first, seed): folder for seed, folder in enumerate(whole)} | {key: job.result() for key, job in jobs.items()}
+        jobs = {
+            (name, seed): pool.submit(train, root, name, seed, budgets[seed], variants=variants, steps=steps)
+            for seed in range(seeds)
+            for name in others
+        }
+    return {(first, seed): folder for seed, folder in enumerate(whole)} | {key: job.result() for key, job in jobs.items()}, budgets
+
+
+def score_all(folders: Mapping[tuple[str, int], Path], budgets: Sequence[float]) -> dict[float, dict[str, list[float]]]:
+    """Held-out avg@4 within the budget, by temperature of the evaluation and variant, of each seed."""
     within = {(name, seed): score_within(folder, budgets[seed]) for (name, seed), folder in folders.items()}
     with ThreadPoolExecutor(max_workers=2) as pool:
         again = dict(zip(within, pool.map(lambda key: score_again(folders[key], within[key][0]), within), strict=True))
     scores = {1.0: {key: score for key, (_, score) in within.items()}, COOL: again}
-    write({t: {name: [found[name, seed] for seed in range(seeds)] for name in VARIANTS} for t, found in scores.items()}, budgets)
+    names = dict.fromkeys(name for name, _ in folders)
+    return {t: {name: [found[name, seed] for seed in range(len(budgets))] for name in names} for t, found in scores.items()}
 
 
 def train(
@@ -143,26 +162,28 @@ def table(accuracy: dict[str, list[float]]) -> str:
         difference = np.array(scores) - whole
         apart = "" if not difference.any() else "{:+.1%} [{:+.1%}, {:+.1%}]".format(difference.mean(), *student_interval(difference))
         rows.append([name, *(f"{score:.1%}" for score in scores), f"{np.mean(scores):.1%} [{low:.1%}, {high:.1%}]", apart])
-    head = ["variant", *(f"seed {seed}" for seed in range(len(whole))), "mean", "difference to the whole recipe"]
+    head = ["variant", *(f"seed {seed}" for seed in range(len(whole))), "mean", f"difference to {next(iter(accuracy))}"]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)) + "\n"
 
 
-def write(accuracy: dict[float, dict[str, list[float]]], budgets: Sequence[float]) -> None:
-    """JSON and Markdown, by temperature of the evaluation."""
+def write(
+    title: str, script: str, accuracy: dict[float, dict[str, list[float]]], budgets: Sequence[float], more: str = "", **facts_too: Any
+) -> None:
+    """JSON and Markdown, by temperature of the evaluation; `more` is Markdown below, and `facts_too` more fields of the JSON."""
     facts = f"{platform.machine()}, 2 shared cores; torch {version('torch')}, transformers {version('transformers')}"
-    text = f"# One element of the recipe switched off, {date.today()}, {facts}\n\nHeld-out avg@4 (256 problems) "
+    text = f"# {title}, {date.today()}, {facts}\n\nHeld-out avg@4 (256 problems) "
     text += f"at the same number of generated tokens ({', '.join(f'{budget:,.0f}' for budget in budgets)}); "
-    text += f"intervals: 95 %, Student's t over seeds. `python benchmarks/recipe/ablation.py {len(budgets)}`\n"
+    text += f"intervals: 95 %, Student's t over seeds. `python benchmarks/recipe/{script}.py {len(budgets)}`\n"
     for temperature, found in accuracy.items():
         text += f"\n## Evaluated at temperature {temperature:g}\n\n{table(found)}"
-    path = RESULTS / f"ablation_cpu-2-cores_{date.today()}"
+    text += more
+    path = RESULTS / f"{script}_cpu-2-cores_{date.today()}"
     path.with_suffix(".md").write_text(text)
-    record = {"date": str(date.today()), "facts": facts, "budgets": list(budgets), "accuracy": accuracy}
+    record = {"date": str(date.today()), "facts": facts, "budgets": list(budgets), "accuracy": accuracy, **facts_too}
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
     print(f"{text}\n{path.name}.md")
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[2]) if len(sys.argv) > 2 else REPOSITORY / "runs" / "ablation"
-    write_prompts(place)
     main(int(sys.argv[1]) if len(sys.argv) > 1 else 3, place)

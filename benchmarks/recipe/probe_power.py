@@ -3,8 +3,7 @@
     python benchmarks/recipe/probe_power.py [SEED]
 
 Curves and prompts of `tests/algorithm/test_probe_power.py`, 100 probes each from the seed on (default 0, those of the tests), then all
-curves at several accuracies and sizes; and what the probe saves by leaving out responses that cannot change its choice. Writes
-`benchmarks/results/probe-power_DATE.md`. Takes twenty minutes on one core.
+curves at several accuracies and sizes. Writes `benchmarks/results/probe-power_DATE.md`. Takes four minutes on one core.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests" / "algorithm"))
 
-from test_probe_power import CURVES, PROBES, SIMULATIONS, in_rounds, place, probes, responses  # noqa: E402
+from test_probe_power import CURVES, PROBES, SIMULATIONS, place, probes  # noqa: E402
 
 from polaris.algorithm.zones import above_zero  # noqa: E402
 
@@ -32,7 +31,6 @@ WIDE = [
     (0.05, 60, 8, 1.2),
     (0.9, 60, 8, 1.2),
 ]
-SAVED = [WIDE[1], WIDE[2], WIDE[0], WIDE[4]]
 MORE = {
     **{f"a cliff to {low:g} after {safe} of 11": (1,) * safe + (low,) * (11 - safe) for low in (0.9, 0.5) for safe in (1, 4, 7, 10)},
     "a peak of five": (0.8, 0.9, 1, 0.9, 0.8),
@@ -61,10 +59,6 @@ def main() -> None:
         "Below: a + b = 1.2; percent of probes within 3 %, and the mean place. In brackets what an oracle reaches that knows the shape of "
         "the curve and not where its best lies, for curves whose coolest temperature is not within 3 %.",
         table(wide),
-        "## Without the responses that cannot change the choice",
-        "What the probe draws (`next_draw` in `polaris/algorithm/zones.py`) against all responses to the same prompts, a + b = 1.2: "
-        "percent within 3 % and mean place with all; the same without; the share of responses that is saved.",
-        table(savings(seed)),
     )
     text = "\n\n".join(lines) + "\n"
     (ROOT / "benchmarks" / "results" / f"probe-power_{date.today().isoformat()}.md").write_text(text)
@@ -94,30 +88,6 @@ def cell(seed: int, curve: Sequence[float], *probe: float) -> str:
     found = [place(one) for one in drawn]
     text = f"{percent(curve, found)} at {1 + np.mean(found):.1f}"
     return text if curve[0] >= 0.97 * max(curve) else f"{text} ({percent(curve, [oracle(curve, one) for one in drawn])})"
-
-
-def savings(seed: int) -> list[tuple[str, ...]]:
-    """A table: every curve at every size of `SAVED`."""
-    rows = [("curve", *(f"{accuracy:g}, {prompts} x {samples}" for accuracy, prompts, samples, _ in SAVED))]
-    kept, drawn = np.zeros((len(SAVED), 2)), np.zeros(len(SAVED))
-    for name, curve in (CURVES | MORE).items():
-        cells = []
-        for index, probe in enumerate(SAVED):
-            whole, parts, share = [], [], []
-            for solved in responses(curve, *probe, PROBES, seed):
-                everything = solved.mean(axis=2)
-                if above_zero(everything[everything.mean(axis=1).argmax()]):
-                    accuracy, samples = in_rounds(solved)
-                    whole.append(place(everything))
-                    parts.append(place(accuracy, samples))
-                    share.append(samples.sum() / (len(curve) * solved.shape[2]))
-            before, after = percent(curve, whole), percent(curve, parts)
-            cells.append(f"{before} at {1 + np.mean(whole):.1f}; {after} at {1 + np.mean(parts):.1f}; {1 - np.mean(share):.0%}")
-            kept[index] += float(before), float(after)
-            drawn[index] += np.mean(share)
-        rows.append((name, *cells))
-    mean = [f"{a / len(rows[1:]):.1f}; {b / len(rows[1:]):.1f}; {1 - d / len(rows[1:]):.0%}" for (a, b), d in zip(kept, drawn, strict=True)]
-    return [*rows, ("mean of all curves", *mean)]
 
 
 def told(seed: int, curve: Sequence[float], *probe: float) -> list[np.ndarray]:
