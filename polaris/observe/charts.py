@@ -182,7 +182,7 @@ def temperature(result: Result) -> Figure:
     if "target" in result:
         bottom.axhline(result["target"], color=LIGHT["dim"], linewidth=1.2, linestyle=(0, (1, 2)), label=_RESTORED)
     top.yaxis.set_major_formatter(_percent)
-    titles = "Accuracy (95% interval)", f"Diversity (share of distinct 4-grams of {kind}, two responses)"
+    titles = "Accuracy (95% interval)", f"Diversity (distinct 4-grams of {kind}, in pairs)"
     for axes, title in zip((top, bottom), titles, strict=True):
         axes.set_ylim(0, min(1.0, axes.get_ylim()[1]))
         if len(temperatures) <= _MOST_LABELS:

@@ -11,6 +11,7 @@ from polaris.observe import charts
 from polaris.observe.markup import figures, note, percent, safe, section, table
 from polaris.observe.run_files import Result, RunFiles, Span
 from polaris.observe.temperature_words import MEANING, doubts, reason
+from polaris.observe.temperature_words import percent as rounded_down
 
 _HEAD = (
     "temperature",
@@ -74,7 +75,7 @@ def _table(result: Result) -> str:
             f"{at:g}",
             percent(reading["accuracy"]),
             f"{percent(reading['accuracy_low'])} to {percent(reading['accuracy_high'])}",
-            "-" if chance is None else f"{chance:.0%}",
+            "-" if chance is None else rounded_down(chance),
             f"{reading['samples'] * len(reading['per_prompt']):,}" if "samples" in reading else "-",
             f"{reading['words']:.3f}",
             f"{reading['tokens']:.3f}",
@@ -109,8 +110,13 @@ def _path(records: Sequence[dict[str, Any]]) -> str:
     way = [record["rollout/temperature"] for record in records]
     up, down = sum(b > a for a, b in pairwise(way)), sum(b < a for a, b in pairwise(way))
     held = next(record[_HELD] for record in reversed(records) if _HELD in record)
-    moved = f"it was raised {up} and lowered {down} times, between {min(way):g} and {max(way):g}, and ended at {way[-1]:g}"
+    ways = " and ".join(f"{where} {_times(count)}" for where, count in (("up", up), ("down", down)) if count)
+    moved = f"it went {ways}, between {min(way):g} and {max(way):g}, and ended at {way[-1]:g}"
     return (
         f"The temperature follows the policy, to hold the diversity of the stage's first steps ({held:.3f}): "
         f"{moved if up + down else f'it stayed at {way[0]:g}, since diversity did not change beyond its noise'}."
     )
+
+
+def _times(count: int) -> str:
+    return {1: "once", 2: "twice"}.get(count, f"{count} times")
