@@ -14,12 +14,16 @@ from polaris.commands.parser import Parser
 def main() -> None:
     """Entry point of the console script; exit status 2 on bad input, 130 after Ctrl-C."""
     parser = _parser()
-    # What follows `train` belongs to polaris.train, its --help included.
+    # What follows `train` or `sft` belongs to polaris.train or polaris.sft, its --help included.
     try:
         if sys.argv[1:2] == ["train"]:
             from polaris import train
 
             sys.exit(train.main(sys.argv[2:]))
+        if sys.argv[1:2] == ["sft"]:
+            from polaris import sft
+
+            sys.exit(sft.main(sys.argv[2:]))
         named = [eval.COMPARE, *sys.argv[3:]] if sys.argv[1:3] == eval.COMPARE.split() else sys.argv[1:]
         options = parser.parse_args(named)
         sys.exit(options.run(options) or 0)
@@ -36,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     commands.add_parser("train", help="train in one process; on several GPUs use `torchrun -m polaris.train`", add_help=False)
+
+    commands.add_parser("sft", help="fine-tune on conversations; on several GPUs use `torchrun -m polaris.sft`", add_help=False)
 
     export = commands.add_parser("export", help="write a run's checkpoint as a Hugging Face folder")
     export.add_argument("run_folder", metavar="RUN", help="the run's folder, such as runs/quickstart or runs/quickstart@step-20")

@@ -24,10 +24,11 @@ FLOORS = (
     ("checkpoint",),
     ("observe",),
     ("run",),
+    ("supervised",),
     ("evaluation",),
     ("recipe",),
     ("commands",),
-    ("cli", "train", "evaluate", "doctor"),
+    ("cli", "train", "sft", "evaluate", "doctor"),
 )
 """From the ground up. Files of one floor stand below `polaris/` itself and may import each other."""
 FLOOR = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from filelock import FileLock
 
@@ -13,6 +14,7 @@ from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import Origin, Part, RunFolder
 from polaris.checkpoint.runs import beside, is_run, meant_as_run
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig
 from polaris.errors import Refused
 
 
@@ -26,10 +28,11 @@ class Start:
     with_optimizer: bool = False
 
 
+Job = TypeVar("Job", RunConfig, SftConfig)
 DEFAULT_START = Start()
 
 
-def begin(config: RunConfig, start: Start) -> tuple[RunConfig, Origin | None]:
+def begin(config: Job, start: Start) -> tuple[Job, Origin | None]:
     """The configuration, with `model.path` as a folder of weights if it names or comes from another run, and that run.
 
     A resumed run keeps the step that it began with, even if its source was trained further.

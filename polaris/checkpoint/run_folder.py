@@ -14,8 +14,10 @@ from filelock import FileLock, Timeout
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.changes import Changes, RunProgress, find_changes
-from polaris.config.load import dump_config, read_dumped
+from polaris.checkpoint.sft_changes import find_sft_changes
+from polaris.config.load import command_of, dump_config, read_dumped
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig, is_sft
 from polaris.errors import Refused
 from polaris.files import write_atomically
 
@@ -41,7 +43,7 @@ class Origin:
 class Record:
     """`config.json`: the configuration, the contents its names stood for, the run's origin, and its changes on resuming."""
 
-    config: RunConfig
+    config: RunConfig | SftConfig
     content: dict[str, Any] = field(default_factory=dict)
     origin: Origin | None = None
     history: tuple[dict[str, Any], ...] = ()
@@ -55,7 +57,8 @@ class Record:
         """The record that `to_json` wrote. Raises ValueError, KeyError or TypeError for other text."""
         values = dict(json.loads(text))
         content, origin, history = values.pop("content", {}), values.pop("origin", None), values.pop("history", ())
-        values["stage"]  # KeyError if missing: every record has it
+        if not is_sft(values):
+            values["stage"]  # KeyError if missing: every record of a training has it
         return Record(
             config=read_dumped(values, "config.json"), content=content, origin=Origin(**origin) if origin else None, history=tuple(history)
         )
@@ -100,7 +103,9 @@ class RunFolder:
             raise Refused(f"{path} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
 
 
-def open_run(config: RunConfig, fresh: bool, main: bool, *, change: bool = False, content: Mapping[str, Any] | None = None) -> RunFolder:
+def open_run(
+    config: RunConfig | SftConfig, fresh: bool, main: bool, *, change: bool = False, content: Mapping[str, Any] | None = None
+) -> RunFolder:
     """The run's folder, new or resumed; `main` (rank 0) checks it and locks it until `release` or the end of the process.
 
     `fresh` moves an existing run aside; nothing is ever deleted. `change` allows settings that alter later steps.
@@ -136,9 +141,10 @@ def release() -> None:
         _HELD.pop().release()
 
 
-def _set_aside(folder: RunFolder, config: RunConfig) -> None:
+def _set_aside(folder: RunFolder, config: RunConfig | SftConfig) -> None:
     read = {"model.path": config.model.path, "data.path": config.data.path, "eval.path": config.eval.path}
-    read |= {f"data.sets.{index}.path": one.path for index, one in enumerate(config.data.sets)}
+    if isinstance(config, RunConfig):
+        read |= {f"data.sets.{index}.path": one.path for index, one in enumerate(config.data.sets)}
     own = [name for name, path in read.items() if path is not None and Path(path).resolve().is_relative_to(folder.path.resolve())]
     if own:
         raise Refused(f"{own[0]} is in {folder.path}, which --fresh would set aside; give another --name, or copy it elsewhere first")
@@ -147,7 +153,7 @@ def _set_aside(folder: RunFolder, config: RunConfig) -> None:
     print(f"--fresh: the run that was in {folder.path} is now {aside}", flush=True)
 
 
-def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
+def _check_changes(config: RunConfig | SftConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
     """Raise `Refused` for changes that are never allowed, and without `change` for those that alter results."""
     if not folder.begun:
         return Changes()  # nothing is trained; each phase compares the settings of its own result
@@ -157,7 +163,7 @@ def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: 
     progress = RunProgress(
         step=max(layout.complete_steps(folder.checkpoints), default=0), closed=len(list(folder.stages.glob("stage-*.json")))
     )
-    changes = find_changes(record.config, config, progress, record.content, content)
+    changes = _changes(record, config, progress, content)
     if changes.never:
         raise Refused(
             f"{folder.path} cannot resume with this configuration: {'; '.join(changes.never)}. Go back to the old values, start a new run "
@@ -171,8 +177,17 @@ def _check_changes(config: RunConfig, folder: RunFolder, change: bool, content: 
     return changes
 
 
+def _changes(record: Record, config: RunConfig | SftConfig, progress: RunProgress, content: Mapping[str, Any]) -> Changes:
+    before = record.config
+    if isinstance(before, SftConfig) and isinstance(config, SftConfig):
+        return find_sft_changes(before, config, progress.step, record.content, content)
+    if isinstance(before, RunConfig) and isinstance(config, RunConfig):
+        return find_changes(before, config, progress, record.content, content)
+    raise Refused(f"{record.config.folder} is a run of `polaris {command_of(type(before))}`; give another --name")
+
+
 def record_config(
-    folder: RunFolder, config: RunConfig, content: Mapping[str, Any] | None = None, origin: Origin | None = None, step: int = 0
+    folder: RunFolder, config: RunConfig | SftConfig, content: Mapping[str, Any] | None = None, origin: Origin | None = None, step: int = 0
 ) -> None:
     """Write the resolved configuration into the run's folder, with what its names stand for and the changes made at `step`."""
     old, changes = folder.record() if folder.begun else None, folder.changes

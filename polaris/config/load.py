@@ -8,15 +8,17 @@ import tomllib
 import types
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from polaris.config.data import SetConfig
+from polaris.config.job import JobConfig
 from polaris.config.model import ModelConfig
 from polaris.config.names import instead, nearest, shown
 from polaris.config.own_code import with_names
-from polaris.config.peers import ABSENT, ELSEWHERE
+from polaris.config.peers import ABSENT, ELSEWHERE, SFT_ELSEWHERE
 from polaris.config.recipe import StageConfig
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig, is_sft
 from polaris.config.toml import read_toml
 from polaris.doors import placed, short
 from polaris.errors import Refused
@@ -25,8 +27,15 @@ from polaris.results import differences
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 QUICKSTART = CONFIGS / "quickstart.toml"
 
+Job = TypeVar("Job", bound=JobConfig)
+
 FLAGS = ("fresh", "change", "from", "with-optimizer", "dry-run", "version")
 """Options of `polaris train` that are no fields."""
+
+
+def command_of(job: type) -> str:
+    """The command that reads such a configuration."""
+    return "sft" if job is SftConfig else "train"
 
 
 class _Text(str):
@@ -39,6 +48,13 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     Raises:
         Refused: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
+    config = load_job(RunConfig, path, overrides)
+    _refuse_idle(config, overrides)
+    return config
+
+
+def load_job(kind: type[Job], path: Path | str, overrides: Sequence[str] = ()) -> Job:
+    """The same for the configuration of any kind of job. Raises `Refused` as `load_config`."""
     if isinstance(overrides, str):
         raise Refused(f'overrides are a list: load_config(path, ["{overrides}"])')
     path = Path(path)
@@ -47,11 +63,9 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
     if not path.is_file():
         raise Refused(f"config file {path} does not exist; {CONFIGS} has the ones that ship with Polaris")
     values = read_toml(path)
-    _apply(values, overrides)
-    config = with_names(_build(RunConfig, values, str(path)), lambda name: placed(name, path.parent))
-    config = dataclasses.replace(config, model=_with_template(config.model, path.parent))
-    _refuse_idle(config, overrides)
-    return config
+    _apply(values, overrides, kind)
+    config = with_names(_build(kind, values, str(path), kind), lambda name: placed(name, path.parent))
+    return dataclasses.replace(config, model=_with_template(config.model, path.parent))
 
 
 def _with_template(model: ModelConfig, folder: Path) -> ModelConfig:
@@ -80,21 +94,27 @@ def _refuse_idle(config: RunConfig, overrides: Sequence[str]) -> None:
 
 def describe_fields() -> str:
     """Every field with its type, default and meaning, for `--help`."""
-    import tyro
-
-    def describe(kind: type, prog: str) -> str:
-        return tyro.extras.get_parser(kind, prog=prog, use_underscores=True, config=(tyro.conf.FlagConversionOff,)).format_help()
-
-    stage, sets = (describe(kind, "tables").partition("\n\n")[2] for kind in (StageConfig, SetConfig))
-    run = describe(RunConfig, "polaris.train [CONFIG]")
-    run += "\nWhere the default is None, the file leaves the key out; --section.key=none takes the file's value back.\n"
+    stage, sets = (_describe(kind, "tables").partition("\n\n")[2] for kind in (StageConfig, SetConfig))
+    run = describe_job(RunConfig)
     return (
         f"{run}\nEach [[stage]] table; on the command line --stage.0.steps=50 for the first:\n\n{stage}"
         f"\nEach [[data.sets]] table; on the command line --data.sets.0.weight=2 for the first:\n\n{sets}"
     )
 
 
-def dump_config(config: RunConfig) -> str:
+def describe_job(kind: type[JobConfig]) -> str:
+    """Every field of such a configuration that is in no list of tables."""
+    described = _describe(kind, f"polaris.{command_of(kind)} {'[CONFIG]' if kind is RunConfig else 'CONFIG'}")
+    return described + "\nWhere the default is None, the file leaves the key out; --section.key=none takes the file's value back.\n"
+
+
+def _describe(kind: type, prog: str) -> str:
+    import tyro
+
+    return tyro.extras.get_parser(kind, prog=prog, use_underscores=True, config=(tyro.conf.FlagConversionOff,)).format_help()
+
+
+def dump_config(config: JobConfig) -> str:
     """Every field, as JSON; a user's own code by the name that the user wrote."""
     return json.dumps(dataclasses.asdict(with_names(config, short)), indent=2) + "\n"
 
@@ -103,9 +123,10 @@ _ZERO = ("correction_low", "success_above", "drop_up_to")
 """Settings that may be left out, and whose 0 is a value."""
 
 
-def read_dumped(values: dict[str, Any], path: str) -> RunConfig:
+def read_dumped(values: dict[str, Any], path: str) -> RunConfig | SftConfig:
     """Inverse of `dump_config`, after JSON; a field that is newer than the record has its default. Raises `Refused`, naming `path`."""
-    return _build(RunConfig, _renewed(RunConfig, values), path)
+    kind = SftConfig if is_sft(values) else RunConfig
+    return _build(kind, _renewed(kind, values), path, kind)
 
 
 def _renewed(hint: Any, value: Any, name: str = "") -> Any:
@@ -121,12 +142,12 @@ def _renewed(hint: Any, value: Any, name: str = "") -> Any:
     return words[0] if words else value
 
 
-def changed_fields(config: RunConfig, recorded: str) -> list[str]:
+def changed_fields(config: JobConfig, recorded: str) -> list[str]:
     """Fields, as `section.key: old -> new`, in which a config differs from one recorded by `dump_config`."""
     return differences(json.loads(recorded), json.loads(dump_config(config)))
 
 
-def _apply(values: dict[str, Any], overrides: Sequence[str]) -> None:
+def _apply(values: dict[str, Any], overrides: Sequence[str], kind: type) -> None:
     """Put `--section.key=value` (or `--section.key value`) into the tables of a TOML file."""
     rest = list(overrides)
     while rest:
@@ -135,16 +156,16 @@ def _apply(values: dict[str, Any], overrides: Sequence[str]) -> None:
             written = f"--{name}={text}" if equals else "--section.key=value (one CONFIG comes first)"
             raise Refused(f"{name!r} is no override; write {written}")
         if name[2:] in FLAGS:
-            raise Refused(f"{name} belongs to `polaris train`, which says with --help what it does")
+            raise Refused(f"{name} belongs to `polaris {command_of(kind)}`, which says with --help what it does")
         if name == "--config":
             raise Refused("--config is unknown; the configuration is the first argument, as in `polaris train my.toml --trainer.steps=50`")
         if name in ("--resume", "--resume_from_checkpoint"):
             raise Refused(f"{name} is unknown; starting the same command again resumes the run, and --change lets values differ")
-        if "." not in name and name[2:] not in get_type_hints(RunConfig) and (flag := nearest(name[2:], FLAGS)):
+        if "." not in name and name[2:] not in get_type_hints(kind) and (flag := nearest(name[2:], FLAGS)):
             raise Refused(f"{name} is unknown; did you mean '--{flag}'?")
         if not equals and not rest:
-            if name[2:].partition(".")[0] not in get_type_hints(RunConfig):
-                raise Refused(f"{name} is unknown; {_instead(name[2:], get_type_hints(RunConfig))}")
+            if name[2:].partition(".")[0] not in get_type_hints(kind):
+                raise Refused(f"{name} is unknown; {_instead(name[2:], get_type_hints(kind), kind)}")
             raise Refused(f"{name} has no value; write {name}=value")
         *sections, field = name[2:].split(".")
         table: Any = values
@@ -168,20 +189,21 @@ def _enter(table: Any, section: str, name: str) -> Any:
     return table
 
 
-def _build(kind: type, values: dict[str, Any], path: str, prefix: str = "") -> Any:
+def _build(kind: type, values: dict[str, Any], path: str, job: type, prefix: str = "") -> Any:
+    """The section, or the whole configuration, of a `job`'s configuration."""
     hints = get_type_hints(kind)
     arguments = {}
     for key, value in values.items():
         where = f"--{prefix}{key}" if _overridden(value) else f"{path}: {prefix}{key}"
         if key not in hints:
-            raise Refused(f"{where} is unknown; {_instead(key, hints, value)}")
+            raise Refused(f"{where} is unknown; {_instead(key, hints, job, value)}")
         hint = hints[key]
         if get_origin(hint) is tuple and dataclasses.is_dataclass(get_args(hint)[0]):
-            arguments[key] = _build_list(get_args(hint)[0], value, path, f"{prefix}{key}", where)
+            arguments[key] = _build_list(get_args(hint)[0], value, path, job, f"{prefix}{key}", where)
         elif not dataclasses.is_dataclass(hint):
             arguments[key] = _convert(hint, value, where)
         elif isinstance(value, dict):
-            arguments[key] = _build(hints[key], value, path, f"{prefix}{key}.")
+            arguments[key] = _build(hints[key], value, path, job, f"{prefix}{key}.")
         else:
             raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.key=value")
     return kind(**arguments)
@@ -191,11 +213,12 @@ def _overridden(value: Any) -> bool:
     return isinstance(value, _Text) or (isinstance(value, dict) and any(map(_overridden, value.values())))
 
 
-def _instead(key: str, here: Collection[str], value: Any = None) -> str:
+def _instead(key: str, here: Collection[str], job: type, value: Any = None) -> str:
     """What TRL or verl mean by it; else the nearest field of the section; else of another section. `value` is what was given for it."""
     name = key.lower().replace("-", "_")
-    if name in ELSEWHERE:
-        return f"here it is {ELSEWHERE[name]}"
+    elsewhere = ELSEWHERE | (SFT_ELSEWHERE if job is SftConfig else {})
+    if name in elsewhere:
+        return f"here it is {elsewhere[name]}"
     if name in ABSENT:
         return f"Polaris has no {ABSENT[name]}; docs/limits.md says what to use instead"
     if (close := nearest(key, here)) is not None:
@@ -205,21 +228,21 @@ def _instead(key: str, here: Collection[str], value: Any = None) -> str:
         while isinstance(value, dict) and value:
             inner, value = next(iter(value.items()))
             path.append(inner)
-        return f"its {'.'.join(path)}: {_instead(inner, ())}"
-    sections = {name: get_type_hints(kind) for name, kind in get_type_hints(RunConfig).items() if dataclasses.is_dataclass(kind)}
+        return f"its {'.'.join(path)}: {_instead(inner, (), job)}"
+    sections = {name: get_type_hints(kind) for name, kind in get_type_hints(job).items() if dataclasses.is_dataclass(kind)}
     fields = {field: f"{section}.{field}" for section, hints in reversed(sections.items()) for field in hints}
     close = name if name in fields else nearest(name, fields, 0.75)
     if close is not None:
         return f"did you mean {fields[close]!r}?"
-    if (close := nearest(name, ELSEWHERE, 0.75)) is not None:
-        return f"here {close} is {ELSEWHERE[close]}"
-    return instead(key, here, "`polaris train --help`")
+    if (close := nearest(name, elsewhere, 0.75)) is not None:
+        return f"here {close} is {elsewhere[close]}"
+    return instead(key, here, f"`polaris {command_of(job)} --help`")
 
 
-def _build_list(kind: Any, value: Any, path: str, key: str, where: str) -> tuple[Any, ...]:
+def _build_list(kind: Any, value: Any, path: str, job: type, key: str, where: str) -> tuple[Any, ...]:
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise Refused(f"{where} is a list of tables; write each as [[{key}]] with its fields below")
-    return tuple(_build(kind, item, path, f"{key}.{index}.") for index, item in enumerate(value))
+    return tuple(_build(kind, item, path, job, f"{key}.{index}.") for index, item in enumerate(value))
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

@@ -109,6 +109,22 @@ ELSEWHERE = {
 }
 """Name -> the fields that it has here."""
 
+SFT_ELSEWHERE = {
+    "num_train_epochs": "trainer.epochs",
+    "total_epochs": "trainer.epochs",
+    "epochs": "trainer.epochs",
+    "per_device_train_batch_size": "trainer.examples_per_step (over all ranks)",
+    "gradient_accumulation_steps": "trainer.examples_per_step (over all ranks)",
+    "train_batch_size": "trainer.examples_per_step",
+    "max_length": "data.max_tokens",
+    "max_seq_length": "data.max_tokens",
+    "packing": "trainer.tokens_per_pack (sequences are always packed, and attend only to themselves)",
+    "assistant_only_loss": "data.train_on",
+    "completion_only_loss": "data.train_on",
+    "eval_strategy": "eval.every",
+}
+"""Where `polaris sft` has another place for a name than `polaris train`."""
+
 _ABSENT = {
     "LoRA or other adapters": ("lora", "lora_r", "lora_rank", "lora_alpha", "lora_target_modules", "peft_config", "use_peft", "adapter"),
     "quantised training": ("load_in_4bit", "load_in_8bit", "quantization", "fp8", "qlora"),

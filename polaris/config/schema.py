@@ -6,47 +6,32 @@ Every value has a default that suits a long run on GPUs; a TOML file and `--sect
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, fields
 
 from polaris.config.algorithm import AlgorithmConfig
-from polaris.config.bounds import at_least, finite
+from polaris.config.bounds import finite
 from polaris.config.data import DataConfig
-from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.job import JobConfig
 from polaris.config.recipe import CurationConfig, CurriculumConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
-from polaris.config.training import CheckpointConfig, DistributedConfig, HooksConfig, ObserveConfig, OptimizerConfig, TrainerConfig
+from polaris.config.training import HooksConfig, TrainerConfig
 from polaris.doors import is_gym
 from polaris.errors import Refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunConfig:
+class RunConfig(JobConfig):
     """A whole run: one field per section, and what concerns all of them."""
 
-    name: str = "polaris"
-    """The run's folder is `<root>/<name>`; starting the same command again resumes it."""
-    root: str = "runs"
-    """Folder that holds the folders of runs."""
-    seed: int = 0
-    """Decides the order of prompts and every sample: the same seed on the same machine repeats the run."""
-    deterministic: bool = False
-    """Only deterministic torch kernels in the trainer; engines choose their own."""
-    model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
     algorithm: AlgorithmConfig = field(default_factory=AlgorithmConfig)
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     sync: SyncConfig = field(default_factory=SyncConfig)
-    distributed: DistributedConfig = field(default_factory=DistributedConfig)
-    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     eval: EvalConfig = field(default_factory=EvalConfig)
-    observe: ObserveConfig = field(default_factory=ObserveConfig)
     run: HooksConfig = field(default_factory=HooksConfig)
-    rope: RopeConfig = field(default_factory=RopeConfig)
     difficulty: DifficultyConfig = field(default_factory=DifficultyConfig)
     curation: CurationConfig = field(default_factory=CurationConfig)
     curriculum: CurriculumConfig = field(default_factory=CurriculumConfig)
@@ -54,11 +39,6 @@ class RunConfig:
     stage: tuple[StageConfig, ...] = ()
     """Stages of training, in order; none means one of trainer.steps that drops no prompt."""
     final: FinalConfig = field(default_factory=FinalConfig)
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder."""
-        return Path(self.root) / self.name
 
     @property
     def stages(self) -> tuple[StageConfig, ...]:
@@ -89,10 +69,7 @@ class RunConfig:
         return (*(one.path for one in self.data.sets), self.data.path, *filter(None, [self.eval.path]))
 
     def __post_init__(self) -> None:
-        plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
-        if not plain:
-            raise Refused(f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
-        at_least("run", 0, seed=self.seed)
+        JobConfig.__post_init__(self)
         curated = self.difficulty.samples_per_prompt > 0 or self.curation == CurationConfig()
         if not curated:
             raise Refused("[curation] needs pass rates; set difficulty.samples_per_prompt (the recipe: 8), or remove [curation]")
@@ -105,12 +82,8 @@ class RunConfig:
             )
         if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
             raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
-        if self.seed >= 2**63:
-            raise Refused(f"seed = {self.seed} must be below 2**63")
-        sections = [(section.name, getattr(self, section.name)) for section in fields(self)]
-        for name, section in sections + [(f"stage.{index}", stage) for index, stage in enumerate(self.stage)]:
-            if is_dataclass(section):
-                finite(name, **{key.name: getattr(section, key.name) for key in fields(section)})
+        for index, stage in enumerate(self.stage):
+            finite(f"stage.{index}", **{key.name: getattr(stage, key.name) for key in fields(stage)})
 
     def check_positions(self, most: int) -> None:
         """Raise `Refused` unless prompt and response fit the model's `most` positions."""

@@ -154,7 +154,7 @@ def encode_texts(
 def without_refused(rows: Survey, tokenizer: PreTrainedTokenizerBase, options: dict[str, Any]) -> Survey:
     """The survey, with problems that the chat template refuses moved to its broken rows."""
     kept, broken, errors = list[Problem](), list[Rejected](), list[str]()
-    spelled = _added_token_pattern(tokenizer)
+    spelled = added_token_pattern(tokenizer)
     for problem in rows.problems:
         try:
             _chat_text(problem, tokenizer, spelled, "", options)
@@ -191,7 +191,7 @@ def _without_overlap(problems: Sequence[Problem], sets: Sequence[EvaluationSet])
 
 def _render(problems: Sequence[Problem], tokenizer: PreTrainedTokenizerBase, suffix: str, options: dict[str, Any]) -> list[str]:
     """Chat-template texts; `BREAK` follows the first character of every added token that a prompt spells."""
-    spelled = _added_token_pattern(tokenizer)
+    spelled = added_token_pattern(tokenizer)
     return [_chat_text(problem, tokenizer, spelled, suffix, options) for problem in problems]
 
 
@@ -206,7 +206,7 @@ def _chat_text(problem: Problem, tokenizer: PreTrainedTokenizerBase, spelled: re
         ) from error
 
 
-def _added_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
+def added_token_pattern(tokenizer: PreTrainedTokenizerBase) -> re.Pattern[str]:
     """Matches the first character of every added token, overlaps included; tokens of white space are harmless."""
     tokens = [re.escape(token) for token in tokenizer.get_added_vocab() if len(token.strip()) > 1]
     return re.compile(rf"(?=(?:{'|'.join(tokens)})).", re.DOTALL) if tokens else re.compile(r"(?!)")

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, NoReturn
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], None]
-_PROGRAMS = ("polaris.train", "polaris.evaluate", "polaris.cli")
+_PROGRAMS = ("polaris.train", "polaris.sft", "polaris.evaluate", "polaris.cli")
 _EXPLAINED = (1, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 """Exit codes of `polaris.run.session`; ranks print a message or traceback with each."""
 _TOLD = 128 + signal.SIGTERM

@@ -62,4 +62,4 @@ def run_behind(model: str) -> RunConfig | None:
 def _config(settings: EvalSettings) -> RunConfig | None:
     run, _ = parse(settings.model.path)
     record = RunFolder(run).record() if is_run(run) else None
-    return None if record is None else record.config
+    return record.config if record and isinstance(record.config, RunConfig) else None

@@ -102,11 +102,16 @@ def update(
     kind, counts = aggregate_of(config.algorithm), count(samples, config.rollout.max_response_tokens)
     policy.train()
     loss = accumulate(policy, packs, denominator(kind, counts), config, statistics, gradient_scale(kind, counts))
+    return guarded_step(policy, optimizer, loss, config.optimizer.grad_clip, len(packs))
+
+
+def guarded_step(policy: Policy, optimizer: torch.optim.Optimizer, loss: Tensor, grad_clip: float, packs: int) -> UpdateResult:
+    """The optimizer's step with the gradients that `packs` passes have left, and this rank's share of the `loss`; see `update`."""
     dist.all_reduce(loss, group=shard_group(policy))
-    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), config.optimizer.grad_clip)
+    norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), grad_clip)
     grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)
     applied = bool(torch.isfinite(loss)) and bool(torch.isfinite(torch.tensor(grad_norm)))
     if applied:
         optimizer.step()
     optimizer.zero_grad()
-    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=len(packs))
+    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=packs)

@@ -9,6 +9,8 @@ PHASES = ("rollout", "reward", "update", "sync", "checkpoint", "eval")
 """The timed parts of a step, in order; the record's keys are `seconds/<phase>`."""
 
 _STEP_FACTS = (
+    ("sft/loss", "loss {:.4f}"),
+    ("eval/loss", "held-out loss {:.4f}"),
     ("reward/mean", "reward {:.3f}"),
     ("reward/accuracy", "accuracy {:.1%}"),
     ("response/length_mean", "length {:.0f}"),
@@ -67,6 +69,8 @@ def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
 def summary_line(summary: Mapping[str, Any]) -> str:
     """The outcome of a run from `polaris.observe.report.summary`."""
     done = f"{summary['steps']} step{'s' if summary['steps'] != 1 else ''} in {duration(summary['minutes'] * 60)}"
+    if summary.get("final_loss") is not None:
+        return f"{done}; held-out loss {summary['base_loss'] or float('nan'):.4f} -> {summary['final_loss']:.4f}"
     base, final = (f"{value:.1%}" if value is not None else "" for value in (summary["base_accuracy"], summary["final_accuracy"]))
     if not final:
         return f"{done}; base accuracy {base}" if base else f"{done}; no held-out evaluation"

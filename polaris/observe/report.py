@@ -59,10 +59,17 @@ def summarize(records: Sequence[Mapping[str, Any]], held_out_since: int = -1) ->
         "final_step": accuracy[-1][0] if accuracy and accuracy[-1][0] > 0 else None,
         "best_accuracy": best,
         "best_step": best_step,
+        **_losses(records),
         "sampled": ", ".join(filter(None, (_range(evaluated, key, name) for key, name in _SAMPLING.items()))),
         "steps": max((record["step"] for record in records), default=0),
         "minutes": sum(record.get("seconds/step") or 0.0 for record in records) / 60,
     }
+
+
+def _losses(records: Sequence[Mapping[str, Any]]) -> dict[str, float | None]:
+    """First and last held-out loss of a fine-tuning; `{}` for other runs."""
+    losses = [record["eval/loss"] for record in records if "eval/loss" in record]
+    return {"base_loss": losses[0], "final_loss": losses[-1]} if losses else {}
 
 
 def _range(records: Sequence[Mapping[str, Any]], key: str, name: str) -> str:

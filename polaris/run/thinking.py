@@ -54,7 +54,7 @@ def _depends_on(config: RunConfig, prompts: Sequence[Prompt], model: Path) -> di
 def _known(folder: RunFolder, result: Result) -> Thinking | None:
     """The rule of a run that has been trained; before training, the earlier decision if it depends on the same things."""
     record = folder.record() if folder.newest_checkpoint() else None
-    if record and record.config.reward.require_thinking != "auto":
+    if record and isinstance(record.config, RunConfig) and record.config.reward.require_thinking != "auto":
         return Thinking(required=record.config.reward.require_thinking, why="as the run began")
     decided = result.read_if_valid("required", "why")
     return Thinking(required=decided["required"], why=decided["why"]) if decided else None

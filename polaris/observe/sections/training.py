@@ -11,6 +11,7 @@ from polaris.observe.run_files import RunFiles
 
 _CHARTS = (
     ("Held-out accuracy", True, {"eval/accuracy": "avg@k", "eval/pass_at_k": "pass@k"}),
+    ("Loss (nats per token)", False, {"sft/loss": "training", "eval/loss": "held out"}),
     ("Training reward", False, {"reward/mean": "mean"}),
     ("Response length (tokens)", False, {"response/length_mean": "training", "eval/response/length_mean": "evaluation"}),
     ("Responses cut at the token limit", True, {"response/clip_ratio": "training", "eval/response/clip_ratio": "evaluation"}),

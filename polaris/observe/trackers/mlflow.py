@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from polaris.config.job import JobConfig
 from polaris.config.load import dump_config
-from polaris.config.schema import RunConfig
 from polaris.errors import Refused
 from polaris.observe.hook import DONE, STOPPED
 from polaris.observe.sections.configuration import flat
@@ -27,13 +27,13 @@ _MOST_PARAMETERS, _LONGEST_PARAMETER = 100, 500
 class MLflow(Tracker):
     """One MLflow run per run folder; its id is kept in `mlflow_id`."""
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: JobConfig) -> None:
         import_package("mlflow", "mlflow_experiment", "MLflow", "mlflow", _WITHOUT)
         if not os.environ.get("MLFLOW_TRACKING_URI"):  # mlflow-skinny has no store of its own
             import_package("sqlalchemy", "mlflow_experiment", "MLflow's file store", "mlflow", _WITHOUT)
         require_writable(config.folder / "mlflow.db", _WITHOUT)
 
-    def on_start(self, config: RunConfig, folder: Path, next_step: int) -> None:
+    def on_start(self, config: JobConfig, folder: Path, next_step: int) -> None:
         from mlflow import MlflowClient
         from mlflow.entities import Metric, Param
         from mlflow.exceptions import MlflowException

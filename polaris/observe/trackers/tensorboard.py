@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from polaris.config.schema import RunConfig
+from polaris.config.job import JobConfig
 from polaris.observe.trackers.tracker import Tracker, import_package, logger, require_writable
 
 _WITHOUT = "set observe.tensorboard = false"
@@ -15,11 +15,11 @@ _WITHOUT = "set observe.tensorboard = false"
 class TensorBoard(Tracker):
     """Event files in `tensorboard/`. What an interrupted process logged from `next_step` on is hidden from the curves."""
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: JobConfig) -> None:
         import_package("torch.utils.tensorboard", "tensorboard", "TensorBoard", "tensorboard", _WITHOUT)
         require_writable(config.folder / "tensorboard", _WITHOUT)
 
-    def on_start(self, config: RunConfig, folder: Path, next_step: int) -> None:
+    def on_start(self, config: JobConfig, folder: Path, next_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
         self._writer: Any = SummaryWriter(str(folder / "tensorboard"), purge_step=next_step, flush_secs=10)

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from polaris.config.schema import RunConfig
+from polaris.config.job import JobConfig
 from polaris.errors import Refused
 from polaris.observe.hook import Hook
 from polaris.types import Group
@@ -24,12 +24,15 @@ class Tracker(Hook):
     """Sends the numbers of every record on. What fails after the start is a warning: no tracker stops a run."""
 
     @abstractmethod
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: JobConfig) -> None:
         """Raise `Refused`, with the remedy, if it could not start; nothing is made."""
 
     @abstractmethod
     def log(self, step: int, numbers: Mapping[str, float]) -> None:
         """Send the numbers of a step or an evaluation."""
+
+    def on_start(self, config: JobConfig, folder: Path, next_step: int) -> None:
+        """As of a hook, for a run of `polaris train` or `polaris sft`."""
 
     def on_step(self, record: Mapping[str, Any], groups: Sequence[Group]) -> None:
         self.log(record["step"], numbers(record))

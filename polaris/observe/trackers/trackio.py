@@ -6,17 +6,17 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from polaris.config.schema import RunConfig
+from polaris.config.job import JobConfig
 from polaris.observe.trackers.tracker import Tracker, import_package, kept_id
 
 
 class Trackio(Tracker):
     """One Trackio run per run folder, named after the run and the id in `trackio_id`."""
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: JobConfig) -> None:
         import_package("trackio", "trackio_project", "Trackio", "trackio", "remove observe.trackio_project")
 
-    def on_start(self, config: RunConfig, folder: Path, next_step: int) -> None:
+    def on_start(self, config: JobConfig, folder: Path, next_step: int) -> None:
         import trackio
 
         name = f"{config.name}-{kept_id(folder / 'trackio_id')[:8]}"  # its runs are known by their names alone

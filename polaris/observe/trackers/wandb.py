@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from polaris.config.schema import RunConfig
+from polaris.config.job import JobConfig
 from polaris.errors import Refused
 from polaris.observe.hook import DONE, STOPPED
 from polaris.observe.trackers.tracker import Tracker, first_line, import_package, kept_id, logger, require_writable
@@ -15,7 +15,7 @@ from polaris.observe.trackers.tracker import Tracker, first_line, import_package
 class WeightsAndBiases(Tracker):
     """One wandb run per run folder; its id is kept in `wandb_id`."""
 
-    def check(self, config: RunConfig) -> None:
+    def check(self, config: JobConfig) -> None:
         wandb = import_package("wandb", "wandb_project", "wandb", "wandb", "remove observe.wandb_project")
         try:
             wandb.login()  # asks on a terminal; does nothing offline
@@ -23,7 +23,7 @@ class WeightsAndBiases(Tracker):
             raise _failed(error) from error
         require_writable(config.folder / "wandb", "leave observe.wandb_project out")
 
-    def on_start(self, config: RunConfig, folder: Path, next_step: int) -> None:
+    def on_start(self, config: JobConfig, folder: Path, next_step: int) -> None:
         import wandb
 
         try:

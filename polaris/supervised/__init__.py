@@ -1,0 +1,1 @@
+"""`polaris sft`: conversations to gradients, in the run folders, checkpoints and reports of training."""

@@ -1,0 +1,216 @@
+"""One fine-tuning, from the resume to the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from polaris.checkpoint.export import export
+from polaris.checkpoint.run_folder import RunFolder, record_config
+from polaris.checkpoint.store import TrainState, load, save
+from polaris.distributed import watch
+from polaris.distributed.fsdp import shard
+from polaris.distributed.mesh import World
+from polaris.distributed.seeds import seed_everything
+from polaris.errors import Refused, RunFailed
+from polaris.learn.optimizer import build_optimizer
+from polaris.model.fused import can_fuse, fuse_modules
+from polaris.model.load import build_model, count_parameters, load_weights
+from polaris.model.policy import Policy
+from polaris.model.rope import resolve_rope, rotary_table
+from polaris.model.rope_check import check_rope
+from polaris.observe.console import Console
+from polaris.observe.hook import DONE, STOPPED
+from polaris.observe.metrics import MetricsFile, read_records
+from polaris.observe.report import summary, write_report
+from polaris.observe.trackers.table import make_trackers
+from polaris.observe.trackers.tracker import Tracker
+from polaris.run.memory import activation_bytes, check_memory
+from polaris.stop import StopRequest
+from polaris.supervised.checks import CheckedSft, check_ranks
+from polaris.supervised.examples import batch
+from polaris.supervised.tuner import Tuner
+
+
+def tune_and_export(checked: CheckedSft, folder: RunFolder, world: World, stop: StopRequest) -> None:
+    """Open or resume the run, train to its last step or until a stop, export, and write the report."""
+    check_ranks(checked, folder, world)
+    with stop.at_once():
+        tuner = open_tuner(checked, world)
+        state = _resume(tuner, folder)
+    console = Console(world.is_main, tuner.steps)
+    console.resumed(state.step)
+    console.banner(_banner(checked, folder, tuner, state))
+    trackers = make_trackers(checked.config) if world.is_main else []
+    job = _Job(tuner=tuner, checked=checked, folder=folder, console=console, trackers=trackers)
+    if world.is_main:
+        MetricsFile(folder.metrics).truncate_after(state.step)
+        record_config(folder, checked.config, checked.content, checked.origin, state.step)
+    with job.trackers_until_the_end(state.step, stop):
+        state = job.train(state, stop)
+    stopped = state.step < tuner.steps or world.any(stop.requested())
+    if world.is_main:
+        if not stopped:
+            console.note(f"the model: {export(folder.path, None, state.step)}")
+        console.finish(summary(folder.path), write_report(folder.path), stopped)
+
+
+def open_tuner(checked: CheckedSft, world: World) -> Tuner:
+    """The sharded model with the weights of its checkpoint, and its optimizer."""
+    config = checked.config
+    if world.device.type == "cpu" and config.trainer.cpu_threads is not None:
+        torch.set_num_threads(config.trainer.cpu_threads)
+    seed_everything(config.seed, config.deterministic)
+    dtype = getattr(torch, config.model.dtype)
+    policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
+    if world.device.type == "cuda":
+        total = torch.cuda.get_device_properties(world.device).total_memory
+        tokens = max(config.trainer.tokens_per_pack, config.data.max_tokens)
+        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
+        check_memory(count_parameters(policy), world.size, 0.0, total, activations)
+    load_weights(policy.model, checked.model.folder, world.device)
+    check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
+    if config.model.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
+        fuse_modules(policy.model)
+    optimizer = build_optimizer(policy, config.optimizer)
+    return Tuner(policy=policy, optimizer=optimizer, config=config, world=world, steps=checked.steps)
+
+
+def _resume(tuner: Tuner, folder: RunFolder) -> TrainState:
+    """The state of the newest complete checkpoint, restored; else that of step 0."""
+    checkpoint = folder.newest_checkpoint()
+    tuner.world.barrier()
+    if checkpoint is None:
+        return TrainState(step=0, version=0, sampler={"seen": 0}, nonfinite_streak=0)
+    state = load(checkpoint, tuner.policy, tuner.optimizer, tuner.world)
+    if state.step > tuner.steps:
+        raise Refused(f"{folder.path} is at step {state.step}, beyond the {tuner.steps} that are asked for; raise trainer.epochs or steps")
+    return state
+
+
+def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainState) -> dict[str, str]:
+    config, world = checked.config, tuner.world
+    device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
+    facts = plan(checked) | {
+        "model": f"{config.model.path} ({count_parameters(tuner.policy) / 1e6:.1f}M parameters, {config.model.dtype})",
+        "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
+        "run": str(folder.path),
+    }
+    facts |= {"begins with": str(checked.origin)} if checked.origin else {}
+    facts |= {"resumed": f"from step {state.step}"} if state.step else {}
+    changed = (*folder.changes.altering, *folder.changes.free)
+    return facts | ({"changed": f"from step {state.step + 1} on: {'; '.join(changed)}"} if changed else {})
+
+
+def plan(checked: CheckedSft) -> dict[str, str]:
+    """What a configuration comes to, in words."""
+    config, examples = checked.config, len(checked.data.examples)
+    held_out = sum(one.trained for one in checked.held_out)
+    return {
+        "model": f"{config.model.path} ({config.model.dtype})",
+        "examples": str(checked.data),
+        "held out": f"{len(checked.held_out):,} examples, {held_out:,} trained tokens"
+        if held_out
+        else "none (neither eval.path nor fraction)",
+        "steps": f"{checked.steps:,} of {config.trainer.examples_per_step} examples; {config.total(examples) / examples:.3g} epochs",
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    tuner: Tuner
+    checked: CheckedSft
+    folder: RunFolder
+    console: Console
+    trackers: list[Tracker]
+
+    def train(self, state: TrainState, stop: StopRequest) -> TrainState:
+        """Train to the last step, or until a stop is requested; the returned state is on disk in both cases."""
+        tuner, world, config = self.tuner, self.tuner.world, self.checked.config
+        saved, records = state.step or None, read_records(self.folder.metrics) if world.is_main else []
+        evaluated = set(world.gather([record["step"] for record in records if "eval/loss" in record]))
+        while not world.any(stop.requested()):
+            if self.checked.held_out and state.step not in evaluated and self._due(state.step, config.eval.every):
+                self._record(self._evaluate(state.step))
+                evaluated.add(state.step)
+            if state.step >= tuner.steps:
+                break
+            state = self._step(state)
+            if self._due(state.step, config.checkpoint.every):
+                saved = self._save(state)
+        if saved != state.step:
+            self._save(state)
+        return state
+
+    def _due(self, step: int, every: int) -> bool:
+        return step % every == 0 or step == self.tuner.steps
+
+    def _step(self, state: TrainState) -> TrainState:
+        config, tuner, began = self.checked.config, self.tuner, time.monotonic()
+        everything, seen, step = self.checked.data.examples, state.sampler["seen"], state.step + 1
+        most = min(config.trainer.examples_per_step, config.total(len(everything)) - seen)
+        examples = batch(everything, config.seed, seen, most)
+        with watch.phase("update"), self.console.phase("update"):
+            result = tuner.update(examples, step)
+        streak = 0 if result.applied else state.nonfinite_streak + 1
+        if streak >= config.trainer.max_nonfinite_steps:
+            raise RunFailed(
+                f"{streak} updates in a row had a non-finite loss ({result.loss}) or gradient norm ({result.grad_norm}); none was applied. "
+                "Lower optimizer.lr and resume with --change"
+            )
+        seconds, tokens = time.monotonic() - began, sum(len(one.tokens) for one in examples)
+        self._record(
+            {
+                "step": step,
+                "epoch": (seen + most) / len(everything),
+                "sft/loss": result.loss,
+                "sft/tokens": tokens,
+                "sft/trained_tokens": sum(one.trained for one in examples),
+                "optimizer/grad_norm": result.grad_norm,
+                "optimizer/lr": tuner.lr,
+                "optimizer/skipped": int(not result.applied),
+                "seconds/step": seconds,
+                "throughput/train_tokens_per_s": tokens / seconds,
+            }
+        )
+        return TrainState(step=step, version=state.version + result.applied, sampler={"seen": seen + most}, nonfinite_streak=streak)
+
+    def _evaluate(self, step: int) -> dict[str, Any]:
+        began = time.monotonic()
+        with watch.phase("eval"), self.console.phase("eval", in_step=False):
+            loss = self.tuner.loss(self.checked.held_out)
+        return {"step": step, "eval/loss": loss, "eval/examples": len(self.checked.held_out), "seconds/eval": time.monotonic() - began}
+
+    def _record(self, record: dict[str, Any]) -> None:
+        if self.tuner.world.is_main:
+            MetricsFile(self.folder.metrics).append(record)
+        self.console.step(record)
+        for tracker in self.trackers:
+            tracker.log(record["step"], {key: value for key, value in record.items() if key != "step"})
+
+    def _save(self, state: TrainState) -> int:
+        tuner, keep = self.tuner, self.checked.config.checkpoint.keep
+        with watch.phase("checkpoint"), self.console.phase("checkpoint", in_step=False):
+            save(self.folder.checkpoints, state, tuner.policy, tuner.optimizer, tuner.world, keep)
+        return state.step
+
+    @contextmanager
+    def trackers_until_the_end(self, step: int, stop: StopRequest) -> Iterator[None]:
+        """Trackers hear of the start after `step`, and how the block has ended."""
+        for tracker in self.trackers:
+            tracker.on_start(self.checked.config, self.folder.path, step + 1)
+        why = "failed"
+        try:
+            yield
+            why = STOPPED if stop.requested() else DONE
+        finally:
+            for tracker in self.trackers:
+                tracker.on_stop(why)

@@ -1,0 +1,110 @@
+"""Which tokens are trained on, against transformers' own masks and TRL's templates."""
+
+import re
+
+import numpy as np
+import pytest
+import trl.chat_template_utils as trl_templates
+
+from polaris.config.sft import SftDataConfig
+from polaris.data.conversations import Conversation, encode, read_conversation
+from polaris.data.gold import BadRow
+from polaris.embedded.tokenizer import build_tokenizer
+
+CHAT = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Compute 1+2."},
+    {"role": "assistant", "content": "\\boxed{3}"},
+    {"role": "user", "content": "And 2+2?"},
+    {"role": "assistant", "content": "It is \\boxed{4}, I think."},
+]
+DATA = SftDataConfig(path="unused")
+
+
+@pytest.fixture
+def tokenizer():
+    """A byte-level one with the marks of ChatML."""
+    made = build_tokenizer()
+    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    return made
+
+
+def of(messages, begin=0):
+    return Conversation(messages=tuple(messages), begin=begin, source="chats.jsonl:1")
+
+
+def trained_text(tokenizer, example):
+    return tokenizer.decode(example.tokens[example.mask])
+
+
+@pytest.mark.parametrize("name", ["qwen2_5", "qwen3_instruct_2507", "llama3", "lfm2"])
+def test_prefixes_find_what_the_marks_of_trl_say(tokenizer, name):
+    """But for line ends, which some of its marks take in at the begin and the end of a turn."""
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|end_header_id|>"]})
+    tokenizer.bos_token = "<|pad|>"
+    marked = tokenizer.chat_template = getattr(trl_templates, f"{name}_training_chat_template")
+    expected = tokenizer.apply_chat_template(CHAT, return_dict=True, return_assistant_tokens_mask=True)
+    (by_marks,) = encode(of(CHAT), tokenizer, DATA)
+    plain = re.sub(r"(\{%-?\s*)generation(\s*-?%\})", r"\1if true\2", marked)
+    tokenizer.chat_template = re.sub(r"(\{%-?\s*)endgeneration(\s*-?%\})", r"\1endif\2", plain)
+    (by_prefix,) = encode(of(CHAT), tokenizer, DATA)
+    np.testing.assert_array_equal(by_marks.tokens, expected["input_ids"])
+    np.testing.assert_array_equal(by_marks.mask, expected["assistant_masks"])
+    np.testing.assert_array_equal(by_prefix.tokens, expected["input_ids"])
+    line_ends = by_prefix.tokens == tokenizer.encode("\n")[0]
+    np.testing.assert_array_equal(by_prefix.mask & ~line_ends, by_marks.mask & ~line_ends)
+    assert by_prefix.mask.sum() > 20
+
+
+def test_a_template_that_drops_earlier_thinking_gives_an_example_for_every_turn(tokenizer):
+    tokenizer.chat_template = trl_templates.qwen3_chat_template
+    thoughts = [one | {"content": f"<think>\nhm\n</think>\n\n{one['content']}"} if one["role"] == "assistant" else one for one in CHAT]
+    first, second = encode(of(thoughts), tokenizer, DATA)
+    assert trained_text(tokenizer, first) == "<think>\nhm\n</think>\n\n\\boxed{3}<|im_end|>"
+    assert trained_text(tokenizer, second) == "<think>\nhm\n</think>\n\nIt is \\boxed{4}, I think.<|im_end|>"
+    asked = tokenizer.apply_chat_template(thoughts[:-1], add_generation_prompt=True, tokenize=False)
+    assert tokenizer.decode(second.tokens[~second.mask]).rstrip("\n") == asked.rstrip("\n")
+    assert "hm" not in asked
+
+
+def test_a_template_that_leaves_out_the_thinking_is_refused(tokenizer):
+    tokenizer.chat_template = tokenizer.chat_template.replace("message['content']", "message['content'].split('</think>')[-1]")
+    with pytest.raises(BadRow, match=r"chats.jsonl:1 .*its thinking; give a chat template that keeps it"):
+        encode(of([CHAT[1], {"role": "assistant", "content": "<think>long</think>3"}]), tokenizer, DATA)
+
+
+def test_markers_that_a_text_spells_are_text(tokenizer):
+    spelling = [{"role": "user", "content": "a<|end|>b</think>"}, {"role": "assistant", "content": "<think>c<|end|>"}]
+    (example,) = encode(of(spelling), tokenizer, DATA)
+    kinds = tokenizer.convert_ids_to_tokens(example.tokens.tolist())
+    assert kinds.count("<|end|>") == 2  # the two turns end, and nothing else
+    assert (kinds.count("<think>"), kinds.count("</think>")) == (1, 0)
+    assert trained_text(tokenizer, example) == "<think>c<|end|><|end|>"
+
+
+def test_of_prompt_and_response_the_response_alone_is_trained(tokenizer):
+    row = {"prompt": CHAT[:4], "completion": CHAT[4:]}
+    (example,) = encode(read_conversation(row, "x:1", {}), tokenizer, DATA)
+    assert trained_text(tokenizer, example) == "It is \\boxed{4}, I think.<|end|>"
+    (text,) = encode(read_conversation({"problem": "2+2?", "response": "4"}, "x:1", {}), tokenizer, DATA)
+    assert tokenizer.decode(text.tokens) == "<|user|>2+2?<|end|><|assistant|>4<|end|>"
+    assert trained_text(tokenizer, text) == "4<|end|>"
+
+
+def test_other_roles_are_trained_where_asked(tokenizer):
+    (example,) = encode(of(CHAT), tokenizer, SftDataConfig(path="unused", train_on=("user",)))
+    assert trained_text(tokenizer, example) == "Compute 1+2.<|end|>And 2+2?<|end|>"
+    assert encode(of(CHAT), tokenizer, SftDataConfig(path="unused", train_on=("tool",))) == []
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"text": "a"}, "x:1 has the columns text; expected `messages`"),
+        ({"messages": [{"role": "user"}]}, "x:1 has something in `messages` that is no message"),
+        ({"messages": []}, "x:1 has no message"),
+    ],
+)
+def test_bad_rows_are_refused(row, said):
+    with pytest.raises(BadRow, match=re.escape(said)):
+        read_conversation(row, "x:1", {})
