@@ -46,10 +46,11 @@ class Parser(argparse.ArgumentParser):
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add `--workers`, for commands that grade in processes."""
-    parser.add_argument("--workers", type=_count, metavar="N", help="grading processes (default: one per two cores)")
+    parser.add_argument("--workers", type=count, metavar="N", help="grading processes (default: one per two cores)")
 
 
-def _count(text: str) -> int:
+def count(text: str) -> int:
+    """A whole number above 0, as the type of an option."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number above 0; correct it, or leave it out")
     return int(text)

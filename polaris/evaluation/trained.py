@@ -56,7 +56,7 @@ def run_behind(model: str) -> RunConfig | None:
     exported = Path(model).parent
     place = next((one for one in (run, exported.parent if exported.name == "export" else run) if is_run(one)), None)
     record = None if place is None else RunFolder(place).record()
-    return None if record is None else record.config
+    return record.config if record and isinstance(record.config, RunConfig) else None
 
 
 def _config(settings: EvalSettings) -> RunConfig | None:

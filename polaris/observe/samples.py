@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain, zip_longest
 from pathlib import Path
@@ -42,6 +42,8 @@ class RolloutSample:
     version: int
     logprobs: tuple[float, ...] | None = None
     token_chars: tuple[int, ...] | None = None
+    messages: tuple[Mapping[str, str], ...] | None = None
+    """The chat behind the prompt."""
 
 
 class RolloutRecorder:

@@ -170,6 +170,7 @@ def rollout_samples(batch: TrainingBatch, tokenizer: PreTrainedTokenizerBase, st
             length=len(scored.rollout.tokens),
             version=scored.rollout.version,
             logprobs=tuple(scored.rollout.logprobs.tolist()),
+            messages=batch.drawn[p].prompt.messages,
             token_chars=token_chars(tokenizer, scored.rollout.tokens.tolist(), scored.text),
         )
         for p, s, scored in (everything[index] for index in chosen)

@@ -66,12 +66,12 @@ class Tables:
 
 
 def test_values_of_a_table_are_converted_and_checked_one_by_one(tmp_path):
-    found = _build(Tables, {"weights": {"a": 1}, "options": {"b": True, "c": "x"}}, "f.toml")
+    found = _build(Tables, {"weights": {"a": 1}, "options": {"b": True, "c": "x"}}, "f.toml", Tables)
     assert found == Tables(weights={"a": 1.0}, options={"b": True, "c": "x"})
     with pytest.raises(ValueError, match=r"f\.toml: names\.a = 3 must be of type str"):
-        _build(Tables, {"names": {"a": 3}}, "f.toml")
+        _build(Tables, {"names": {"a": 3}}, "f.toml", Tables)
     with pytest.raises(ValueError, match=r"names = 'a' must be of type dict, or left out"):
-        _build(Tables, {"names": "a"}, "f.toml")
+        _build(Tables, {"names": "a"}, "f.toml", Tables)
     path = write(tmp_path, "[data]\nchat_template_options = { a = 'x' }\n")
     given = ["--data.chat_template_options.a=false", "--data.chat_template_options.b=5", "--data.chat_template_options.c=true"]
     assert load_config(path, given).data.chat_template_options == {"a": False, "b": "5", "c": True}
@@ -111,7 +111,7 @@ def test_tables_of_sets_are_read_and_overridden_one_by_one(tmp_path):
 
 
 def test_items_of_a_list_are_converted_and_checked_one_by_one():
-    section = _build(Section, {"numbers": [1, 2.5], "pair": [3, "x"], "loss": ["grpo"]}, "f")
+    section = _build(Section, {"numbers": [1, 2.5], "pair": [3, "x"], "loss": ["grpo"]}, "f", Section)
     assert section == Section(numbers=(1.0, 2.5), pair=(3, "x"), loss=("grpo",))
     assert isinstance(section.numbers[0], float)
     for values, message in (
@@ -121,7 +121,7 @@ def test_items_of_a_list_are_converted_and_checked_one_by_one():
         ({"loss": ["ppo"]}, r"f: loss\[0\] = 'ppo' is not one of 'dapo', 'grpo'"),
     ):
         with pytest.raises(ValueError, match=message):
-            _build(Section, values, "f")
+            _build(Section, values, "f", Section)
 
 
 @pytest.mark.parametrize(
