@@ -87,7 +87,8 @@ class Verdict:
     `reason` says why in a few words; `answer` is what was graded, None where there was none; `reward` is what the response earns.
     "ungradable" is text that may not be parsed, that took a grading process its life, or at which a user's reward raised; none earns
     anything. `parts` are those of the rewards in `reward.function`, without their weights, where they are not just `reward`. `trace` is the
-    traceback of a reward that raised.
+    traceback of a reward that raised. `marked` are keys of the intermediate results that it marks (`reward.process`), `marks` the number of
+    different ones that it marked, None where that could not be found out, and `process` what it earns for them, which `reward` includes.
     """
 
     kind: VerdictKind
@@ -96,6 +97,9 @@ class Verdict:
     reward: float = 0.0
     parts: tuple[float, ...] = ()
     trace: str = ""
+    marked: tuple[str, ...] = ()
+    marks: int | None = 0
+    process: float = 0.0
 
     @property
     def lost(self) -> bool:

@@ -9,6 +9,7 @@ from typing import Literal
 from polaris.config.bounds import at_least, at_most, finite, positive
 from polaris.config.names import instead
 from polaris.config.own_code import DOOR, Option
+from polaris.config.process import ProcessConfig
 from polaris.doors import short
 from polaris.errors import Refused
 
@@ -38,6 +39,7 @@ class RewardConfig:
     require_thinking: bool | Literal["auto"] = "auto"
     """A response without `</think>` has no answer; `auto`: where the chat template opens thinking, or else most of the model's own
     responses do. What stands in front of `</think>` counts in no case."""
+    process: ProcessConfig = field(default_factory=ProcessConfig)
 
     def __post_init__(self) -> None:
         positive("reward", workers=self.workers, timeout_s=self.timeout_s)

@@ -34,6 +34,8 @@ class Measured:
     clipped: int
     no_answer: dict[str, int] = field(default_factory=dict)
     """Responses without an answer, by the reason."""
+    results: dict[str, int] = field(default_factory=dict)
+    """Correct responses by the intermediate results that they mark (`reward.process`)."""
 
     @property
     def responses(self) -> int:
@@ -43,7 +45,10 @@ class Measured:
     def __add__(self, more: Measured) -> Measured:
         """With `more` responses to the same prompt."""
         sums = {name: getattr(self, name) + getattr(more, name) for name in ("passed", "count", "lost", "tokens", "clipped")}
-        return Measured(id=self.id, **sums, no_answer=dict(Counter(self.no_answer) + Counter(more.no_answer)))
+        missing, results = (
+            dict(Counter(one) + Counter(two)) for one, two in ((self.no_answer, more.no_answer), (self.results, more.results))
+        )
+        return Measured(id=self.id, **sums, no_answer=missing, results=results)
 
 
 class Journal:
@@ -111,7 +116,8 @@ def missing(rows: Iterable[Measured]) -> dict[str, int]:
 
 
 def save_measured(path: Path, rows: Sequence[Measured], *, drawn: bool) -> None:
-    """Parquet, one row per prompt: id, passed, count, lost; if responses were drawn, response_length_mean (tokens) and clip_share."""
+    """Parquet, one row per prompt: id, passed, count, lost; if responses were drawn, response_length_mean (tokens) and clip_share; with a
+    process reward also results, and result_counts, the correct responses that mark each of them."""
     columns = {
         "id": pa.array([row.id for row in rows], pa.string()),
         "passed": pa.array([row.passed for row in rows], pa.int64()),
@@ -121,6 +127,9 @@ def save_measured(path: Path, rows: Sequence[Measured], *, drawn: bool) -> None:
     if drawn:
         columns["response_length_mean"] = pa.array([row.tokens / row.responses for row in rows], pa.float64())
         columns["clip_share"] = pa.array([row.clipped / row.responses for row in rows], pa.float64())
+    if any(row.results for row in rows):
+        columns["results"] = pa.array([list(row.results) for row in rows], pa.list_(pa.string()))
+        columns["result_counts"] = pa.array([list(row.results.values()) for row in rows], pa.list_(pa.int64()))
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     write_atomically(path, buffer.getvalue())
@@ -133,6 +142,14 @@ def read_passes(path: Path) -> dict[str, tuple[int, int]]:
     except (OSError, pa.ArrowException) as error:
         raise Refused(f"{path} cannot be read ({error}); delete it and the .json beside it, and the pass runs again") from error
     return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))
+
+
+def read_results(path: Path) -> dict[str, dict[str, int]]:
+    """By prompt id, marked results and the correct responses that have them; {} if the pass had no process reward, or drew nothing."""
+    if not path.is_file() or "results" not in pq.read_schema(path).names:
+        return {}
+    rows = pq.read_table(path, columns=["id", "results", "result_counts"]).to_pylist()
+    return {row["id"]: dict(zip(row["results"], row["result_counts"], strict=True)) for row in rows}
 
 
 def _line(value: dict[str, Any]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from polaris.config.recipe import ROUND
@@ -73,5 +74,6 @@ def _count(group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
         lost=lost,
         tokens=sum(len(rollout.tokens) for rollout, _ in group),
         clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
+        results=dict(Counter(key for _, verdict in group if verdict.kind == "correct" for key in verdict.marked)),
         no_answer=no_answer.count(no_answer.reason(verdict, rollout.finish_reason == "length") for rollout, verdict in group),
     )

@@ -9,6 +9,7 @@ from polaris.checkpoint.store import TrainState
 from polaris.errors import Refused
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
+from polaris.recipe.measured import read_results
 from polaris.recipe.plan import plan_stages
 from polaris.recipe.stage import close_stage, dropped_by, open_stage, without
 from polaris.results import Result
@@ -62,6 +63,8 @@ def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState)
     if state.step == 0:
         context.pass_rates.restore(measured)
         context.statistics.begin(measured.counts)
+        for prompt_id, counts in read_results(folder.stages / "difficulty.parquet").items():
+            context.results.add_counts(prompt_id, counts)
     return _with_prompts(context, curation.prompts)
 
 

@@ -38,6 +38,7 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
     elif stage.start:  # or it would begin with the order of the stage before
         sampler.restore({"epoch": state.sampler["epoch"] + 1, "cursor": 0})
     context.successes.keep(prompt.id for prompt in context.source.prompts)
+    context.results.keep(prompt.id for prompt in context.source.prompts)
     opened = context.with_config(config)
     return replace(opened, source=replace(opened.source, sampler=sampler), stage=stage.index)
 

@@ -54,11 +54,14 @@ def final_part(response: str, require_thinking: bool) -> tuple[str, bool] | Verd
     return final[-SEARCHED_CHARS:], bool(unfinished)
 
 
-def boxes(text: str) -> list[tuple[int, int]]:
-    """Where the content of each box begins and ends, in the order in which they close. Linear in the text's length."""
+def boxes(text: str, braces: re.Pattern[str] = _BRACES) -> list[tuple[int, int]]:
+    """Where the content of each box begins and ends, in the order in which they close. Linear in the text's length.
+
+    `braces` finds what opens a box, escapes, and braces.
+    """
     opened: list[int | None] = []
     found = []
-    for token in _BRACES.finditer(text):
+    for token in braces.finditer(text):
         if token[0].endswith("{") and token[0] != "\\{":
             opened.append(None if token[0] == "{" else token.end())
         elif token[0] == "}" and opened and (start := opened.pop()) is not None:

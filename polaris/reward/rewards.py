@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Any
 
 from polaris import doors
+from polaris.config.process import UNDERLINE
 from polaris.config.reward import RewardConfig
 from polaris.errors import Refused, RunFailed
 from polaris.reward import answer_pattern
@@ -47,6 +48,7 @@ class Rewards:
         self._math = self._host = None
         if "math" in self._names and "math" not in self._hosted:
             self._math = self._resources.enter_context(GraderPool(config.workers, config.timeout_s, require_thinking, form=config.answer))
+        self._process = self._resources.enter_context(_process_pool(config)) if config.process.most else None
         if self._hosted:
             self._host = self._resources.enter_context(WorkerPool(self._program(), config.workers, config.timeout_s))
 
@@ -68,18 +70,23 @@ class Rewards:
             RunFailed: a process cannot start, or the first reward returns other numbers than 0 and 1 without `reward.success_above`.
         """
         asked: list[Future[bytes | str]] = []
+        marked: list[Future[bytes | str]] = []
         try:
             if self._host is not None:
                 asked = [self._host.submit(json.dumps(_row(item), default=str)) for item in items]
+            if self._process is not None:
+                marked = [self._process.submit(json.dumps(_asked(item))) for item in items]
             columns: dict[str, Sequence[Result]] = {name: reward.score(items) for name, reward in self._here.items()}
             if self._math is not None:
                 columns["math"] = self._math.grade([(item.response, item.ground_truth) for item in items])
             replies = [_results(future.result(), len(self._hosted)) for future in asked]
+            results = [future.result() for future in marked]
         finally:
-            for future in asked:
+            for future in (*asked, *marked):
                 future.cancel()
         columns |= {name: [reply[place] for reply in replies] for place, name in enumerate(self._hosted)}
-        return [self._verdict([columns[name][place] for name in self._names]) for place in range(len(items))]
+        verdicts = [self._verdict([columns[name][place] for name in self._names]) for place in range(len(items))]
+        return [_with_marks(*pair) for pair in zip(verdicts, results, strict=True)] if marked else verdicts
 
     def _verdict(self, results: Sequence[Result]) -> Verdict:
         """One verdict of the results of all rewards, in their order."""
@@ -121,6 +128,8 @@ def checked_rewards(config: RewardConfig) -> dict[str, Reward | Function]:
         Refused: naming the key, for what cannot be a reward, or for options that it does not take.
     """
     answer_pattern.pattern(config.answer, "reward.answer")
+    if config.process.marker != UNDERLINE:
+        answer_pattern.pattern(config.process.marker, "reward.process.marker")
     if config.success_above is not None and next(iter(config.weights)) in VERDICTS:
         raise Refused(f"reward.success_above has no effect: {next(iter(config.weights))} says itself what is solved; remove it")
     return {name: build(name, options_of(config, name), Rules(answer=config.answer)) for name in config.weights}
@@ -152,13 +161,34 @@ def check_columns(rewards: Mapping[str, Reward | Function], rows: Sequence[tuple
 
 
 def identity(config: RewardConfig) -> dict[str, Any]:
-    """What of the rewards decides whether a response is solved, for results that depend on it; empty for `math` alone and boxes."""
+    """What of the rewards decides whether a response is solved, and which results it marks, for results that depend on it; empty for
+    `math` alone and boxes."""
+    process = {"process": {"marker": config.process.marker, "marks": config.process.marks}} if config.process.most else {}
     if not named(config) and config.answer == "boxed":
-        return {}
+        return process
     name = next(iter(config.weights))
     found = {"function": doors.short(name), "options": dict(options_of(config, name)), "answer": config.answer}
     code = {"code": doors.digest(name, KEY)} if doors.is_own(name) else {}
-    return {"reward": found | code | {"success_above": config.success_above}}
+    return {"reward": found | code | {"success_above": config.success_above}} | process
+
+
+def _process_pool(config: RewardConfig) -> WorkerPool:
+    arguments = (config.process.marker, str(config.process.marks))
+    return WorkerPool(Program(module="polaris.reward.core_worker", arguments=arguments), config.workers, config.timeout_s)
+
+
+def _asked(item: RewardItem) -> dict[str, Any]:
+    """What the finder of marked results is told of a response; the question is what the user says."""
+    question = "\n".join(str(message["content"]) for message in item.messages if message["role"] == "user")
+    return {"response": item.response, "question": question or item.prompt, "ground_truth": item.ground_truth}
+
+
+def _with_marks(verdict: Verdict, reply: bytes | str) -> Verdict:
+    """A finder that was killed costs the results, never the verdict."""
+    if isinstance(reply, str):
+        return replace(verdict, marks=None)
+    found = json.loads(reply)
+    return replace(verdict, marked=tuple(found["keys"]), marks=found["number"])
 
 
 def _is_hosted(name: str, config: RewardConfig) -> bool:

@@ -62,6 +62,34 @@ def algebra(gold: Node, answer: Node) -> bool:
         return False
 
 
+def value_key(text: str) -> str | None:
+    """The values of a `respell`ed expression at three points, as text: equal expressions share it, but for a tie in the 12th digit. A
+    rational number is itself. None for what cannot be read or computed. Raises `MemoryError` at the limit."""
+    try:
+        side = expression(text)
+        if side is None:
+            return None
+        points = [point for point, _ in zip(_points(side.free_symbols), range(3), strict=False)]
+        values = [_value(side, point) for point in points]
+    except MemoryError:
+        raise
+    except Exception:  # as in `algebra`: the result is known by its spelling alone
+        return None
+    if any(value is None for value in values):
+        return None
+    if not side.free_symbols and (ratio := _ratio(values[0])) is not None:
+        return str(ratio)
+    return f"{','.join(sorted(map(str, side.free_symbols)))}:{' '.join(str(sympy.N(value, 12)) for value in values)}"
+
+
+def _ratio(value: sympy.Expr) -> Fraction | None:
+    """The quotient of small integers that a number is, to 25 digits."""
+    if not value.is_real:
+        return None
+    ratio = Fraction(str(value)).limit_denominator(1_000_000)
+    return ratio if _close(value, sympy.Rational(ratio.numerator, ratio.denominator)) else None
+
+
 def _same_expression(gold: str, answer: str) -> bool:
     """A logarithm without a base has base 10 or e, but the same on both sides."""
     readings = [(gold, answer)]

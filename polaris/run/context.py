@@ -9,6 +9,7 @@ from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
 from polaris.data.prompt_statistics import PromptStatistics
+from polaris.learn.core import ResultSets
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
@@ -31,6 +32,8 @@ class TrainContext:
     """Correct rollouts that rescue later failures."""
     tracker: TemperatureTracker
     """Moves the temperature of a stage that tracks diversity."""
+    results: ResultSets
+    """Intermediate results of correct rollouts, for the process reward."""
     console: Console
     all_prompts: tuple[Prompt, ...]
     """Every prompt of the run, those that were dropped included."""
@@ -65,4 +68,4 @@ class TrainContext:
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.pass_rates, self.statistics, self.plateau, self.successes, self.tracker)
+        return (self.pass_rates, self.statistics, self.plateau, self.successes, self.results, self.tracker)

@@ -38,6 +38,7 @@ def step_record(
         "rollout/tokens": sampled,
         **reward_facts(drawn),
         **reward_parts(drawn, named(context.config.reward), "reward"),
+        **process_facts(context, batch.drawn),
         **({} if batch.kl is None else {"reward/kl_reference": float(batch.kl[batch.counted].mean())}),
         **group_facts(batch),
         **set_facts(batch.drawn),
@@ -86,6 +87,25 @@ def reward_parts(scored: Sequence[ScoredRollout], names: Sequence[str], prefix: 
     means = dict(zip(names, parts.mean(axis=0).tolist(), strict=True)) if len(parts) else {}
     raised = sum(s.verdict.reason == RAISED for s in scored) / len(scored)
     return {f"{prefix}/{name}/mean": mean for name, mean in means.items()} | {f"{prefix}/raised": raised}
+
+
+def process_facts(context: TrainContext, groups: Sequence[Group]) -> dict[str, float]:
+    """Of the process reward, where there is one: what wrong responses earn by it, the marked results, and the size of the prompts' sets
+    after the step."""
+    process = context.config.reward.process
+    if not process.most:
+        return {}
+    verdicts = [scored.verdict for group in groups for scored in group.rollouts]
+    wrong = [verdict.process for verdict in verdicts if verdict.kind == "wrong"]
+    marks = [verdict.marks for verdict in verdicts if verdict.marks is not None]
+    return {
+        "reward/process_mean": sum(wrong) / max(1, len(wrong)),
+        "reward/process_share": sum(earned > 0 for earned in wrong) / max(1, len(wrong)),
+        "reward/process_marks": sum(marks) / max(1, len(marks)),
+        "reward/process_too_many": sum(number > process.marks for number in marks) / len(verdicts),
+        "reward/process_lost": 1 - len(marks) / len(verdicts),
+        "reward/process_results": sum(context.results.size(group.prompt.id) for group in groups) / len(groups),
+    }
 
 
 def group_facts(batch: TrainingBatch) -> dict[str, float]:

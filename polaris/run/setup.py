@@ -17,6 +17,7 @@ from polaris.data.sampler import open_sampler, open_statistics
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
+from polaris.learn.core import ResultSets
 from polaris.learn.curate import curate
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
@@ -65,6 +66,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         with stop.at_once():
             proof = _prove(checked, sampling, learner, rotary)
         successes, statistics = SuccessBuffer(config.algorithm.rescue), open_statistics(prompts, config.curriculum)
+        results = ResultSets(config.reward.process)
         yield TrainContext(
             source=Colocated(
                 context=sampling,
@@ -72,6 +74,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
                 prompts=prompts,
                 sampler=open_sampler(prompts, config, statistics),
                 proof=proof,
+                credited=results.credited,
                 informative=lambda groups, step: curate(groups, config, successes, step).informative,
             ),
             learner=learner,
@@ -82,6 +85,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             tracker=TemperatureTracker(),
             statistics=statistics,
             plateau=Plateau(config.curriculum.plateau),
+            results=results,
             console=console,
         )
 

@@ -27,8 +27,8 @@ class NonFiniteRun(RunFailed):
 def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, dict[str, Any], TrainingBatch]:
     """Groups -> training batch -> update -> weight sync; returns the next state, its record and the batch.
 
-    Pass rates, statistics, stored successes and the temperature of later steps change only when the step is done, by what the policy itself
-    has drawn.
+    Pass rates, statistics, stored successes, their results and the temperature of later steps change only when the step is done, by what
+    the policy itself has drawn.
 
     Raises:
         GenerationInterrupted: a stop was requested during the rollouts; weights, state, pass rates and successes are those of before.
@@ -56,6 +56,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     context.pass_rates.add_groups(batch.drawn)
     context.statistics.add_groups(batch.drawn, step)
     context.successes.add(batch.drawn)
+    context.results.add(batch.drawn)
     diversity = diversity_of(batch.drawn, context.sampling.world)
     if moved := context.tracker.add(batch.drawn, diversity):
         context.console.note(f"step {step}: {moved}")

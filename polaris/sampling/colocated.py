@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 class Colocated:
     """The `GroupSource` of one stage. Between `next` and `publish` the engine sleeps; `sleep` puts it there before the first step.
 
+    `credited(groups)` are the groups with what their rewards depend on beyond each response by itself (`polaris.learn.core`).
     `informative(groups, step)` counts the groups with a gradient. With algorithm.scarce = "generate", further prompts are drawn while it
     is too small.
     """
@@ -34,6 +35,7 @@ class Colocated:
     prompts: tuple[Prompt, ...]
     sampler: AnySampler
     proof: SyncProof
+    credited: Callable[[Sequence[Group]], list[Group]]
     informative: Callable[[Sequence[Group], int], int]
 
     def next(self, step: int, temperature: float) -> list[Group]:
@@ -49,7 +51,7 @@ class Colocated:
         """
         groups: list[Group] = []
         for number in range(1, self.context.config.algorithm.max_draws + 1):
-            groups += self._draw(step, temperature)
+            groups += self.credited(self._draw(step, temperature))
             self._check(groups, step)
             if not self._draws_again(groups, step, number):
                 break

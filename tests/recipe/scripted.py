@@ -15,6 +15,7 @@ from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
 from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.sampler import Sampler
+from polaris.learn.core import ResultSets
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
@@ -154,6 +155,7 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         prompts=prompts,
         sampler=None if not prompts else Sampler(len(prompts), min(len(prompts), sampling.config.trainer.prompts_per_step), 0),
         proof=SyncProof(probe=None, yardstick=None, trainer_logprobs=None),
+        credited=list,
         informative=lambda groups, step: len(groups),
     )
     return TrainContext(
@@ -163,6 +165,7 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         pass_rates=pass_rates or PassRates(),
         successes=successes or SuccessBuffer(0),
         tracker=TemperatureTracker(),
+        results=ResultSets(sampling.config.reward.process),
         console=sampling.console,
         all_prompts=prompts,
         statistics=PromptStatistics(50),

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -43,6 +44,8 @@ SMALL = [
     "--eval.every=2",
     "--eval.samples_per_prompt=1",
     "--observe.tensorboard=false",
+    "--reward.process.most=0.5",
+    r"--reward.process.marker==(-?\d+)",
 ]
 LAST = 4
 ROUNDING = {"weights": 5e-7, "numbers": 2e-5}
@@ -55,7 +58,7 @@ EXACT = {"weights": 0.0, "numbers": 0.0}
 def root(tmp_path_factory):
     """A folder with small prompt sets whose rows have no ids of their own."""
     root = tmp_path_factory.mktemp("resumed")
-    for name, size in (("train", 64), ("test", 8)):
+    for name, size in (("train", 24), ("test", 8)):
         rows = [json.loads(line) for line in Path(resolve(f"embedded:{name}")).read_text().splitlines()[:size]]
         (root / f"{name}.jsonl").write_text("".join(json.dumps({"problem": r["problem"], "answer": r["answer"]}) + "\n" for r in rows))
     return root
@@ -135,6 +138,9 @@ def test_moved_and_resumed_with_other_resources_it_is_bit_for_bit_the_same(world
     (entry,) = RunFolder(path).record().history
     assert (entry["step"], entry["changes"]) == (2, [])
     assert "reward.workers: 1 -> 2" in entry["free"]
+    results = [pq.read_table(one / "checkpoints" / f"step-{LAST:06d}" / "results.parquet") for one in (path, straight)]
+    assert results[0] == results[1]
+    assert records(straight)[-2]["reward/process_mean"] > 0, "the fourth step is the second epoch's first"
 
 
 SMALLER = ["--trainer.tokens_per_pack=300", "--rollout.max_concurrent=5"]

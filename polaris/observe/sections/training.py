@@ -13,6 +13,7 @@ _CHARTS = (
     ("Held-out accuracy", True, {"eval/accuracy": "avg@k", "eval/pass_at_k": "pass@k"}),
     ("Loss (nats per token)", False, {"sft/loss": "training", "eval/loss": "held out"}),
     ("Training reward", False, {"reward/mean": "mean"}),
+    ("Process reward of wrong responses", False, {"reward/process_mean": "mean", "reward/process_share": "share that earns any"}),
     ("Response length (tokens)", False, {"response/length_mean": "training", "eval/response/length_mean": "evaluation"}),
     ("Responses cut at the token limit", True, {"response/clip_ratio": "training", "eval/response/clip_ratio": "evaluation"}),
     ("Groups", False, {"groups/informative": "informative", "groups/all_right": "all right", "groups/all_wrong": "all wrong"}),
