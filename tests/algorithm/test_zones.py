@@ -117,7 +117,7 @@ def drawn(curve, most=8, prompts=60, seed=0):
 
 
 def test_hotter_than_a_sure_collapse_nothing_is_drawn_and_lost_temperatures_get_no_more():
-    order, samples = drawn((1, 1, 1, 1, 0.5, 0.1, 0.05, 0, 0))
+    order, samples = drawn((1, 1, 1, 1, 0.1, 0.05, 0, 0, 0))
     assert order[:5] == [(k, FIRST) for k in range(5)]
     assert samples[5:] == [0, 0, 0, 0], "the fifth has collapsed"
     assert samples[:5] == [8, 8, 8, 8, 2]
