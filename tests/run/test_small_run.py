@@ -194,6 +194,7 @@ def test_every_metric_is_on_the_page_and_nothing_else(run):
     elsewhere = {"rescue/age_mean", "rescue/age_max", "memory/[a-z_]+_gib", "seconds/checkpoint", "hook/[a-z_]+"}
     elsewhere |= {"reward/kl_reference", "policy/kl_reference_k1", "policy/kl_reference_k3"}
     elsewhere |= {f"curriculum/{name}" for name in ("target", "expected", "measured", "unknown", "effective_prompts")}
+    elsewhere |= {f"reward/process_{name}" for name in ("mean", "share", "marks", "too_many", "results", "lost")}
     elsewhere |= {"rollout/diversity_held"} | {"episode/turns_mean", "episode/turns_max", "episode/read_share"}
     elsewhere |= {f"{prefix}data/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("prompts", "accuracy")}  # not in each run
     elsewhere |= {f"{prefix}reward/{fact}" for prefix in ("", "eval/") for fact in ("raised", "[a-z_]+/mean")}
