@@ -1,4 +1,4 @@
-"""The recipe against itself with one element switched off, on the embedded model, at the same budget of generated tokens.
+"""The recipe against itself with one element switched off, and with all, on the embedded model, at the same budget of generated tokens.
 
     python benchmarks/recipe/ablation.py [SEEDS] [ROOT]
 
@@ -48,15 +48,14 @@ AGAIN = [
     "--require-thinking",
     "--workers=1",
 ]
-FIXED = ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"]
-VARIANTS = {
-    "whole recipe": [],
+WITHOUT = {
     "no difficulty filter": ["--difficulty.samples_per_prompt=0"],
-    "no temperature schedule": FIXED,
+    "no temperature schedule": ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"],
     "no substitution": ["--algorithm.substitution=false"],
     "no rescue": ["--algorithm.rescue=0"],
     "no stages": ["--stage.0.max_response_tokens=192", "--stage.0.drop_above=1.0"],
 }
+VARIANTS = {"whole recipe": [], **WITHOUT, "plain GRPO": [option for options in WITHOUT.values() for option in options]}
 
 
 def main(seeds: int, root: Path) -> None:

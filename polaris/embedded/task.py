@@ -1,8 +1,12 @@
-"""The embedded task: running sums, the demonstrations the base model imitates, and the train and test problems.
+"""The embedded task: running sums, the demonstrations that the base model imitates, and the train and test problems.
 
 A problem is `Compute 47+8-5+6.`: a number below 100, then 1 to 10 additions or subtractions of one digit that never leave
-0..99. A careful solution writes every running total, `<think>47+8=55-5=50+6=56</think>\\boxed{56}`, so its length grows with
-the number of operations.
+0..99. A response names its way of working, writes a total after every operation, and boxes the last one:
+`<think>Carefully:47+8=55-5=50+6=56</think>\\boxed{56}`.
+
+The demonstrations give the base model the shape of a pretrained one. Whether a response is right is decided at a fork, by its first word,
+and hardly by noise on the way: so accuracy stays where it is as the temperature rises to about 1, while habits that change nothing
+(which of two words, `=` or `:`) make responses more diverse. The longer the problem, the rarer is a right way.
 """
 
 from __future__ import annotations
@@ -10,14 +14,16 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 
 LIMIT = 100
 MAX_OPERATIONS = 10
 TRAIN_SIZE, TEST_SIZE = 4096, 256
-HASTE = 0.35
-"""Share of demonstrations that do two or three operations in one step."""
-SLIP = 0.03
-"""Probability that a written total is wrong."""
+RIGHT_WORDS, WRONG_WORDS = ("Carefully", "Stepwise"), ("Quickly", "Roughly")
+RIGHT_SHARE = (0.95, 0.85, 0.65, 0.45, 0.38, 0.25, 0.15, 0.08, 0.05, 0.03)
+"""Share of demonstrations that are worked in a right way, by operations, of 1 to `MAX_OPERATIONS`."""
+COLON_SHARE = 0.25
+"""Share of totals after `:` instead of `=`, which means the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +38,13 @@ class Problem:
         return f"Compute {self.start}{''.join(f'{change:+d}' for change in self.changes)}."
 
     @property
+    def totals(self) -> list[int]:
+        """The running total after each change."""
+        return list(accumulate(self.changes, initial=self.start))[1:]
+
+    @property
     def answer(self) -> str:
-        return str(self.start + sum(self.changes))
+        return str(self.totals[-1])
 
 
 def draw_problem(rng: random.Random, operations: int) -> Problem:
@@ -47,31 +58,38 @@ def draw_problem(rng: random.Random, operations: int) -> Problem:
     return Problem(start, tuple(changes))
 
 
-def solution(problem: Problem, operations_per_step: int = 1, slip: float = 0.0, rng: random.Random | None = None) -> str:
-    """A response that writes the running total after every `operations_per_step` operations.
+def solution(problem: Problem, rng: random.Random | None = None) -> str:
+    """A right response; with an `rng`, in any of the right words and signs."""
+    return _response(problem, problem.totals, RIGHT_WORDS, rng)
 
-    With an `rng`, each written total is off by 1 or 10 with probability `slip`, and the work goes on from the wrong one.
-    """
-    total, work = problem.start, str(problem.start)
-    for done, change in enumerate(problem.changes, start=1):
-        total += change
-        work += f"{change:+d}"
-        if done % operations_per_step == 0 or done == len(problem.changes):
-            if rng and rng.random() < slip:
-                total = rng.choice([wrong for wrong in (total - 10, total - 1, total + 1, total + 10) if 0 <= wrong < LIMIT])
-            work += f"={total}"
-    return f"<think>{work}</think>\\boxed{{{total}}}"
+
+def mistake(problem: Problem, rng: random.Random) -> str:
+    """A response in the wrong way that this problem invites: no carries after an odd start, where that is wrong; else the first half."""
+    without = _without_carries(problem)
+    half = problem.totals[: (len(problem.changes) + 1) // 2]
+    return _response(problem, without if problem.start % 2 and without[-1] != problem.totals[-1] else half, WRONG_WORDS, rng)
+
+
+def _without_carries(problem: Problem) -> list[int]:
+    tens, units = divmod(problem.start, 10)
+    return [10 * tens + (units := (units + change) % 10) for change in problem.changes]
+
+
+def _response(problem: Problem, totals: list[int], words: tuple[str, ...], rng: random.Random | None) -> str:
+    work = f"{rng.choice(words) if rng else words[0]}:{problem.start}"
+    for change, total in zip(problem.changes, totals, strict=False):  # some ways end early
+        work += f"{change:+d}{':' if rng and rng.random() < COLON_SHARE else '='}{total}"
+    return f"<think>{work}</think>\\boxed{{{totals[-1]}}}"
 
 
 def demonstrations(seed: int, excluded: frozenset[Problem]) -> Iterator[tuple[Problem, str]]:
-    """Endless (problem, response) pairs of mixed quality, as a pretraining corpus has them: see `HASTE` and `SLIP`."""
+    """Endless (problem, response) pairs of mixed quality, as a pretraining corpus has them: see `RIGHT_SHARE`."""
     rng = random.Random(seed)
     while True:
         problem = draw_problem(rng, rng.randint(1, MAX_OPERATIONS))
-        if problem in excluded:
-            continue
-        stride = rng.choice((2, 3)) if rng.random() < HASTE else 1
-        yield problem, solution(problem, stride, SLIP, rng)
+        if problem not in excluded:
+            right = rng.random() < RIGHT_SHARE[len(problem.changes) - 1]
+            yield problem, solution(problem, rng) if right else mistake(problem, rng)
 
 
 def problem_sets(seed: int = 0) -> tuple[list[Problem], list[Problem]]:

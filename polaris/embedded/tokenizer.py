@@ -1,12 +1,14 @@
-"""The embedded model's tokenizer: bytes, two whole words, and the chat markers."""
+"""The embedded model's tokenizer: bytes, a few whole words, and the chat markers."""
 
 from __future__ import annotations
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from polaris.embedded.task import RIGHT_WORDS, WRONG_WORDS
+
 PAD, END, ROLES = "<|pad|>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>")
-WORDS = ("Compute", "\\boxed{")
+WORDS = ("Compute", "\\boxed{", *RIGHT_WORDS, *WRONG_WORDS)
 
 CHAT_TEMPLATE = (
     "{%- for message in messages %}{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}{%- endfor %}"

@@ -3,7 +3,7 @@ import random
 import re
 import subprocess
 import sys
-from itertools import islice, pairwise
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -27,6 +27,14 @@ def expression(problem):
     return re.fullmatch(r"Compute (\d+(?:[+-]\d)+)\.", problem.text).group(1)
 
 
+def work_of(response):
+    """The word in front, the written lines of work such as `47+8=55`, and what is boxed."""
+    word, first, rest, boxed = re.fullmatch(r"<think>(\w+):(\d+)([^<]*)</think>\\boxed\{(\d+)\}", response).groups()
+    steps = re.findall(r"([+-]\d)[=:](\d+)", rest)
+    starts = [first, *(total for _, total in steps)]
+    return word, [(start + change, int(total)) for start, (change, total) in zip(starts, steps, strict=False)], int(boxed)
+
+
 def test_answers_and_every_line_of_work_agree_with_python():
     train, test = task.problem_sets()
     assert len(train) == 4096
@@ -34,12 +42,24 @@ def test_answers_and_every_line_of_work_agree_with_python():
     for problem in train + test:
         value = eval(expression(problem))
         assert problem.answer == str(value)
-        for stride in (1, 2, 3):
-            work = re.fullmatch(r"<think>(.*)</think>\\boxed\{(\d+)\}", task.solution(problem, stride))
-            assert work.group(2) == str(value)
-            totals = work.group(1).split("=")
-            for before, after in pairwise(totals):
-                assert eval(before) == int(re.match(r"\d+", after).group())
+        for response in (task.solution(problem), task.solution(problem, random.Random(value))):
+            word, lines, boxed = work_of(response)
+            assert (word in task.RIGHT_WORDS, boxed, len(lines)) == (True, value, len(problem.changes))
+            assert all(eval(line) == total for line, total in lines)
+
+
+def test_a_mistake_forgets_the_carries_after_an_odd_start_or_stops_half_way():
+    for problem in task.problem_sets()[1]:
+        word, lines, boxed = work_of(task.mistake(problem, random.Random(0)))
+        assert word in task.WRONG_WORDS
+        assert boxed == lines[-1][1]
+        if all(eval(line) == total for line, total in lines):
+            assert len(lines) == (len(problem.changes) + 1) // 2
+        else:
+            assert problem.start % 2
+            assert len(lines) == len(problem.changes)
+            assert boxed != int(problem.answer)
+            assert all(eval(line) % 10 == total % 10 and int(re.match(r"\d+", line)[0]) // 10 == total // 10 for line, total in lines)
 
 
 def test_problem_sets_are_disjoint_distinct_and_reproducible():
@@ -56,12 +76,15 @@ def test_demonstrations_never_show_a_held_out_problem():
     assert not any(problem in held_out for problem, _ in islice(task.demonstrations(0, held_out), 20000))
 
 
-def test_demonstrations_are_mostly_right_and_sometimes_hasty_or_wrong():
-    pairs = list(islice(task.demonstrations(1, frozenset()), 5000))
-    right = sum(response.endswith(f"\\boxed{{{problem.answer}}}") for problem, response in pairs) / len(pairs)
-    careful = sum(response.count("=") == len(problem.changes) for problem, response in pairs) / len(pairs)
-    assert 0.8 < right < 0.95
-    assert 0.6 < careful < 0.75
+def test_demonstrations_take_a_right_way_as_often_as_the_length_of_the_problem_says():
+    taken = {operations: [] for operations in range(1, 11)}
+    signs = ""
+    for problem, response in islice(task.demonstrations(1, frozenset()), 20000):
+        word, _, _ = work_of(response)
+        taken[len(problem.changes)].append(word in task.RIGHT_WORDS)
+        signs += "".join(re.findall(r"(?<=\d)[=:](?=\d)", response))
+    assert [sum(right) / len(right) for right in taken.values()] == pytest.approx(list(task.RIGHT_SHARE), abs=0.04)
+    assert signs.count(":") / len(signs) == pytest.approx(task.COLON_SHARE, abs=0.02)
 
 
 def test_tokenizer_keeps_any_text_and_shows_the_thinking_tags():
@@ -105,6 +128,33 @@ def test_warm_up_gives_the_same_bits_and_leaves_the_random_state_and_threads(bui
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (built, again))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def responses(model, tokenizer, problems, temperature):
+    """Right or not, [problems, 4]."""
+    chats = [[{"role": "user", "content": problem.text}] for problem in problems]
+    texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
+    inputs = tokenizer(texts, return_tensors="pt", padding=True, padding_side="left", return_token_type_ids=False)
+    torch.manual_seed(0)
+    options = {"do_sample": True, "temperature": temperature, "top_k": 0, "num_return_sequences": 4, "max_new_tokens": 96}
+    drawn = tokenizer.batch_decode(model.generate(**inputs, **options), skip_special_tokens=True)
+    right = [
+        text.endswith(f"\\boxed{{{problem.answer}}}") for problem, text in zip([p for p in problems for _ in range(4)], drawn, strict=True)
+    ]
+    return torch.tensor(right).float().view(-1, 4)
+
+
+@pytest.mark.slow
+def test_accuracy_of_the_base_holds_until_temperature_1_and_falls_beyond_as_a_pretrained_model_s():
+    folder = Path(polaris.embedded.resolve("embedded:model"))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32), AutoTokenizer.from_pretrained(folder)
+    cool, warm, hot = (responses(model, tokenizer, task.problem_sets()[1][:80], t) for t in (0.2, 0.8, 1.6))
+    assert 0.3 < cool.mean() < 0.6
+    assert abs(warm.mean() - cool.mean()) < 0.06
+    assert hot.mean() < 0.6 * warm.mean()
+    assert warm.amax(1).mean() - warm.mean() > 0.12
+    always, never = (warm.mean(1) == 1).float().mean(), (warm.mean(1) == 0).float().mean()
+    assert never > always > 0.1
 
 
 def test_a_second_build_reuses_the_first_and_another_recipe_does_not(built, monkeypatch):
