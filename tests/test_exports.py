@@ -69,8 +69,8 @@ assert before == [signal.getsignal(number) for number in (signal.SIGINT, signal.
 @pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
 def test_a_program_trains_and_gets_the_folder_and_may_train_again(tmp_path):
     (tmp_path / "program.py").write_text(PROGRAM)
-    small = ["--rollout.engine=transformers", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=24", "--eval.path=none"]
-    small += ["--trainer.steps=2", "--trainer.prompts_per_step=2", "--trainer.cpu_threads=1", "--observe.tensorboard=false"]
+    small = ["--rollout.engine=transformers", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=64", "--eval.path=none"]
+    small += ["--trainer.steps=2", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1", "--observe.tensorboard=false"]
     overrides = [*small, f"--root={tmp_path}", "--name=own"]
     command = [sys.executable, str(tmp_path / "program.py"), str(ROOT / "configs" / "embedded-grpo.toml"), *overrides]
     result = subprocess.run(command, capture_output=True, text=True)
