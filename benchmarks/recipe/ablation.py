@@ -48,9 +48,10 @@ AGAIN = [
     "--require-thinking",
     "--workers=1",
 ]
+FIXED = ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"]
 WITHOUT = {
     "no difficulty filter": ["--difficulty.samples_per_prompt=0"],
-    "no temperature schedule": ["--stage.0.temperature=1.0", "--stage.1.temperature=1.0"],
+    "no temperature schedule": FIXED,
     "no substitution": ["--algorithm.substitution=false"],
     "no rescue": ["--algorithm.rescue=0"],
     "no stages": ["--stage.0.max_response_tokens=192", "--stage.0.drop_above=1.0"],
