@@ -5,29 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 
 import torch
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
 from polaris.data.sampler import open_sampler, open_statistics
-from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
-from polaris.distributed.seeds import seed_everything
 from polaris.learn.core import ResultSets
 from polaris.learn.curate import curate
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
-from polaris.model.fused import can_fuse, fuse_modules
-from polaris.model.load import build_model, count_parameters, load_weights
-from polaris.model.policy import Policy
-from polaris.model.rope import resolve_rope, rotary_table
-from polaris.model.rope_check import check_rope
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
@@ -38,8 +29,8 @@ from polaris.run.alarms import Alarms
 from polaris.run.checks import Checked, max_model_len
 from polaris.run.context import TrainContext
 from polaris.run.hooks import Hooks, load_hooks
+from polaris.run.load_policy import fuse, load_policy
 from polaris.run.loop import Recorder
-from polaris.run.memory import activation_bytes, check_memory
 from polaris.run.thinking import settle_thinking
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
@@ -57,7 +48,8 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
     config, prompts = checked.config, checked.prompts.prompts
     console = Console(world.is_main, config.steps)
     with stop.at_once():
-        policy, rotary = _load_policy(checked, world)
+        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" else 0.0
+        policy, rotary = load_policy(checked.model.folder, config, world, longest=max_model_len(config), engine_fraction=fraction)
         optimizer = build_optimizer(policy, config.optimizer)
         reference = _load_reference(checked, world) if config.algorithm.kl != "off" else None
     with open_sampling(checked, world, stop, console) as sampling:
@@ -90,39 +82,12 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         )
 
 
-def _load_policy(checked: Checked, world: World) -> tuple[Policy, bool]:
-    """The sharded policy with the checkpoint's weights, and whether its rotary table could be compared with the configuration."""
-    config = checked.config
-    if world.device.type == "cpu" and config.trainer.cpu_threads is not None:
-        torch.set_num_threads(config.trainer.cpu_threads)
-    seed_everything(config.seed, config.deterministic)
-    dtype = getattr(torch, config.model.dtype)
-    policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
-    if world.device.type == "cuda":
-        total = torch.cuda.get_device_properties(world.device).total_memory
-        tokens = max(config.trainer.tokens_per_pack, max_model_len(config))
-        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
-        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" else 0.0
-        check_memory(count_parameters(policy), world.size, fraction, total, activations)
-    load_weights(policy.model, checked.model.folder, world.device)
-    angles = check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
-    if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    _fuse(policy, config, world)
-    return policy, angles is not None
-
-
 def _load_reference(checked: Checked, world: World) -> Reference:
     """The model of model.path, whatever the run is resumed from; it computes as the policy does."""
     config = checked.config
     reference = load_reference(checked.model.folder, config.rope, world, getattr(torch, config.model.dtype))
-    _fuse(reference.policy, config, world)
+    fuse(reference.policy, config, world)
     return reference
-
-
-def _fuse(policy: Policy, config: RunConfig, world: World) -> None:
-    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
-        fuse_modules(policy.model)
 
 
 def _prove(checked: Checked, sampling: SamplingContext, learner: Learner, rotary: bool) -> SyncProof:

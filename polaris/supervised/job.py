@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
@@ -15,23 +14,17 @@ from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.checkpoint.store import TrainState, load, save
 from polaris.distributed import watch
-from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
-from polaris.distributed.seeds import seed_everything
 from polaris.errors import Refused, RunFailed
 from polaris.learn.optimizer import build_optimizer
-from polaris.model.fused import can_fuse, fuse_modules
-from polaris.model.load import build_model, count_parameters, load_weights
-from polaris.model.policy import Policy
-from polaris.model.rope import resolve_rope, rotary_table
-from polaris.model.rope_check import check_rope
+from polaris.model.load import count_parameters
 from polaris.observe.console import Console
 from polaris.observe.hook import DONE, STOPPED
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.report import summary, write_report
 from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
-from polaris.run.memory import activation_bytes, check_memory
+from polaris.run.load_policy import load_policy
 from polaris.stop import StopRequest
 from polaris.supervised.checks import CheckedSft, check_ranks
 from polaris.supervised.examples import batch
@@ -64,22 +57,7 @@ def tune_and_export(checked: CheckedSft, folder: RunFolder, world: World, stop: 
 def open_tuner(checked: CheckedSft, world: World) -> Tuner:
     """The sharded model with the weights of its checkpoint, and its optimizer."""
     config = checked.config
-    if world.device.type == "cpu" and config.trainer.cpu_threads is not None:
-        torch.set_num_threads(config.trainer.cpu_threads)
-    seed_everything(config.seed, config.deterministic)
-    dtype = getattr(torch, config.model.dtype)
-    policy = shard(Policy(build_model(checked.model.folder, config.rope)), world.mesh, dtype)
-    if world.device.type == "cuda":
-        total = torch.cuda.get_device_properties(world.device).total_memory
-        tokens = max(config.trainer.tokens_per_pack, config.data.max_tokens)
-        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
-        check_memory(count_parameters(policy), world.size, 0.0, total, activations)
-    load_weights(policy.model, checked.model.folder, world.device)
-    check_rope("trainer", resolve_rope(checked.model.folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
-    if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
-        fuse_modules(policy.model)
+    policy, _ = load_policy(checked.model.folder, config, world, longest=config.data.max_tokens)
     optimizer = build_optimizer(policy, config.optimizer)
     return Tuner(policy=policy, optimizer=optimizer, config=config, world=world, steps=checked.steps)
 

@@ -1,0 +1,53 @@
+"""The sharded policy of a run, of training and of fine-tuning alike, with the weights of its checkpoint."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig
+from polaris.distributed.fsdp import shard
+from polaris.distributed.mesh import World
+from polaris.distributed.seeds import seed_everything
+from polaris.model.fused import can_fuse, fuse_modules
+from polaris.model.load import build_model, count_parameters, load_weights
+from polaris.model.policy import Policy
+from polaris.model.rope import resolve_rope, rotary_table
+from polaris.model.rope_check import check_rope
+from polaris.run.memory import activation_bytes, check_memory
+
+
+def load_policy(
+    folder: Path, config: RunConfig | SftConfig, world: World, *, longest: int, engine_fraction: float = 0.0
+) -> tuple[Policy, bool]:
+    """The policy, and whether its rotary table could be compared with the configuration.
+
+    On a GPU sequences of up to `longest` tokens must fit, beside an engine that takes `engine_fraction` of its memory.
+
+    Raises `Refused` if they do not.
+    """
+    if world.device.type == "cpu" and config.trainer.cpu_threads is not None:
+        torch.set_num_threads(config.trainer.cpu_threads)
+    seed_everything(config.seed, config.deterministic)
+    dtype = getattr(torch, config.model.dtype)
+    policy = shard(Policy(build_model(folder, config.rope)), world.mesh, dtype)
+    if world.device.type == "cuda":
+        total = torch.cuda.get_device_properties(world.device).total_memory
+        tokens = max(config.trainer.tokens_per_pack, longest)
+        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
+        check_memory(count_parameters(policy), world.size, engine_fraction, total, activations)
+    load_weights(policy.model, folder, world.device)
+    angles = check_rope("trainer", resolve_rope(folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
+    if config.model.gradient_checkpointing:
+        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    fuse(policy, config, world)
+    return policy, angles is not None
+
+
+def fuse(policy: Policy, config: RunConfig | SftConfig, world: World) -> None:
+    """Fused modules where the configuration asks for them and the device has them."""
+    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
+        fuse_modules(policy.model)
