@@ -30,7 +30,7 @@ CONFIG, STEPS = REPOSITORY / "configs" / "embedded-grpo.toml", 60
 COMMON = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--checkpoint.every=20", "--algorithm.rescue=1"]
 PROMPTS, PROMPT_FILE = 512, "train.jsonl"
 """Few enough for four epochs, so that sets grow: a prompt that comes once meets only the results of its own group."""
-CORE = ["--reward.process.most=0.5", r"--reward.process.marker==(-?\d+)"]
+CORE = ["--reward.process.most=0.5", r"--reward.process.marker=[=:](-?\d+)"]
 VARIANTS = {"outcome alone": [], "CORE": CORE, "CORE, frozen": [*CORE, "--reward.process.denominator=frozen"]}
 LAST = 10
 """Steps at the end over which the metrics of the process reward are averaged."""

@@ -146,12 +146,12 @@ def test_pass_rates_and_stored_successes_know_correct_answers_only():
     assert successes.of("c") == ()
 
 
-SUMS = r"=(-?\d+)"
+SUMS = r"[=:](-?\d+)"
 
 
 @pytest.fixture(scope="module")
 def problems():
-    """Problems of the embedded task with eight operations, and the sets of careful and hasty solutions."""
+    """Problems of the embedded task with eight operations, and the sets of four right solutions."""
     rng = random.Random(0)
     drawn = [draw_problem(rng, 8) for _ in range(60)]
     return [(one, _results(one)) for one in drawn]
@@ -159,9 +159,20 @@ def problems():
 
 def _results(problem):
     results = Results()
-    for stride in (1, 1, 2, 3):
-        results = results.grown(Counter(_marks(problem, solution(problem, stride))), CORE.stored)
+    for seed in range(4):
+        results = results.grown(Counter(_marks(problem, solution(problem, random.Random(seed)))), CORE.stored)
     return results
+
+
+def slipped(problem, rng):
+    """A wrong response: each total is off by 1 or 10 with probability 0.15, and the work goes on from the wrong one."""
+    while True:
+        total, work = problem.start, str(problem.start)
+        for change in problem.changes:
+            total += change + (rng.choice((-10, -1, 1, 10)) if rng.random() < 0.15 else 0)
+            work += f"{change:+d}={total}"
+        if total != int(problem.answer):
+            return f"<think>{work}</think>\\boxed{{{total}}}"
 
 
 def _marks(problem, response):
@@ -182,8 +193,7 @@ HACKS = {
 def test_a_planted_hack_earns_less_than_honest_work_that_slips(problems, hack):
     rng, honest, planted = random.Random(1), [], []
     for problem, results in problems:
-        slipped = next(text for _ in range(1000) if f"boxed{{{problem.answer}}}" not in (text := solution(problem, 1, 0.15, rng)))
-        honest.append(min(CORE.most, results.share(_marks(problem, slipped), CORE)))
+        honest.append(min(CORE.most, results.share(_marks(problem, slipped(problem, rng)), CORE)))
         planted.append(min(CORE.most, results.share(_marks(problem, f"<think>{HACKS[hack](problem)}</think>\\boxed{{0}}"), CORE)))
     assert np.mean(honest) > 0.2, "half of the totals before a slip are right"
     assert np.mean(planted) < 0.55 * np.mean(honest), (np.mean(planted), np.mean(honest))

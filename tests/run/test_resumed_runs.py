@@ -45,7 +45,7 @@ SMALL = [
     "--eval.samples_per_prompt=1",
     "--observe.tensorboard=false",
     "--reward.process.most=0.5",
-    r"--reward.process.marker==(-?\d+)",
+    r"--reward.process.marker=[=:](-?\d+)",
 ]
 LAST = 4
 ROUNDING = {"weights": 5e-7, "numbers": 2e-5}

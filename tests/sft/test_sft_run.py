@@ -1,6 +1,7 @@
 """`polaris sft` from the configuration to a run that is resumed, killed, exported and trained on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def test_the_loss_falls_and_the_run_is_a_model(whole):
     assert losses[4] < losses[0]
     assert Path(served(str(whole))) == whole / "export" / "step-000004"
     assert (whole / "report.html").is_file()
+
+
+def test_every_metric_is_on_the_page_and_nothing_else(whole):
+    table = (HERE.parents[2] / "docs" / "sft.md").read_text().partition("## Metrics")[2].partition("\n## ")[0]
+    named = {name for line in table.splitlines() if line.startswith("| `") for name in re.findall(r"`([^`]+)`", line.split("|")[1])}
+    found = {name for record in records(whole) for name in record}
+    assert found - {"step", "optimizer/grad_norm", "optimizer/lr"} == named
 
 
 def test_resumed_equals_never_interrupted(whole, tmp_path):
