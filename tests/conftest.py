@@ -51,6 +51,14 @@ def world():
 
 
 @pytest.fixture(scope="module")
+def no_world():
+    """No process group, whatever engine an earlier test has left behind: a command of Polaris starts its own."""
+    leave()
+    yield
+    leave()
+
+
+@pytest.fixture(scope="module")
 def trainer(tiny_qwen3, world):
     """A tiny Qwen3 as a float32 policy, and the world."""
     from polaris.distributed.fsdp import shard

@@ -14,7 +14,7 @@ from polaris.config.recipe import EvalConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
 from polaris.data.prompt_sets import load_held_out, load_training
-from polaris.data.sampler import Sampler, open_sampler, parts_of_epoch
+from polaris.data.sampler import Sampler, open_sampler, open_statistics, parts_of_epoch
 from polaris.errors import Refused
 from polaris.run.record import set_facts
 
@@ -144,7 +144,7 @@ def test_a_set_that_has_no_prompt_left_is_out_of_the_proportion():
 def test_an_epoch_smaller_than_a_step_is_refused_with_its_parts(load):
     config, training, _ = load({"a": ROWS, "b": ROWS[:2]}, trainer=8, weights={"a": 1, "b": 1})
     with pytest.raises(Refused, match=r"weights of data\.sets an epoch holds 2 of a, 2 of b, which do not fill one step of 8; lower"):
-        open_sampler(training.prompts, config)
+        open_sampler(training.prompts, config, open_statistics(training.prompts, config.curriculum))
 
 
 def test_records_have_the_share_and_accuracy_of_each_set_where_there_are_several():

@@ -40,7 +40,7 @@ BEGUN = {
     "difficulty": lambda run: _lines(run / "stages/difficulty.partial.jsonl") > 1,
     "first probe": lambda run: (run / "stages/unfinished-temperature-1.json").is_file(),
     "first stage": lambda run: _step(run) >= 1,
-    "second probe": lambda run: (run / "stages/unfinished-temperature-2.json").is_file(),
+    "second probe": lambda run: (run / "stages/stage-1.json").is_file(),
     "second stage": lambda run: _step(run) >= 5,
     "evaluation": lambda run: any(_lines(path) > 0 for path in run.glob("stages/evaluation/step-000006/rope-1/samples-*.jsonl")),
 }

@@ -221,7 +221,7 @@ def noted(function, name, stop, at_once):
 
 def test_a_finished_run_with_a_final_suite_is_done_and_not_stopped(world, root, copy, capsys, monkeypatch):
     stop, at_once = StopRequest(), {}
-    for module, name in ((setup, "load_weights"), (setup, "create_engine"), (resuming, "load"), (engine_source, "create_engine")):
+    for module, name in ((setup, "load_policy"), (setup, "create_engine"), (resuming, "load"), (engine_source, "create_engine")):
         monkeypatch.setattr(module, name, noted(getattr(module, name), f"{module.__name__}.{name}", stop, at_once))
     monkeypatch.setattr(RolloutRecorder, "__init__", noted(RolloutRecorder.__init__, "trains", stop, at_once))
     final = [f'--final.suite=["{root / "test.jsonl"}"]', "--final.samples_per_prompt=1", "--final.rope_factors=[1.0]"]

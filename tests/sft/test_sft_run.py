@@ -26,7 +26,7 @@ def weights(folder):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def whole(no_world, tmp_path_factory):
     """A run that nobody interrupts."""
     return tune(write_config(tmp_path_factory.mktemp("whole")))
 
