@@ -27,11 +27,11 @@ def write_report(run_folder: Path) -> Path:
     """
     from polaris.observe.charts import lines, png
     from polaris.observe.page import render
-    from polaris.observe.sections.training import curves
+    from polaris.observe.sections.training import most_telling
 
     run = read_run(run_folder)
     outcome = summarize(run.records, run.held_out_since)
-    picture = lines(curves(run)[:_CHARTS_OF_PNG], run.spans, f"{run.name}: {summary_line(outcome)}")
+    picture = lines(most_telling(run, _CHARTS_OF_PNG), run.spans, f"{run.name}: {summary_line(outcome)}")
     write_atomically(run_folder / "report.png", png(picture))
     path = run_folder / "report.html"
     write_atomically(path, render(run, outcome).encode(errors="replace"))

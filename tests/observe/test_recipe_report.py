@@ -15,7 +15,7 @@ from polaris.observe.assets import LIGHT
 from polaris.observe.charts import lines, png
 from polaris.observe.report import write_report
 from polaris.observe.run_files import read_run
-from polaris.observe.sections.training import curves
+from polaris.observe.sections.training import most_telling
 
 
 class Tables(HTMLParser):
@@ -101,9 +101,10 @@ def test_the_picture_shows_the_stages_where_the_page_does(recipe_folder):
 
     def columns(stages):
         """Share of the picture's columns that are on a stage's darker ground, half way up."""
-        image = Image.open(io.BytesIO(png(lines(curves(run)[:3], stages)))).convert("RGB")
+        image = Image.open(io.BytesIO(png(lines(most_telling(run, 3), stages)))).convert("RGB")
         return sum(image.getpixel((x, y)) == ground for x in range(image.width) for y in (image.height // 2,)) / image.width
 
+    assert [chart.title for chart in most_telling(run, 3)] == ["Held-out accuracy", "Training reward", "Response length (tokens)"]
     assert [(stage.first, stage.last) for stage in run.spans] == [(0, 20), (20, 32), (32, 40)]
     assert 0.18 < columns(run.spans) < 0.3, "12 of 40 steps, less the space between the panels"
     assert columns(run.spans[:1]) == columns([]) == 0

@@ -43,6 +43,12 @@ def curves(run: RunFiles) -> list[Chart]:
     return [Chart(title=title, percent=percent, curves=_measured(run, keys)) for title, percent, keys in _CHARTS]
 
 
+def most_telling(run: RunFiles, count: int) -> list[Chart]:
+    """The first `count` charts that have a curve; of a run that has none yet, the first ones."""
+    every = curves(run)
+    return ([chart for chart in every if chart.curves] or every)[:count]
+
+
 def _measured(run: RunFiles, keys: Mapping[str, str]) -> dict[str, Points]:
     """By name, the values of every record that holds the key, unless none of them is finite."""
     points = {name: [(record["step"], record[key]) for record in run.records if key in record] for key, name in keys.items()}
