@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from polaris.commands.train_options import start_options
 from polaris.errors import Refused
-from polaris.run.session import run_session
+from polaris.run.session import dry_run, run_session
 from polaris.stop import StopRequest, is_main
 
 if TYPE_CHECKING:
@@ -35,12 +35,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, describe_job(SftConfig), sep="\n")
         return 0
     if "--dry-run" in arguments:
-        try:
-            _dry_run([argument for argument in arguments if argument != "--dry-run"])
-        except ValueError as error:
-            print(f"polaris: {error}", file=sys.stderr)
-            return 2
-        return 0
+        return dry_run(lambda: _dry_run([argument for argument in arguments if argument != "--dry-run"]))
     return run_session(lambda: prepare(arguments), work, lambda prepared: prepared[0].config.distributed)
 
 

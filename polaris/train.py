@@ -24,7 +24,7 @@ from polaris import __version__
 from polaris.commands.callable_module import CallableModule
 from polaris.commands.train_options import is_first_attempt, source_of, start_options
 from polaris.errors import Refused
-from polaris.run.session import run_here, run_session
+from polaris.run.session import dry_run, run_here, run_session
 from polaris.stop import StopRequest, is_main
 
 if TYPE_CHECKING:
@@ -45,12 +45,7 @@ def main(arguments: list[str]) -> int:
         print(__version__)
         return 0
     if "--dry-run" in arguments:
-        try:
-            _dry_run([argument for argument in arguments if argument != "--dry-run"])
-        except ValueError as error:
-            print(f"polaris: {error}", file=sys.stderr)
-            return 2
-        return 0
+        return dry_run(lambda: _dry_run([argument for argument in arguments if argument != "--dry-run"]))
     return run_session(lambda: prepare(arguments), _work, lambda prepared: prepared[0].config.distributed)
 
 

@@ -123,3 +123,9 @@ class Group:
 
     prompt: Prompt
     rollouts: tuple[ScoredRollout, ...]
+
+    @property
+    def passes(self) -> tuple[int, int]:
+        """Correct and graded responses; one whose grading was lost is in neither."""
+        kinds = [scored.verdict.kind for scored in self.rollouts if not scored.verdict.lost]
+        return kinds.count("correct"), len(kinds)

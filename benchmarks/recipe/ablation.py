@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from polaris.algorithm.paired import t_quantile
 from polaris.embedded import resolve
 from polaris.observe.metrics import read_records
 from polaris.results import Result
@@ -31,7 +32,6 @@ from polaris.results import Result
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIG, RESULTS = REPOSITORY / "configs" / "quickstart.toml", REPOSITORY / "benchmarks" / "results"
 PROMPTS, PROMPT_FILE, STEPS = 1024, "train.jsonl", (30, 20)
-STUDENT = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365}  # 97.5 % quantiles of t for that many seeds
 COOL = 0.4
 COMMON = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--final.suite=[]"]
 COMMON += ["--checkpoint.every=5", "--checkpoint.keep=100"]
@@ -149,7 +149,7 @@ def score_again(folder: Path, step: int) -> float:
 
 def student_interval(values: np.ndarray) -> tuple[float, float]:
     """95 % interval (Student's t) of the mean of `values`, one per seed."""
-    half = STUDENT[len(values)] * float(values.std(ddof=1)) / math.sqrt(len(values))
+    half = t_quantile(0.975, len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return float(values.mean()) - half, float(values.mean()) + half
 
 

@@ -21,8 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from polaris.data.pass_rates import read_passes
 from polaris.embedded import resolve
-from polaris.recipe.measured import read_passes
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROMPTS = 256

@@ -1,4 +1,4 @@
-"""Digests that tell two prompt sets apart."""
+"""Digests that tell two prompt sets apart, and that hold a part of a set out."""
 
 from __future__ import annotations
 
@@ -19,3 +19,9 @@ def fingerprint(values: Iterable[object]) -> str:
     for value in values:
         state.update(repr(value).encode())
     return state.hexdigest()
+
+
+def held_out(text: str, fraction: float, seed: int) -> bool:
+    """Whether a text is in the `fraction` of a set that is held out: by its hash and the seed, whatever else the set holds."""
+    state = blake2b(f"{seed}/held out/{text}".encode(errors="replace"), digest_size=8)
+    return int.from_bytes(state.digest(), "big") < fraction * 2**64

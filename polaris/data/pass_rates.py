@@ -46,8 +46,7 @@ class PassRates:
     def add_groups(self, groups: Iterable[Group]) -> None:
         """Count every group of a step, trained on or not; lost verdicts are left out."""
         for group in groups:
-            kinds = [scored.verdict.kind for scored in group.rollouts if not scored.verdict.lost]
-            self.add(group.prompt.id, kinds.count("correct"), len(kinds))
+            self.add(group.prompt.id, *group.passes)
 
     def rate(self, prompt_id: str) -> float | None:
         """Share of passed responses in [0, 1]; None for a prompt without a verdict."""
@@ -127,3 +126,12 @@ def _written(value: object) -> tuple[int, int] | None:
 
 def _is_share(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+
+
+def read_passes(path: Path) -> dict[str, tuple[int, int]]:
+    """(passed, count) by id, in the order of the pass. Raises `ValueError` if `path` cannot be read."""
+    try:
+        columns = pq.read_table(path, columns=["id", "passed", "count"]).to_pydict()
+    except (OSError, pa.ArrowException) as error:
+        raise Refused(f"{path} cannot be read ({error}); delete it and the .json beside it, and the pass runs again") from error
+    return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))

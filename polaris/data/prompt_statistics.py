@@ -79,12 +79,12 @@ class PromptStatistics:
     def add_groups(self, groups: Iterable[Group], step: int) -> None:
         """Count every group of a step, trained on or not; responses whose grading was lost are in no pass rate."""
         for group in groups:
-            kinds = [scored.verdict.kind for scored in group.rollouts if not scored.verdict.lost]
+            correct, graded = group.passes
             seen = self._seen.setdefault(group.prompt.id, Seen())
-            passed, graded = self.recent(group.prompt.id, step)
-            seen.recent_passed, seen.recent_graded, seen.recent_step = passed + kinds.count("correct"), graded + len(kinds), step
+            before = self.recent(group.prompt.id, step)
+            seen.recent_passed, seen.recent_graded, seen.recent_step = before[0] + correct, before[1] + graded, step
             seen.times_drawn += 1
-            seen.last_step, seen.last_passed, seen.last_graded = step, kinds.count("correct"), len(kinds)
+            seen.last_step, seen.last_passed, seen.last_graded = step, correct, graded
             seen.responses += len(group.rollouts)
             seen.tokens += sum(len(scored.rollout.tokens) for scored in group.rollouts)
             seen.clipped += sum(scored.rollout.finish_reason == "length" for scored in group.rollouts)

@@ -6,12 +6,12 @@ import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import jinja2
 
 from polaris.config.recipe import DifficultyConfig
+from polaris.data.digest import held_out
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set
 from polaris.data.gold import Check, Rejected
 from polaris.data.normalise import exact_key, without_instruction
@@ -114,8 +114,7 @@ def hold_out(fraction: float, seed: int) -> HoldOut:
     id, system prompt and suffix; a problem that comes twice in other dress is on one side with itself."""
 
     def held(problem: Problem) -> bool:
-        state = blake2b(f"{seed}/held out/{exact_key(problem.text)}".encode(errors="replace"), digest_size=8)
-        return int.from_bytes(state.digest(), "big") < fraction * 2**64
+        return held_out(exact_key(problem.text), fraction, seed)
 
     return held
 

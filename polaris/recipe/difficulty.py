@@ -11,14 +11,14 @@ from typing import Any
 from polaris.config.recipe import CurationConfig
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest, fingerprint
-from polaris.data.pass_rates import PassRates
+from polaris.data.pass_rates import PassRates, read_passes
 from polaris.data.selection import informative, shuffle_key
 from polaris.embedded import resolve
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
 from polaris.observe.phrases import ceiling, count
 from polaris.recipe.estimate import remaining
-from polaris.recipe.measured import Journal, Measured, missing, numbers, read_passes, save_measured
+from polaris.recipe.measured import Journal, Measured, missing, numbers, save_measured
 from polaris.recipe.rounds import measure, round_of
 from polaris.results import Result
 from polaris.reward import no_answer

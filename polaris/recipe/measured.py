@@ -15,7 +15,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polaris.data.selection import histogram, informative
-from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.observe.metrics import read_records
 from polaris.results import Result
@@ -133,15 +132,6 @@ def save_measured(path: Path, rows: Sequence[Measured], *, drawn: bool) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     write_atomically(path, buffer.getvalue())
-
-
-def read_passes(path: Path) -> dict[str, tuple[int, int]]:
-    """(passed, count) by id, in the order of the pass. Raises `ValueError` if `path` cannot be read."""
-    try:
-        columns = pq.read_table(path, columns=["id", "passed", "count"]).to_pydict()
-    except (OSError, pa.ArrowException) as error:
-        raise Refused(f"{path} cannot be read ({error}); delete it and the .json beside it, and the pass runs again") from error
-    return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))
 
 
 def read_results(path: Path) -> dict[str, dict[str, int]]:

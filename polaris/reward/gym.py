@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from polaris.errors import RunFailed
 from polaris.reward.answer_pattern import answer_of, pattern
+from polaris.reward.attempt import attempt
 from polaris.reward.gym_task import Task, dataset, require_package
 from polaris.reward.protocol import RewardItem, Rules
 from polaris.types import GroundTruth, Verdict
@@ -50,11 +51,10 @@ class ReasoningGym:
         entry = _entry(task, index)
         if entry["question"] != item.row["question"]:
             raise RunFailed(f"{item.row['id']} is another question in this process; which version of reasoning-gym made the rows?")
-        try:
-            score = float(_dataset(task).score_answer(answer, entry))
-        except Exception as error:  # the answer is a policy's: a scorer that cannot read it says that it is wrong
-            return Verdict("wrong", f"its scorer raised {type(error).__name__}", answer)
-        score, above = min(1.0, max(0.0, score)), self._rules.success_above
+        found = attempt(lambda: float(_dataset(task).score_answer(answer, entry)))
+        if isinstance(found, Exception):  # a scorer that cannot read the answer says that it is wrong
+            return Verdict("wrong", f"its scorer raised {type(found).__name__}", answer)
+        score, above = min(1.0, max(0.0, found)), self._rules.success_above
         solved = score >= 1 if above is None else score > above
         return Verdict("correct" if solved else "wrong", f"score {score:g}", answer, reward=score)
 

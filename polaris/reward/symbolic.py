@@ -10,17 +10,21 @@ from __future__ import annotations
 import functools
 import random
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import islice
+from typing import TypeVar
 
 import sympy
 from latex2sympy2_extended import latex2sympy
 from latex2sympy2_extended.latex2sympy2 import ConversionConfig
 from sympy.core.function import AppliedUndef
 
+from polaris.reward.attempt import attempt
 from polaris.reward.nodes import Approximated, Leaf, Node, Relation
 from polaris.reward.number import Number, is_cut_or_rounded, read_number, rounds_to
 
+T = TypeVar("T")
 DIGITS = 40
 TOLERANCE = sympy.Float("1e-25", DIGITS)
 _ZERO = sympy.Float("1e-35", DIGITS)
@@ -48,38 +52,44 @@ def algebra(gold: Node, answer: Node) -> bool:
 
     Text that cannot be read or computed is not equal. Raises `MemoryError` at the limit.
     """
-    try:
-        if isinstance(gold, Relation) and isinstance(answer, Relation):
-            return _same_relation(gold, answer)
-        assert isinstance(gold, Leaf)
-        if isinstance(answer, Approximated):
-            return _is_rounding(gold.text, answer.decimal.text)
-        assert isinstance(answer, Leaf)
-        return _same_expression(gold.text, answer.text)
-    except MemoryError:
-        raise
-    except Exception:  # the parser raises plain `Exception`, and sympy whatever a function meets at a point: no equality was found
-        return False
+    return bool(_computed(lambda: _equal(gold, answer)))
+
+
+def _equal(gold: Node, answer: Node) -> bool:
+    if isinstance(gold, Relation) and isinstance(answer, Relation):
+        return _same_relation(gold, answer)
+    assert isinstance(gold, Leaf)
+    if isinstance(answer, Approximated):
+        return _is_rounding(gold.text, answer.decimal.text)
+    assert isinstance(answer, Leaf)
+    return _same_expression(gold.text, answer.text)
+
+
+def _computed(compute: Callable[[], T]) -> T | None:
+    """None where the parser raises, plain `Exception` mostly, or sympy whatever a function meets at a point; `MemoryError` is raised."""
+    found = attempt(compute)
+    if isinstance(found, MemoryError):
+        raise found
+    return None if isinstance(found, Exception) else found
 
 
 def value_key(text: str) -> str | None:
     """The values of a `respell`ed expression at three points, as text: equal expressions share it, but for a tie in the 12th digit. A
     rational number is itself. None for what cannot be read or computed. Raises `MemoryError` at the limit."""
-    try:
-        side = expression(text)
-        if side is None:
-            return None
-        points = [point for point, _ in zip(_points(side.free_symbols), range(3), strict=False)]
-        values = [_value(side, point) for point in points]
-    except MemoryError:
-        raise
-    except Exception:  # as in `algebra`: the result is known by its spelling alone
+    if (found := _computed(lambda: _values(text))) is None:
         return None
+    side, values = found
     if any(value is None for value in values):
         return None
     if not side.free_symbols and (ratio := _ratio(values[0])) is not None:
         return str(ratio)
     return f"{','.join(sorted(map(str, side.free_symbols)))}:{' '.join(str(sympy.N(value, 12)) for value in values)}"
+
+
+def _values(text: str) -> tuple[sympy.Expr, list[sympy.Expr | None]] | None:
+    """An expression and its values at three points."""
+    side = expression(text)
+    return side if side is None else (side, [_value(side, point) for point in islice(_points(side.free_symbols), 3)])
 
 
 def _ratio(value: sympy.Expr) -> Fraction | None:

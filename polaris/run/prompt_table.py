@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.schema import RunConfig
+from polaris.data.pass_rates import read_passes
 from polaris.data.prompt_statistics import Seen
 from polaris.files import write_atomically
 from polaris.results import Result
@@ -75,8 +76,7 @@ def _of_training(seen: Seen) -> dict[str, Any]:
 def _offline(folder: RunFolder) -> dict[str, tuple[int, int]]:
     """(passed, count) of the difficulty pass by id."""
     path = folder.stages / "difficulty.parquet"
-    rows = pq.read_table(path, columns=["id", "passed", "count"]).to_pylist() if path.is_file() else []
-    return {row["id"]: (row["passed"], row["count"]) for row in rows}
+    return read_passes(path) if path.is_file() else {}
 
 
 def _dropped(folder: RunFolder, config: RunConfig) -> dict[str, tuple[int, str]]:

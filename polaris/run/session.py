@@ -49,6 +49,16 @@ def run_session(
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
 
 
+def dry_run(show: Callable[[], None]) -> int:
+    """`show` what would run: exit status 0, or 2 after it has said what is wrong."""
+    try:
+        show()
+    except ValueError as error:
+        print(f"polaris: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
 def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConfig) -> None:
     """`work` inside of a user's own program, alone or under torchrun: its errors are raised, and after a signal `SystemExit`.
 

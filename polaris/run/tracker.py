@@ -31,8 +31,9 @@ class TemperatureTracker:
         """
         if self.track is None:
             return ""
-        graded = [[scored.verdict.kind == "correct" for scored in group.rollouts if not scored.verdict.lost] for group in groups]
-        before, self.track = self.track, follow(self.track, diversity, np.array([np.mean(one) for one in graded if one]))
+        passes = [group.passes for group in groups]
+        accuracy = np.array([passed / graded for passed, graded in passes if graded])
+        before, self.track = self.track, follow(self.track, diversity, accuracy)
         if self.track.temperature == before.temperature:
             return ""
         return f"temperature {before.temperature:g} -> {self.track.temperature:g}: {_in_words(self.track)}"

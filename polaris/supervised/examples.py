@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from itertools import islice
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import Example, check_tokenizer, encode, read_conversation
-from polaris.data.digest import fingerprint
+from polaris.data.digest import fingerprint, held_out
 from polaris.data.reading import Reading
 from polaris.data.sources import read_rows
 from polaris.doors import short
@@ -43,14 +41,14 @@ class ExampleSet:
 def load_examples(config: SftConfig, tokenizer: PreTrainedTokenizerBase) -> tuple[ExampleSet, ExampleSet | None]:
     """The examples to train on, and those of eval.path. Raises `ValueError` for bad rows, and where nothing is left."""
     check_tokenizer(tokenizer, config)
-    data, held_out = config.data, config.eval
+    data, evaluation = config.data, config.eval
     own = Reading(subset=data.subset, options=data.options)
-    trained = _load(config, data.path, data.split, own, data.columns, tokenizer, held_out.fraction)
-    if held_out.path is None:
+    trained = _load(config, data.path, data.split, own, data.columns, tokenizer, evaluation.fraction)
+    if evaluation.path is None:
         return trained, None
-    reading = Reading(key="eval", subset=held_out.subset, options=held_out.options)
-    columns = data.columns if held_out.columns is None else held_out.columns
-    return trained, _load(config, held_out.path, held_out.split, reading, columns, tokenizer, None)
+    reading = Reading(key="eval", subset=evaluation.subset, options=evaluation.options)
+    columns = data.columns if evaluation.columns is None else evaluation.columns
+    return trained, _load(config, evaluation.path, evaluation.split, reading, columns, tokenizer, None)
 
 
 def _load(
@@ -71,7 +69,8 @@ def _load(
         empty += not examples
         fitting = [one for one in examples if len(one.tokens) <= config.data.max_tokens]
         too_long += len(fitting) < len(examples)
-        out = fraction is not None and _is_held_out(conversation.messages, fraction, config.seed)
+        # By content, so that a repeated row is on one side with itself.
+        out = fraction is not None and held_out(str(conversation.messages), fraction, config.seed)
         found[out].extend(fitting)
     if not found[0]:
         raise Refused(
@@ -81,12 +80,6 @@ def _load(
     if fraction is not None and not found[1]:
         raise Refused(f"{short(path)}: eval.fraction = {fraction:g} holds none of its {rows} rows out; raise it")
     return ExampleSet(examples=tuple(found[0]), held_out=tuple(found[1]), rows=rows, too_long=too_long, empty=empty)
-
-
-def _is_held_out(messages: Any, fraction: float, seed: int) -> bool:
-    """By a hash of content and seed, so that neither order nor the other rows matter, and a repeated row is on one side with itself."""
-    state = blake2b(f"{seed}/held out/{messages}".encode(errors="replace"), digest_size=8)
-    return int.from_bytes(state.digest(), "big") < fraction * 2**64
 
 
 def digest(examples: Sequence[Example]) -> str:

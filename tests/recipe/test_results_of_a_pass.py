@@ -3,8 +3,9 @@
 from groups import group
 
 from polaris.config.process import ProcessConfig
+from polaris.data.pass_rates import read_passes
 from polaris.learn.core import ResultSets
-from polaris.recipe.measured import Journal, Measured, read_passes, read_results, save_measured
+from polaris.recipe.measured import Journal, Measured, read_results, save_measured
 from polaris.types import Verdict
 
 
