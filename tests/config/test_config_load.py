@@ -13,10 +13,11 @@ import pytest
 from polaris.config import schema
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.data import DataConfig, SetConfig
-from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config, read_dumped
+from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config, load_job, read_dumped
 from polaris.config.peers import ABSENT, ELSEWHERE
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig
 from polaris.config.training import TrainerConfig
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -285,7 +286,7 @@ def test_every_shipped_config_loads():
     paths = sorted((ROOT / "configs").glob("*.toml"))
     assert paths
     for path in paths:
-        load_config(path, [])
+        load_job(SftConfig if path.stem.endswith("-sft") else RunConfig, path)
 
 
 @pytest.mark.parametrize("module", ["polaris.cli", "polaris.config.load", "polaris.train"])

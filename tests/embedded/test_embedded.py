@@ -16,6 +16,7 @@ from polaris.embedded import build as build_module
 from polaris.embedded import task
 from polaris.embedded.build import build
 from polaris.embedded.tokenizer import build_tokenizer
+from polaris.errors import RunFailed
 
 
 @pytest.fixture(scope="module")
@@ -119,12 +120,13 @@ def test_checkpoint_loads_with_auto_classes_and_stops_at_the_end_token(built):
     assert 0.5e6 < sum(p.numel() for p in model.parameters()) < 1.2e6
 
 
-def test_warm_up_gives_the_same_bits_and_leaves_the_random_state_and_threads(built, tmp_path):
+def test_the_fine_tuning_gives_the_same_bits_also_in_a_rank_of_a_training_and_leaves_the_random_state(built, tmp_path, monkeypatch):
+    for name, value in {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     torch.manual_seed(3)
-    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    state = torch.get_rng_state()
     again = build(tmp_path, steps=5)
     assert torch.equal(torch.get_rng_state(), state)
-    assert torch.get_num_threads() == threads
     first, second = (load_file(folder / "model" / "model.safetensors") for folder in (built, again))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
@@ -167,25 +169,36 @@ def test_a_second_build_reuses_the_first_and_another_recipe_does_not(built, monk
         build(built.parent, steps=6)
 
 
-def test_a_killed_build_leaves_nothing_that_counts_as_built(tmp_path):
+def test_a_killed_build_leaves_nothing_that_counts_as_built(tmp_path, monkeypatch):
     script = (
-        "import os, sys; from pathlib import Path; from polaris.embedded import build, warmup;"
-        "warmup.train = lambda *a: os.kill(os.getpid(), 9); build.build(Path(sys.argv[1]), steps=2)"
+        "import os, sys; from pathlib import Path; from polaris.embedded import build, model;"
+        "model.new_model = lambda *a: os.kill(os.getpid(), 9); build.build(Path(sys.argv[1]), steps=2)"
     )
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
     assert killed.returncode == -9
     assert {path.suffix for path in tmp_path.iterdir()} == {".partial", ".lock"}
+    monkeypatch.setattr(build_module, "_fine_tune", lambda folder, steps: (folder / "model").mkdir())
     folder = build(tmp_path, steps=2)
-    assert {path.name for path in folder.iterdir()} == {"model", "train.jsonl", "test.jsonl"}
+    assert {path.name for path in folder.iterdir()} == set(polaris.embedded.FILES.values())
     assert {path.suffix for path in tmp_path.iterdir()} <= {"", ".lock"}
 
 
-def test_resolve_maps_the_three_names_and_nothing_else(built, monkeypatch):
+def test_a_fine_tuning_that_fails_says_why_and_is_not_taken_for_a_model(tmp_path, monkeypatch):
+    wrong = tmp_path / "wrong.toml"
+    wrong.write_text(build_module.CONFIG.read_text().replace("lr = 1.5e-3", "lr = -1"))
+    monkeypatch.setattr(build_module, "CONFIG", wrong)
+    with pytest.raises(RunFailed, match=r"status 2:\n.*optimizer\.lr"):
+        build(tmp_path, steps=2)
+    with pytest.raises(RunFailed, match="status 2"):
+        build(tmp_path, steps=2)
+
+
+def test_resolve_maps_its_names_and_nothing_else(built, monkeypatch):
     monkeypatch.setattr(build_module, "build", lambda: built)
-    for name in ("model", "train", "test"):
+    for name in polaris.embedded.FILES:
         assert Path(polaris.embedded.resolve(f"embedded:{name}")).exists()
     assert polaris.embedded.resolve("Qwen/Qwen3-4B") == "Qwen/Qwen3-4B"
-    with pytest.raises(ValueError, match="embedded:model, embedded:train, embedded:test"):
+    with pytest.raises(ValueError, match="embedded:model, embedded:train, embedded:test, embedded:untrained"):
         polaris.embedded.resolve("embedded:tset")
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import TrainerCallback, set_seed
 
+from polaris.embedded.model import new_model
 from polaris.embedded.tokenizer import build_tokenizer
-from polaris.embedded.warmup import new_model
 from polaris_kernels.integrations import trl as integration
 from polaris_kernels.linear_logprob import linear_logprob
 
