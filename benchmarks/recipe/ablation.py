@@ -95,16 +95,24 @@ def score_all(folders: Mapping[tuple[str, int], Path], budgets: Sequence[float])
 def train(
     root: Path, name: str, seed: int, budget: float, *, variants: Mapping[str, list[str]] = VARIANTS, steps: tuple[int, int] = STEPS
 ) -> Path:
-    """The finished run's folder; it trains on until `budget` tokens are surely reached."""
+    """The finished run's folder; it trains on until `budget` tokens are reached."""
     folder = root / f"{name.replace(' ', '-')}-{seed}"
-    last = steps[1] if budget == math.inf else steps[1] + 60
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={folder.name}", f"--seed={seed}"]
-    command += [f"--data.path={root / PROMPT_FILE}", f"--stage.0.steps={steps[0]}", f"--stage.1.steps={last}", *COMMON, *variants[name]]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
-    print(f"{folder.name}: {generated(folder)[-1][1]:,.0f} tokens", flush=True)
-    if budget != math.inf and generated(folder)[-1][1] < budget:
-        raise SystemExit(f"{folder} ends below the budget of {budget:,.0f} tokens; raise the steps in {Path(__file__).name}")
+    command += [f"--data.path={root / PROMPT_FILE}", f"--stage.0.steps={steps[0]}", *COMMON, *variants[name]]
+    last, tokens = max(steps[1], steps_of(folder) - steps[0]), 0.0
+    while True:
+        subprocess.run([*command, f"--stage.1.steps={last}"], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+        tokens = generated(folder)[-1][1]
+        if budget == math.inf or tokens >= budget:
+            break
+        last += math.ceil(1.05 * (budget - tokens) / (tokens / (steps[0] + last)))
+    print(f"{folder.name}: {steps[0] + last} steps, {tokens:,.0f} tokens", flush=True)
     return folder
+
+
+def steps_of(folder: Path) -> int:
+    """Steps that a run has made."""
+    return max((record["step"] for record in read_records(folder / "metrics.jsonl")), default=0)
 
 
 def write_prompts(root: Path) -> None:

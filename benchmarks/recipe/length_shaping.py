@@ -38,7 +38,7 @@ model = {{ path = "embedded:model", dtype = "float32", gradient_checkpointing = 
 data = {{ path = "embedded:train", max_prompt_tokens = 64 }}
 rollout = {{ samples_per_prompt = 8, max_response_tokens = {limit}, kv_cache_mib = 128 }}
 algorithm = {{ loss = "dapo", substitution = true }}
-optimizer = {{ lr = 3e-4 }}
+optimizer = {{ lr = 1e-4 }}
 trainer = {{ steps = {steps}, prompts_per_step = 16, tokens_per_pack = 32768 }}
 checkpoint = {{ every = 1000 }}
 eval = {{ path = "embedded:test", every = {steps}, samples_per_prompt = 4, temperature = 1.0 }}

@@ -39,7 +39,7 @@ model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = f
 data = { path = "embedded:train", max_prompt_tokens = 64 }
 rollout = { engine = "transformers", max_response_tokens = 192, temperature = 1.0 }
 reward = { workers = 1 }
-optimizer = { lr = 3e-4 }
+optimizer = { lr = 1e-4 }
 trainer = { prompts_per_step = 32, cpu_threads = 1 }
 eval = { path = "embedded:test" }
 

@@ -41,7 +41,7 @@ model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = f
 data = { path = "embedded:train", max_prompt_tokens = 64 }
 rollout = { engine = "transformers", max_response_tokens = 192, kv_cache_mib = 64 }
 reward = { workers = 1 }
-optimizer = { lr = 3e-4 }
+optimizer = { lr = 1e-4 }
 trainer = { prompts_per_step = 8, cpu_threads = 1 }
 eval = { path = "embedded:test" }
 probe = { prompts = 40, samples_per_prompt = 4 }

@@ -92,7 +92,7 @@ def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, pr
 def test_kl_to_the_base_model_begins_at_nothing_and_a_large_coefficient_keeps_it_small(world, problems, tmp_path):
     found = {}
     for coefficient in (0, 10):
-        overrides = [f"--algorithm.kl_coefficient={coefficient}", "--optimizer.lr=3e-4", "--optimizer.warmup_steps=1"]
+        overrides = [f"--algorithm.kl_coefficient={coefficient}", "--optimizer.lr=1e-4", "--optimizer.warmup_steps=1"]
         overrides += ["--algorithm.kl=k3", "--trainer.prompts_per_step=8"]
         with rooms_of(world, problems, tmp_path, *overrides) as context:
             state, kl = START, []
@@ -140,7 +140,7 @@ def test_a_step_interrupted_between_its_draws_leaves_no_trace(world, problems, t
 def train(world, problems, root, lasts, *more):
     """Train to each of `lasts` in context of their own; the records, and what the last checkpoint keeps."""
     overrides = ["--trainer.prompts_per_step=4", "--checkpoint.every=100", "--algorithm.substitution=true", "--algorithm.rescue=2"]
-    overrides += ["--optimizer.lr=3e-4", "--optimizer.warmup_steps=4", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0.01"]
+    overrides += ["--optimizer.lr=1e-4", "--optimizer.warmup_steps=4", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0.01"]
     folder = RunFolder(root)
     for last in lasts:
         with rooms_of(world, problems, root.parent, f"--name={root.name}", f"--trainer.steps={lasts[-1]}", *overrides, *more) as context:
@@ -176,7 +176,7 @@ def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_p
     records, (ledger, successes) = train(world, problems, tmp_path / "straight", [8])
     assert sum(record["rescue/groups"] for record in records) > 0
     assert sum(record["groups/substituted"] for record in records) > 0
-    assert [record["optimizer/lr"] for record in records] == pytest.approx([3e-4 * min(step, 4) / 4 for step in range(1, 9)])
+    assert [record["optimizer/lr"] for record in records] == pytest.approx([1e-4 * min(step, 4) / 4 for step in range(1, 9)])
     assert ledger.column("graded").to_pylist() == [4 * 4] * 8
     assert successes.num_rows > 8
     again, (resumed_ledger, resumed_successes) = train(world, problems, tmp_path / "resumed", [0, 3, 6, 8])
