@@ -2,9 +2,8 @@
 
     python benchmarks/recipe/track.py [SEEDS] [ROOT] [STEPS]
 
-The quickstart's recipe on the embedded model, as in `ablation.py`, whose rules hold here too: probes count, evaluation does not, the first
-variant sets a seed's budget. STEPS are those of its two stages (default 30,20). Runs are ordinary runs below ROOT (default: runs/track),
-so the command goes on where it was stopped. Results go to benchmarks/results/, with the way of each run's temperature and diversity.
+The recipe on the embedded model, as in `ablation.py`; the rules are those of `compare.py`. STEPS are those of its two stages (default
+30,20). Runs are below ROOT (default: runs/track). Results go to benchmarks/results/, with the way of each run's temperature and diversity.
 """
 
 from __future__ import annotations
@@ -13,7 +12,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from ablation import FIXED, REPOSITORY, STEPS, generated, score_all, train_all, write
+from ablation import FIXED, KEEP, PROMPTS, STEPS, scores_at_two_temperatures
+from compare import ALONE, CONFIGS, REPOSITORY, Comparison, generated, write, write_prompts
 
 from polaris.observe.metrics import read_records
 
@@ -27,10 +27,13 @@ VARIANTS = {
 
 def main(seeds: int, root: Path, steps: tuple[int, int]) -> None:
     """Run what is missing, two runs at a time, and write the tables."""
-    folders, budgets = train_all(root, VARIANTS, seeds, steps)
-    ways = {f"{name}, seed {seed}": way(folder, budgets[seed]) for (name, seed), folder in folders.items()}
-    scores = score_all(folders, budgets)
-    write('`temperature = "track"` against a probe per stage', Path(__file__).stem, scores, budgets, table(ways), ways=ways)
+    options = [write_prompts(root, PROMPTS), *ALONE, *KEEP]
+    comparison = Comparison(config=CONFIGS / "quickstart.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds)
+    runs, budgets = comparison.run()
+    ways = {f"{name}, seed {seed}": way(folder, budgets[seed]) for (name, seed), folder in runs.items()}
+    scores = scores_at_two_temperatures(comparison, runs, budgets)
+    command = f"{seeds} ROOT {','.join(map(str, steps))}"
+    write('`temperature = "track"` against a probe per stage', Path(__file__).stem, command, scores, budgets, table(ways), ways=ways)
 
 
 def way(folder: Path, budget: float) -> list[dict[str, float]]:
