@@ -40,14 +40,9 @@ def _running_totals(question: str) -> str:
     return "\n".join(lines)
 
 
-def _letters(question: str) -> str:
-    word = question.rpartition(" ")[2]
-    return f"{' '.join(word)}\n{' '.join(reversed(word))}"
-
-
 def _binary(question: str) -> str:
     number = int(re.findall(r"\d+", question)[-1])
     return f"{number} = {' '.join(f'{number:b}')}"
 
 
-WORK = {"chain_sum": _running_totals, "spell_backward": _letters, "count_bits": _binary}
+WORK = {"chain_sum": _running_totals, "count_bits": _binary}

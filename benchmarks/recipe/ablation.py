@@ -46,7 +46,9 @@ VARIANTS = {"whole recipe": [], **WITHOUT, "plain GRPO": [option for options in 
 def main(seeds: int, root: Path) -> None:
     """Run what is missing, two runs at a time, and write the tables."""
     options = [write_prompts(root, PROMPTS), *ALONE, *KEEP]
-    comparison = Comparison(config=CONFIGS / "quickstart.toml", options=options, variants=VARIANTS, steps=STEPS, root=root, seeds=seeds)
+    comparison = Comparison(
+        config=CONFIGS / "embedded-recipe.toml", options=options, variants=VARIANTS, steps=STEPS, root=root, seeds=seeds
+    )
     runs, budgets = comparison.run()
     scores = scores_at_two_temperatures(comparison, runs, budgets)
     write("One element of the recipe switched off", Path(__file__).stem, f"{seeds}", scores, budgets)

@@ -10,8 +10,10 @@ from __future__ import annotations
 import json
 import math
 import platform
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -35,6 +37,8 @@ CONFIGS, RESULTS = REPOSITORY / "configs", REPOSITORY / "benchmarks" / "results"
 ALONE = ["--rollout.engine=transformers", "--trainer.cpu_threads=1", "--eval.every=5", "--final.suite=[]"]
 """Options of embedded runs of which two share the machine."""
 
+STOPPED = 128 + signal.SIGTERM
+"""Status of a run that was asked to stop."""
 Runs = Mapping[tuple[str, int], Path]
 """The folders of finished runs, by variant and seed."""
 Scores = Mapping[str, Sequence[float]]
@@ -64,7 +68,7 @@ class Comparison:
         first, *others = self.variants
         with ThreadPoolExecutor(max_workers=self.parallel) as pool:
             begun = list(pool.map(lambda seed: self._train(first, seed, math.inf), range(self.seeds)))
-            budgets = [generated(folder)[-1][1] for folder in begun]
+            budgets = [sampled(folder) for folder in begun]
             jobs = {(name, seed): pool.submit(self._train, name, seed, budgets[seed]) for seed in range(self.seeds) for name in others}
         return {(first, seed): folder for seed, folder in enumerate(begun)} | {key: job.result() for key, job in jobs.items()}, budgets
 
@@ -73,7 +77,7 @@ class Comparison:
         return {name: [score_within(runs[name, seed], budgets[seed])[1] for seed in range(self.seeds)] for name in self.variants}
 
     def _train(self, name: str, seed: int, budget: float) -> Path:
-        """The finished run's folder; it trains on until `budget` tokens are reached."""
+        """The finished run's folder; one with a budget is asked to stop once it has sampled so many tokens."""
         folder = self.root / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
         command = [
             sys.executable,
@@ -85,15 +89,17 @@ class Comparison:
             f"--seed={seed}",
         ]
         command += [*self.options, *self.variants[name]]
-        before = sum(self.steps[:-1])
-        last = max(self.steps[-1], steps_of(folder) - before)
-        while True:
-            subprocess.run([*command, *self._lengths(last)], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
-            tokens = generated(folder)[-1][1]
-            if budget == math.inf or tokens >= budget or self.of_fixed_length(name):
-                break
-            last += math.ceil(1.05 * (budget - tokens) / (tokens / (before + last)))
-        print(f"{folder.name}: {before + last} steps, {tokens:,.0f} tokens", flush=True)
+        bounded = budget < math.inf and not self.of_fixed_length(name)
+        command += self._lengths(self.steps[-1] + (3 * sum(self.steps) if bounded else 0))
+        if not (bounded and sampled(folder) >= budget):
+            run = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+            while run.poll() is None:
+                time.sleep(1)
+                if bounded and sampled(folder) >= budget:
+                    run.terminate()
+            if run.returncode not in (0, STOPPED) or (bounded and sampled(folder) < budget):
+                raise SystemExit(f"{folder} ended with status {run.returncode} after {sampled(folder):,.0f} tokens")
+        print(f"{folder.name}: {sampled(folder):,.0f} tokens", flush=True)
         return folder
 
     def _lengths(self, last: int) -> list[str]:
@@ -109,9 +115,9 @@ def write_prompts(root: Path, most: int) -> str:
     return f"--data.path={path}"
 
 
-def steps_of(folder: Path) -> int:
-    """Steps that a run has made."""
-    return max((record["step"] for record in read_records(folder / "metrics.jsonl")), default=0)
+def sampled(folder: Path) -> float:
+    """Tokens that a run has sampled so far."""
+    return generated(folder)[-1][1] if generated(folder) else 0.0
 
 
 def generated(folder: Path) -> list[tuple[int, float]]:

@@ -2,7 +2,7 @@
 
     python benchmarks/recipe/core.py [SEEDS] [ROOT] [STEPS]
 
-Both train by plain GRPO (configs/embedded-grpo.toml) with rescue; CORE adds `reward.process`, by which the running totals of a response
+Both train by plain GRPO (configs/quickstart.toml) with rescue; CORE adds `reward.process`, by which the running totals of a response
 that is wrong earn up to a half. The rules are those of `compare.py`. Runs are below ROOT (default: runs/core). Results go to
 benchmarks/results/.
 """
@@ -27,9 +27,7 @@ LAST = 10
 def main(seeds: int, root: Path, steps: int) -> None:
     """Run what is missing, two runs at a time, and write the tables."""
     options = [write_prompts(root, PROMPTS), *ALONE, "--algorithm.rescue=1"]
-    comparison = Comparison(
-        config=CONFIGS / "embedded-grpo.toml", options=options, variants=VARIANTS, steps=(steps,), root=root, seeds=seeds
-    )
+    comparison = Comparison(config=CONFIGS / "quickstart.toml", options=options, variants=VARIANTS, steps=(steps,), root=root, seeds=seeds)
     runs, budgets = comparison.run()
     scores = {"Evaluated at temperature 1": comparison.scores(runs, budgets)}
     measured = {name: [process(runs[name, seed]) for seed in range(seeds)] for name in VARIANTS if "CORE" in name}

@@ -31,7 +31,7 @@ VARIANTS: Mapping[str, list[str]] = {
 def main(seeds: int, root: Path, steps: int) -> None:
     """Run what is missing, two runs at a time, and write the table."""
     comparison = Comparison(
-        config=CONFIGS / "quickstart.toml",
+        config=CONFIGS / "embedded-recipe.toml",
         options=[write_prompts(root, PROMPTS), *ALONE],
         variants=VARIANTS,
         steps=(steps, steps),

@@ -44,7 +44,7 @@ def main() -> None:
     root = REPOSITORY / "runs" / "difficulty-early"
     root.mkdir(parents=True, exist_ok=True)
     own = rest if config else [*embedded(root), *rest]
-    file = Path(config) if config else REPOSITORY / "configs" / "embedded-grpo.toml"
+    file = Path(config) if config else REPOSITORY / "configs" / "quickstart.toml"
     found = {name: measure(file, root, name, [*own, *more]) for name, more in PASSES.items()}
     write(options.out, found, ["python benchmarks/recipe/difficulty.py", *([config] if config else []), *rest])
 

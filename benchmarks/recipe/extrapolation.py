@@ -2,7 +2,7 @@
 
     python benchmarks/recipe/extrapolation.py [SEEDS] [STEPS]
 
-Neither the demonstrations of the base model nor any rollout of the training (configs/quickstart.toml, responses cut at 64 tokens) is
+Neither the demonstrations of the base model nor any rollout of the training (configs/embedded-recipe.toml, responses cut at 64 tokens) is
 longer than 64 tokens. The evaluation draws problems by the tokens of their careful solution, up to four times that.
 Writes `benchmarks/results/extrapolation_HARDWARE_DATE.{json,md}`.
 """

@@ -2,7 +2,7 @@
 
     python benchmarks/recipe/resume.py [transformers | vllm]
 
-Four steps of configs/embedded-grpo.toml with 8 prompts each, stopped after two. Writes `benchmarks/results/resume-ENGINE_HARDWARE_DATE.md`.
+Four steps of configs/quickstart.toml with 8 prompts each, stopped after two. Writes `benchmarks/results/resume-ENGINE_HARDWARE_DATE.md`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Job:
     def arguments(self, name: str, steps: int, overrides: Sequence[str]) -> list[str]:
         data = [f"--data.path={self.root / 'train.jsonl'}", f"--eval.path={self.root / 'test.jsonl'}", f"--rollout.engine={self.engine}"]
         own = [f"--root={self.root}", f"--name={name}", f"--trainer.steps={steps}", *(text.format(root=self.root) for text in overrides)]
-        return [str(REPOSITORY / "configs" / "embedded-grpo.toml"), *SMALL, *data, *own]
+        return [str(REPOSITORY / "configs" / "quickstart.toml"), *SMALL, *data, *own]
 
     def run(self, name: str, steps: int, overrides: Sequence[str] = (), ranks: int = 1) -> Path:
         launch = ["torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", "-m"] if ranks > 1 else []
@@ -79,7 +79,7 @@ def main(engine: str = "transformers") -> None:
     text = (
         f"# Resumed with other settings, {date.today().isoformat()}, {platform.machine()} CPU, {cpu_count()} cores\n\n"
         f"Python {platform.python_version()}, {packages}; engine {engine}.\nCommand: `{command}` ({time.monotonic() - start:.0f} s).\n\n"
-        f"Steps {HALF + 1} to {LAST} of configs/embedded-grpo.toml (8 prompts a step, float32) after a stop at step {HALF}, against a run "
+        f"Steps {HALF + 1} to {LAST} of configs/quickstart.toml (8 prompts a step, float32) after a stop at step {HALF}, against a run "
         "that nothing interrupted:\nthe largest difference of any weight, and of any number in metrics.jsonl that no clock makes.\n\n"
         "| change | weights | numbers | largest in |\n| --- | --- | --- | --- |\n" + "".join(rows)
     )

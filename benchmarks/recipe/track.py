@@ -28,7 +28,9 @@ VARIANTS = {
 def main(seeds: int, root: Path, steps: tuple[int, int]) -> None:
     """Run what is missing, two runs at a time, and write the tables."""
     options = [write_prompts(root, PROMPTS), *ALONE, *KEEP]
-    comparison = Comparison(config=CONFIGS / "quickstart.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds)
+    comparison = Comparison(
+        config=CONFIGS / "embedded-recipe.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds
+    )
     runs, budgets = comparison.run()
     ways = {f"{name}, seed {seed}": way(folder, budgets[seed]) for (name, seed), folder in runs.items()}
     scores = scores_at_two_temperatures(comparison, runs, budgets)

@@ -1,4 +1,4 @@
-"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own context and its own `train_step`, on configs/embedded-grpo.toml."""
+"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own context and its own `train_step`, on configs/quickstart.toml."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from polaris.run.setup import open_training
 from polaris.run.step import train_step
 from polaris.stop import StopRequest
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 
 
 def main(engine: str, root: str) -> None:

@@ -53,7 +53,7 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
     rows = [{"problem": f"Compute {i}+1.", "answer": "" if i == 3 else str(i + 1)} for i in range(8)]
     for name, chosen in (("set", rows), ("good", rows[:3]), ("eval", rows[:3])):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen), encoding="utf-8")
-    config = str(ROOT / "configs" / "embedded-grpo.toml")
+    config = str(ROOT / "configs" / "quickstart.toml")
     for overrides, message in (
         ([f"--data.path={tmp_path / 'set.jsonl'}", "--data.strict=true"], "set.jsonl:4 (empty); `polaris data check"),
         (
@@ -185,7 +185,7 @@ def test_ctrl_c_ends_a_command_on_files_with_130_and_no_traceback(monkeypatch, c
 
 
 def test_a_dry_run_shows_the_plan_and_the_first_prompt_and_makes_no_folder(tmp_path):
-    config = str(ROOT / "configs" / "embedded-grpo.toml")
+    config = str(ROOT / "configs" / "quickstart.toml")
     command = [sys.executable, "-m", "polaris.cli", "train", config, "--dry-run", "--trainer.steps=4", "--name=x"]
     result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert result.returncode == 0, result.stderr

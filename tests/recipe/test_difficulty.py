@@ -29,7 +29,7 @@ from polaris.run.checks import check
 from polaris.run.setup import open_sampling
 from polaris.stop import StopRequest
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 PROMPTS, CHUNKS = 65, 9
 # 4 waves of 8 sequences at 4 responses per prompt: chunks of 8 prompts.
 SMALL = ["--rollout.engine=transformers", "--rollout.max_concurrent=8", "--difficulty.samples_per_prompt=4", "--trainer.prompts_per_step=8"]

@@ -17,7 +17,7 @@ from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
 from polaris.observe.run_files import read_run
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-recipe.toml"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SMALL = [
     "--rollout.engine=transformers",

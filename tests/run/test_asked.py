@@ -10,7 +10,7 @@ from polaris.errors import Refused
 from polaris.run.banner import configured
 from polaris.run.checks import _content, check
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 TEMPLATE = "{% for message in messages %}[{{ message.role }}] {{ message.content }} {% endfor %}"
 LENGTH = "--reward.options={ length = { target = 20 } }"
 pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model

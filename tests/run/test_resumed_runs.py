@@ -32,7 +32,7 @@ from polaris.run.resume import resume
 from polaris.run.setup import open_training
 from polaris.stop import StopRequest
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 # The first run on a new machine builds the embedded model.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SMALL = [

@@ -33,7 +33,7 @@ from polaris.observe.metrics import deterministic, read_records
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import RolloutRequest, Sampling
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 # The first run on a new machine builds the embedded model.
 pytestmark = pytest.mark.timeout(600)
 SMALL = ["--trainer.steps=5", "--trainer.prompts_per_step=8", "--checkpoint.every=2", "--eval.every=3", "--eval.samples_per_prompt=1"]

@@ -24,7 +24,7 @@ from polaris.run.setup import open_recorder, open_training
 from polaris.stop import StopRequest
 
 pytestmark = pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 CHANGES = {
     "name": "run", "rollout.engine": "transformers", "rollout.samples_per_prompt": 4, "rollout.max_response_tokens": 24,
     "trainer.cpu_threads": 1, "trainer.steps": 3, "trainer.prompts_per_step": 2, "optimizer.warmup_steps": 2, "eval.every": 2,

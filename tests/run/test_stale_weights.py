@@ -15,7 +15,7 @@ from polaris.sync.publish import measure_gap
 
 # The first run on a new machine builds the embedded model.
 pytestmark = [pytest.mark.timeout(600), pytest.mark.vllm, pytest.mark.slow]
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
 
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.timeout(600)
 START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
 
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 
 
 @pytest.fixture(scope="module")

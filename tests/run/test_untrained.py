@@ -13,7 +13,7 @@ from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.run.untrained import why_untrained
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 RECORD = {
     "groups/drawn": 8, "groups/informative": 0, "groups/all_right": 0, "groups/all_wrong": 8, "optimizer/skipped": 0,
     "reward/no_answer": 0.0, "response/clip_ratio": 0.0,

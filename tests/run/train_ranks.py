@@ -21,7 +21,7 @@ from polaris.run.setup import open_recorder, open_training
 STEPS = 4
 SHIFT = 2e-5
 """Nats by which the engine of the last rank is off on the probe's responses: the sync gap of every step is that rank's."""
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 
 
 def check_run(root, problems):

@@ -17,7 +17,7 @@ from polaris.embedded import resolve
 from polaris.sampling.guards import NoAnswers, stop_without_answers
 from polaris.types import Group, Verdict
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 SUFFIX = 'set data.prompt_suffix = "'
 
 

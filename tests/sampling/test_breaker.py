@@ -15,7 +15,7 @@ from polaris.learn.success_buffer import SuccessBuffer
 from polaris.sampling.guards import GradingFailed, stop_if_grading_fails
 from polaris.types import CRASHED, TIMEOUT, Group, Prompt, Rollout, ScoredRollout, Verdict
 
-CONFIG = Path(__file__).resolve().parents[2] / "configs" / "embedded-grpo.toml"
+CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 VERDICTS = {
     "right": Verdict("correct", "equal", "1", reward=1.0),
     "wrong": Verdict("wrong", "", "2"),
