@@ -93,10 +93,11 @@ class Comparison:
         command += self._lengths(self.steps[-1] + (3 * sum(self.steps) if bounded else 0))
         if not (bounded and sampled(folder) >= budget):
             run = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
-            while run.poll() is None:
+            while run.poll() is None and not (bounded and sampled(folder) >= budget):
                 time.sleep(1)
-                if bounded and sampled(folder) >= budget:
-                    run.terminate()
+            if run.poll() is None:
+                run.terminate()
+            run.wait()
             if run.returncode not in (0, STOPPED) or (bounded and sampled(folder) < budget):
                 raise SystemExit(f"{folder} ended with status {run.returncode} after {sampled(folder):,.0f} tokens")
         print(f"{folder.name}: {sampled(folder):,.0f} tokens", flush=True)
