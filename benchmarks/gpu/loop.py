@@ -1,4 +1,4 @@
-"""The real loop through torchrun: the quickstart, then a small real model on real problems; a line per step, as metrics.jsonl grows."""
+"""The real loop through torchrun: the recipe in miniature, a small real model on real problems; a line per step, as metrics.jsonl grows."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ EMBEDDED = {
     "eval.samples_per_prompt": 1,
 }
 """Overrides of a dry run."""
-QUICKSTART_S, SMALL_MODEL_S = 150.0, 240.0
+RECIPE_S, SMALL_MODEL_S = 150.0, 240.0
 _LEAST_S = 90.0
 """With less time left a run's engine would hardly start before it is asked to stop."""
 MINIATURE = {"difficulty.samples_per_prompt": 2, "probe.prompts": 4, "probe.samples_per_prompt": 2, "trainer.prompts_per_step": 8}
@@ -59,7 +59,7 @@ MINIATURE |= {"stage.0.steps": 1, "stage.1.steps": 1, "eval.samples_per_prompt":
 
 def figures(call: Call) -> Iterator[Figure]:
     yield Figure(name="embedded model", seconds=120, run=embedded_model)
-    yield Figure(name="quickstart", seconds=QUICKSTART_S + STOP_S, least=_LEAST_S, run=partial(quickstart, call))
+    yield Figure(name="recipe", seconds=RECIPE_S + STOP_S, least=_LEAST_S, run=partial(recipe, call))
     yield Figure(name="small model", seconds=SMALL_MODEL_S + STOP_S, least=_LEAST_S, run=partial(small_model, call))
 
 
@@ -70,9 +70,9 @@ def embedded_model() -> Iterator[Line]:
     yield Line(name="embedded model", values={"s": time.perf_counter() - began})
 
 
-def quickstart(call: Call) -> Iterator[Line]:
-    values = place(call, "quickstart") | (MINIATURE if call.small else {})
-    return train("quickstart", torchrun("configs/quickstart.toml", *overrides(values), "--fresh"), call, QUICKSTART_S)
+def recipe(call: Call) -> Iterator[Line]:
+    values = place(call, "recipe") | (MINIATURE if call.small else {})
+    return train("recipe", torchrun("configs/embedded-recipe.toml", *overrides(values), "--fresh"), call, RECIPE_S)
 
 
 def small_model(call: Call) -> Iterator[Line]:
