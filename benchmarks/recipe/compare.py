@@ -51,7 +51,7 @@ class Comparison:
 
     config: Path
     options: Sequence[str]
-    """Of all variants."""
+    """Of all variants; `{seed}` in one is the run's seed."""
     variants: Mapping[str, Sequence[str]]
     """Options of each; the first sets the budget."""
     steps: Sequence[int]
@@ -88,7 +88,7 @@ class Comparison:
             f"--name={folder.name}",
             f"--seed={seed}",
         ]
-        command += [*self.options, *self.variants[name]]
+        command += [option.replace("{seed}", str(seed)) for option in (*self.options, *self.variants[name])]
         bounded = budget < math.inf and not self.of_fixed_length(name)
         command += self._lengths(self.steps[-1] + (3 * sum(self.steps) if bounded else 0))
         if not (bounded and sampled(folder) >= budget):

@@ -36,6 +36,7 @@ CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 # The first run on a new machine builds the embedded model.
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 SMALL = [
+    "--seed=1",
     "--rollout.engine=transformers",
     "--rollout.samples_per_prompt=4",
     "--trainer.prompts_per_step=8",
@@ -163,17 +164,17 @@ def test_a_run_of_one_rank_goes_on_with_two(root, straight, copy):
 
 
 def test_what_alters_results_is_said_in_console_report_and_record(world, root, straight, copy, capsys):
-    changed = ["--optimizer.lr=1e-4", "--optimizer.weight_decay=0.5", "--trainer.prompts_per_step=4"]
+    changed = ["--optimizer.lr=5e-5", "--optimizer.weight_decay=0.5", "--trainer.prompts_per_step=4"]
     name = copy("changed")
-    with pytest.raises(Refused, match=r"optimizer\.lr: 0\.0003 -> 0\.0001; .*add --change"):
+    with pytest.raises(Refused, match=r"optimizer\.lr: 0\.0001 -> 5e-05; .*add --change"):
         prepare(root, name, *changed)
     path = run(world, root, name, *changed, "--change")
-    assert "from step 3 on: optimizer.lr: 0.0003 -> 0.0001; " in capsys.readouterr().out
+    assert "from step 3 on: optimizer.lr: 0.0001 -> 5e-05; " in capsys.readouterr().out
     (entry,) = RunFolder(path).record().history
     assert (entry["step"], len(entry["changes"])) == (2, 3)
     assert "optimizer.weight_decay: 0.01 -&gt; 0.5" in (path / "report.html").read_text()
     steps = [record for record in records(path) if "reward/mean" in record]
-    assert [record["optimizer/lr"] for record in steps] == [3e-4, 3e-4, 1e-4, 1e-4]
+    assert [record["optimizer/lr"] for record in steps] == [1e-4, 1e-4, 5e-5, 5e-5]
     assert [record["groups/drawn"] for record in steps] == [8, 8, 4, 4]
     assert [record for record in records(path) if record["step"] <= 2] == [record for record in records(straight) if record["step"] <= 2]
     assert run(world, root, name, *changed) == path, "what was changed is what the run has now"

@@ -143,7 +143,7 @@ def test_weights_change_in_steps_with_an_update_and_their_version_counts_them(ru
     assert run.changed == applied
     assert [record["policy/version"] for record in steps_of(run)] == [sum(applied[: i + 1]) for i in range(3)]
     assert [record["optimizer/lr"] for record, any_update in zip(steps_of(run), applied, strict=True) if any_update] == pytest.approx(
-        [lr for lr, any_update in zip([1.5e-4, 3e-4, 3e-4], applied, strict=True) if any_update]
+        [lr for lr, any_update in zip([5e-5, 1e-4, 1e-4], applied, strict=True) if any_update]
     )
     assert run.state.step == 3
     assert run.state.version == sum(applied)

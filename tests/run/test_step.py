@@ -92,7 +92,7 @@ def test_where_nothing_is_informative_weights_stay_and_the_step_counts(world, pr
 def test_kl_to_the_base_model_begins_at_nothing_and_a_large_coefficient_keeps_it_small(world, problems, tmp_path):
     found = {}
     for coefficient in (0, 10):
-        overrides = [f"--algorithm.kl_coefficient={coefficient}", "--optimizer.lr=1e-4", "--optimizer.warmup_steps=1"]
+        overrides = [f"--algorithm.kl_coefficient={coefficient}", "--optimizer.lr=3e-5", "--optimizer.warmup_steps=1"]
         overrides += ["--algorithm.kl=k3", "--trainer.prompts_per_step=8"]
         with rooms_of(world, problems, tmp_path, *overrides) as context:
             state, kl = START, []

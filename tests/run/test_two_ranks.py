@@ -46,8 +46,8 @@ def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problem
         assert record["sync/logprob_gap"] == pytest.approx(SHIFT, abs=0.2 * SHIFT)
     assert [record.keys() for record in found] == [record.keys() for record in expected]
     for theirs, ours in zip(found, expected, strict=True):
-        # The largest gap of a log-prob is a few units in the last place of a logit of 16 to 32, and nothing else.
+        # The largest gap of a log-prob is rounding alone: ten to twenty units in the last place of a logit of 8 to 16.
         rounding = "mismatch/logprob_gap_max"
-        assert theirs.get(rounding) == pytest.approx(ours.get(rounding), abs=8e-6)
+        assert theirs.get(rounding) == pytest.approx(ours.get(rounding), abs=2e-5)
         theirs, ours = ({key: value for key, value in record.items() if key != rounding} for record in (theirs, ours))
         assert theirs == pytest.approx(ours, rel=1e-4, abs=3e-6)

@@ -1,0 +1,184 @@
+"""The recipe on a real pretrained model and real tasks: difficulty, temperature zones, and training with all of it, without each element,
+and without any, at the same budget of generated tokens.
+
+    python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS]
+
+The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of an
+answer. STEPS are those of the whole recipe's two stages (default 75,75); it sets a seed's budget, by the rules of `compare.py`. Beside it
+stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
+probe took is reckoned from the speed of the run's own rollouts. One run at a time, with all cores; hours. All of it lies below ROOT
+(default: runs/real), and a stopped command goes on. Results and pictures go to benchmarks/results/.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from os import cpu_count
+from pathlib import Path
+
+import matplotlib
+from ablation import FIXED
+from compare import CONFIGS, REPOSITORY, RESULTS, Comparison, Runs, Scores, curve, generated, write
+from temperature import table as zones_table
+
+from polaris.observe.metrics import read_records
+from polaris.results import Result
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+TEMPERATURES = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6]
+RECIPE = f"""
+[difficulty]
+samples_per_prompt = 8
+temperature = 1.0
+
+[curation]
+drop_from = 1.0
+
+[algorithm]
+substitution = true
+rescue = 1
+
+[probe]
+temperatures = {TEMPERATURES}
+prompts = 64
+
+[[stage]]
+temperature = "probe"
+
+[[stage]]
+temperature = "probe"
+"""
+"""What the whole recipe adds to configs/smollm2.toml. Responses are short, so its stages have one length, and drop what has become easy."""
+WITHOUT = {
+    "no difficulty filter": ["--difficulty.samples_per_prompt=0"],
+    "no temperature schedule": FIXED,
+    "no substitution": ["--algorithm.substitution=false"],
+    "no rescue": ["--algorithm.rescue=0"],
+    "no dropping after a stage": ["--stage.0.drop_above=1.0"],
+}
+PLAIN = "plain GRPO"
+VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
+
+
+def main(model: Path, root: Path, seeds: int, steps: Sequence[int]) -> None:
+    """Do what is missing, and write tables and pictures."""
+    root.mkdir(parents=True, exist_ok=True)
+    for seed in range(seeds):
+        fine_tune(model, root, seed)
+    (root / "recipe.toml").write_text((CONFIGS / "smollm2.toml").read_text() + RECIPE)
+    before = measure(root, "before", root / "start-0")
+    options = [f"--model.path={root}/start-{{seed}}", "--eval.every=25", "--checkpoint.every=25"]
+    comparison = Comparison(
+        config=root / "recipe.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds, parallel=1
+    )
+    runs, budgets = comparison.run()
+    scores = {"At equal generated tokens": comparison.scores(runs, budgets), "Within equal seconds": within_seconds(runs)}
+    after = measure(root, "after", runs[PLAIN, 0])
+    path = RESULTS / f"real_cpu-{cpu_count()}-cores_{date.today()}.png"
+    draw(path, runs, before, after)
+    parts = [f"\n![Learning curves and pass rates]({path.name})\n"]
+    parts += [f"\n## {name.capitalize()} plain GRPO\n\n{told(found)}" for name, found in (("before", before), ("after", after))]
+    command = f"MODEL_FOLDER ROOT {seeds} {','.join(map(str, steps))}"
+    write(
+        f"The recipe on {model.name} and tasks of reasoning-gym",
+        "real",
+        command,
+        scores,
+        budgets,
+        "".join(parts),
+        before=before,
+        after=after,
+    )
+
+
+def fine_tune(model: Path, root: Path, seed: int) -> None:
+    """The run in which the model is shown the form; problems that a training with this seed holds out are not in it."""
+    command = [
+        "sft",
+        str(CONFIGS / "smollm2-sft.toml"),
+        f"--model.path={model}",
+        f"--root={root}",
+        f"--name=start-{seed}",
+        f"--seed={seed}",
+    ]
+    polaris(*command, f"--data.options.seed={seed}")
+
+
+def measure(root: Path, name: str, model: Path) -> Mapping[str, Mapping]:
+    """The difficulty pass and the temperature probe of a run's model."""
+    options = [f"--root={root}", f"--name={name}", f"--model.path={model}"]
+    for command, result in (("difficulty", "difficulty.json"), ("temperature", "temperature-probe.json")):
+        if not (root / name / "stages" / result).exists():
+            polaris(command, str(root / "recipe.toml"), *options)
+    return {what: Result(root / name / "stages" / f"{what}.json").read() or {} for what in ("difficulty", "temperature-probe")}
+
+
+def polaris(*command: str) -> None:
+    subprocess.run([sys.executable, "-m", "polaris.cli", *command], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+
+
+def seconds(folder: Path) -> dict[int, float]:
+    """Seconds until each step: of difficulty pass, probes and steps."""
+    difficulty = Result(folder / "stages" / "difficulty.json").read()
+    steps = [record for record in read_records(folder / "metrics.jsonl") if "seconds/step" in record]
+    speed = statistics.median(record["throughput/rollout_tokens_per_s"] for record in steps)
+    total, tokens, found = (difficulty["seconds"], difficulty["tokens"], {}) if difficulty else (0.0, 0.0, {})
+    until = dict(generated(folder))
+    for record in steps:
+        probed = until[record["step"]] - tokens - record["rollout/tokens"]
+        tokens = until[record["step"]]
+        total += probed / speed + record["seconds/step"]
+        found[record["step"]] = total
+    return found
+
+
+def within_seconds(runs: Runs) -> Scores:
+    """Held-out avg@n of the last evaluation within the seconds of the shortest run of a seed."""
+    spent = {key: seconds(folder) for key, folder in runs.items()}
+    limit = {seed: min(max(found.values()) for (_, other), found in spent.items() if other == seed) for _, seed in runs}
+    scores: dict[str, list[float]] = {}
+    for (name, seed), folder in sorted(runs.items(), key=lambda item: item[0][1]):
+        reached = [accuracy for step, _, accuracy in curve(folder) if spent[name, seed].get(step, 0.0) <= limit[seed]]
+        scores.setdefault(name, []).append(reached[-1])
+    return {name: scores[name] for name in VARIANTS}
+
+
+def told(found: Mapping[str, Mapping]) -> str:
+    """Pass rates and zones in Markdown."""
+    histogram = ", ".join(f"{rate}: {count}" for rate, count in found["difficulty"]["histogram"].items())
+    return f"Prompts by responses that solve them: {histogram}.\n\n{zones_table(dict(found['temperature-probe']))}"
+
+
+def draw(path: Path, runs: Runs, before: Mapping[str, Mapping], after: Mapping[str, Mapping]) -> None:
+    """Learning curves over tokens (the mean of seeds has none: seeds differ in tokens), and the pass rates before and after."""
+    figure, (curves, rates) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+    for color, name in enumerate(VARIANTS):
+        for (of, seed), folder in runs.items():
+            if of == name:
+                points = curve(folder)
+                label = name if not seed else None
+                curves.plot([p[1] / 1e3 for p in points], [100 * p[2] for p in points], color=f"C{color}", marker=".", label=label)
+    curves.set(xlabel="generated tokens (thousands)", ylabel="held-out accuracy (%)")
+    curves.legend(fontsize=8)
+    for shift, name, found in ((-0.2, "before", before), (0.2, "after plain GRPO", after)):
+        counts = list(found["difficulty"]["histogram"].values())
+        rates.bar([index + shift for index in range(len(counts))], counts, width=0.4, label=name)
+    rates.set(xlabel="responses of 8 that solve a prompt", ylabel="prompts")
+    rates.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110)
+
+
+if __name__ == "__main__":
+    given = sys.argv[1:]
+    if not given:
+        raise SystemExit(__doc__)
+    place = Path(given[1]).absolute() if given[1:] else REPOSITORY / "runs" / "real"
+    main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, json.loads(f"[{given[3]}]") if given[3:] else [75, 75])
