@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
 
     embedded = commands.add_parser("embedded", help="the tiny model and task of the quickstart")
     actions = embedded.add_subparsers(required=True, metavar="ACTION")
-    build = actions.add_parser("build", help="build model and prompt sets (cached; about a minute on two cores)")
+    build = actions.add_parser("build", help="build model and prompt sets (cached; two or three minutes on two cores)")
     build.add_argument("--force", action="store_true", help="build again although they are there")
     build.set_defaults(run=_build_embedded)
 

@@ -84,7 +84,7 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 def _fine_tune(folder: Path, steps: int) -> None:
     """Turn `untrained` into `model`, in a process of its own: the caller may be a rank of a training."""
-    print(f"building the embedded model (once, one or two minutes): polaris sft configs/{CONFIG.name}", file=sys.stderr, flush=True)
+    print(f"building the embedded model (once, two or three minutes): polaris sft configs/{CONFIG.name}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "polaris.sft", str(CONFIG), f"--root={folder}", "--name=sft", f"--trainer.steps={steps}"]
     command += [f"--model.path={folder / FILES['untrained']}", f"--data.path={folder / FILES['demonstrations']}"]
     command += [f"--eval.path={folder / FILES['unseen-demonstrations']}", f"--trainer.cpu_threads={min(os.cpu_count() or 1, 4)}"]
