@@ -9,13 +9,12 @@ Runs are below ROOT (default: runs/ablation). Results go to benchmarks/results/.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from compare import ALONE, CONFIGS, REPOSITORY, Comparison, Runs, Scores, score_within, write, write_prompts
+from compare import ALONE, CONFIGS, REPOSITORY, Comparison, Runs, Scores, polaris, score_within, write, write_prompts
 
 PROMPTS, STEPS, COOL = 1024, (30, 20), 0.4
 KEEP = ["--checkpoint.every=5", "--checkpoint.keep=100"]
@@ -66,9 +65,9 @@ def score_again(folder: Path, budget: float) -> float:
     """Held-out avg@4 at the temperature COOL of the checkpoint that `score_within` takes."""
     step = score_within(folder, budget)[0]
     exported, output = folder / "export" / f"step-{step:06d}", folder / f"cool-{step}"
-    commands = [["export", str(folder), f"--step={step}"], ["eval", f"--model={exported}", f"--output={output}", *AGAIN]]
-    for command in commands if not exported.is_dir() else commands[1:]:
-        subprocess.run([sys.executable, "-m", "polaris.cli", *command], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+    if not exported.is_dir():
+        polaris("export", str(folder), f"--step={step}")
+    polaris("eval", f"--model={exported}", f"--output={output}", *AGAIN)
     (suite,) = json.loads((output / "result.json").read_text())["results"]["1"].values()
     return float(suite["avg"]["mean"])
 

@@ -1,4 +1,5 @@
-"""Variants of a run at the same budget of generated tokens: what `ablation.py`, `track.py`, `curriculum.py` and `core.py` share.
+"""Variants of a run at the same budget of generated tokens: what `ablation.py`, `track.py`, `curriculum.py`, `core.py` and
+`real.py` share.
 
 Every token that a run samples counts: difficulty pass, temperature probes, training; evaluation does not. The first variant sets a seed's
 budget; another trains on until it has sampled as much, and its accuracy is that of the last evaluation within the budget. Runs are ordinary
@@ -109,6 +110,11 @@ class Comparison:
         return [f"--stage.{stage}.steps={steps}" for stage, steps in enumerate((*self.steps[:-1], last))]
 
 
+def polaris(*command: str) -> None:
+    """Run a command of ours, without its output."""
+    subprocess.run([sys.executable, "-m", "polaris.cli", *command], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+
+
 def write_prompts(root: Path, most: int) -> str:
     """Write the first `most` embedded problems, which all runs below `root` train on; returns the option that says so."""
     path = root / "train.jsonl"
@@ -118,7 +124,8 @@ def write_prompts(root: Path, most: int) -> str:
 
 def sampled(folder: Path) -> float:
     """Tokens that a run has sampled so far."""
-    return generated(folder)[-1][1] if generated(folder) else 0.0
+    found = generated(folder)
+    return found[-1][1] if found else 0.0
 
 
 def generated(folder: Path) -> list[tuple[int, float]]:

@@ -14,16 +14,15 @@ from __future__ import annotations
 
 import json
 import statistics
-import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import date
 from os import cpu_count
 from pathlib import Path
 
+import ablation
 import matplotlib
-from ablation import FIXED
-from compare import CONFIGS, REPOSITORY, RESULTS, Comparison, Runs, Scores, curve, generated, write
+from compare import CONFIGS, REPOSITORY, RESULTS, Comparison, Runs, Scores, curve, generated, polaris, write
 from temperature import table as zones_table
 
 from polaris.observe.metrics import read_records
@@ -56,13 +55,8 @@ temperature = "probe"
 temperature = "probe"
 """
 """What the whole recipe adds to configs/smollm2.toml. Responses are short, so its stages have one length, and drop what has become easy."""
-WITHOUT = {
-    "no difficulty filter": ["--difficulty.samples_per_prompt=0"],
-    "no temperature schedule": FIXED,
-    "no substitution": ["--algorithm.substitution=false"],
-    "no rescue": ["--algorithm.rescue=0"],
-    "no dropping after a stage": ["--stage.0.drop_above=1.0"],
-}
+WITHOUT = {name: options for name, options in ablation.WITHOUT.items() if name != "no stages"}
+WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
 PLAIN = "plain GRPO"
 VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
 
@@ -120,10 +114,6 @@ def measure(root: Path, name: str, model: Path) -> Mapping[str, Mapping]:
     return {what: Result(root / name / "stages" / f"{what}.json").read() or {} for what in ("difficulty", "temperature-probe")}
 
 
-def polaris(*command: str) -> None:
-    subprocess.run([sys.executable, "-m", "polaris.cli", *command], check=True, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
-
-
 def seconds(folder: Path) -> dict[int, float]:
     """Seconds until each step: of difficulty pass, probes and steps."""
     difficulty = Result(folder / "stages" / "difficulty.json").read()
@@ -157,7 +147,7 @@ def told(found: Mapping[str, Mapping]) -> str:
 
 
 def draw(path: Path, runs: Runs, before: Mapping[str, Mapping], after: Mapping[str, Mapping]) -> None:
-    """Learning curves over tokens (the mean of seeds has none: seeds differ in tokens), and the pass rates before and after."""
+    """Learning curves over tokens, one for each seed, and the pass rates before and after."""
     figure, (curves, rates) = pyplot.subplots(1, 2, figsize=(12, 4.5))
     for color, name in enumerate(VARIANTS):
         for (of, seed), folder in runs.items():

@@ -83,13 +83,13 @@ def _write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def _fine_tune(folder: Path, steps: int) -> None:
-    """Turn `untrained` into `model`, in a process of its own: the caller may be a rank of a training."""
+    """Turn `untrained` into `model`, in a process of its own and on the CPU: the caller may be a rank of a training."""
     print(f"building the embedded model (once, two or three minutes): polaris sft configs/{CONFIG.name}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "polaris.sft", str(CONFIG), f"--root={folder}", "--name=sft", f"--trainer.steps={steps}"]
     command += [f"--model.path={folder / FILES['untrained']}", f"--data.path={folder / FILES['demonstrations']}"]
     command += [f"--eval.path={folder / FILES['unseen-demonstrations']}", f"--trainer.cpu_threads={min(os.cpu_count() or 1, 4)}"]
     alone = {name: value for name, value in os.environ.items() if name not in _TORCHRUN and not name.startswith("TORCHELASTIC_")}
-    done = subprocess.run(command, env=alone, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    done = subprocess.run(command, env=alone | {"CUDA_VISIBLE_DEVICES": ""}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     if done.returncode:
         raise RunFailed(
             f"the embedded model could not be built; its fine-tuning ended with status {done.returncode}:\n{done.stdout[-3000:]}"
