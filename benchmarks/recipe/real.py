@@ -1,13 +1,15 @@
 """The recipe on a real pretrained model and real tasks: difficulty, temperature zones, and training with all of it, without each element,
 and without any, at the same budget of generated tokens.
 
-    python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS]
+    python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS]
 
 The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of an
 answer. STEPS are those of the whole recipe's two stages (default 75,75); it sets a seed's budget, by the rules of `compare.py`. Beside it
 stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
-probe took is reckoned from the speed of the run's own rollouts. One run at a time, with all cores; hours. All of it lies below ROOT
-(default: runs/real), and a stopped command goes on. Results and pictures go to benchmarks/results/.
+probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
+prompts and of 64 held-out ones. One run at a time, with all cores; hours, so that VARIANTS may ask for the first so many only (2: the
+whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and pictures go to
+benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -36,6 +38,7 @@ RECIPE = f"""
 [difficulty]
 samples_per_prompt = 8
 temperature = 1.0
+stop_early = true
 
 [curation]
 drop_from = 1.0
@@ -46,7 +49,7 @@ rescue = 1
 
 [probe]
 temperatures = {TEMPERATURES}
-prompts = 64
+prompts = 32
 
 [[stage]]
 temperature = "probe"
@@ -57,11 +60,14 @@ temperature = "probe"
 """What the whole recipe adds to configs/smollm2.toml. Responses are short, so its stages have one length, and drop what has become easy."""
 WITHOUT = {name: options for name, options in ablation.WITHOUT.items() if name != "no stages"}
 WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
+WITHOUT["no difficulty filter"] = [*WITHOUT["no difficulty filter"], "--difficulty.stop_early=false"]
+QUARTER = ["--difficulty.stop_early=false", *(f"--data.sets.{place}.options.size={size}" for place, size in enumerate((128, 64, 64)))]
+PROBED = ["--probe.prompts=64"]
 PLAIN = "plain GRPO"
 VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
 
 
-def main(model: Path, root: Path, seeds: int, steps: Sequence[int]) -> None:
+def main(model: Path, root: Path, seeds: int, steps: Sequence[int], variants: int) -> None:
     """Do what is missing, and write tables and pictures."""
     root.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
@@ -70,7 +76,13 @@ def main(model: Path, root: Path, seeds: int, steps: Sequence[int]) -> None:
     before = measure(root, "before", root / "start-0")
     options = [f"--model.path={root}/start-{{seed}}", "--eval.every=25", "--checkpoint.every=25"]
     comparison = Comparison(
-        config=root / "recipe.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds, parallel=1
+        config=root / "recipe.toml",
+        options=options,
+        variants=dict(list(VARIANTS.items())[:variants]),
+        steps=steps,
+        root=root,
+        seeds=seeds,
+        parallel=1,
     )
     runs, budgets = comparison.run()
     scores = {"At equal generated tokens": comparison.scores(runs, budgets), "Within equal seconds": within_seconds(runs)}
@@ -79,7 +91,7 @@ def main(model: Path, root: Path, seeds: int, steps: Sequence[int]) -> None:
     draw(path, runs, before, after)
     parts = [f"\n![Learning curves and pass rates]({path.name})\n"]
     parts += [f"\n## {name.capitalize()} plain GRPO\n\n{told(found)}" for name, found in (("before", before), ("after", after))]
-    command = f"MODEL_FOLDER ROOT {seeds} {','.join(map(str, steps))}"
+    command = f"MODEL_FOLDER ROOT {seeds} {','.join(map(str, steps))} {variants}"
     write(
         f"The recipe on {model.name} and tasks of reasoning-gym",
         "real",
@@ -108,9 +120,9 @@ def fine_tune(model: Path, root: Path, seed: int) -> None:
 def measure(root: Path, name: str, model: Path) -> Mapping[str, Mapping]:
     """The difficulty pass and the temperature probe of a run's model."""
     options = [f"--root={root}", f"--name={name}", f"--model.path={model}"]
-    for command, result in (("difficulty", "difficulty.json"), ("temperature", "temperature-probe.json")):
+    for command, result, parts in (("difficulty", "difficulty.json", QUARTER), ("temperature", "temperature-probe.json", PROBED)):
         if not (root / name / "stages" / result).exists():
-            polaris(command, str(root / "recipe.toml"), *options)
+            polaris(command, str(root / "recipe.toml"), *options, *parts)
     return {what: Result(root / name / "stages" / f"{what}.json").read() or {} for what in ("difficulty", "temperature-probe")}
 
 
@@ -137,7 +149,7 @@ def within_seconds(runs: Runs) -> Scores:
     for (name, seed), folder in sorted(runs.items(), key=lambda item: item[0][1]):
         reached = [accuracy for step, _, accuracy in curve(folder) if spent[name, seed].get(step, 0.0) <= limit[seed]]
         scores.setdefault(name, []).append(reached[-1])
-    return {name: scores[name] for name in VARIANTS}
+    return {name: scores[name] for name in VARIANTS if name in scores}
 
 
 def told(found: Mapping[str, Mapping]) -> str:
@@ -171,4 +183,5 @@ if __name__ == "__main__":
     if not given:
         raise SystemExit(__doc__)
     place = Path(given[1]).absolute() if given[1:] else REPOSITORY / "runs" / "real"
-    main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, json.loads(f"[{given[3]}]") if given[3:] else [75, 75])
+    lengths = json.loads(f"[{given[3]}]") if given[3:] else [75, 75]
+    main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, lengths, int(given[4]) if given[4:] else len(VARIANTS))
