@@ -199,6 +199,8 @@ class FinalConfig:
     """As data.columns, and by default those, for sets that are not the paper's."""
     answer: str | None = None
     """As data.answer, and by default that, for sets that are not the paper's."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of a function, or of a task of reasoning-gym, among the sets, such as { size = 200, seed = 1 }."""
     samples_per_prompt: int | None = None
     """Responses to each problem; by default the paper's count for each set."""
     temperature: float | None = None

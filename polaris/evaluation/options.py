@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from polaris.config.data import given_columns
 from polaris.config.model import ModelConfig
+from polaris.config.own_code import Option
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused, RunFailed
@@ -49,6 +51,7 @@ _FIELDS = {
     "data.chat_template_options": "--chat-option",
     "final.columns": "--column",
     "final.answer": "--answer",
+    "final.options": "--set-option",
     "rollout.engine": "--engine",
     "rollout.tensor_parallel": "--tensor-parallel",
     "rollout.max_concurrent": "--concurrent",
@@ -81,6 +84,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", default="test", help="split of other hub datasets (default: test)")
     parser.add_argument("--column", action="append", default=[], metavar="OURS=THEIRS", help="as data.columns, such as prompt=question")
     parser.add_argument("--answer", default="whole", help='as data.answer, such as "####" (default: whole)')
+    parser.add_argument(
+        "--set-option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="for reasoning_gym:TASK and module:function, such as size=200",
+    )
     parser.add_argument(
         "--against", nargs="+", action="extend", default=[], metavar="SET", help="training sets: report which problems are also in them"
     )
@@ -151,10 +161,11 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         original_positions=options.original_positions,
         attention_factor=options.attention_factor,
         max_positions=options.max_positions,
-        chat_template_options=dict(map(_option, options.chat_option)),
+        chat_template_options=dict(map(_chat_option, options.chat_option)),
         system_prompt=options.system_prompt,
         columns=given_columns("final", options.column),
         answer=options.answer,
+        options=dict(map(_argument, options.set_option)),
         buckets=buckets_for(options.max_tokens) if options.buckets is None else options.buckets,
         seed=options.seed,
         against=tuple(options.against),
@@ -199,8 +210,25 @@ def _edges(text: str) -> tuple[float, ...]:
     return () if text == "quartiles" else _numbers(int)(text)
 
 
-def _option(text: str) -> tuple[str, bool | str]:
+def _chat_option(text: str) -> tuple[str, bool | str]:
+    name, value = _pair(text, "--chat-option", "enable_thinking=true")
+    return name, {"true": True, "false": False}.get(value.lower(), value)
+
+
+def _argument(text: str) -> tuple[str, Option]:
+    """The value is what it is in JSON, or else text."""
+    name, value = _pair(text, "--set-option", "size=200")
+    try:
+        read = json.loads(value)
+    except json.JSONDecodeError:
+        read = value
+    if not isinstance(read, bool | int | float | str | list):
+        raise Refused(f"--set-option {text} must have a number, a text, true, false or a list behind the sign")
+    return name, read
+
+
+def _pair(text: str, option: str, example: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise Refused(f"--chat-option {text} must be NAME=VALUE, such as enable_thinking=true")
-    return name, {"true": True, "false": False}.get(value.lower(), value)
+        raise Refused(f"{option} {text} must be NAME=VALUE, such as {example}")
+    return name, value

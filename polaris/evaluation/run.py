@@ -142,7 +142,7 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
         if said := estimate.after(sample, drawn):
             console.note(said)
         if file is not None:
-            file.append(sample, job.scoring.answers[sample.key[:2]])
+            file.append(sample, job.scoring.problems[sample.key[:2]].ground_truth)
             job.scoring.submit(factor, sample)
 
     with progress(f"YaRN {factor:g}" if factor > 1 else "samples", len(wanted), enabled=job.world.is_main) as done:

@@ -12,14 +12,16 @@ from types import TracebackType
 from typing import Literal
 
 from polaris.config.reward import RewardConfig
+from polaris.data.problems import Problem
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
 from polaris.reward.built_in import MultipleChoice
 from polaris.reward.extract import END_OF_THINKING, NO_END
 from polaris.reward.pool import GraderPool
 from polaris.reward.protocol import RewardItem, Rules
+from polaris.reward.rewards import Rewards
 from polaris.reward.thinking import Thinking, by_responses, opens_thinking
-from polaris.types import FinishReason, GroundTruth, Verdict
+from polaris.types import FinishReason, Verdict
 
 _THREADS = 8
 """Samples graded at the same time; the pools' processes bound the work."""
@@ -59,19 +61,24 @@ def judged(scored: Sequence[Scored], thinking: Thinking) -> list[Scored]:
 class Scoring:
     """Grades in the background; `drain` and `collect` wait. A context manager that owns the grading processes.
 
-    Sets of multiple choice are graded by the letter that a response chooses, in the place of our rules (no process: cheap and bounded).
+    In the place of our rules, sets of multiple choice are graded by the letter that a response chooses (no process: cheap and bounded), and
+    tasks of reasoning-gym by their own scorer, whose verdict also stands for the recipe's, which knows no such task; from a full score on
+    a response is correct.
     "auto" requires no `</think>` here; `judged` corrects the verdicts once all samples are known.
     """
 
     def __init__(self, reward: RewardConfig, suites: Sequence[Suite]) -> None:
-        self.answers: dict[tuple[str, str], GroundTruth] = {(s.name, p.id): p.ground_truth for s in suites for p in s.problems}
+        self.problems: dict[tuple[str, str], Problem] = {(s.name, p.id): p for s in suites for p in s.problems}
+        self._rules = {suite.name: suite.rules for suite in suites}
         self._resources = ExitStack()
         self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
         self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking is True, "strict"))
         # The recipe's evaluation, unlike its training, does not look for </think>.
         self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
-        self._choices = {suite.name for suite in suites if suite.choices}
         self._letters = MultipleChoice(Rules(require_thinking=reward.require_thinking is True))
+        if "reasoning_gym" in self._rules.values():
+            own = RewardConfig(function="reasoning_gym", workers=reward.workers, timeout_s=reward.timeout_s)
+            self._gym = self._resources.enter_context(Rewards(own, reward.require_thinking is True))
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()
         self._tally: dict[str, list[float]] = defaultdict(list)
@@ -108,12 +115,7 @@ class Scoring:
         return [future.result() for future in self._scored]
 
     def _score(self, rope_factor: float, sample: Sample) -> Scored:
-        item = (sample.response, self.answers[sample.key[:2]])
-        (recipe,) = self._recipe.grade([item])
-        if sample.key.suite in self._choices:
-            (strict,) = self._letters.score([RewardItem(response=sample.response, ground_truth=item[1])])
-        else:
-            (strict,) = self.strict.grade([item])
+        strict, recipe = self._verdicts(sample.response, self.problems[sample.key[:2]], self._rules[sample.key.suite])
         with self._lock:
             self._tally[sample.key.suite].append(strict.reward)
         return Scored(
@@ -126,3 +128,16 @@ class Scoring:
             opened=opens_thinking(sample.response),
             ended=END_OF_THINKING in sample.response,
         )
+
+    def _verdicts(self, response: str, problem: Problem, rules: str) -> tuple[Verdict, Verdict]:
+        item = (response, problem.ground_truth)
+        if rules == "reasoning_gym":
+            (scored,) = self._gym.score([RewardItem(response=response, ground_truth=problem.ground_truth, row=problem.row)])
+            solved = replace(scored, reward=float(scored.kind == "correct"))
+            return solved, solved
+        (recipe,) = self._recipe.grade([item])
+        if rules == "multiple_choice":
+            (strict,) = self._letters.score([RewardItem(response=response, ground_truth=problem.ground_truth)])
+        else:
+            (strict,) = self.strict.grade([item])
+        return strict, recipe

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from polaris.config.bounds import at_least, finite, positive
 from polaris.config.model import ModelConfig
+from polaris.config.own_code import Option
 from polaris.config.recipe import FinalConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
@@ -90,6 +91,8 @@ class EvalSettings:
     """Columns of sets that are no named ones, as `data.columns`."""
     answer: str = "whole"
     """Which part of their answers is the gold, as `data.answer`."""
+    options: dict[str, Option] = field(default_factory=dict)
+    """Arguments of functions and of tasks of reasoning-gym, as `data.options`."""
     buckets: tuple[int, ...] = PAPER_BUCKETS
     """Rising edges of the length buckets in tokens; empty means the quartiles of each set's response lengths."""
     seed: int = 0
@@ -162,6 +165,7 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         system_prompt=config.data.system_prompt,
         columns=config.data.columns if final.columns is None else final.columns,
         answer=final.answer or config.data.answer,
+        options=final.options,
         buckets=buckets_for(final.max_response_tokens),
         seed=config.seed,
         model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype, chat_template=config.model.chat_template),

@@ -7,12 +7,14 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
-from polaris.data.gold import Rejected
+from polaris.data.gold import Check, Rejected
 from polaris.data.named_sets import NAMED_SETS
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
 from polaris.data.reading import Reading
 from polaris.data.sources import FILE_FORMATS, is_set
+from polaris.doors import GYM, is_gym, is_own
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
@@ -36,16 +38,19 @@ class Suite:
     rejected: tuple[Rejected, ...]
     repeated: int
     sha256: str
-    choices: bool = False
-    """A response is graded by the letter that it chooses."""
+    rules: Literal["math", "multiple_choice", "reasoning_gym"] = "math"
+    """What grades a response: our math grader, the letter that it chooses, or the scorer of the task of reasoning-gym."""
 
 
 def load_suites(settings: EvalSettings) -> list[Suite]:
     """The sets, in the order of `settings.suite`.
 
     Raises:
-        ValueError: a set is missing, unreadable, without a gradable answer or named twice, or its number of samples is unknown.
+        ValueError: a set is missing, unreadable, without a gradable answer or named twice, its number of samples is unknown, or there are
+            options and no set that takes any.
     """
+    if settings.options and not any(map(_is_made, settings.suite)):
+        raise Refused("final.options are arguments of a function or of a task of reasoning-gym, and no set is one; remove them")
     suites = [_load(name, path, split, settings) for given in settings.suite for name, path, split in _locate(given, settings)]
     names = [suite.name for suite in suites]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -65,7 +70,7 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
     path = resolve(given)
     folder = Path(path).expanduser()
     if not folder.is_dir():
-        yield folder.stem if is_set(folder) else path.replace("/", "--"), path, settings.split
+        yield folder.stem if is_set(folder) else path.removeprefix(GYM).replace("/", "--"), path, settings.split
         return
     files = sorted(file for file in folder.iterdir() if is_set(file) and file.is_file())
     if not files:
@@ -75,13 +80,13 @@ def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]
 
 def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
     plain = Reading(key="final", system_prompt=settings.system_prompt)
-    reading = plain if name in NAMED_SETS else replace(plain, columns=settings.columns, answer=settings.answer)
-    read = read_problems(path, split, reading=reading)
+    options = settings.options if _is_made(path) else {}
+    reading = plain if name in NAMED_SETS else replace(plain, columns=settings.columns, answer=settings.answer, options=options)
+    rules, check = _rules(name, path)
+    read = read_problems(path, split, reading=reading, check=check)
     samples = NAMED_SETS[name].samples if settings.samples_per_prompt is None and name in NAMED_SETS else settings.samples_per_prompt
     if samples is None:
         raise Refused(f"the paper gives no number of samples for {name}; give final.samples_per_prompt")
-    choices = name in NAMED_SETS and NAMED_SETS[name].choices
-    check = MultipleChoice(Rules()).check if choices else ungradable_reason
     errors = [rejected(problem, check) for problem in read]
     usable = [problem for problem, error in zip(read, errors, strict=True) if not error]
     problems = tuple(replace(problem, messages=instructed(problem.messages, settings.prompt_suffix)) for problem in usable)
@@ -95,8 +100,21 @@ def _load(name: str, path: str, split: str, settings: EvalSettings) -> Suite:
         rejected=tuple(error for error in errors if error),
         repeated=repeated(read),
         sha256=_digest(problems),
-        choices=choices,
+        rules=rules,
     )
+
+
+def _is_made(path: str) -> bool:
+    return is_gym(path) or is_own(path)
+
+
+def _rules(name: str, path: str) -> tuple[Literal["math", "multiple_choice", "reasoning_gym"], Check]:
+    """What grades a set, and what it says of a ground truth."""
+    if is_gym(path):
+        return "reasoning_gym", lambda _: None
+    if name in NAMED_SETS and NAMED_SETS[name].choices:
+        return "multiple_choice", MultipleChoice(Rules()).check
+    return "math", ungradable_reason
 
 
 def _digest(problems: tuple[Problem, ...]) -> str:

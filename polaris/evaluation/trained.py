@@ -11,7 +11,7 @@ from polaris.checkpoint.branch import parse
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import is_run
 from polaris.config.schema import RunConfig
-from polaris.doors import short
+from polaris.doors import is_gym, short
 from polaris.evaluation.settings import EvalSettings
 
 
@@ -19,7 +19,7 @@ def graded_otherwise(settings: EvalSettings) -> str:
     """That the run was solved by another reward than the grader of `polaris eval`; "" if by the same, or the model is not a run."""
     config = _config(settings)
     first = "math" if config is None else short(next(iter(config.reward.weights)))
-    if first == "math":
+    if first == "math" or (first == "reasoning_gym" and all(map(is_gym, settings.suite))):
         return ""
     return f"the math grader (only answers in boxes), not {first} of the run, whose own evaluations are in its metrics.jsonl and report"
 

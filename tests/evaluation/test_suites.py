@@ -9,6 +9,7 @@ from polaris.config.recipe import FinalConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.schema import RunConfig
 from polaris.data.named_sets import NAMED_SETS
+from polaris.errors import Refused
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.scoring import Scoring
 from polaris.evaluation.settings import EvalSettings, final_settings
@@ -115,3 +116,31 @@ def test_a_set_of_choices_is_graded_by_the_letter(tmp_path, name):
         assert scoring.drain(lambda: False)
         scored = scoring.collect()
     assert [one.strict.kind for one in scored] == ["correct", "wrong", "correct", "no_answer"]
+
+
+def test_a_task_of_reasoning_gym_is_graded_by_its_own_scorer():
+    """The target itself equals the expression that is asked for, and is no answer: the task's scorer gives it 0.01, our grader 1."""
+    pytest.importorskip("reasoning_gym")
+    settings = EvalSettings(suite=("reasoning_gym:countdown",), samples_per_prompt=1, options={"size": 1, "seed": 4})
+    (suite,) = load_suites(settings)
+    (problem,) = suite.problems
+    expression = str(problem.ground_truth)
+    with Scoring(RewardConfig(workers=1), [suite]) as scoring:
+        for number, answer in enumerate((expression, f"({expression})", str(eval(expression)))):
+            key = Key("countdown", problem.id, number)
+            scoring.submit(1.0, Sample(key=key, seed=0, response=f"\\boxed{{{answer}}}", tokens=5, finish_reason="stop"))
+        assert scoring.drain(lambda: False)
+        scored = scoring.collect()
+    assert [(one.strict.kind, one.strict.reward, one.recipe.reward) for one in scored] == [("correct", 1, 1)] * 2 + [("wrong", 0, 0)]
+
+
+def test_a_task_without_answers_of_its_own_can_be_evaluated():
+    pytest.importorskip("reasoning_gym")
+    (suite,) = load_suites(EvalSettings(suite=("reasoning_gym:rush_hour",), samples_per_prompt=1, options={"size": 2}))
+    assert len(suite.problems) == 2
+
+
+def test_options_without_a_set_that_takes_them_are_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"problem": "One?", "answer": "1"}])
+    with pytest.raises(Refused, match=r"final\.options are arguments of a function or of a task"):
+        load_suites(EvalSettings(suite=(path,), samples_per_prompt=1, options={"size": 2}))

@@ -73,3 +73,12 @@ def test_a_run_that_another_reward_solved_is_said_to_be_graded_otherwise(tmp_pat
     assert named in found
     assert bool(named) == bool(found)
     assert graded_otherwise(replace(SAME, model=ModelConfig(path="Qwen/Qwen3-4B"))) == ""
+
+
+def test_the_tasks_of_reasoning_gym_are_graded_as_in_training(tmp_path):
+    run = tmp_path / "runs" / "x"
+    record_config(RunFolder(run), replace(TRAINED, reward=RewardConfig(function="reasoning_gym")))
+    (run / "export").mkdir()
+    asked = replace(SAME, model=ModelConfig(path=f"{run}"), suite=("reasoning_gym:gcd",))
+    assert graded_otherwise(asked) == ""
+    assert "not reasoning_gym of the run" in graded_otherwise(replace(asked, suite=("reasoning_gym:gcd", "aime24")))
