@@ -22,10 +22,10 @@ test: .venv/stamp ## run the test suite, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts
 
 test-runs: .venv/stamp
-	@$(VENV)/pytest $(RUNS)
+	@$(VENV)/pytest --durations=15 $(RUNS)
 
 test-parts: .venv/stamp
-	@$(VENV)/pytest $(filter-out $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
+	@$(VENV)/pytest --durations=15 $(filter-out $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
 
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh

@@ -1,4 +1,4 @@
-"""Worked answers to the tasks of smollm2.toml, from which smollm2-sft.toml teaches their form: the work in lines, the answer in a box.
+"""Worked answers to the sums of smollm2.toml, from which smollm2-sft.toml teaches their form: a running total a line, the answer in a box.
 
 No problem that the training holds out is among them.
 """
@@ -21,13 +21,11 @@ SEED = 1000
 
 
 def rows(size: int, seed: int = 0) -> Iterator[dict[str, str]]:
-    """`size` problems of each task, less those that a training with this `seed` holds out."""
-    for task in TRAINING["data"]["sets"]:
-        options = task["options"] | {"size": size, "seed": SEED}
-        for _, row in read_rows(task["path"], "train", Reading(options=options)):
-            if not held_out(exact_key(row["question"]), TRAINING["eval"]["fraction"], seed):
-                work = WORK[row["task"]](row["question"])
-                yield {"prompt": row["question"], "response": f"{work}\n\\boxed{{{row['answer']}}}"}
+    """`size` problems, less those that a training with this `seed` holds out."""
+    reading = Reading(options=TRAINING["data"]["options"] | {"size": size, "seed": SEED})
+    for _, row in read_rows(TRAINING["data"]["path"], "train", reading):
+        if not held_out(exact_key(row["question"]), TRAINING["eval"]["fraction"], seed):
+            yield {"prompt": row["question"], "response": f"{_running_totals(row['question'])}\n\\boxed{{{row['answer']}}}"}
 
 
 def _running_totals(question: str) -> str:
@@ -38,11 +36,3 @@ def _running_totals(question: str) -> str:
         lines.append(f"{total} {term} = {new}")
         total = new
     return "\n".join(lines)
-
-
-def _binary(question: str) -> str:
-    number = int(re.findall(r"\d+", question)[-1])
-    return f"{number} = {' '.join(f'{number:b}')}"
-
-
-WORK = {"chain_sum": _running_totals, "count_bits": _binary}

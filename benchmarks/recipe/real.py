@@ -61,7 +61,7 @@ temperature = "probe"
 WITHOUT = {name: options for name, options in ablation.WITHOUT.items() if name != "no stages"}
 WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
 WITHOUT["no difficulty filter"] = [*WITHOUT["no difficulty filter"], "--difficulty.stop_early=false"]
-QUARTER = ["--difficulty.stop_early=false", *(f"--data.sets.{place}.options.size={size}" for place, size in enumerate((128, 64, 64)))]
+QUARTER = ["--difficulty.stop_early=false", "--data.options.size=192"]
 PROBED = ["--probe.prompts=64"]
 PLAIN = "plain GRPO"
 VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}

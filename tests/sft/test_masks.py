@@ -3,12 +3,14 @@
 import re
 
 import numpy as np
+import pandas
 import pytest
 import trl.chat_template_utils as trl_templates
 
 from polaris.config.sft import SftDataConfig
 from polaris.data.conversations import Conversation, encode, read_conversation
 from polaris.data.gold import BadRow
+from polaris.data.sources import read_rows
 from polaris.embedded.tokenizer import build_tokenizer
 
 CHAT = [
@@ -89,6 +91,15 @@ def test_of_prompt_and_response_the_response_alone_is_trained(tokenizer):
     (text,) = encode(read_conversation({"problem": "2+2?", "response": "4"}, "x:1", {}), tokenizer, DATA)
     assert tokenizer.decode(text.tokens) == "<|user|>2+2?<|end|><|assistant|>4<|end|>"
     assert trained_text(tokenizer, text) == "4<|end|>"
+
+
+def test_a_parquet_file_says_what_the_jsonl_says(tmp_path):
+    """Parquet gives every message the keys of all of them, null where there was none."""
+    call = {"role": "assistant", "tool_calls": [{"type": "function", "function": {"name": "add", "arguments": "1, 2"}}]}
+    rows = [{"messages": CHAT}, {"messages": [CHAT[1], call, {"role": "tool", "content": "3", "name": "add"}, CHAT[2]]}]
+    pandas.DataFrame(rows).to_parquet(tmp_path / "chats.parquet")
+    read = [read_conversation(row, "x:1", {}).messages for _, row in read_rows(str(tmp_path / "chats.parquet"), "train")]
+    assert [list(map(dict, messages)) for messages in read] == [row["messages"] for row in rows]
 
 
 def test_other_roles_are_trained_where_asked(tokenizer):
