@@ -4,10 +4,10 @@ and without any, at the same budget of generated tokens.
     python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS]
 
 The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of an
-answer. STEPS are those of the whole recipe's two stages (default 75,75); it sets a seed's budget, by the rules of `compare.py`. Beside it
+answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside it
 stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
 probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
-prompts and of 64 held-out ones. One run at a time, with all cores; hours, so that VARIANTS may ask for the first so many only (2: the
+prompts and of 48 held-out ones. One run at a time, with all cores; hours, so that VARIANTS may ask for the first so many only (2: the
 whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and pictures go to
 benchmarks/results/.
 """
@@ -33,8 +33,7 @@ from polaris.results import Result
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-TEMPERATURES = [0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6]
-RECIPE = f"""
+RECIPE = """
 [difficulty]
 samples_per_prompt = 8
 temperature = 1.0
@@ -48,8 +47,8 @@ substitution = true
 rescue = 1
 
 [probe]
-temperatures = {TEMPERATURES}
-prompts = 32
+temperatures = [0.4, 0.7, 1.0, 1.2, 1.4, 1.6]
+prompts = 24
 
 [[stage]]
 temperature = "probe"
@@ -62,7 +61,7 @@ WITHOUT = {name: options for name, options in ablation.WITHOUT.items() if name !
 WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
 WITHOUT["no difficulty filter"] = [*WITHOUT["no difficulty filter"], "--difficulty.stop_early=false"]
 QUARTER = ["--difficulty.stop_early=false", "--data.options.size=192"]
-PROBED = ["--probe.prompts=64"]
+PROBED = ["--probe.prompts=48", "--probe.temperatures=[0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6]"]
 PLAIN = "plain GRPO"
 VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
 
@@ -183,5 +182,5 @@ if __name__ == "__main__":
     if not given:
         raise SystemExit(__doc__)
     place = Path(given[1]).absolute() if given[1:] else REPOSITORY / "runs" / "real"
-    lengths = json.loads(f"[{given[3]}]") if given[3:] else [75, 75]
+    lengths = json.loads(f"[{given[3]}]") if given[3:] else [40, 40]
     main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, lengths, int(given[4]) if given[4:] else len(VARIANTS))
