@@ -58,7 +58,7 @@ MINIATURE |= {"stage.0.steps": 1, "stage.1.steps": 1, "eval.samples_per_prompt":
 
 
 def figures(call: Call) -> Iterator[Figure]:
-    yield Figure(name="embedded model", seconds=120, run=embedded_model)
+    yield Figure(name="embedded model", seconds=200, run=embedded_model)
     yield Figure(name="recipe", seconds=RECIPE_S + STOP_S, least=_LEAST_S, run=partial(recipe, call))
     yield Figure(name="small model", seconds=SMALL_MODEL_S + STOP_S, least=_LEAST_S, run=partial(small_model, call))
 
