@@ -91,8 +91,9 @@ class TargetSampler:
         return {"epoch": self._epoch, "cursor": self._cursor}
 
     def restore(self, state: dict[str, int]) -> None:
-        """Count on from `state()`; what is drawn does not depend on it."""
+        """Count on from `state()`; a step that was not finished is drawn again from its beginning."""
         self._epoch, self._cursor = state["epoch"], state["cursor"]
+        self._step, self._taken = 0, []
 
 
 def _uniform(seed: int, step: int, drawn: int, size: int) -> np.ndarray:

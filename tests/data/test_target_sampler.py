@@ -108,6 +108,14 @@ def test_what_is_saved_is_bit_for_bit_what_is_drawn_from(tmp_path):
     assert other.state() == sampler.state() == {"epoch": 2, "cursor": 54}
 
 
+def test_a_step_that_was_not_finished_is_drawn_again_after_a_restore():
+    sampler = sampler_of(statistics_of(dict.fromkeys(IDS, 0.5)))
+    sampler.next(4)
+    state, chosen = sampler.state(), sampler.next(5)
+    sampler.restore(state)
+    assert sampler.next(5) == chosen
+
+
 def test_a_plateau_is_two_windows_without_a_rise(tmp_path):
     plateau = Plateau(3)
     shares = [0.1, 0.2, 0.3, 0.4, 0.4, 0.4, 0.4, 0.3, 0.4, 0.9, 0.9, 0.9]

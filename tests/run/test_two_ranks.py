@@ -22,7 +22,7 @@ def problems(tmp_path_factory):
     """Some the model nearly always solves, some it seldom does."""
     with open(resolve("embedded:train"), encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
-    chosen = [next(row for row in rows if row["difficulty"] == difficulty) for difficulty in (3, 4, 5, 6)]
+    chosen = [row for difficulty in (3, 4, 5, 6) for row in [row for row in rows if row["difficulty"] == difficulty][:2]]
     path = tmp_path_factory.mktemp("data") / "problems.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in chosen))
     return path
@@ -41,6 +41,8 @@ def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problem
     assert [record["step"] for record in expected if "eval/accuracy" in record] == [0, 2, 4]
     assert len(steps) == STEPS
     assert steps[0]["groups/informative"] > 1, "there is something to learn on either rank"
+    assert [record["curriculum/unknown"] for record in steps] == [1, 0.75, 0, 0], "pass rates of one step choose the prompts of the next"
+    assert all(record["reward/process_mean"] > 0 for record in steps)
     assert all(record["policy/version"] == record["step"] for record in steps)
     for record in steps:
         assert record["sync/logprob_gap"] == pytest.approx(SHIFT, abs=0.2 * SHIFT)

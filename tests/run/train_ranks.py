@@ -34,6 +34,8 @@ def check_run(root, problems):
                 "--eval.samples_per_prompt=1", f"--trainer.steps={STEPS}", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1",
                 "--checkpoint.every=100", "--algorithm.kl=k1", "--algorithm.kl_coefficient=0",
                 "--sync.gap_factor=1000", "--distributed.wait_timeout_hours=0.02",
+                "--curriculum.target=[0.7, 0.4]", "--optimizer.lr=3e-5",
+                "--reward.process.most=0.5", r"--reward.process.marker=[=:](-?\d+)",
             ],
         )
     )  # fmt: skip
