@@ -42,6 +42,8 @@ def test_options_reach_the_settings():
     assert found.rope_factors == (1.0, 1.5)
     assert found.buckets == ()
     assert found.chat_template_options == {"enable_thinking": False, "mode": "a=b"}
+    made = settings("--set-option", "size=200", "--set-option", "levels=[0, 1]", "--set-option", "tasks=date", "--set-option", "hard=true")
+    assert made.options == {"size": 200, "levels": [0, 1], "tasks": "date", "hard": True}
 
 
 def test_what_binds_an_evaluation_has_0_for_what_is_left_out_as_those_begun_by_older_versions():
@@ -77,6 +79,8 @@ def test_what_binds_an_evaluation_has_0_for_what_is_left_out_as_those_begun_by_o
         (("--server", "host:80"), "must begin with http"),
         (("--server", "http://host/v1", "--yarn", "1.5"), "a --server has its own rotary embedding"),
         (("--chat-option", "thinking"), "NAME=VALUE"),
+        (("--set-option", "size"), "--set-option size must be NAME=VALUE"),
+        (("--set-option", "size=null"), "--set-option size=null must have a number"),
     ],
 )
 def test_bad_options_are_named(options, named):
