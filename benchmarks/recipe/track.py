@@ -32,7 +32,7 @@ def main(seeds: int, root: Path, steps: tuple[int, int]) -> None:
         config=CONFIGS / "embedded-recipe.toml", options=options, variants=VARIANTS, steps=steps, root=root, seeds=seeds
     )
     runs, budgets = comparison.run()
-    ways = {f"{name}, seed {seed}": way(folder, budgets[seed]) for (name, seed), folder in runs.items()}
+    ways = {f"{name}, seed {seed}": way(folder, budgets[seed]) for (name, seed), folder in sorted(runs.items())}
     scores = scores_at_two_temperatures(comparison, runs, budgets)
     command = f"{seeds} ROOT {','.join(map(str, steps))}"
     write('`temperature = "track"` against a probe per stage', Path(__file__).stem, command, scores, budgets, table(ways), ways=ways)
