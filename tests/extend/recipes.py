@@ -21,8 +21,8 @@ def write_recipe(heading: str, folder: Path) -> Path:
 
 
 def train(folder: Path, *overrides: str, limit_s: float = 300) -> subprocess.CompletedProcess[str]:
-    """`polaris train my.toml` in the folder."""
-    command = [sys.executable, "-m", "polaris.cli", "train", "my.toml", *overrides]
+    """`polaris train my.toml` in the folder, with one thread: two are slow beside other tests."""
+    command = [sys.executable, "-m", "polaris.cli", "train", "my.toml", "--trainer.cpu_threads=1", *overrides]
     return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s, check=False)
 
 

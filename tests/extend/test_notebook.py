@@ -10,7 +10,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "notebook.md"
 
 
 @pytest.mark.slow
-def test_the_cells_run_in_their_order(tmp_path, monkeypatch):
+def test_the_cells_run_in_their_order(tmp_path, monkeypatch, no_world):
     monkeypatch.chdir(tmp_path)
     space: dict = {}
     for cell in CELL.findall(PAGE.read_text(encoding="utf-8")):

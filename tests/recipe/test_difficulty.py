@@ -32,7 +32,13 @@ from polaris.stop import StopRequest
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 PROMPTS, CHUNKS = 65, 9
 # 4 waves of 8 sequences at 4 responses per prompt: chunks of 8 prompts.
-SMALL = ["--rollout.engine=transformers", "--rollout.max_concurrent=8", "--difficulty.samples_per_prompt=4", "--trainer.prompts_per_step=8"]
+SMALL = [
+    "--trainer.cpu_threads=1",
+    "--rollout.engine=transformers",
+    "--rollout.max_concurrent=8",
+    "--difficulty.samples_per_prompt=4",
+    "--trainer.prompts_per_step=8",
+]
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +230,14 @@ def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set
     rated = [problem | {"rate": f"{index % 4}/3"} for index, problem in enumerate(problems)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in rated))
     command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--data.path={tmp_path / 'set.jsonl'}", f"--root={tmp_path}"]
-    command += ["--name=run", "--rollout.engine=transformers", "--trainer.prompts_per_step=4", "--trainer.steps=1", "--eval.path=none"]
+    command += [
+        "--name=run",
+        "--rollout.engine=transformers",
+        "--trainer.prompts_per_step=4",
+        "--trainer.steps=1",
+        "--eval.path=none",
+        "--trainer.cpu_threads=1",
+    ]
     output = subprocess.run([*command, "--difficulty.samples_per_prompt=3", "--difficulty.column=rate"], capture_output=True, text=True)
     assert output.returncode == 0, output.stderr[-2000:]
     assert "difficulty:" not in output.stdout

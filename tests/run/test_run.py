@@ -36,7 +36,14 @@ from polaris.rollout.types import RolloutRequest, Sampling
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
 # The first run on a new machine builds the embedded model.
 pytestmark = pytest.mark.timeout(600)
-SMALL = ["--trainer.steps=5", "--trainer.prompts_per_step=8", "--checkpoint.every=2", "--eval.every=3", "--eval.samples_per_prompt=1"]
+SMALL = [
+    "--trainer.cpu_threads=1",
+    "--trainer.steps=5",
+    "--trainer.prompts_per_step=8",
+    "--checkpoint.every=2",
+    "--eval.every=3",
+    "--eval.samples_per_prompt=1",
+]
 
 
 def start(root, name):
