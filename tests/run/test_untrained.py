@@ -51,6 +51,7 @@ def test_a_real_run_without_an_update_fails_and_is_not_exported(tmp_path):
         "rollout.samples_per_prompt": 2,
         "rollout.max_response_tokens": 32,
         "trainer.steps": 1,
+        "trainer.cpu_threads": 1,
         "trainer.prompts_per_step": 2,
         "eval.path": "none",
     }

@@ -85,6 +85,7 @@ def test_a_run_stops_in_step_1_with_nothing_trained(tmp_path):
         f"--data.path={problems}",
         f"--eval.path={problems}",
         f"--root={tmp_path}",
+        "--trainer.cpu_threads=1",
     ]
     command += ["--rollout.max_response_tokens=2", "--rollout.engine=transformers", "--trainer.prompts_per_step=8", "--name=run"]
     process = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})

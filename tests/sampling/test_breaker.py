@@ -115,6 +115,7 @@ def test_a_real_run_stops_with_status_1_and_the_strings_on_disk(tmp_path):
         "rollout.samples_per_prompt": 2,
         "reward.timeout_s": 0.5,
         "trainer.steps": 1,
+        "trainer.cpu_threads": 1,
         "trainer.prompts_per_step": 2,
         "eval.path": tmp_path / "eval.jsonl",
     }
