@@ -16,7 +16,7 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 	@$(VENV)/polaris train configs/quickstart.toml
 
 # Two halves of about the same length, each in a process of its own: engines and process groups of one do not meet those of the other.
-RUNS := tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli tests/extend
+RUNS := tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
 
 test: .venv/stamp ## run the test suite, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts

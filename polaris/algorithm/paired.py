@@ -21,7 +21,7 @@ class Difference:
     """`mean` with its 95 % interval `low` to `high` and two-sided p-value `p`; `problems` is their number.
 
     `error` is the standard error of the mean and `freedom` its degrees of freedom. `tells` is the difference that so many such problems
-    show with p < 0.05 in 80 of 100 repetitions.
+    show with p < 0.05 in 80 of 100 repetitions. `alike`: every problem differs by the same.
     """
 
     mean: float
@@ -32,13 +32,15 @@ class Difference:
     error: float
     freedom: int
     tells: float
+    alike: bool = False
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
     """Mean of `second - first` [P]: one value per problem, such as its share of correct samples, in 0..1.
 
     Where every problem differs by the same, mostly 0, the scatter is not known: the interval then covers what so many problems could
-    have missed, 1 - 0.05^(1/P) (the "rule of three" for 0 of P), and p is 1.
+    have missed, 1 - 0.05^(1/P) (the "rule of three" for 0 of P), half of which is the error, and p is that of the sign test, 2 * 0.5^P,
+    or 1 if nothing differs.
 
     Raises:
         ValueError: fewer than two problems.
@@ -50,8 +52,17 @@ def paired_difference(first: np.ndarray, second: np.ndarray) -> Difference:
     mean, error = float(np.mean(difference)), float(np.std(difference, ddof=1)) / math.sqrt(problems)
     if error < 1e-12:
         missed = 1 - 0.05 ** (1 / problems)
-        low, high = max(-1.0, mean - missed), min(1.0, mean + missed)
-        return Difference(mean=mean, low=low, high=high, p=1.0, problems=problems, error=0.0, freedom=problems - 1, tells=missed)
+        return Difference(
+            mean=mean,
+            low=max(-1.0, mean - missed),
+            high=min(1.0, mean + missed),
+            p=2 * 0.5**problems if abs(mean) > 1e-12 else 1.0,
+            problems=problems,
+            error=missed / 2,
+            freedom=problems - 1,
+            tells=missed,
+            alike=True,
+        )
     return _difference(mean, error, problems - 1, problems)
 
 
@@ -60,11 +71,6 @@ def mean_of_sets(sets: Sequence[Difference]) -> Difference:
     down. Sets share no problem."""
     variances = [one.error**2 for one in sets]
     mean, problems = sum(one.mean for one in sets) / len(sets), sum(one.problems for one in sets)
-    if not any(variances):
-        missed = sum(one.tells for one in sets) / len(sets)
-        return Difference(
-            mean=mean, low=mean - missed, high=mean + missed, p=1.0, problems=problems, error=0.0, freedom=problems - 1, tells=missed
-        )
     freedom = sum(variances) ** 2 / sum(variance**2 / one.freedom for variance, one in zip(variances, sets, strict=True))
     return _difference(mean, math.sqrt(sum(variances)) / len(sets), max(1, math.floor(freedom)), problems)
 

@@ -29,6 +29,9 @@ def find_sft_changes(
             never.append(f"{name} than the run began with")
     if content_before.get("held_out") != content_after.get("held_out"):
         altering.append("eval.path: other held-out conversations")
+    if before.trainer.examples_per_step != after.trainer.examples_per_step:
+        sizes = f"{before.trainer.examples_per_step} -> {after.trainer.examples_per_step}"
+        never.append(f"trainer.examples_per_step: {sizes}, in which the steps so far are counted")
     scheduled = before.optimizer.schedule != "constant"
     for change in changed_fields(after, dump_config(before)):
         name = change.partition(": ")[0]

@@ -100,9 +100,10 @@ def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: 
     rank_file = layout.rank_file(folder, world.rank)
     if rank_file.is_file():
         restore_random_state(torch.load(rank_file, weights_only=True))
-    for record in kept:
+    state = TrainState.from_json((folder / layout.STATE).read_text())
+    for record in kept if state.step else ():  # at step 0 they hold only what the phases before it count anew
         record.load(folder)
-    return TrainState.from_json((folder / layout.STATE).read_text())
+    return state
 
 
 def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | None) -> None:

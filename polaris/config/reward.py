@@ -53,6 +53,24 @@ class RewardConfig:
         if unknown is not None:
             raise Refused(f"reward.options.{unknown} belongs to no reward of reward.function; {instead(unknown, known, '')}")
 
+        if self.process.most:
+            self._check_process()
+
+    def _check_process(self) -> None:
+        """Raise `Refused` where a wrong response could earn as much as a correct one."""
+        first, weight = next(iter(self.weights.items()))
+        if self.process.most >= weight:
+            raise Refused(
+                f"reward.process.most = {self.process.most:g} must be below {weight:g}, the weight of reward.function.{short(first)}: a "
+                "wrong response must earn less than a correct one"
+            )
+        if first == "reasoning_gym" or self.success_above is not None:
+            partial = "reward.success_above" if self.success_above is not None else "reasoning_gym"
+            raise Refused(
+                f"reward.process adds to what a wrong response earns, and with {partial} that may be more than 0 already, so that it could "
+                "earn more than a correct one; leave one of the two out"
+            )
+
     @property
     def weights(self) -> Mapping[str, float]:
         """The weight of each reward by its name, the one that decides first."""

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field, fields
 
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.bounds import finite
-from polaris.config.data import DataConfig
+from polaris.config.data import DataConfig, SetConfig
 from polaris.config.job import JobConfig
+from polaris.config.own_code import Option
 from polaris.config.recipe import CurationConfig, CurriculumConfig, DifficultyConfig, EvalConfig, FinalConfig, ProbeConfig, StageConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
@@ -80,6 +81,11 @@ class RunConfig(JobConfig):
                 f"{path} comes with its own scorer, and the math grader does not know its answers; set reward.function = "
                 '"reasoning_gym", or a reward of your own'
             )
+        if self.eval.path is not None and is_gym(self.eval.path) and _problems(self.eval) in map(_problems, self.data.sets or (self.data,)):
+            raise Refused(
+                f"[eval] and [data] have the same problems of {self.eval.path}; give eval.options another seed, or set eval.fraction "
+                "in the place of eval.path"
+            )
         if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
             raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
         for index, stage in enumerate(self.stage):
@@ -106,3 +112,8 @@ class RunConfig(JobConfig):
             raise Refused(f"trainer.prompts_per_step = {prompts} does not divide over {engines} engines; set it to a multiple of {engines}")
         if self.rollout.samples_per_prompt == 1:
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")
+
+
+def _problems(one: DataConfig | SetConfig | EvalConfig) -> tuple[str | None, dict[str, Option]]:
+    """What says which problems a task of reasoning-gym makes; `size` says only how many."""
+    return one.path, {"seed": 0, **{name: value for name, value in one.options.items() if name != "size"}}

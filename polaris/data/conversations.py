@@ -9,7 +9,7 @@ follows up to the token that ends the turn is what it learns to write.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -136,7 +136,10 @@ class _Writer:
 
     def text(self, messages: int, asks: bool = False) -> str:
         """The first so many messages; with the generation prompt of the assistant's turn if `asks`."""
-        return str(self._apply(self._messages[:messages], tokenize=False, add_generation_prompt=asks)) if messages else ""
+        if not messages:
+            return ""
+        how = {"tokenize": False, "add_generation_prompt": asks, **self._options}
+        return str(self._rendered(self._tokenizer.apply_chat_template, self._messages[:messages], **how))
 
     def span(self, number: int) -> tuple[int, int, str]:
         """Where the trained part of message `number` begins and ends, in the text that ends with it; and that text."""
@@ -166,15 +169,18 @@ class _Writer:
 
     def marked(self) -> Example:
         """By the template's own marks."""
-        found = self._apply(self._of.messages, tokenize=True, return_dict=True, return_assistant_tokens_mask=True)
-        return self._example(found["input_ids"], np.array(found["assistant_masks"], dtype=bool))
+        from transformers.utils.chat_template_utils import render_jinja_template
+
+        words = {"chat_template": self._tokenizer.chat_template, **self._tokenizer.special_tokens_map, **self._options}
+        (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], return_assistant_tokens_mask=True, **words)
+        return self.example(text, spans)
 
     def _example(self, tokens: list[int], mask: np.ndarray) -> Example:
         return Example(tokens=np.array(tokens, dtype=np.int32), mask=mask, source=self._of.source)
 
-    def _apply(self, messages: Sequence[Mapping[str, Any]], **how: Any) -> Any:
+    def _rendered(self, render: Callable[..., Any], messages: list[Any], **how: Any) -> Any:
         try:
-            return self._tokenizer.apply_chat_template(list(messages), **self._options, **how)  # type: ignore[arg-type]
+            return render(messages, **how)
         except (jinja2.TemplateError, TypeError) as error:
             raise BadRow(
                 self._of.source, f"messages that the chat template refuses ({error})", "check their roles and data.chat_template_options"

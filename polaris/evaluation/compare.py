@@ -99,8 +99,8 @@ def _cells(one: Difference) -> str:
 
 
 def _in_words(name: str, one: Difference) -> str:
-    if one.error == 0:
-        return f"{name}: every problem differs by the same; {one.problems} problems could have missed up to {100 * one.tells:.1f} points"
+    if one.alike and not one.mean:
+        return f"{name}: no problem differs; {one.problems} problems could have missed up to {100 * one.tells:.1f} points"
     verdict = "no difference beyond chance" if one.p >= 0.05 else f"B is {'better' if one.mean > 0 else 'worse'} beyond chance"
     small = f"; {one.problems} problems tell differences of {100 * one.tells:.1f} points at best" if one.problems < _SMALL else ""
     return f"{name}: {verdict} (p = {one.p:.2g}){small}"

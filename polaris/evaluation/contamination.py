@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from polaris.algorithm.rates import wilson_interval
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig, SftDataConfig
+from polaris.data.conversations import read_conversation
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set, read_evaluation_sets
 from polaris.data.normalise import without_instruction
-from polaris.data.reading import PromptSource, training_sources
+from polaris.data.reading import PromptSource, Reading, training_sources
 from polaris.data.rows import read_messages, user_text
 from polaris.data.sources import read_rows
 from polaris.doors import short
@@ -20,7 +23,7 @@ from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.suites import Suite
-from polaris.evaluation.trained import run_behind
+from polaris.evaluation.trained import lineage
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,20 +45,19 @@ class Contamination:
 
 
 def contamination(settings: EvalSettings, suites: Sequence[Suite]) -> Contamination:
-    """Look for the problems in the sets of `--against`, and in those that the evaluated run was trained on.
+    """Look for the problems in the sets of `--against`, and in those that the evaluated run and the runs before it were trained on.
 
-    What the run's own `data.decontaminate` has removed was not trained on and does not count.
-    Raises `ValueError` for a set of `--against` that cannot be read; one of the run's that is gone is named instead.
+    What a run's own `data.decontaminate` has removed was not trained on and does not count.
+    Raises `ValueError` for a set of `--against` that cannot be read; one of a run's that is gone is named instead.
     """
     asked = [_asked(suite, settings.prompt_suffix) for suite in suites]
     given = {one.name: list(one.texts) for one in read_evaluation_sets(settings.against, "train")}
-    config, unread = run_behind(settings.model.path), list[str]()
-    for source in training_sources(config.data) if config else ():
-        assert config is not None
+    unread = list[str]()
+    for name, texts_of in _trainings(settings.model.path):
         try:
-            given[short(source.path)] = _trained_on(source, config)
+            given[name] = texts_of()
         except Refused:
-            unread.append(short(source.path))
+            unread.append(name)
     found: dict[str, set[str]] = {suite.name: set() for suite in suites}
     for texts in given.values():
         for one, matches in zip(asked, matches_by_set(texts, asked), strict=True):
@@ -77,12 +79,27 @@ def _asked(suite: Suite, suffix: str) -> EvaluationSet:
     return EvaluationSet(name=suite.name, ids=tuple(problem.id for problem in suite.problems), texts=tuple(texts))
 
 
+def _trainings(model: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
+    """Name and reader of every set that the run behind `model`, and those that it began with, were trained on."""
+    for config in lineage(model):
+        if isinstance(config, SftConfig):
+            yield short(config.data.path), partial(_imitated, config.data)
+        else:
+            yield from ((short(source.path), partial(_trained_on, source, config)) for source in training_sources(config.data))
+
+
 def _trained_on(source: PromptSource, config: RunConfig) -> list[str]:
     rows = read_rows(resolve(source.path), source.split, source.reading)
     texts = without_instruction([user_text(read_messages(row, place, source.reading)) for place, row in rows])
     removed = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     gone = {match.here for matches in matches_by_set(texts, removed) for match in matches if match.overlap}
     return [text for place, text in enumerate(texts) if place not in gone]
+
+
+def _imitated(data: SftDataConfig) -> list[str]:
+    rows = read_rows(resolve(data.path), data.split, Reading(subset=data.subset, options=data.options))
+    chats = [read_conversation(row, place, data.columns).messages for place, row in rows]
+    return without_instruction([user_text([dict(message) for message in chat]) for chat in chats])
 
 
 def _mean(shares: Sequence[float]) -> dict[str, float] | None:

@@ -6,10 +6,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from polaris.checkpoint.branch import parse
-from polaris.checkpoint.runs import is_run
 from polaris.evaluation.samples import Sample
 from polaris.evaluation.source import Wanted
+from polaris.evaluation.trained import folder_behind
 from polaris.observe.metrics import read_records
 from polaris.observe.phrases import count, duration
 
@@ -25,8 +24,8 @@ class Pace:
 
 def pace_of_run(model: str) -> Pace | None:
     """The pace of the run that is evaluated: the response length of its last held-out evaluation and the speed of its last step."""
-    run, _ = parse(model)
-    records = read_records(run / "metrics.jsonl") if is_run(run) else []
+    run = folder_behind(model)
+    records = read_records(run / "metrics.jsonl") if run else []
     lengths = [record["eval/response/length_mean"] for record in records if record.get("eval/response/length_mean")]
     speeds = [record["throughput/rollout_tokens_per_s"] for record in records if record.get("throughput/rollout_tokens_per_s")]
     return Pace(length=lengths[-1], speed=speeds[-1] if speeds else None, source="the run's own evaluation and steps") if lengths else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,30 +12,41 @@ from polaris.checkpoint.branch import parse
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import is_run
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig
 from polaris.doors import is_gym, short
 from polaris.evaluation.settings import EvalSettings
+from polaris.observe.metrics import read_records
 
 
 def graded_otherwise(settings: EvalSettings) -> str:
-    """That the run was solved by another reward than the grader of `polaris eval`; "" if by the same, or the model is not a run."""
-    config = _config(settings)
-    first = "math" if config is None else short(next(iter(config.reward.weights)))
-    if first == "math" or (first == "reasoning_gym" and all(map(is_gym, settings.suite))):
+    """That the run was solved by another reward, or another form of the answer, than `polaris eval` grades by; "" if by the same, or the
+    model is neither a run nor its export."""
+    config = _config(settings.model.path)
+    if config is None:
         return ""
-    return f"the math grader (only answers in boxes), not {first} of the run, whose own evaluations are in its metrics.jsonl and report"
+    first, form = short(next(iter(config.reward.weights))), config.reward.answer
+    same = first == "math" or (first == "reasoning_gym" and all(map(is_gym, settings.suite)))
+    other = [] if same else [first]
+    other += [f"reward.answer = {form!r}"] if same and form != "boxed" else []
+    other += [f"reward.success_above = {config.reward.success_above:g}"] if same and config.reward.success_above is not None else []
+    grader = f"{first if same else 'the math grader'} (only answers in boxes, a full score is correct)"
+    return f"{grader}, not {' and '.join(other)} of the run, whose own evaluations are in its metrics.jsonl and report" if other else ""
 
 
 def trained_otherwise(settings: EvalSettings) -> str:
     """Options of `polaris eval` that match the run's last stage; "" if `settings` match, or the model is not a run."""
-    config = _config(settings)
+    run, _ = parse(settings.model.path)
+    config = _config(settings.model.path) if is_run(run) else None
     if config is None:
         return ""
     last = config.stages[-1]
     temperature = config.rollout.temperature if last.temperature is None else last.temperature
+    if isinstance(temperature, str):  # measured as the run went on
+        temperature = _last_temperature(run) or settings.temperature
     tokens = config.rollout.max_response_tokens if last.max_response_tokens is None else last.max_response_tokens
     options: dict[str, tuple[Any, Any]] = {  # the run's value, this evaluation's value
         "--prompt-suffix": (config.data.prompt_suffix, settings.prompt_suffix),
-        "--temperature": (settings.temperature if temperature == "probe" else temperature, settings.temperature),
+        "--temperature": (temperature, settings.temperature),
         "--top-k": (-1, settings.top_k),
         "--max-tokens": (tokens, settings.max_response_tokens),
     }
@@ -50,16 +62,32 @@ def trained_otherwise(settings: EvalSettings) -> str:
     return " ".join(words)
 
 
-def run_behind(model: str) -> RunConfig | None:
-    """The configuration of the run that `model` names, or of whose exports it is one; None for any other model."""
+def folder_behind(model: str) -> Path | None:
+    """The run that `model` names, or of whose exports it is one; None for any other model."""
     run, _ = parse(model)
     exported = Path(model).parent
-    place = next((one for one in (run, exported.parent if exported.name == "export" else run) if is_run(one)), None)
-    record = None if place is None else RunFolder(place).record()
-    return record.config if record and isinstance(record.config, RunConfig) else None
+    return next((one for one in (run, exported.parent if exported.name == "export" else run) if is_run(one)), None)
 
 
-def _config(settings: EvalSettings) -> RunConfig | None:
-    run, _ = parse(settings.model.path)
-    record = RunFolder(run).record() if is_run(run) else None
-    return record.config if record and isinstance(record.config, RunConfig) else None
+def lineage(model: str) -> Iterator[RunConfig | SftConfig]:
+    """The configurations of the run behind `model`, of the one whose weights that began with, and so on."""
+    seen = set[Path]()
+    while (place := folder_behind(model)) is not None and place not in seen:
+        record = RunFolder(place).record()
+        if record is None:
+            return
+        yield record.config
+        seen.add(place)
+        model = record.config.model.path
+
+
+def _config(model: str) -> RunConfig | None:
+    """Of the training run behind `model`."""
+    config = next(lineage(model), None)
+    return config if isinstance(config, RunConfig) else None
+
+
+def _last_temperature(run: Path) -> float | None:
+    """That of the newest step; None before there is one."""
+    sampled = [record["rollout/temperature"] for record in read_records(run / "metrics.jsonl") if "rollout/temperature" in record]
+    return sampled[-1] if sampled else None

@@ -33,8 +33,9 @@ class Conversations:
 
 
 def conversations(run: Path, correct: bool, per_problem: int | None) -> Conversations:
-    """Each kept rollout once, as the messages of its prompt and of the assistant; the last steps first, so that a cap of `per_problem`
-    responses keeps those of the best policy. A response that was cut off has no end to imitate, and is left out.
+    """Each kept rollout once, as the messages of its prompt and the assistant's as its completion (TRL's names), so that worked examples
+    in a prompt are not trained on. The last steps come first, so that a cap of `per_problem` responses keeps those of the best policy. A
+    response that was cut off has no end to imitate, and is left out.
 
     Raises:
         Refused: the run has kept no rollouts, or an older version has kept them without their messages.
@@ -58,7 +59,8 @@ def conversations(run: Path, correct: bool, per_problem: int | None) -> Conversa
         counts[why] += 1
         if not why:
             taken[problem] += 1
-            rows.append({"messages": [*rollout["messages"], {"role": "assistant", "content": response}], **dict(_facts(rollout))})
+            completion = [{"role": "assistant", "content": response}]
+            rows.append({"prompt": rollout["messages"], "completion": completion, **dict(_facts(rollout))})
     if not counts["kept"]:
         raise Refused(f"{run} has kept no rollouts; set observe.samples_per_step (a whole step: prompts x samples), and train")
     return Conversations(rows=rows, **{name: counts[name] for name in ("kept", "cut", "wrong", "repeated", "over")})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from operator import attrgetter
 
 import torch
 
@@ -21,6 +22,9 @@ from polaris.reward.functions import named
 from polaris.reward.rewards import VERDICTS
 from polaris.run.checks import Checked
 from polaris.run.context import TrainContext
+
+_SWITCHES = ("difficulty.samples_per_prompt", "curriculum.target", "reward.process.most", "final.suite")
+"""The value without which each of these sections does nothing."""
 
 
 def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: TrainState) -> dict[str, str]:
@@ -56,8 +60,18 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     form = answer_format.graded(config.reward)
     if form == answer_format.BOX and _looks_for_answers(config) and asked.keys() - {form, answer_format.NOTHING}:
         facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
-    facts |= _data_errors(in_words(config.data), checked.prompts)
+    facts |= _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
+
+
+def _left_out(config: RunConfig) -> dict[str, str]:
+    """Sections that have values, but not the one without which nothing is done."""
+    off = []
+    for switch in _SWITCHES:
+        section, _, name = switch.rpartition(".")
+        values = attrgetter(section)(config)
+        off += [f"[{section}], since it has no {name}"] if not getattr(values, name) and values != type(values)() else []
+    return {"left out": "; ".join(off)} if off else {}
 
 
 def _sets(checked: Checked) -> str:

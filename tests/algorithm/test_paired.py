@@ -67,6 +67,22 @@ def test_the_mean_of_sets_counts_each_set_once_and_its_intervals_hold_the_truth(
     assert 0.93 <= held / 1000 <= 0.975
     same = mean_of_sets([paired_difference(np.ones(30), np.ones(30))] * 2)
     assert (same.mean, same.p) == (0, 1)
+    assert same.high == pytest.approx(0.095 / np.sqrt(2), rel=0.03), "the rule of three for each of two sets"
+
+
+@pytest.mark.parametrize(("problems", "p"), [(2, 0.5), (5, 0.0625), (30, 2 * 0.5**30)])
+def test_where_every_problem_differs_by_the_same_p_is_that_of_the_sign_test(problems, p):
+    found = paired_difference(np.zeros(problems), np.ones(problems))
+    assert (found.mean, found.p, found.alike) == (1, p, True)
+    apart = paired_difference(np.zeros(30), np.append(np.ones(29), 0))
+    assert found.p > apart.p or problems == 30
+    assert mean_of_sets([found, found]).p < max(p, 0.07)
+
+
+def test_a_set_in_which_nothing_differs_does_not_make_the_mean_surer():
+    apart = paired_difference(np.zeros(30), np.random.default_rng(4).normal(0.3, 0.2, 30))
+    tied = paired_difference(np.ones(5), np.ones(5))
+    assert mean_of_sets([apart, tied]).error > apart.error / 2
 
 
 def test_one_problem_is_refused():

@@ -1,7 +1,5 @@
 """The temperature that follows diversity, over simulated stages whose diversity falls as training sharpens the policy."""
 
-import json
-from dataclasses import asdict
 from itertools import pairwise
 
 import numpy as np
@@ -9,6 +7,7 @@ import pytest
 
 from polaris.algorithm.track import WINDOW, begin, cooler, follow, hotter
 from polaris.config.recipe import ProbeConfig
+from polaris.run.tracker import TemperatureTracker
 
 GRID = ProbeConfig().temperatures
 
@@ -97,10 +96,15 @@ def test_it_stays_within_the_grid(bound, fall, end):
     assert track.temperature == end
 
 
-def test_a_track_is_json_without_loss():
-    _, track = stage(drift=0.003, steps=37)
-    assert track.effects[1] > 0
-    assert json.loads(json.dumps(asdict(track))) == json.loads(json.dumps(asdict(track))) | {"temperature": track.temperature}
+def test_a_checkpoint_keeps_a_track_without_loss(tmp_path):
+    tracker, restored = TemperatureTracker(), TemperatureTracker()
+    _, tracker.track = stage(drift=0.003, steps=39)
+    assert tracker.track.effects[1] > 0
+    assert tracker.track.held is not None
+    assert len(tracker.track.window) > 1
+    tracker.save(tmp_path)
+    restored.load(tmp_path)
+    assert restored.track == tracker.track
 
 
 @pytest.mark.parametrize(("temperature", "below", "above"), [(1.4, 1.35, 1.45), (0.72, 0.7, 0.75), (0.15, 0.1, 0.2), (1.149, 1.1, 1.15)])

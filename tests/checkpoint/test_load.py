@@ -1,6 +1,7 @@
 """What a checkpoint gives back: draws, moments and records go on as if nothing had been written; settings are the configuration's."""
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from polaris.checkpoint import layout
 from polaris.checkpoint.store import TrainState, begin_with, load, save
 from polaris.config.training import OptimizerConfig
 from polaris.data.pass_rates import PassRates
+from polaris.data.prompt_statistics import PromptStatistics
 from polaris.learn.optimizer import build_optimizer
 
 STATE = TrainState(step=3, version=2, sampler={"epoch": 1, "cursor": 5}, nonfinite_streak=1)
@@ -62,6 +64,17 @@ def test_after_a_load_draws_and_updates_are_those_after_the_save(trainer, saved)
     assert ledger.counts == {"a": (1, 4)}
     update(policy, optimizer, 3)
     assert all(map(torch.equal, copies(policy), after))
+
+
+def test_what_a_difficulty_pass_has_counted_before_a_checkpoint_of_step_0_counts_once(trainer, tmp_path):
+    policy, world = trainer
+    optimizer, passed = build_optimizer(policy, OptimizerConfig(lr=1e-2)), {"a": (1.0, 4.0)}
+    statistics, restored = PromptStatistics(half_life=50), PromptStatistics(half_life=50)
+    statistics.begin(passed)
+    folder = save(tmp_path, replace(STATE, step=0), policy, optimizer, world, keep=1, kept=[statistics])
+    load(folder, policy, optimizer, world, kept=[restored])
+    restored.begin(passed)  # as `polaris.recipe.run` does at step 0
+    assert restored.recent("a", 0) == passed["a"]
 
 
 def test_settings_of_the_optimizer_are_the_configurations_and_not_the_checkpoints(trainer, saved):

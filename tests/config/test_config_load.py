@@ -157,6 +157,7 @@ def test_missing_file(tmp_path):
         load_config(tmp_path, [])
 
 
+GYM = ["--data.path=reasoning_gym:gcd", "--reward.function=reasoning_gym"]
 EIGHT = ["--difficulty.samples_per_prompt=8"]
 
 
@@ -200,6 +201,13 @@ def test_a_curriculum_and_weights_of_sets_are_two_answers_to_one_question(tmp_pa
         (["--curriculum.plateau=5"], "set it, such as to [0.7, 0.3]"),
         (["--curriculum.prior=difficulty"], "set it, such as to [0.7, 0.3]"),
         (["--curriculum.width=0.01"], "curriculum.width = 0.01 is below 0.05"),
+        (["--reward.process.most=0.5", "--reward.function.math=0.5"], "must be below 0.5, the weight of reward.function.math"),
+        (["--reward.process.most=0.5", "--reward.success_above=0.3"], "with reward.success_above that may be more than 0 already"),
+        (["--reward.process.most=0.5", *GYM], "with reasoning_gym that may be more than 0 already"),
+        (
+            [*GYM, "--eval.path=reasoning_gym:gcd", "--eval.options.size=9"],
+            "[eval] and [data] have the same problems of reasoning_gym:gcd; give eval.options another seed",
+        ),
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),
@@ -213,6 +221,11 @@ def test_bad_overrides_name_the_field(tmp_path, overrides, message):
         load_config(write(tmp_path, ""), overrides)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_two_sets_of_a_task_with_seeds_of_their_own_are_two_sets(tmp_path):
+    other = ["--eval.path=reasoning_gym:gcd", "--eval.options.seed=1"]
+    assert load_config(write(tmp_path, ""), [*GYM, *other]).eval.options == {"seed": 1}
 
 
 def test_text_that_looks_like_a_number_stays_text(tmp_path):

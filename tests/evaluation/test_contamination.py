@@ -9,6 +9,7 @@ from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.config.data import DataConfig
 from polaris.config.model import ModelConfig
 from polaris.config.schema import RunConfig
+from polaris.config.sft import SftConfig, SftDataConfig
 from polaris.evaluation.contamination import accuracy_apart, contamination
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.suites import load_suites
@@ -65,6 +66,21 @@ def test_what_the_run_has_removed_by_itself_does_not_count_and_a_lost_set_is_nam
     found = contamination(of_run, load_suites(settings))
     assert (found.unread, found.problems) == ([trained], {"set": []})
     assert "cannot be read" in found.describe()["overlap"]
+
+
+def test_a_fine_tuning_and_a_training_that_began_with_it_are_compared_with_its_conversations(settings, tmp_path):
+    chat = [{"role": "user", "content": PROBLEMS["c"]}, {"role": "assistant", "content": "50"}]
+    (tmp_path / "chats.jsonl").write_text(json.dumps({"conversation": chat}) + "\n")
+    data = SftDataConfig(path=str(tmp_path / "chats.jsonl"), columns={"messages": "conversation"})
+    record_config(RunFolder(tmp_path / "sft"), SftConfig(data=data))
+    exported = tmp_path / "sft" / "export" / "step-000008"
+    exported.mkdir(parents=True)
+    trained = RunConfig(model=ModelConfig(path=str(exported)), data=DataConfig(path=write(tmp_path / "train.jsonl", {"1": PROBLEMS["b"]})))
+    record_config(RunFolder(tmp_path / "run"), trained)
+    (tmp_path / "run" / "export").mkdir()
+    for model, problems in (("sft", ["c"]), ("run", ["b", "c"])):
+        found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / model))), load_suites(settings))
+        assert found.problems == {"set": problems}
 
 
 def test_the_accuracy_of_both_parts():

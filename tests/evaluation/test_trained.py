@@ -1,5 +1,6 @@
 """What an evaluation of a run says of its training; folders only."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -54,11 +55,20 @@ def test_a_system_prompt_is_named_where_one_of_the_two_has_it(tmp_path):
     assert said(tmp_path, trained, replace(SAME, system_prompt="Be brief.")) == ""
 
 
-def test_the_last_stage_counts_and_a_probed_temperature_is_nobodys(tmp_path):
+def test_the_last_stage_counts(tmp_path):
     stages = (StageConfig(max_response_tokens=48), StageConfig(max_response_tokens=96, temperature=0.7))
     assert "--temperature 0.7 --top-k -1 --max-tokens 96" in said(tmp_path, replace(TRAINED, stage=stages), SAME)
-    probed = replace(TRAINED, stage=(StageConfig(temperature="probe"),))
-    assert said(tmp_path, probed, replace(SAME, temperature=0.3)) == ""
+
+
+@pytest.mark.parametrize("measured", ["probe", "track"])
+def test_a_measured_temperature_is_that_of_the_last_step(tmp_path, measured):
+    trained = replace(TRAINED, stage=(StageConfig(temperature=measured),))
+    assert said(tmp_path, trained, replace(SAME, temperature=0.3)) == ""  # before the first step nobody knows it
+    steps = [{"step": step, "rollout/temperature": temperature} for step, temperature in ((1, 1.0), (2, 1.15))]
+    lines = "".join(json.dumps(record) + "\n" for record in (*steps, {"step": 2, "eval/accuracy": 0.5}))
+    (tmp_path / "runs" / "x" / "metrics.jsonl").write_text(lines)
+    assert "--temperature 1.15" in said(tmp_path, trained, replace(SAME, temperature=0.3))
+    assert said(tmp_path, trained, replace(SAME, temperature=1.15)) == ""
 
 
 @pytest.mark.parametrize(
@@ -82,3 +92,13 @@ def test_the_tasks_of_reasoning_gym_are_graded_as_in_training(tmp_path):
     asked = replace(SAME, model=ModelConfig(path=f"{run}"), suite=("reasoning_gym:gcd",))
     assert graded_otherwise(asked) == ""
     assert "not reasoning_gym of the run" in graded_otherwise(replace(asked, suite=("reasoning_gym:gcd", "aime24")))
+
+
+@pytest.mark.parametrize(("function", "suite"), [("math", "aime24"), ("reasoning_gym", "reasoning_gym:gcd")])
+def test_a_form_of_the_answer_that_is_no_box_is_said_for_a_run_and_its_export(tmp_path, function, suite):
+    run = tmp_path / "runs" / "x"
+    record_config(RunFolder(run), replace(TRAINED, reward=RewardConfig(function=function, answer="####", success_above=0.5)))
+    (run / "export" / "step-000004").mkdir(parents=True)
+    for model in (run, run / "export" / "step-000004"):
+        found = graded_otherwise(replace(SAME, suite=(suite,), model=ModelConfig(path=f"{model}")))
+        assert found.startswith(f"{function} (only answers in boxes, a full score is correct), not reward.answer = '####' and reward.")

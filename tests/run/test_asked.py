@@ -48,6 +48,12 @@ def test_bad_answers_of_a_configuration_are_refused_before_the_engine_is_built()
         check(config("--model.chat_template={% if %}"))
 
 
+def test_sections_that_have_values_but_not_their_switch_are_said_to_be_left_out():
+    found = configured(check(config("--difficulty.temperature=0.7", "--reward.process.marks=8")), 1)["left out"]
+    assert found == "[difficulty], since it has no samples_per_prompt; [reward.process], since it has no most"
+    assert "left out" not in configured(check(config("--difficulty.temperature=0.7", "--difficulty.samples_per_prompt=8")), 1)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [

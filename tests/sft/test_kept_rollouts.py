@@ -24,10 +24,11 @@ class Options:
         vars(self).update(values)
 
 
-def sample(problem, response, verdict="correct", finish_reason="stop"):
+def sample(problem, response, verdict="correct", finish_reason="stop", before=()):
+    messages = (*before, {"role": "user", "content": problem})
     return RolloutSample(
         prompt=f"<|user|>{problem}<|end|><|assistant|>", response=response, ground_truth="3", verdict=verdict, answer="3", reason="",
-        reward=1.0, advantage=0.5, finish_reason=finish_reason, length=4, version=1, messages=({"role": "user", "content": problem},),
+        reward=1.0, advantage=0.5, finish_reason=finish_reason, length=4, version=1, messages=messages,
     )  # fmt: skip
 
 
@@ -55,7 +56,17 @@ def test_correct_responses_become_conversations_that_sft_trains_on(run_folder, t
 def test_a_cap_keeps_the_responses_of_the_last_steps(run_folder):
     export_rollouts(Options(run_folder, per_problem=1, correct=False))
     rows = [json.loads(line) for line in (run_folder / "rollouts.jsonl").read_text().splitlines()]
-    assert [(row["step"], row["messages"][-1]["content"]) for row in rows] == [(2, "3"), (1, "4")]
+    assert [(row["step"], row["completion"][-1]["content"]) for row in rows] == [(2, "3"), (1, "4")]
+
+
+def test_worked_examples_of_a_prompt_are_read_and_not_trained_on(run_folder, tmp_path):
+    worked = ({"role": "user", "content": "1+1"}, {"role": "assistant", "content": "2"})
+    RolloutRecorder(run_folder).write(3, [sample("2+2", "4", before=worked)])
+    export_rollouts(Options(run_folder, per_problem=1, output=tmp_path / "kept.jsonl"))
+    checked = examine(load_job(SftConfig, write_config(tmp_path), [f"--data.path={tmp_path}/kept.jsonl", "--eval.fraction=none"]))
+    assert "<|user|>1+1<|end|><|assistant|>2<|end|><|user|>2+2<|end|><|assistant|>⟦4<|end|>⟧" in [
+        marked_text(one, checked) for one in checked.data.examples
+    ]
 
 
 def test_thinking_that_the_template_has_opened_is_part_of_the_turn():

@@ -75,7 +75,16 @@ def test_a_template_that_leaves_out_the_thinking_is_refused(tokenizer):
         encode(of([CHAT[1], {"role": "assistant", "content": "<think>long</think>3"}]), tokenizer, DATA)
 
 
-def test_markers_that_a_text_spells_are_text(tokenizer):
+MARKED = (
+    "{% for message in messages %}<|{{ message['role'] }}|>"
+    "{% if message['role'] == 'assistant' %}{% generation %}{{ message['content'] }}<|end|>{% endgeneration %}"
+    "{% else %}{{ message['content'] }}<|end|>{% endif %}{% endfor %}"
+)
+
+
+@pytest.mark.parametrize("template", [None, MARKED], ids=["prefixes", "marks"])
+def test_markers_that_a_text_spells_are_text(tokenizer, template):
+    tokenizer.chat_template = template or tokenizer.chat_template
     spelling = [{"role": "user", "content": "a<|end|>b</think>"}, {"role": "assistant", "content": "<think>c<|end|>"}]
     (example,) = encode(of(spelling), tokenizer, DATA)
     kinds = tokenizer.convert_ids_to_tokens(example.tokens.tolist())

@@ -97,6 +97,8 @@ def test_a_change_of_results_is_refused(whole):
     path = whole.parent / "sft.toml"
     with pytest.raises(Refused, match=r"optimizer.lr: 0.001 -> 0.1"):
         sft.prepare([str(path), "--optimizer.lr=0.1"])
+    with pytest.raises(Refused, match=r"trainer.examples_per_step: 8 -> 4, in which the steps so far are counted"):
+        sft.prepare([str(path), "--trainer.examples_per_step=4", "--change"])
 
 
 def test_a_dry_run_shows_what_is_trained_on(tmp_path, capsys):
