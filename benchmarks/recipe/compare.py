@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import re
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from polaris.algorithm.paired import t_quantile
 from polaris.data.sources import read_rows, write_rows
@@ -180,16 +182,25 @@ def _interval(values: np.ndarray, sign: str = "") -> str:
     return " [{:{sign}.1%}, {:{sign}.1%}]".format(*student_interval(values), sign=sign) if len(values) > 1 else ""
 
 
+def machine() -> tuple[str, str]:
+    """A short name for files, and what it is."""
+    if torch.cuda.is_available():
+        card = torch.cuda.get_device_name()
+        return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-"), card
+    return f"cpu-{cpu_count()}-cores", f"{platform.machine()}, {cpu_count()} cores"
+
+
 def write(
     title: str, script: str, command: str, accuracy: Mapping[str, Scores], budgets: Sequence[float], more: str = "", **too: Any
 ) -> None:
     """JSON and Markdown of the scores under headings; `more` is Markdown below, and `too` are further fields of the JSON."""
-    facts = f"{platform.machine()}, {cpu_count()} cores; torch {version('torch')}, transformers {version('transformers')}"
+    short, name = machine()
+    facts = f"{name}; torch {version('torch')}, transformers {version('transformers')}"
     tokens = ", ".join(f"{budget:,.0f}" for budget in budgets)
     text = f"# {title}, {date.today()}, {facts}\n\nHeld-out avg@n at the same number of generated tokens ({tokens}); intervals: 95 %, "
     text += f"Student's t over seeds. `python benchmarks/recipe/{script}.py {command}`\n"
     text += "".join(f"\n## {heading}\n\n{table(scores)}" for heading, scores in accuracy.items()) + more
-    path = RESULTS / f"{script}_cpu-{cpu_count()}-cores_{date.today()}"
+    path = RESULTS / f"{script}_{short}_{date.today()}"
     path.with_suffix(".md").write_text(text)
     record = {"date": str(date.today()), "facts": facts, "budgets": list(budgets), "accuracy": accuracy, **too}
     path.with_suffix(".json").write_text(json.dumps(record, indent=1) + "\n")
