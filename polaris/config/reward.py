@@ -52,7 +52,6 @@ class RewardConfig:
         unknown = next((name for name in self.options if name not in known), None)
         if unknown is not None:
             raise Refused(f"reward.options.{unknown} belongs to no reward of reward.function; {instead(unknown, known, '')}")
-
         if self.process.most:
             self._check_process()
 

@@ -171,7 +171,7 @@ class _Writer:
         """By the template's own marks."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        words = {"chat_template": self._tokenizer.chat_template, **self._tokenizer.special_tokens_map, **self._options}
+        words = {"chat_template": self._tokenizer.get_chat_template(), **self._tokenizer.special_tokens_map, **self._options}
         (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], return_assistant_tokens_mask=True, **words)
         return self.example(text, spans)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +91,8 @@ def token_chars(tokenizer: PreTrainedTokenizerBase, tokens: Sequence[int], text:
 
 
 def _row(sample: RolloutSample) -> dict[str, object]:
-    row = {key: value for key, value in asdict(sample).items() if value is not None or key == "answer"}
+    values = {one.name: getattr(sample, one.name) for one in fields(sample)}  # `asdict` would copy every number on its own
+    row = {key: value for key, value in values.items() if value is not None or key == "answer"}
     if sample.logprobs is not None:
         row["logprobs"] = [round(logprob, 4) for logprob in sample.logprobs]
     return row
