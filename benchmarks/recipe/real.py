@@ -177,7 +177,7 @@ def on_new_problems(root: Path, models: Mapping[str, Path]) -> str:
 def told(found: Mapping[str, Mapping]) -> str:
     """Pass rates and zones in Markdown."""
     histogram = ", ".join(f"{rate}: {count}" for rate, count in found["difficulty"]["histogram"].items())
-    return f"Prompts by responses that solve them: {histogram}.\n\n{zones_table(dict(found['temperature-1']))}"
+    return f"Prompts by responses that solve them: {histogram}.\n\n{zones_table(dict(found['temperature-1']))}\n"
 
 
 def draw(path: Path, runs: Runs, before: Mapping[str, Mapping], after: Mapping[str, Mapping]) -> None:
