@@ -54,7 +54,10 @@ def require_package() -> None:
     try:
         import reasoning_gym  # noqa: F401
     except ModuleNotFoundError as error:
-        raise Refused(f'reasoning-gym does not load ({error}); install it: pip install "reasoning-gym>=0.1.25,<0.2"') from error
+        raise Refused(
+            f'reasoning-gym does not load ({error}); install it: pip install "reasoning-gym>=0.1.25,<0.2", or with Polaris: '
+            'pip install "polaris-rl[gym]"'
+        ) from error
 
 
 def dataset(task: Task, key: str = "data.options") -> ProceduralDataset:

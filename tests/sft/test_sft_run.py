@@ -14,6 +14,7 @@ from tuning import records, tune, write_config
 
 from polaris import sft
 from polaris.checkpoint.branch import served
+from polaris.checkpoint.run_folder import release
 from polaris.errors import Refused
 
 HERE = Path(__file__)
@@ -97,6 +98,7 @@ def test_a_change_of_results_is_refused(whole):
     path = whole.parent / "sft.toml"
     with pytest.raises(Refused, match=r"optimizer.lr: 0.001 -> 0.1"):
         sft.prepare([str(path), "--optimizer.lr=0.1"])
+    release()
     with pytest.raises(Refused, match=r"trainer.examples_per_step: 8 -> 4, in which the steps so far are counted"):
         sft.prepare([str(path), "--trainer.examples_per_step=4", "--change"])
 
