@@ -49,6 +49,7 @@ def load_config(path: Path | str, overrides: Sequence[str] = ()) -> RunConfig:
         Refused: the file is missing or no TOML, or a key is unknown, of the wrong type or out of bounds.
     """
     config = load_job(RunConfig, path, overrides)
+    config.check_new()
     _refuse_idle(config, overrides)
     return config
 

@@ -52,11 +52,11 @@ class RewardConfig:
         unknown = next((name for name in self.options if name not in known), None)
         if unknown is not None:
             raise Refused(f"reward.options.{unknown} belongs to no reward of reward.function; {instead(unknown, known, '')}")
-        if self.process.most:
-            self._check_process()
 
-    def _check_process(self) -> None:
-        """Raise `Refused` where a wrong response could earn as much as a correct one."""
+    def check_process(self) -> None:
+        """Raise `Refused` where a wrong response could earn as much as a correct one by the first reward; records of older runs may."""
+        if not self.process.most:
+            return
         first, weight = next(iter(self.weights.items()))
         if self.process.most >= weight:
             raise Refused(

@@ -81,15 +81,19 @@ class RunConfig(JobConfig):
                 f"{path} comes with its own scorer, and the math grader does not know its answers; set reward.function = "
                 '"reasoning_gym", or a reward of your own'
             )
+        if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
+            raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
+        for index, stage in enumerate(self.stage):
+            finite(f"stage.{index}", **{key.name: getattr(stage, key.name) for key in fields(stage)})
+
+    def check_new(self) -> None:
+        """Raise `Refused` for what a configuration must not ask, though the record of an older run may hold it."""
+        self.reward.check_process()
         if self.eval.path is not None and is_gym(self.eval.path) and _problems(self.eval) in map(_problems, self.data.sets or (self.data,)):
             raise Refused(
                 f"[eval] and [data] have the same problems of {self.eval.path}; give eval.options another seed, or set eval.fraction "
                 "in the place of eval.path"
             )
-        if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
-            raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
-        for index, stage in enumerate(self.stage):
-            finite(f"stage.{index}", **{key.name: getattr(stage, key.name) for key in fields(stage)})
 
     def check_positions(self, most: int) -> None:
         """Raise `Refused` unless prompt and response fit the model's `most` positions."""

@@ -55,7 +55,7 @@ def contamination(settings: EvalSettings, suites: Sequence[Suite]) -> Contaminat
     unread = list[str]()
     for name, texts_of in _trainings(settings.model.path):
         try:
-            given[name] = texts_of()
+            given[name] = [*given.get(name, ()), *texts_of()]  # two runs may have drawn from sets of one name
         except Refused:
             unread.append(name)
     found: dict[str, set[str]] = {suite.name: set() for suite in suites}

@@ -78,7 +78,10 @@ def test_a_fine_tuning_and_a_training_that_began_with_it_are_compared_with_its_c
     trained = RunConfig(model=ModelConfig(path=str(exported)), data=DataConfig(path=write(tmp_path / "train.jsonl", {"1": PROBLEMS["b"]})))
     record_config(RunFolder(tmp_path / "run"), trained)
     (tmp_path / "run" / "export").mkdir()
-    for model, problems in (("sft", ["c"]), ("run", ["b", "c"])):
+    own = replace(trained.data, decontaminate=(write(tmp_path / "held.jsonl", {"x": PROBLEMS["b"]}),))
+    record_config(RunFolder(tmp_path / "later"), RunConfig(model=ModelConfig(path=str(tmp_path / "run")), data=own))
+    (tmp_path / "later" / "export").mkdir()
+    for model, problems in (("sft", ["c"]), ("run", ["b", "c"]), ("later", ["b", "c"])):
         found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / model))), load_suites(settings))
         assert found.problems == {"set": problems}
 
