@@ -138,7 +138,7 @@ class _Writer:
         """The first so many messages; with the generation prompt of the assistant's turn if `asks`."""
         if not messages:
             return ""
-        how = {"tokenize": False, "add_generation_prompt": asks, **self._options}
+        how = {**self._options, "tokenize": False, "add_generation_prompt": asks}
         return str(self._rendered(self._tokenizer.apply_chat_template, self._messages[:messages], **how))
 
     def span(self, number: int) -> tuple[int, int, str]:
@@ -171,8 +171,9 @@ class _Writer:
         """By the template's own marks."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
-        words = {"chat_template": self._tokenizer.get_chat_template(), **self._tokenizer.special_tokens_map, **self._options}
-        (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], return_assistant_tokens_mask=True, **words)
+        words = {**self._tokenizer.special_tokens_map, **self._options, "return_assistant_tokens_mask": True}
+        words["chat_template"] = self._tokenizer.get_chat_template()
+        (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], **words)
         return self.example(text, spans)
 
     def _example(self, tokens: list[int], mask: np.ndarray) -> Example:
