@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import math
 import platform
-import re
 import signal
 import subprocess
 import sys
@@ -186,7 +185,7 @@ def machine() -> tuple[str, str]:
     """A short name for files, and what it is."""
     if torch.cuda.is_available():
         card = torch.cuda.get_device_name()
-        return re.sub(r"[^a-z0-9]+", "-", card.lower()).strip("-"), card
+        return card.lower().replace(" ", "-"), card
     return f"cpu-{cpu_count()}-cores", f"{platform.machine()}, {cpu_count()} cores"
 
 

@@ -7,8 +7,8 @@ The tasks are those of configs/smollm2.toml, and every seed begins with the shor
 answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside it
 stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
 probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
-prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to new problems, at a cool
-temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so many
+prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to problems of another seed, at
+a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so many
 only (2: the whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and
 pictures go to benchmarks/results/.
 """
@@ -93,7 +93,7 @@ def main(model: Path, root: Path, seeds: int, steps: Sequence[int], variants: in
     path = RESULTS / f"real_{machine()[0]}_{date.today()}.png"
     draw(path, runs, before, after)
     parts = [f"\n![Learning curves and pass rates]({path.name})\n"]
-    parts += [on_new_problems(root, {"start": root / "start-0"} | {name: folder for (name, seed), folder in runs.items() if not seed})]
+    parts += [on_another_seed(root, {"start": root / "start-0"} | {name: folder for (name, seed), folder in runs.items() if not seed})]
     parts += [f"\n## {name.capitalize()} plain GRPO\n\n{told(found)}" for name, found in (("before", before), ("after", after))]
     command = f"MODEL_FOLDER ROOT {seeds} {','.join(map(str, steps))} {variants}"
     write(
@@ -156,21 +156,23 @@ def within_seconds(runs: Runs) -> Scores:
     return {name: scores[name] for name in VARIANTS if name in scores}
 
 
-def on_new_problems(root: Path, models: Mapping[str, Path]) -> str:
+def on_another_seed(root: Path, models: Mapping[str, Path]) -> str:
     """avg@4 of each model on problems of another seed, and whether it differs from the first model's and from plain GRPO's, in Markdown."""
     config = tomllib.loads((CONFIGS / "smollm2.toml").read_text())
     suite, tokens = config["data"]["path"], config["rollout"]["max_response_tokens"]
     options = [f"--set-option={name}={value}" for name, value in (config["data"]["options"] | {"size": 150, "seed": 1}).items()]
-    text = f"\n## On 150 new problems\n\n`polaris eval --suite {suite} --samples 4 --top-k -1 --max-tokens {tokens} --prompt-suffix ''`\n"
+    text = "\n## On 150 problems of another seed\n\n"
+    text += "Easy tasks repeat, so that some are also in the training set; each result.md says which.\n\n"
+    text += f"`polaris eval --suite {suite} --samples 4 --top-k -1 --max-tokens {tokens} --prompt-suffix ''`\n"
     for temperature in (0.4, 1.0):
         folders = {name: root / f"new-{name.replace(' ', '-')}-{temperature}" for name in models}
         for name, model in models.items():
             command = ["eval", f"--model={model}", f"--suite={suite}", *options, f"--output={folders[name]}", "--samples=4"]
             polaris(*command, f"--temperature={temperature}", "--top-k=-1", f"--max-tokens={tokens}", "--prompt-suffix=")
-        for first, second in dict.fromkeys([("start", name) for name in models] + [(name, PLAIN) for name in models]):
-            if first != second:
-                compared = "\n".join(lines(compare(folders[first], folders[second]))).replace(f"{root}/", "")
-                text += f"\nTemperature {temperature:g}, {second} beside {first}:\n\n{compared}\n"
+        trained = [name for name in models if name != "start"]
+        for first, second in [("start", name) for name in trained] + [(name, PLAIN) for name in trained if name != PLAIN]:
+            compared = "\n".join(lines(compare(folders[first], folders[second]))).replace(f"{root}/", "")
+            text += f"\nTemperature {temperature:g}, {second} beside {first}:\n\n{compared}\n"
     return text
 
 
