@@ -3,13 +3,13 @@ and without any, at the same budget of generated tokens.
 
     python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS]
 
-The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of an
-answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside it
-stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
+The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of
+an answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside
+it stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
 probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
 prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to problems of another seed, at
-a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so many
-only (2: the whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and
+a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so
+many only (2: the whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and
 pictures go to benchmarks/results/.
 """
 
