@@ -17,7 +17,7 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 
 # Two halves of about the same length, each in a process of its own: engines and process groups of one do not meet those of the other.
 # The kernels come first: they need no base model, which the other half builds meanwhile.
-RUNS := tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
+RUNS := tests/embedded tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
 
 test: .venv/stamp ## run the test suite, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts

@@ -19,7 +19,7 @@ find_python() {
 
 install_cpu() {
   say "no NVIDIA driver found: installing the CPU environment (requirements/cpu.txt)"
-  "$pip" install --quiet --no-deps --requirement requirements/cpu.txt ||
+  "$pip" install --quiet --no-deps --no-compile --requirement requirements/cpu.txt ||
     stop "pip could not install requirements/cpu.txt (see above); check the network or the package index and run make again"
   "$pip" install --quiet --no-deps --no-build-isolation --editable ./kernels --editable .
   .venv/bin/python -c 'import torch' 2>/dev/null ||
@@ -31,7 +31,7 @@ install_cuda() {
   say "NVIDIA driver found: installing the CUDA environment"
   .venv/bin/python -c 'import os, sysconfig, sys; sys.exit(not os.path.exists(sysconfig.get_paths()["include"] + "/Python.h"))' ||
     stop "Python.h was not found, which Triton compiles against; install your Python's headers, such as the package python3-dev"
-  "$pip" install --quiet --editable ./kernels --editable '.[cuda,dev]' ||
+  "$pip" install --quiet --no-compile --editable ./kernels --editable '.[cuda,dev]' ||
     stop "pip could not install the CUDA extras (see above); check that the driver supports CUDA 13 and run make again"
   "$pip" install --quiet --only-binary=:all: --no-deps flash-attn 2>/dev/null ||
     say "no flash-attn wheel fits this Python and torch; torch's own varlen attention is used instead"

@@ -104,7 +104,7 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, data:
     if not turns:
         return []
     last = len(conversation.messages)
-    if _MARKED.search(str(tokenizer.chat_template)) and data.train_on == ("assistant",) and conversation.begin == 0:
+    if _MARKED.search(str(tokenizer.chat_template)) and data.train_on == ("assistant",):
         return [writer.marked()]
     text = writer.text(last)
     spans = [writer.span(number) for number in turns]
@@ -146,8 +146,7 @@ class _Writer:
         message, whole = self._messages[number], self.text(number + 1)
         before = self.text(number, asks=message["role"] == "assistant")
         content = str(message.get("content", "")).strip()
-        if not whole.startswith(before):
-            self._refuse("does not begin a turn with what it asks for it with", "give a template that does with model.chat_template")
+        self._check_begin(whole, before)
         start = len(before) if message["role"] == "assistant" else max(len(before), whole.find(content, len(before)))
         if "".join(content.split()) not in "".join(whole[start:].split()) and not _opened(before, content):
             self._refuse(f"leaves out a part of the {message['role']}'s text, such as its thinking", _TEMPLATE)
@@ -168,13 +167,15 @@ class _Writer:
         return self._example([token for tokens in encoded["input_ids"] for token in tokens], mask)
 
     def marked(self) -> Example:
-        """By the template's own marks."""
+        """By the template's own marks, those of the prompt left out."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
         words = {**self._tokenizer.special_tokens_map, **self._options, "return_assistant_tokens_mask": True}
         words["chat_template"] = self._tokenizer.get_chat_template()
         (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], **words)
-        return self.example(text, spans)
+        before = self.text(self._of.begin)
+        self._check_begin(text, before)
+        return self.example(text, [(start, end) for start, end in spans if start >= len(before)])
 
     def _example(self, tokens: list[int], mask: np.ndarray) -> Example:
         return Example(tokens=np.array(tokens, dtype=np.int32), mask=mask, source=self._of.source)
@@ -186,6 +187,10 @@ class _Writer:
             raise BadRow(
                 self._of.source, f"messages that the chat template refuses ({error})", "check their roles and data.chat_template_options"
             ) from error
+
+    def _check_begin(self, whole: str, before: str) -> None:
+        if not whole.startswith(before):
+            self._refuse("does not begin a turn with what it asks for it with", "give a template that does with model.chat_template")
 
     def _refuse(self, what: str, remedy: str) -> None:
         raise BadRow(self._of.source, f"a conversation of which the chat template {what}", remedy)

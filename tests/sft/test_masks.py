@@ -58,6 +58,14 @@ def test_prefixes_find_what_the_marks_of_trl_say(tokenizer, name):
     assert by_prefix.mask.sum() > 20
 
 
+def test_marks_leave_out_the_turns_of_a_prompt(tokenizer):
+    tokenizer.chat_template = trl_templates.qwen2_5_training_chat_template
+    (whole,), (last,) = encode(of(CHAT), tokenizer, DATA), encode(of(CHAT, begin=4), tokenizer, DATA)
+    np.testing.assert_array_equal(last.tokens, whole.tokens)
+    assert trained_text(tokenizer, whole) == "\n\\boxed{3}<|im_end|>\n" + trained_text(tokenizer, last)
+    assert trained_text(tokenizer, last) == "\nIt is \\boxed{4}, I think.<|im_end|>\n"
+
+
 def test_a_template_that_drops_earlier_thinking_gives_an_example_for_every_turn(tokenizer):
     tokenizer.chat_template = trl_templates.qwen3_chat_template
     thoughts = [one | {"content": f"<think>\nhm\n</think>\n\n{one['content']}"} if one["role"] == "assistant" else one for one in CHAT]
