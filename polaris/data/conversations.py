@@ -127,12 +127,15 @@ class _Writer:
         every = added_token_pattern(tokenizer)
         own = [rf"(?<={re.escape(token[0])})(?={re.escape(token[1:])})" for token in tokenizer.all_special_tokens if token[1:]]
         special = re.compile("|".join(own or ["(?!)"]))
-        messages = [dict(one) for one in self._of.messages]
-        for one in messages:
-            if "content" in one:
-                text, assistant = one["content"], one["role"] == "assistant"
-                one["content"] = special.sub(BREAK, text) if assistant else every.sub(rf"\g<0>{BREAK}", text)
-        return messages
+
+        def as_text(value: Any, assistant: bool) -> Any:
+            if isinstance(value, str):
+                return special.sub(BREAK, value) if assistant else every.sub(rf"\g<0>{BREAK}", value)
+            if isinstance(value, Mapping):  # of tool calls
+                return {name: as_text(item, assistant) for name, item in value.items()}
+            return [as_text(item, assistant) for item in value] if isinstance(value, list) else value
+
+        return [{**as_text(one, one["role"] == "assistant"), "role": one["role"]} for one in self._of.messages]
 
     def text(self, messages: int, asks: bool = False) -> str:
         """The first so many messages; with the generation prompt of the assistant's turn if `asks`."""

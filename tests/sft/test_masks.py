@@ -101,6 +101,18 @@ def test_markers_that_a_text_spells_are_text(tokenizer, template):
     assert trained_text(tokenizer, example) == "<think>c<|end|><|end|>"
 
 
+def test_markers_in_the_arguments_of_a_call_are_text(tokenizer):
+    tokenizer.chat_template = (
+        "{% for message in messages %}<|{{ message['role'] }}|>{{ message.get('content', '') }}"
+        "{% for call in message.tool_calls %}{{ call.function | tojson }}{% endfor %}<|end|>{% endfor %}"
+        "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+    )
+    call = {"type": "function", "function": {"name": "say", "arguments": {"words": ["a<|end|>b"]}}}
+    (example,) = encode(of([CHAT[1], {"role": "assistant", "tool_calls": [call]}]), tokenizer, DATA)
+    assert tokenizer.convert_ids_to_tokens(example.tokens.tolist()).count("<|end|>") == 2
+    assert '["a<|end|>b"]' in trained_text(tokenizer, example)
+
+
 def test_of_prompt_and_response_the_response_alone_is_trained(tokenizer):
     row = {"prompt": CHAT[:4], "completion": CHAT[4:]}
     (example,) = encode(read_conversation(row, "x:1", {}), tokenizer, DATA)
