@@ -117,9 +117,30 @@ def _read(given: Path) -> tuple[Path, dict[str, Any]]:
     if not path.is_file():
         raise Refused(f"{path} is not there; give the folder of a finished `polaris eval`, or a run with a final evaluation")
     result = Result(path, remedy="the same `polaris eval` writes it again").read_existing("results", "identity", "settings", "grader")
-    if any("correct" not in numbers for sets in result["results"].values() for numbers in sets.values()):
-        raise Refused(f"{path} does not say what it has of each problem; the same `polaris eval` writes it again, and draws nothing")
+    if not _is_whole(result):
+        raise Refused(
+            f"{path} does not say of each problem how many of its samples are right; the same `polaris eval` writes it again, and draws "
+            "nothing"
+        )
     return path, result
+
+
+def _is_whole(result: Mapping[str, Any]) -> bool:
+    """Whether a result, of an older version or damaged, counts the right samples of each problem of each of its sets."""
+    results, identity = result["results"], result["identity"]
+    if not isinstance(results, dict) or not isinstance(identity, dict):
+        return False
+    known, yarn = identity.get("sets"), identity.get("yarn", {})
+    return all(isinstance(one, dict) for one in (known, yarn, *results.values())) and all(
+        name in known and _is_counted(numbers) for sets in results.values() for name, numbers in sets.items()
+    )
+
+
+def _is_counted(numbers: Any) -> bool:
+    if not isinstance(numbers, dict) or not isinstance(numbers.get("correct"), dict):
+        return False
+    samples, counts = numbers.get("samples"), numbers["correct"].values()
+    return isinstance(samples, int) and samples > 0 and all(isinstance(count, int) and 0 <= count <= samples for count in counts)
 
 
 def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -133,7 +154,8 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def _check_same(name: str, a: Mapping[str, Any], b: Mapping[str, Any], changed: list[str]) -> None:
-    if a["identity"]["sets"][name] == b["identity"]["sets"][name]:
+    ids = {frozenset(sets[name]["correct"]) for result in (a, b) for sets in result["results"].values() if name in sets}
+    if a["identity"]["sets"][name] == b["identity"]["sets"][name] and len(ids) == 1:
         return
     why = [change for change in changed if change.startswith("prompt_suffix")]
     counts = {len(sets[name]["correct"]) for result in (a, b) for sets in result["results"].values() if name in sets}

@@ -9,17 +9,21 @@ from dataclasses import dataclass
 from polaris.config.process import UNDERLINE
 from polaris.reward.answer_pattern import pattern
 from polaris.reward.extract import boxes
-from polaris.reward.grade import accepted
-from polaris.reward.nodes import Leaf, Named, Node, Relation
+from polaris.reward.grade import compare
+from polaris.reward.nodes import Leaf, Named, Node, Ordered, Relation, Unordered
 from polaris.reward.number import read_number
 from polaris.reward.screen import refusal
 from polaris.reward.spelling import respell
 from polaris.reward.structure import read
 from polaris.reward.symbolic import value_key
+from polaris.reward.unit_names import is_percent
 from polaris.types import GroundTruth
 
 _UNDERLINED = re.compile(r"\\underline\s*\{|\\.|[{}]", re.DOTALL)
-_NUMBERS = re.compile(r"(?<![\w.,])[+-]?\d[\d,]*(?:\.\d+)?(?:/\d+)?")
+_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?)"
+_NUMBERS = [re.compile(text) for text in (_NUMBER, f"-{_NUMBER}", r"-?\d+/\d+")]
+"""A minus may be one between two numbers, and a fraction is also its two numbers."""
+_TURNED = {">": "<", ">=": "<="}
 KEY = "reward.process.marker"
 
 
@@ -32,34 +36,46 @@ class Marked:
 
 
 def marked_results(response: str, question: str, ground_truth: GroundTruth, marker: str, most: int) -> Marked:
-    """The intermediate results that a response marks. The final answer and the numbers of the question are none, and one that is repeated
-    is one; with more than `most` different ones none counts. Text that the grader's screen refuses is no result.
+    """The intermediate results that a response marks. What the grader takes for the final answer and the numbers of the question are none,
+    and one that is repeated is one; with more than `most` different ones none counts. Text that the grader's screen refuses is no result.
 
     >>> marked_results(r"\\underline{3+4=7}, so \\underline{\\frac{14}{2}} is 7, \\underline{9}", "3+4+2", "9", "underline", 32).keys
     ('7',)
     """
-    found: set[str] = set()
+    found: dict[str, str] = {}
     for text in _marked(response, marker):
         if (key := result_key(text)) is not None:
-            found.add(key)
+            found.setdefault(key, text.strip().strip("$"))
         if len(found) > most:
             return Marked((), len(found))
-    given = {key for text in (*_NUMBERS.findall(question), *accepted(ground_truth)) if (key := result_key(text)) is not None}
-    return Marked(tuple(sorted(found - given)), len(found))
+    given = {result_key(text) for numbers in _NUMBERS for text in numbers.findall(question)}
+    keys = [key for key, text in found.items() if key not in given and compare(text, ground_truth).kind != "correct"]
+    return Marked(tuple(sorted(keys)), len(found))
 
 
 def result_key(text: str) -> str | None:
     """A key that equal results share: of a number its exact value, of an expression its values at fixed points (as the grader compares
-    them), else its spelling. Of an equation the last side counts. None for text that may not be parsed."""
+    them), of several values those of each, else its spelling. Of an equation the last side counts. None for text that may not be parsed."""
     spelled = respell(text.strip().strip("$"))
-    if not spelled or refusal(spelled):
-        return None
-    node = _last(read(spelled))
-    if not isinstance(node, Leaf):
-        return repr(node)
-    if (number := read_number(node.text)) is not None:
-        return str(number.value)
-    return value_key(node.text) or node.text.replace(" ", "")
+    return None if not spelled or refusal(spelled) else _key(read(spelled))
+
+
+def _key(node: Node) -> str:
+    node = _last(node)
+    if isinstance(node, Leaf):
+        if (number := read_number(node.text)) is not None:
+            return str(number.value / 100 if is_percent(node.unit) else number.value)
+        return value_key(node.text) or node.text.replace(" ", "")
+    if isinstance(node, Unordered):
+        return f"{{{', '.join(sorted(map(_key, node.items)))}}}"
+    if isinstance(node, Ordered):
+        return f"{node.brackets}: {', '.join(map(_key, node.items))}"
+    if isinstance(node, Relation):
+        sides, signs = [_key(read(side)) for side in node.sides], list(node.signs)
+        if set(signs) & set(_TURNED):
+            sides, signs = sides[::-1], [_TURNED.get(sign, sign) for sign in signs[::-1]]
+        return " ".join(part for pair in zip(sides, [*signs, ""], strict=True) for part in pair)
+    return repr(node)
 
 
 def _last(node: Node) -> Node:

@@ -9,7 +9,8 @@ from polaris.observe.console import Console
 from polaris.reward import no_answer
 
 MOST = 0.5
-"""Share of responses without an answer, or cut off, above which little is learned."""
+"""Share of responses without an answer, cut off, or of lost marks, above which little is learned."""
+_LOST = "reward/process_lost"
 _WATCHED = (("", "reward/no_answer", "response/clip_ratio"), ("held out: ", "eval/no_answer", "eval/response/clip_ratio"))
 
 
@@ -30,6 +31,9 @@ class Alarms:
                 limit = record[cut.replace("clip_ratio", "limit")]
                 said = f"{title}{record[cut]:.1%} of the responses are cut off at {limit} tokens"
                 self._watch(cut, record, said, "; allow longer ones (max_response_tokens), or look at rollouts/ for endless repetition")
+        if _LOST in record:
+            said = f"at {record[_LOST]:.1%} of the responses the process that finds marked results was killed: they earn nothing by them"
+            self._watch(_LOST, record, said, "; mend reward.process.marker, or raise reward.timeout_s")
 
     def _watch(self, key: str, record: Mapping[str, Any], said: str, remedy: str) -> None:
         share, where = record[key], f"step {record['step']}: "

@@ -95,6 +95,34 @@ def test_results_of_older_versions_and_the_same_one_twice_are_refused(tmp_path):
         compare(first, tmp_path / "none")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"results": {"1": {"set": {"samples": 8, "correct": counts(0, float("nan"))}}}},
+        {"results": {"1": {"set": {"samples": 8, "correct": counts(0, 9)}}}},
+        {"results": {"1": {"set": {"samples": 0, "correct": counts(0, 0)}}}},
+        {"results": {"1": {"set": {"samples": 8, "correct": counts(0, "1")}}}},
+        {"results": {"1": {"set": None}}},
+        {"results": []},
+        {"identity": None},
+        {"identity": {"sets": None}},
+        {"identity": {"sets": {"set": {}}, "yarn": None}},
+    ],
+)
+def test_a_result_that_counts_something_else_is_refused(tmp_path, change):
+    first, second = (write(tmp_path / name, counts(0, 1)) for name in "ab")
+    damaged = json.loads((second / "result.json").read_text()) | change
+    write_atomically(second / "result.json", json.dumps(damaged).encode())
+    with pytest.raises(ValueError, match="does not say of each problem"):
+        compare(first, second)
+
+
+def test_a_problem_that_only_one_of_them_has_is_refused(tmp_path):
+    first, second = write(tmp_path / "a", counts(0, 1)), write(tmp_path / "b", counts(0, 1, 1))
+    with pytest.raises(ValueError, match="2 and 3 problems"):
+        compare(first, second)
+
+
 def test_the_command(tmp_path):
     first, second = write(tmp_path / "a", counts(*[0, 4] * 10)), write(tmp_path / "b", counts(*[2, 6] * 9, 8, 8))
     command = [sys.executable, "-m", "polaris.cli", "eval", "compare", str(first), str(second)]

@@ -21,7 +21,21 @@ EQUAL = (
     ("(1, 2)", "(1,2)"),
     ("1,000", "1000"),
     (r"\frac12+\frac13", r"\frac{5}{6}"),
+    ("1,2", "2,1", r"\{1.0,2\}", "1 \\text{ and } 2"),
+    ("x > 1+2", "3 < x"),
+    (r"50\%", "0.5"),
 )
+ACCEPTED = {
+    "A": (r"\text{A}", r"\textbf{(A)}"),
+    "0.5": (r"50\%", r"\frac12"),
+    "1,2": ("2,1", "1.0,2", r"\{1,2\}"),
+    r"\{1,2\}": (r"\{2,1\}", "1 \\text{ and } 2", "x=1,2"),
+    "(1,2)": ("(1.0,2)", "x=1,y=2"),
+    r"\text{Monday}": ("Monday",),
+    r"x \le 3": (r"3 \ge x", r"(-\infty,3]"),
+    "y=2x+1": ("2x+1=y",),
+    "12:30": (r"12:30 PM",),
+}
 SUMS = r"=(-?\d+)"
 
 
@@ -58,6 +72,28 @@ def test_final_answers_numbers_of_the_question_and_repetitions_earn_nothing():
     response = r"\underline{5}\underline{12}\underline{\frac{24}{2}}\underline{60}\underline{60.0}\underline{-3}"
     assert found(response, "A is 5 and B is 1,200.", ("x", "120/2")).keys == ("-3", "12")
     assert found(r"\underline{1200}\underline{1}", "A is 1,200, and B is 0.5.").keys == ("1",)
+
+
+@pytest.mark.parametrize("truth", ACCEPTED)
+def test_no_form_that_the_grader_takes_for_the_answer_is_a_result(truth):
+    for form in ACCEPTED[truth]:
+        assert compare(form, truth).kind == "correct"
+        assert found(rf"\underline{{{form}}}\underline{{77}}", truth=truth).keys == ("77",)
+
+
+@pytest.mark.parametrize(
+    ("question", "numbers"),
+    [
+        ("f(3,4)", (3, 4)),
+        ("half, 1/2, of it", (1, 2, "1/2")),
+        ("x_3 = -5", (3, 5, -5)),
+        ("7-5", (7, 5)),
+        ("12:30", (12, 30)),
+        ("5x+12y", (5, 12)),
+    ],
+)
+def test_each_number_of_the_question_is_no_result(question, numbers):
+    assert found("".join(rf"\underline{{{number}}}" for number in numbers), question).keys == ()
 
 
 def test_more_marks_than_may_be_count_for_nothing_at_all():

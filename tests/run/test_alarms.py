@@ -1,4 +1,4 @@
-"""Shares of responses without an answer, or cut off, that rise above a half are said once."""
+"""Shares of responses without an answer, cut off, or of lost marks, that rise above a half are said once."""
 
 import pytest
 
@@ -46,3 +46,10 @@ def test_evaluations_are_watched_apart(alarms, capsys):
     assert said(capsys, alarms, record(0, 60, 0, ("eval/no_answer", "eval/response/clip_ratio")), record(1, 0, 0)) == [
         "warning: step 0: held out: 60.0% of the responses have no answer (60.0% no \\boxed{})"
     ]
+
+
+def test_marks_that_kill_their_process_are_said(alarms, capsys):
+    some, most = said(capsys, alarms, *({**record(step, 0, 0), "reward/process_lost": share} for step, share in ((1, 0.01), (2, 1.0))))
+    assert some.startswith("step 1: at 1.0% of the responses the process that finds marked results was killed")
+    assert most.startswith("warning: step 2: at 100.0%")
+    assert "mend reward.process.marker" in most
