@@ -130,10 +130,9 @@ def _is_whole(result: Mapping[str, Any]) -> bool:
     results, identity = result["results"], result["identity"]
     if not isinstance(results, dict) or not isinstance(identity, dict):
         return False
-    known, yarn = identity.get("sets"), identity.get("yarn", {})
-    return all(isinstance(one, dict) for one in (known, yarn, *results.values())) and all(
-        name in known and _is_counted(numbers) for sets in results.values() for name, numbers in sets.items()
-    )
+    if not all(isinstance(one, dict) for one in (identity.get("sets"), identity.get("yarn", {}), *results.values())):
+        return False
+    return all(name in identity["sets"] and _is_counted(numbers) for sets in results.values() for name, numbers in sets.items())
 
 
 def _is_counted(numbers: Any) -> bool:
