@@ -113,11 +113,12 @@ class SftConfig(JobConfig):
         if not self.data.path:
             raise Refused("data.path is missing; give a file of conversations, a Hugging Face dataset, or module:function")
 
-    def steps(self, examples: int) -> int:
-        """Steps of the run over so many examples."""
+    def steps(self, examples: int, step: int = 0, seen: int = 0) -> int:
+        """Steps of the run over so many examples, of which the first `step` ones have taken `seen`: the last of a run that is made longer
+        may have been a small one."""
         if self.trainer.steps is not None:
             return self.trainer.steps
-        return ceil(self.total(examples) / self.trainer.examples_per_step)
+        return step + ceil((self.total(examples) - seen) / self.trainer.examples_per_step)
 
     def total(self, examples: int) -> int:
         """Examples that are trained on over the whole run; one of two epochs counts twice."""

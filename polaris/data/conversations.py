@@ -8,6 +8,7 @@ follows up to the token that ends the turn is what it learns to write.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ import numpy as np
 from polaris.config.sft import SftConfig, SftDataConfig
 from polaris.data.gold import BadRow
 from polaris.data.prompts import BREAK, added_token_pattern
+from polaris.data.rows import SURROGATE
 from polaris.data.sources import columns_of, lookup, nested
 from polaris.errors import Refused
 
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 
 _PROMPTS, _RESPONSES = ("prompt", "problem", "question"), ("response", "completion")
 _MARKED = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_PLACE = "\ufdd1"
+"""Stands for a content; no text has this non-character of Unicode."""
 _TEMPLATE = "give a chat template that keeps it with model.chat_template"
 
 
@@ -59,7 +63,7 @@ def read_conversation(row: dict[str, Any], source: str, columns: Mapping[str, st
     Raises:
         BadRow: naming `source`, if the row has neither, or something that is no message.
     """
-    named = "messages" in columns or ("messages" in row and "prompt" not in columns)
+    named = "messages" in columns or (row.get("messages") is not None and "prompt" not in columns)
     if named:
         messages = _messages(row, columns.get("messages", "messages"), "user", source)
         return Conversation(messages=messages, begin=0, source=source)
@@ -85,6 +89,8 @@ def _messages(row: dict[str, Any], column: str, role: str, source: str) -> tuple
             raise BadRow(source, f"something in `{column}` that is no message", "each has a role and a content, both text; fix the row")
     if not messages:
         raise BadRow(source, f"no message in `{column}`", "fix or remove the row")
+    if SURROGATE.search(json.dumps(messages, ensure_ascii=False, default=str)):
+        raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
     return tuple(messages)
 
 
@@ -105,7 +111,7 @@ def encode(conversation: Conversation, tokenizer: PreTrainedTokenizerBase, data:
         return []
     last = len(conversation.messages)
     if _MARKED.search(str(tokenizer.chat_template)) and data.train_on == ("assistant",):
-        return [writer.marked()]
+        return [writer.marked(turns)]
     text = writer.text(last)
     spans = [writer.span(number) for number in turns]
     if all(text.startswith(whole) for _, _, whole in spans):
@@ -139,23 +145,35 @@ class _Writer:
 
     def text(self, messages: int, asks: bool = False) -> str:
         """The first so many messages; with the generation prompt of the assistant's turn if `asks`."""
+        return self._written(self._messages[:messages], asks)
+
+    def _written(self, messages: list[dict[str, Any]], asks: bool = False) -> str:
         if not messages:
             return ""
         how = {**self._options, "tokenize": False, "add_generation_prompt": asks}
-        return str(self._rendered(self._tokenizer.apply_chat_template, self._messages[:messages], **how))
+        return str(self._rendered(self._tokenizer.apply_chat_template, messages, **how))
 
     def span(self, number: int) -> tuple[int, int, str]:
         """Where the trained part of message `number` begins and ends, in the text that ends with it; and that text."""
-        message, whole = self._messages[number], self.text(number + 1)
-        before = self.text(number, asks=message["role"] == "assistant")
-        content = str(message.get("content", "")).strip()
+        asks, whole = number > 0 and self._messages[number]["role"] == "assistant", self.text(number + 1)
+        before = self.text(number, asks)
         self._check_begin(whole, before)
-        start = len(before) if message["role"] == "assistant" else max(len(before), whole.find(content, len(before)))
-        if "".join(content.split()) not in "".join(whole[start:].split()) and not _opened(before, content):
-            self._refuse(f"leaves out a part of the {message['role']}'s text, such as its thinking", _TEMPLATE)
+        start = len(before) if asks else self._head(number)
+        self._check_kept(number, before, whole[start:])
         stripped = whole.rstrip()
         ends = any(stripped.endswith(token) for token in self._ends)
         return start, max(start, len(stripped) if ends else len(whole)), whole
+
+    def _head(self, number: int) -> int:
+        """Length of what the template writes up to the content of message `number`."""
+        head, place, _ = self._written([*self._messages[:number], {**self._messages[number], "content": _PLACE}]).partition(_PLACE)
+        return len(head) if place else 0
+
+    def _check_kept(self, number: int, before: str, text: str) -> None:
+        """`text` is what the template writes of message `number`, behind `before`."""
+        role, content = self._messages[number]["role"], str(self._messages[number].get("content", "")).strip()
+        if "".join(content.split()) not in "".join(text.split()) and not _opened(before, content):
+            self._refuse(f"leaves out a part of the {role}'s text, such as its thinking", _TEMPLATE)
 
     def example(self, text: str, spans: Sequence[tuple[int, int]]) -> Example:
         """The text's tokens; those that share a character with a span are trained on."""
@@ -169,8 +187,8 @@ class _Writer:
             mask |= (places[:, 0] < end) & (places[:, 1] > start)
         return self._example([token for tokens in encoded["input_ids"] for token in tokens], mask)
 
-    def marked(self) -> Example:
-        """By the template's own marks, those of the prompt left out."""
+    def marked(self, turns: Sequence[int]) -> Example:
+        """By the template's own marks, those of the prompt left out; `turns` are the messages that are trained on."""
         from transformers.utils.chat_template_utils import render_jinja_template
 
         words = {**self._tokenizer.special_tokens_map, **self._options, "return_assistant_tokens_mask": True}
@@ -178,7 +196,11 @@ class _Writer:
         (text,), (spans,) = self._rendered(render_jinja_template, [self._messages], **words)
         before = self.text(self._of.begin)
         self._check_begin(text, before)
-        return self.example(text, [(start, end) for start, end in spans if start >= len(before)])
+        for number in turns:
+            self._check_kept(number, before, text)
+        if not (trained := [(start, end) for start, end in spans if start >= len(before)]):
+            self._refuse("marks nothing with {% generation %}", "mend its marks, or take them out, with model.chat_template")
+        return self.example(text, trained)
 
     def _example(self, tokens: list[int], mask: np.ndarray) -> Example:
         return Example(tokens=np.array(tokens, dtype=np.int32), mask=mask, source=self._of.source)

@@ -14,7 +14,7 @@ from polaris.types import GroundTruth
 EXPECTED = "`prompt`, `problem`, `question` or `messages` (text or chat messages) with `answer` or `reward_model.ground_truth`"
 _COLUMNS = ("prompt", "problem", "question", "messages")
 _CHAT_AS_TEXT = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content)[\"']")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def identity(row: dict[str, Any], reading: Reading = PLAIN) -> str | None:
@@ -46,7 +46,7 @@ def read_messages(row: dict[str, Any], source: str, reading: Reading = PLAIN) ->
         raise BadRow(source, f"no problem in `{column}`", "expected text, or chat messages with the user's text; fix or remove the row")
     if messages[0]["role"] != "system" and (system := _system(row, source, reading)):
         messages = [{"role": "system", "content": system}, *messages]
-    if any(_SURROGATE.search(message["content"]) for message in messages):
+    if any(SURROGATE.search(message["content"]) for message in messages):
         raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
     return [{"role": m["role"], "content": m["content"]} for m in messages]
 

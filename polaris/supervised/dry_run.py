@@ -16,7 +16,7 @@ OPEN, CLOSE = "\u27e6", "\u27e7"
 def show(checked: CheckedSft) -> None:
     """Print the facts, then the first example as the model reads it, with what is trained on in brackets."""
     first = checked.data.examples[0]
-    Console(True, 0).banner(plan(checked) | {"run": str(checked.config.folder)})
+    Console(True, 0).banner(plan(checked, checked.steps) | {"run": str(checked.config.folder)})
     print(f"\nthe first example ({first.source}, {len(first.tokens)} tokens); what is trained on stands in {OPEN} {CLOSE}:\n")
     print(marked_text(first, checked))
     print("\nall checks passed; nothing was trained")

@@ -72,6 +72,8 @@ def _load(
         # By content, so that a repeated row is on one side with itself.
         out = fraction is not None and held_out(str(conversation.messages), fraction, config.seed)
         found[out].extend(fitting)
+    if fraction is not None and found[1] and not found[0]:
+        raise Refused(f"{short(path)}: eval.fraction = {fraction:g} holds all of its {len(found[1])} examples out; lower it")
     if not found[0]:
         raise Refused(
             f"{short(path)}: none of its {rows} rows can be trained on ({too_long} exceed data.max_tokens = {config.data.max_tokens}, "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -35,8 +35,7 @@ def tune_and_export(checked: CheckedSft, folder: RunFolder, world: World, stop: 
     """Open or resume the run, train to its last step or until a stop, export, and write the report."""
     check_ranks(checked, folder, world)
     with stop.at_once():
-        tuner = open_tuner(checked, world)
-        state = _resume(tuner, folder)
+        tuner, state = _resume(open_tuner(checked, world), folder, len(checked.data.examples))
     console = Console(world.is_main, tuner.steps)
     console.resumed(state.step)
     console.banner(_banner(checked, folder, tuner, state))
@@ -62,22 +61,23 @@ def open_tuner(checked: CheckedSft, world: World) -> Tuner:
     return Tuner(policy=policy, optimizer=optimizer, config=config, world=world, steps=checked.steps)
 
 
-def _resume(tuner: Tuner, folder: RunFolder) -> TrainState:
-    """The state of the newest complete checkpoint, restored; else that of step 0."""
+def _resume(tuner: Tuner, folder: RunFolder, examples: int) -> tuple[Tuner, TrainState]:
+    """The state of the newest complete checkpoint, restored; else that of step 0. The tuner knows how many steps follow it."""
     checkpoint = folder.newest_checkpoint()
     tuner.world.barrier()
     if checkpoint is None:
-        return TrainState(step=0, version=0, sampler={"seen": 0}, nonfinite_streak=0)
+        return tuner, TrainState(step=0, version=0, sampler={"seen": 0}, nonfinite_streak=0)
     state = load(checkpoint, tuner.policy, tuner.optimizer, tuner.world)
+    tuner = replace(tuner, steps=tuner.config.steps(examples, state.step, state.sampler["seen"]))
     if state.step > tuner.steps:
         raise Refused(f"{folder.path} is at step {state.step}, beyond the {tuner.steps} that are asked for; raise trainer.epochs or steps")
-    return state
+    return tuner, state
 
 
 def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainState) -> dict[str, str]:
     config, world = checked.config, tuner.world
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
-    facts = plan(checked) | {
+    facts = plan(checked, tuner.steps) | {
         "model": f"{config.model.path} ({count_parameters(tuner.policy) / 1e6:.1f}M parameters, {config.model.dtype})",
         "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
         "run": str(folder.path),
@@ -88,8 +88,8 @@ def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainSt
     return facts | ({"changed": f"from step {state.step + 1} on: {'; '.join(changed)}"} if changed else {})
 
 
-def plan(checked: CheckedSft) -> dict[str, str]:
-    """What a configuration comes to, in words."""
+def plan(checked: CheckedSft, steps: int) -> dict[str, str]:
+    """What a configuration comes to, in words; `steps` of them in all."""
     config, examples = checked.config, len(checked.data.examples)
     held_out = sum(one.trained for one in checked.held_out)
     return {
@@ -98,7 +98,7 @@ def plan(checked: CheckedSft) -> dict[str, str]:
         "held out": f"{len(checked.held_out):,} examples, {held_out:,} trained tokens"
         if held_out
         else "none (neither eval.path nor fraction)",
-        "steps": f"{checked.steps:,} of {config.trainer.examples_per_step} examples; {config.total(examples) / examples:.3g} epochs",
+        "steps": f"{steps:,} of {config.trainer.examples_per_step} examples; {config.total(examples) / examples:.3g} epochs",
     }
 
 

@@ -137,9 +137,45 @@ def test_other_roles_are_trained_where_asked(tokenizer):
     assert encode(of(CHAT), tokenizer, SftDataConfig(path="unused", train_on=("tool",))) == []
 
 
+DEFAULT_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|system|>You are an AI assistant.<|end|>{% endif %}"
+    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] | trim }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize("text", ["a", "AI", "user", "end", " s ", ""])
+def test_what_a_template_writes_by_itself_is_not_trained_on(tokenizer, text):
+    tokenizer.chat_template = DEFAULT_SYSTEM
+    chat = [{"role": "user", "content": text}, {"role": "assistant", "content": "1"}, {"role": "user", "content": text}]
+    (example,) = encode(of(chat), tokenizer, SftDataConfig(path="unused", train_on=("user",)))
+    assert trained_text(tokenizer, example) == f"{text.strip()}<|end|>" * 2
+    (example,) = encode(of(chat[1:]), tokenizer, DATA)
+    assert trained_text(tokenizer, example) == "1<|end|>"
+
+
+@pytest.mark.parametrize("begin", [0, 1])
+def test_marks_that_leave_out_what_is_trained_on_are_refused(tokenizer, begin):
+    thinking = [CHAT[1], {"role": "assistant", "content": "<think>long</think>2"}]
+    tokenizer.chat_template = MARKED.replace(
+        "message['content'] }}<|end|>{% end", "message['content'].split('</think>')[-1] }}<|end|>{% end"
+    )
+    with pytest.raises(BadRow, match="leaves out a part of the assistant's text, such as its thinking"):
+        encode(of(thinking, begin), tokenizer, DATA)
+    tokenizer.chat_template = MARKED.replace("== 'assistant'", "== 'nobody'")
+    with pytest.raises(BadRow, match="marks nothing"):
+        encode(of(thinking, begin), tokenizer, DATA)
+
+
+def test_a_row_whose_messages_are_empty_is_read_by_its_other_columns():
+    row = {"messages": None, "prompt": "1+1?", "response": "2"}
+    assert [one["content"] for one in read_conversation(row, "x:1", {}).messages] == ["1+1?", "2"]
+
+
 @pytest.mark.parametrize(
     ("row", "said"),
     [
+        ({"prompt": "a\ud800", "response": "b"}, "x:1 has half of a surrogate pair"),
         ({"text": "a"}, "x:1 has the columns text; expected `messages`"),
         ({"messages": [{"role": "user"}]}, "x:1 has something in `messages` that is no message"),
         ({"messages": []}, "x:1 has no message"),

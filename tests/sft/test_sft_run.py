@@ -57,6 +57,13 @@ def test_resumed_equals_never_interrupted(whole, tmp_path):
 
 
 @pytest.mark.distributed
+def test_a_run_that_is_made_longer_loses_no_example(tmp_path):
+    """Its last step was a small one: of 24 examples it had taken 14 by 8."""
+    path = write_config(tmp_path, trainer="{ epochs = 0.6, examples_per_step = 8, cpu_threads = 1 }", eval="{}")
+    found = [records(tune(path, *options))[-1] for options in ((), ("--trainer.epochs=2",))]
+    assert [(record["step"], record["epoch"]) for record in found] == [(2, 14 / 24), (7, 2.0)]
+
+
 def test_two_ranks_with_a_stop_equal_one(whole, tmp_path):
     path, metrics = write_config(tmp_path), tmp_path / "run" / "metrics.jsonl"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "polaris.sft", str(path)]
