@@ -52,7 +52,7 @@ def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """Run the difficulty pass and curation with the model of the configuration."""
     from polaris.observe.console import Console
-    from polaris.observe.phrases import histogram
+    from polaris.observe.phrases import histogram, nearest_rates
     from polaris.recipe.curation import curate_prompts
     from polaris.recipe.difficulty import measure_difficulty
     from polaris.run.checks import check_ranks
@@ -65,5 +65,7 @@ def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest
         measured = measure_difficulty(context, prompts, folder.stages)
         curation = curate_prompts(context, prompts, measured, folder.stages)
         written = f"wrote {folder.stages}/difficulty.parquet, difficulty.json, curation.json and curation.png"
-        for line in (*histogram(curation.before, curation.after), written):
+        samples = checked.config.difficulty.samples_per_prompt
+        fewer = nearest_rates(sum(0 < verdicts < samples for _, verdicts in measured.counts.values()), samples)
+        for line in filter(None, (*histogram(curation.before, curation.after), fewer, written)):
             context.console.note(line)

@@ -91,5 +91,17 @@ def histogram(before: Sequence[int], after: Sequence[int]) -> list[str]:
     return [*rows, f"  {'all':>5}  {'':<{_BAR}} {sum(before):>7} -> {sum(after):>7}"]
 
 
+def left_out(measured: Mapping[str, Any]) -> str:
+    """The share of a difficulty pass's responses that `difficulty.stop_early` left out; empty where all were drawn."""
+    most = measured["samples_per_prompt"] * measured["prompts"]
+    fewer = most - measured.get("responses", most)  # results of older versions have all
+    return f"{fewer / most:.1%} of them left out, since they could not change what is dropped" if fewer else ""
+
+
+def nearest_rates(fewer: int, samples: int) -> str:
+    """How a histogram of the rates 0/n .. n/n counts prompts with fewer than n verdicts; empty where there is none."""
+    return f"{fewer:,} prompts have fewer than {samples} graded responses; each counts at the nearest of these rates" if fewer else ""
+
+
 def _fact(value: float | None, template: str) -> str:
     return template.format(float("nan") if value is None else value)

@@ -15,10 +15,10 @@ MEANING = {
     "performance collapse": f"more than {COLLAPSE_LOSS:.0%} of the best accuracy is lost",
 }
 _ENDS = {
-    "diversity restored": "there responses are as diverse again",
+    "diversity restored": "responses there are as diverse",
     "accuracy collapses": "at the next one accuracy collapses",
     "probe.temperatures end": "probe.temperatures end there",
-    "accuracy cannot be told from 0": "it stays, for nothing is solved, and a collapse could not be seen",
+    "accuracy cannot be told from 0": "nothing is solved, and a collapse could not be seen",
 }
 
 
@@ -29,7 +29,9 @@ def reason(result: Mapping[str, Any]) -> str:
         return f"{at} is configured, and was measured so that the next stage can restore its diversity"
     if result["source"] == "retune":
         end = _ENDS.get(result["stopped"], result["stopped"])
-        return f"{at} was found going up from where the stage before began, to restore its diversity of {result['target']:.3f}: {end}"
+        start = result["readings"][0]["temperature"]
+        way = "stays" if start == result["temperature"] else f"was found going up from {start:g}"
+        return f"{at} {way}, to restore the diversity of {result['target']:.3f} with which the stage before began: {end}"
     zones = Zones(**result["zones"])
     chances = _chances(result, zones)
     within = _within(result)

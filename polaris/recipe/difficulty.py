@@ -16,7 +16,7 @@ from polaris.data.selection import informative, shuffle_key
 from polaris.embedded import resolve
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
-from polaris.observe.phrases import ceiling, count
+from polaris.observe.phrases import ceiling, count, left_out
 from polaris.recipe.estimate import remaining
 from polaris.recipe.measured import Journal, Measured, missing, numbers, save_measured
 from polaris.recipe.rounds import measure, round_of
@@ -120,7 +120,10 @@ def _finish(context: SamplingContext, result: Result, rows: Sequence[Measured], 
     if context.world.is_main:
         samples = context.config.difficulty.samples_per_prompt
         save_measured(result.path.with_suffix(".parquet"), rows, drawn=seconds is not None)
-        result.write({"settings": result.depends_on, **numbers(rows, samples, seconds)})
+        found = numbers(rows, samples, seconds)
+        result.write({"settings": result.depends_on, **found})
+        if fewer := left_out(found):
+            context.console.note(f"difficulty: {found['responses']:,} responses drawn, at most {samples} to each prompt; {fewer}")
         result.path.with_suffix(".partial.jsonl").unlink(missing_ok=True)
     context.world.barrier()
 

@@ -98,6 +98,7 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
         "accuracy": sum(row.passed for row in rows) / max(1, sum(row.count for row in rows)),
         "lost_verdicts": sum(row.lost for row in rows),
         "prompts_without_verdict": len(rows) - sum(counts),
+        "prompts_with_fewer_verdicts": sum(0 < count < samples for _, count in passes),
     }
     if seconds is not None:
         found |= no_answer.metrics(missing(rows), responses, "no_answer")

@@ -105,5 +105,6 @@ class Colocated:
 
 def scarcity(informative: int, drawn: int, config: RunConfig, step: int, outcome: str) -> str:
     """How many of a step's groups have a gradient, and what follows, for the console."""
-    wanted = f"algorithm.min_informative asks for {config.algorithm.min_informative * config.trainer.prompts_per_step:.3g}"
-    return f"step {step}: {informative} of {drawn} groups teach something ({wanted}): {outcome}"
+    least = config.algorithm.min_informative * config.trainer.prompts_per_step
+    wanted = f" (algorithm.min_informative asks for {least:.3g})" if least else ""
+    return f"step {step}: {informative} of {drawn} groups teach something{wanted}: {outcome}"

@@ -93,17 +93,24 @@ def test_chunks_keep_their_boundaries_over_any_number_of_stops(measure, capsys):
 
 
 @pytest.mark.parametrize("curation", [CurationConfig(), CurationConfig(drop_from=0.8), CurationConfig(drop_from=0.6, drop_up_to=0.15)])
-def test_a_pass_that_stops_early_draws_fewer_of_the_same_responses_and_drops_the_same_prompts(config, measure, curation):
+def test_a_pass_that_stops_early_draws_fewer_of_the_same_responses_and_drops_the_same_prompts(config, measure, curation, capsys):
     full = replace(config, curation=curation, difficulty=DifficultyConfig(samples_per_prompt=10))
     early = replace(full, difficulty=replace(full.difficulty, stop_early=True))
     (whole,), (drawn,), _ = measure("full", full)
+    assert "left out" not in capsys.readouterr().out
     (part,), (fewer,), folder = measure("early", early)
+    assert f"at most 10 to each prompt; {1 - fewer / drawn:.1%} of them left out" in capsys.readouterr().out
     assert drawn == 10 * len(PROMPTS) > fewer >= 4 * len(PROMPTS)
     assert prompts_to_drop(part.counts, 10, curation, 0) == prompts_to_drop(whole.counts, 10, curation, 0)
     assert {count for _, count in part.counts.values()} <= {4, 8, 10}
     assert all(part.counts[name] == whole.counts[name] for name, (_, count) in part.counts.items() if count == 10)
     result = Result(folder / "difficulty.json").read()
     assert (result["responses"], sum(result["histogram"].values())) == (fewer, len(PROMPTS))
+    short = sum(count < 10 for _, count in part.counts.values())
+    (folder / "stages").mkdir()
+    (folder / "difficulty.json").rename(folder / "stages" / "difficulty.json")
+    (folder / "config.json").write_text("{}")
+    assert f"{short} prompts have fewer than 10 graded responses; each counts at the nearest" in difficulty(read_run(folder))
 
     for stops_after in (25, 10, 5):
         measure("stopped", early, stops_after=(stops_after,))

@@ -2,6 +2,7 @@
 
 import pytest
 
+from polaris.observe.temperature_words import reason
 from polaris.recipe.temperature_table import table
 
 
@@ -50,3 +51,16 @@ def test_a_choice_that_is_not_sure_is_said_with_its_chance_rounded_down():
     assert said([0.979, 0.9, 0.5], tolerance=0.05)[1] == (
         "no temperature is sure (98%) to stay within 5% of the best accuracy; 0.6 is chosen as the most probable one (97%)"
     )
+
+
+@pytest.mark.parametrize(
+    ("temperature", "stopped", "said"),
+    [
+        (0.5, "diversity restored", "0.5 was found going up from 0.4, to restore the diversity of 0.600 with which"),
+        (0.4, "diversity restored", "0.4 stays, to restore the diversity of 0.600 with which the stage before began: responses there are as"),
+        (0.4, "accuracy cannot be told from 0", "0.4 stays, to restore the diversity of 0.600"),
+    ],
+)
+def test_a_retuned_temperature_that_did_not_move_stays(temperature, stopped, said):
+    result = {"temperature": temperature, "source": "retune", "target": 0.6, "stopped": stopped, "readings": [{"temperature": 0.4}]}
+    assert reason(result).startswith(said)

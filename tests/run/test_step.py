@@ -20,6 +20,7 @@ from polaris.run.loop import train_to
 from polaris.run.resume import resume
 from polaris.run.setup import open_recorder, open_training
 from polaris.run.step import train_step
+from polaris.sampling.colocated import scarcity
 from polaris.stop import StopRequest
 
 # The first run on a new machine builds the embedded model.
@@ -28,6 +29,13 @@ START = TrainState(step=0, version=0, sampler={}, nonfinite_streak=0)
 
 
 CONFIG = Path(__file__).resolve().parents[2] / "configs" / "quickstart.toml"
+
+
+def test_a_step_without_gradient_names_a_least_number_only_where_one_is_asked_for():
+    wants, wants_none = (load_config(CONFIG, [f"--algorithm.min_informative={share}"]) for share in (0.25, 0))
+    per_step = wants.trainer.prompts_per_step
+    assert f"0 of 4 groups teach something (algorithm.min_informative asks for {per_step / 4:.3g}): no" in scarcity(0, 4, wants, 2, "no")
+    assert scarcity(0, 4, wants_none, 2, "no update") == "step 2: 0 of 4 groups teach something: no update"
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from polaris.observe import charts
 from polaris.observe.markup import figures, note, safe, section
-from polaris.observe.phrases import count, duration
+from polaris.observe.phrases import count, duration, left_out, nearest_rates
 from polaris.observe.run_files import Result, RunFiles
 
 
@@ -34,6 +34,8 @@ def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:
             f"{count(measured['tokens'])} tokens in {duration(measured['seconds'])}; accuracy {measured['accuracy']:.1%}, "
             f"{measured['informative_share']:.1%} of the prompts solved sometimes, {measured['clip_share']:.1%} of the responses cut off."
         )
+    if measured and (fewer := nearest_rates(measured.get("prompts_with_fewer_verdicts", 0), measured["samples_per_prompt"])):
+        yield f"{fewer}."
     if curation:
         before, after = curation["before"], curation["after"]
         reasons = ", ".join(f"{number:,} {safe(reason)}" for reason, number in sorted(Counter(curation["dropped"].values()).items()))
@@ -45,8 +47,5 @@ def _facts(measured: Result | None, curation: Result | None) -> Iterator[str]:
 
 
 def _responses(measured: Result) -> str:
-    samples, most = measured["samples_per_prompt"], measured["samples_per_prompt"] * measured["prompts"]
-    left_out = most - measured.get("responses", most)  # results of older versions have all
-    if not left_out:
-        return f"{samples} responses"
-    return f"at most {samples} responses ({left_out / most:.1%} of them left out, since they could not change what is dropped)"
+    samples, fewer = measured["samples_per_prompt"], left_out(measured)
+    return f"at most {samples} responses ({fewer})" if fewer else f"{samples} responses"
