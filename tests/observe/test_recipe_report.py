@@ -133,7 +133,7 @@ def test_temperatures_with_their_zones(page, tables):
     assert [stage.count("<svg") for stage in (first, second, third)] == [1, 1, 1]
     assert first.count("performance collapse</text>") == 1
     assert second.count("to be restored</text>") == 1
-    assert "1.2 was found going up from 1, to restore the diversity of 0.600 with which the stage before began: responses there are" in second
+    assert "1.2 was found going up from 1, to restore the diversity of 0.600 with which the stage before began: responses" in second
     assert "within 3% of the best accuracy" in first
     assert "Nothing was drawn at 1.8: at 1.6 accuracy has collapsed already." in first
     assert "performance collapse: more than 30% of the best accuracy is lost" in first

@@ -57,7 +57,7 @@ def test_a_choice_that_is_not_sure_is_said_with_its_chance_rounded_down():
     ("temperature", "stopped", "said"),
     [
         (0.5, "diversity restored", "0.5 was found going up from 0.4, to restore the diversity of 0.600 with which"),
-        (0.4, "diversity restored", "0.4 stays, to restore the diversity of 0.600 with which the stage before began: responses there are as"),
+        (0.4, "diversity restored", "0.4 stays, to restore the diversity of 0.600 with which the stage before began: resp"),
         (0.4, "accuracy cannot be told from 0", "0.4 stays, to restore the diversity of 0.600"),
     ],
 )
