@@ -100,7 +100,7 @@ class RunFolder:
         try:
             return Record.from_json(path.read_text()) if path.is_file() else None
         except (ValueError, KeyError, TypeError) as error:
-            raise Refused(f"{path} is damaged ({error!r}); restore it, or set the run aside with `polaris train --fresh`") from None
+            raise Refused(f"{path} is damaged ({error!r}); restore it, or set the run aside: the same command with --fresh") from None
 
 
 def open_run(
@@ -165,9 +165,10 @@ def _check_changes(config: RunConfig | SftConfig, folder: RunFolder, change: boo
     )
     changes = _changes(record, config, progress, content)
     if changes.never:
+        begin = "--from RUN" if isinstance(config, RunConfig) else "--model.path=RUN"
         raise Refused(
             f"{folder.path} cannot resume with this configuration: {'; '.join(changes.never)}. Go back to the old values, start a new run "
-            "from its weights (--from RUN with another --name), or set it aside with `polaris train --fresh`"
+            f"from its weights ({begin} with another --name), or set it aside: the same command with --fresh"
         )
     if changes.altering and not change:
         raise Refused(

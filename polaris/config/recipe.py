@@ -96,6 +96,7 @@ class CurriculumConfig:
         at_least("curriculum", 0, plateau=self.plateau)
         at_least("curriculum", 1, half_life=self.half_life)
         at_least("curriculum", 0.05, width=self.width)
+        at_most("curriculum", 10, width=self.width)
         if self.target and (len(self.target) != 2 or not all(0 <= rate <= 1 for rate in self.target)):
             raise Refused(f"curriculum.target = {list(self.target)} must be two pass rates in [0, 1], such as [0.7, 0.3], or be left out")
         if (self.plateau or self.prior is not None) and not self.target:

@@ -89,10 +89,18 @@ class RunConfig(JobConfig):
     def check_new(self) -> None:
         """Raise `Refused` for what a configuration must not ask, though the record of an older run may hold it."""
         self.reward.check_process()
-        if self.eval.path is not None and is_gym(self.eval.path) and _problems(self.eval) in map(_problems, self.data.sets or (self.data,)):
+        if self.eval.path is None or not is_gym(self.eval.path):
+            return
+        sets = self.data.sets or (self.data,)
+        if _problems(self.eval) in map(_problems, sets):
             raise Refused(
                 f"[eval] and [data] have the same problems of {self.eval.path}; give eval.options another seed, or set eval.fraction "
                 "in the place of eval.path"
+            )
+        if "examples" not in self.eval.options and any(is_gym(one.path or "") and one.options.get("examples") for one in sets):
+            raise Refused(
+                "the prompts of [data] begin with worked examples and those of [eval] with none, so that they ask in another form; give "
+                "eval.options the same examples, or examples = 0 if that is meant"
             )
 
     def check_positions(self, most: int) -> None:
@@ -119,5 +127,5 @@ class RunConfig(JobConfig):
 
 
 def _problems(one: DataConfig | SetConfig | EvalConfig) -> tuple[str | None, dict[str, Option]]:
-    """What says which problems a task of reasoning-gym makes; `size` says only how many."""
-    return one.path, {"seed": 0, **{name: value for name, value in one.options.items() if name != "size"}}
+    """What says which problems a task of reasoning-gym makes; `size` says only how many, and `examples` what stands before them."""
+    return one.path, {"seed": 0, **{name: value for name, value in one.options.items() if name not in ("size", "examples")}}

@@ -38,7 +38,7 @@ def gym_rows(path: str, reading: Reading) -> Iterator[dict[str, Any]]:
     """
     key, options = f"{reading.key}.options", dict(reading.options)
     examples = options.pop("examples", 0)
-    if not isinstance(examples, int) or examples < 0:
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0:
         raise Refused(f"{key}.examples = {shown(examples)} must be a number of worked examples, 0 or more")
     asked = tasks(path.removeprefix(GYM), options, key)
     try:

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from polaris.config.recipe import DifficultyConfig
+from polaris.data.sources import columns_of, lookup
 from polaris.errors import Refused
 from polaris.types import Group, Prompt
 
@@ -89,9 +90,9 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
     """
     if config is None or config.column is None:
         return None
-    if config.column not in row:
-        raise Refused(f"{source} has no column difficulty.column = {config.column!r}; name one of {', '.join(map(str, row))}")
-    value, samples = row[config.column], config.samples_per_prompt
+    value, samples = lookup(row, config.column), config.samples_per_prompt
+    if value is None and config.column not in row:
+        raise Refused(f"{source} has no column difficulty.column = {config.column!r}; there is {columns_of(row)}")
     if (counts := _written(value)) is not None:
         return counts
     if _is_share(value):
@@ -106,7 +107,7 @@ def read_pass_rate(row: dict[str, Any], source: str, config: DifficultyConfig | 
 
 def read_prior(prompt: Prompt, column: str) -> float:
     """The pass rate of another model in `column` of the prompt's row. Raises `Refused` for a row that has none."""
-    value = prompt.row.get(column)
+    value = lookup(prompt.row, column)
     if (counts := _written(value)) is not None:
         return counts[0] / counts[1]
     if _is_share(value):

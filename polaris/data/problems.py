@@ -137,4 +137,4 @@ def _content(problem: Problem, pass_rates: str | None) -> tuple[Any, ...]:
     """The parts that rows of one id must share. Answers are the texts that the grader compares, so `2` and `"2"` are the same;
     rejected answers, and pass rates, are as Python prints them, nan too."""
     answers = sorted(accepted(problem.ground_truth)) or repr(problem.ground_truth)
-    return problem.messages, answers, repr(problem.row.get(pass_rates)) if pass_rates is not None else ""
+    return problem.messages, answers, repr(lookup(problem.row, pass_rates)) if pass_rates is not None else ""

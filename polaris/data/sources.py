@@ -192,7 +192,7 @@ def nested(value: Any) -> Any:
     return value
 
 
-def lookup(row: dict[str, Any], column: str) -> Any:
+def lookup(row: Mapping[str, Any], column: str) -> Any:
     """What stands in a column, or in a column within a column: `a.b`. None if it is not there."""
     if column in row or "." not in column:
         return row.get(column)

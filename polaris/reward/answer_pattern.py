@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import string
 
+from polaris.config.process import UNDERLINE
 from polaris.errors import Refused
 from polaris.reward.extract import BOXED, NO_FORM, UNFINISHED, boxes, final_answer, final_part
 from polaris.types import Verdict
@@ -29,15 +30,23 @@ def pattern(name: str, key: str) -> re.Pattern[str]:
     Raises:
         Refused: naming `key`, for no regular expression, or one without exactly one group.
     """
-    if name in PATTERNS:
-        return PATTERNS[name]
     expected = f"write {', '.join(PATTERNS)}, or a regular expression whose one group is the answer, such as '= (.+)$'"
+    return PATTERNS[name] if name in PATTERNS else _of_one_group(name, key, expected)
+
+
+def marker_pattern(marker: str) -> re.Pattern[str]:
+    """The pattern behind a `reward.process.marker` that is not `underline`. Raises `Refused` for no regular expression with one group."""
+    expected = f"write {UNDERLINE}, or a regular expression whose one group is a result, such as '=(-?\\d+)'"
+    return _of_one_group(marker, "reward.process.marker", expected)
+
+
+def _of_one_group(text: str, key: str, expected: str) -> re.Pattern[str]:
     try:
-        found = re.compile(name)
+        found = re.compile(text)
     except re.error as error:
-        raise Refused(f"{key} = {name!r} is no regular expression ({error}); {expected}") from error
+        raise Refused(f"{key} = {text!r} is no regular expression ({error}); {expected}") from error
     if found.groups != 1:
-        raise Refused(f"{key} = {name!r} has {found.groups} groups; {expected}")
+        raise Refused(f"{key} = {text!r} has {found.groups} groups; {expected}")
     return found
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from polaris.config.process import UNDERLINE
-from polaris.reward.answer_pattern import pattern
+from polaris.reward.answer_pattern import marker_pattern
 from polaris.reward.extract import boxes
 from polaris.reward.grade import compare
 from polaris.reward.nodes import Leaf, Named, Node, Ordered, Relation, Unordered
@@ -24,7 +24,6 @@ _NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?)"
 _NUMBERS = [re.compile(text) for text in (_NUMBER, f"-{_NUMBER}", r"-?\d+/\d+")]
 """A minus may be one between two numbers, and a fraction is also its two numbers."""
 _TURNED = {">": "<", ">=": "<="}
-KEY = "reward.process.marker"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,4 +89,4 @@ def _marked(response: str, marker: str) -> Iterator[str]:
     if marker == UNDERLINE:
         yield from (response[slice(*span)] for span in boxes(response, _UNDERLINED))
     else:
-        yield from (found[1] or "" for found in pattern(marker, KEY).finditer(response))
+        yield from (found[1] or "" for found in marker_pattern(marker).finditer(response))

@@ -105,7 +105,7 @@ class Rewards:
         if above is None and number not in (0, 1):
             raise RunFailed(
                 f"{KEY}: {doors.short(self._names[0])} returned {number:g}, so it must be said which rewards count as solved; set "
-                "reward.success_above, such as 0.5, and start again"
+                "reward.success_above to a number below what a solved response earns, and start again"
             )
         return Verdict("correct" if number > (0 if above is None else above) else "wrong")
 
@@ -129,7 +129,7 @@ def checked_rewards(config: RewardConfig) -> dict[str, Reward | Function]:
     """
     answer_pattern.pattern(config.answer, "reward.answer")
     if config.process.marker != UNDERLINE:
-        answer_pattern.pattern(config.process.marker, "reward.process.marker")
+        answer_pattern.marker_pattern(config.process.marker)
     if config.success_above is not None and next(iter(config.weights)) in VERDICTS:
         raise Refused(f"reward.success_above has no effect: {next(iter(config.weights))} says itself what is solved; remove it")
     return {name: build(name, options_of(config, name), Rules(answer=config.answer)) for name in config.weights}

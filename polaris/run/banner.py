@@ -60,8 +60,16 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     form = answer_format.graded(config.reward)
     if form == answer_format.BOX and _looks_for_answers(config) and asked.keys() - {form, answer_format.NOTHING}:
         facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
-    facts |= _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
+    facts |= _trained_on_too(checked) | _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
+
+
+def _trained_on_too(checked: Checked) -> dict[str, str]:
+    """Held-out prompts that are the same text as one of training."""
+    trained, held_out = {prompt.text for prompt in checked.prompts.prompts}, checked.held_out.prompts if checked.held_out else ()
+    both = sum(prompt.text in trained for prompt in held_out)
+    remedy = "name their set in data.decontaminate, which leaves them out of training"
+    return {"overlap": f"{both} of {len(held_out)} held-out prompts are also trained on; {remedy}"} if both else {}
 
 
 def _left_out(config: RunConfig) -> dict[str, str]:

@@ -112,7 +112,7 @@ def no_answers(
     return NoAnswers(
         f"{where}: none of the {sum(missing.values())} responses has an answer ({no_answer.in_words(missing)}), so every reward is 0; "
         f"nothing was trained. {_graded(form)}, and the prompts ask for: {answer_format.in_words(asked)}.{evidence} "
-        f"To mend it: {'; '.join(dict.fromkeys(found))}. Then start again under another --name, or with `polaris train --fresh`"
+        f"To mend it: {'; '.join(dict.fromkeys(found))}. Then start again under another --name, or with --fresh"
     )
 
 

@@ -208,6 +208,15 @@ def test_a_curriculum_and_weights_of_sets_are_two_answers_to_one_question(tmp_pa
             [*GYM, "--eval.path=reasoning_gym:gcd", "--eval.options.size=9"],
             "[eval] and [data] have the same problems of reasoning_gym:gcd; give eval.options another seed",
         ),
+        (
+            [*GYM, "--data.options.examples=3", "--eval.path=reasoning_gym:gcd", "--eval.options.size=9"],
+            "[eval] and [data] have the same problems of reasoning_gym:gcd; give eval.options another seed",
+        ),
+        (
+            [*GYM, "--data.options.examples=3", "--eval.path=reasoning_gym:gcd", "--eval.options.seed=9"],
+            "give eval.options the same examples, or examples = 0",
+        ),
+        (["--curriculum.target=[0.7, 0.3]", "--curriculum.width=1e308"], "curriculum.width = 1e+308 is above 10"),
         (["--rollout.temperature=inf"], "rollout.temperature = inf must be finite"),
         (["--seed=18446744073709551616"], "seed = 18446744073709551616 must be below"),
         (["--name=.."], "name = '..' must be a folder name"),

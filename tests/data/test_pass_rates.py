@@ -21,8 +21,15 @@ def test_anything_else_is_refused_with_row_and_remedy(value):
 
 
 def test_a_missing_column_is_refused_with_those_that_are_there():
-    with pytest.raises(ValueError, match=r"set\.jsonl:0 has no column difficulty\.column = 'difficulty'; name one of problem, rate"):
+    with pytest.raises(ValueError, match=r"set\.jsonl:0 has no column difficulty\.column = 'difficulty'; there is problem, rate"):
         read_pass_rate({"problem": "1+1", "rate": "5/8"}, "set.jsonl:0", CONFIG)
+
+
+def test_a_column_within_a_column_is_read():
+    config = DifficultyConfig(samples_per_prompt=8, column="meta.rate")
+    assert read_pass_rate({"meta": {"rate": "3/8"}}, "set.jsonl:0", config) == (3, 8)
+    with pytest.raises(ValueError, match=r"has no column difficulty\.column = 'meta.rate'; there is meta\.other"):
+        read_pass_rate({"meta": {"other": 1}}, "set.jsonl:0", config)
 
 
 def test_a_share_needs_the_number_of_responses_behind_it():

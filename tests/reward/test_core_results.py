@@ -122,7 +122,12 @@ def test_without_a_process_reward_nothing_is_looked_for():
 
 @pytest.mark.parametrize(
     ("process", "named"),
-    [({"most": 1.0}, "must lie in"), ({"most": 0.5, "marks": 0}, "marks"), ({"most": 0.5, "marker": "=(a)(b)"}, "reward.process.marker")],
+    [
+        ({"most": 1.0}, "must lie in"),
+        ({"most": 0.5, "marks": 0}, "marks"),
+        ({"most": 0.5, "marker": "=(a)(b)"}, "reward.process.marker"),
+        ({"most": 0.5, "marker": "boxed"}, "has 0 groups; write underline, or"),
+    ],
 )
 def test_bad_settings_are_refused_by_name(process, named):
     with pytest.raises(Refused, match=named):
