@@ -106,7 +106,7 @@ class RunConfig(JobConfig):
     def check_positions(self, most: int) -> None:
         """Raise `Refused` unless prompt and response fit the model's `most` positions."""
         prompt, response = self.data.max_prompt_tokens, self.longest_response
-        shorter = [("max_response_tokens", most - prompt), ("data.max_prompt_tokens", most - response)]
+        shorter = [("rollout.max_response_tokens (or a stage's)", most - prompt), ("data.max_prompt_tokens", most - response)]
         fits = ", ".join(f"{name} to {tokens} or less" for name, tokens in shorter if tokens > 0) or "both to less"
         if prompt + response > most:
             raise Refused(

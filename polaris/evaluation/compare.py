@@ -90,8 +90,9 @@ def lines(comparison: Comparison) -> Iterator[str]:
     for factor, overall in comparison.overall.items():
         yield f"| mean of the sets | {factor} | {overall.problems} | | | | {_cells(overall)} |"
     yield ""
+    unlike = f" (other {', '.join(change.partition(':')[0] for change in comparison.settings)})" if comparison.settings else ""
     for one in comparison.sets:
-        yield _in_words(f"{one.name}{f', YaRN {one.factor}' if one.factor != '1' else ''}", one.difference)
+        yield _in_words(f"{one.name}{f', YaRN {one.factor}' if one.factor != '1' else ''}", one.difference) + unlike
 
 
 def _cells(one: Difference) -> str:
@@ -111,7 +112,9 @@ def _read(given: Path) -> tuple[Path, dict[str, Any]]:
     if is_run(place):
         found = sorted(place.glob("stages/evaluation/step-*/result.json"))
         if not found:
-            raise Refused(f"{given} is a run without a final evaluation; set final.suite, or evaluate it: polaris eval --model {given}")
+            raise Refused(
+                f"{given} is a run without a final evaluation; set final.suite, or evaluate it: polaris eval --model {given} --suite SET"
+            )
         place = found[-1]
     path = place if place.suffix == ".json" else place / "result.json"
     if not path.is_file():

@@ -60,7 +60,9 @@ def _record(folder: Path, identity: dict[str, Any]) -> None:
     if any(path.stat().st_size for path in folder.rglob("samples-rank*.jsonl")):
         old = record.read_existing()
         if changes := "; ".join(_changes(old, identity, folder)):
-            raise Refused(f"{folder} holds an evaluation with other settings ({changes}); move it away, or go back to its settings")
+            raise Refused(
+                f"{folder} holds an evaluation with other settings ({changes}); give another --output, or go back to its settings"
+            )
     record.write(identity | {part: old.get(part, {}) | identity.get(part, {}) for part in _GROWING})
 
 

@@ -49,6 +49,7 @@ def trained_otherwise(settings: EvalSettings) -> str:
         "--temperature": (temperature, settings.temperature),
         "--top-k": (-1, settings.top_k),
         "--max-tokens": (tokens, settings.max_response_tokens),
+        "--dtype": (config.model.dtype, settings.model.dtype),
     }
     if config.data.system_prompt or settings.system_prompt:
         options["--system-prompt"] = (config.data.system_prompt, settings.system_prompt)

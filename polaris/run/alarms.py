@@ -10,6 +10,7 @@ from polaris.reward import no_answer
 
 MOST = 0.5
 """Share of responses without an answer, cut off, or of lost marks, above which little is learned."""
+_LONGER = "; allow longer ones (rollout.max_response_tokens, or the stage's), or look at rollouts/ for endless repetition"
 _LOST = "reward/process_lost"
 _WATCHED = (("", "reward/no_answer", "response/clip_ratio"), ("held out: ", "eval/no_answer", "eval/response/clip_ratio"))
 
@@ -30,7 +31,7 @@ class Alarms:
                 self._watch(missing, record, f"{title}{record[missing]:.1%} of the responses have no answer ({why})", "")
                 limit = record[cut.replace("clip_ratio", "limit")]
                 said = f"{title}{record[cut]:.1%} of the responses are cut off at {limit} tokens"
-                self._watch(cut, record, said, "; allow longer ones (max_response_tokens), or look at rollouts/ for endless repetition")
+                self._watch(cut, record, said, _LONGER)
         if _LOST in record:
             said = f"at {record[_LOST]:.1%} of the responses the process that finds marked results was killed: they earn nothing by them"
             self._watch(_LOST, record, said, "; mend reward.process.marker, or raise reward.timeout_s")

@@ -105,7 +105,7 @@ def no_answers(
     """The error if no response has an answer: the counts in `missing`, and the remedy for each reason."""
     asked = answer_format.forms(prompt.text for prompt in prompts)
     form = answer_format.graded(config.reward)
-    remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (max_response_tokens)"}
+    remedies = {**_REMEDIES, no_answer.CUT_OFF: f"allow more than {limit} tokens (rollout.max_response_tokens, or the stage's)"}
     found = [remedies[reason] for reason in missing if reason in remedies]
     if form == answer_format.BOX and not asked[form]:
         found = [*(remedy for remedy in found if remedy != _PROMPTED), _ASK]
@@ -121,13 +121,13 @@ def _graded(form: str) -> str:
 
 
 _ASK = f"set {answer_format.REMEDY}"
-_PROMPTED = f"write a worked example into the prompts, begin with an instruction-tuned model, or set {answer_format.REMEDY}"
+_PROMPTED = "write a worked example into the prompts, or begin with an instruction-tuned model"
 _REMEDIES = {
     NO_BOX: _PROMPTED,
     NO_FORM: "say in the prompts how an answer is written (data.prompt_suffix), or set reward.answer to the form that the responses have",
     EMPTY_BOX: _PROMPTED,
     NO_END: "set reward.require_thinking = false if the model does not think; if it should, let its chat template open <think> "
     "(data.chat_template_options = { enable_thinking = true })",
-    UNFINISHED: "allow longer responses (max_response_tokens), or set data.chat_template_options = { enable_thinking = false } where the "
-    "chat template knows it",
+    UNFINISHED: "allow longer responses (rollout.max_response_tokens, or the stage's), or set "
+    "data.chat_template_options = { enable_thinking = false } where the chat template knows it",
 }

@@ -271,7 +271,7 @@ def test_dump_and_changes_round_trip():
 def test_sections_are_checked_together():
     config = RunConfig()
     config.check_positions(9216)
-    with pytest.raises(ValueError, match=r"set max_response_tokens to 8191 or less"):
+    with pytest.raises(ValueError, match=r"set rollout.max_response_tokens \(or a stage's\) to 8191 or less"):
         config.check_positions(9215)
     with pytest.raises(ValueError, match=r"; set data\.max_prompt_tokens to 960 or less, or rope\.max_positions to 1088"):
         RunConfig(rollout=RolloutConfig(max_response_tokens=64)).check_positions(1024)

@@ -43,6 +43,7 @@ def test_what_differs_in_settings_is_said_and_models_may_differ(tmp_path):
     assert compare(first, second).settings == ["temperature: 1.4 -> 0.6"]
     text = "\n".join(lines(compare(first, second)))
     assert "settings differ: temperature: 1.4 -> 0.6" in text
+    assert text.endswith(" (other temperature)")
     assert "3 problems tell differences of" in text
 
 

@@ -27,7 +27,7 @@ SAME = EvalSettings(
     max_response_tokens=24,
     chat_template_options={"enable_thinking": False},
 )
-OPTIONS = "--prompt-suffix 'In \\boxed{}.' --temperature 1 --top-k -1 --max-tokens 24 --chat-option enable_thinking=false"
+OPTIONS = "--prompt-suffix 'In \\boxed{}.' --temperature 1 --top-k -1 --max-tokens 24 --dtype bfloat16 --chat-option enable_thinking=false"
 
 
 def said(tmp_path, trained, asked, model=""):
@@ -42,8 +42,13 @@ def test_the_settings_of_training_are_not_repeated(tmp_path):
     assert said(tmp_path, TRAINED, EvalSettings(suite=("x",)), model="Qwen/Qwen3-4B") == ""
 
 
+def test_the_dtype_of_the_run_is_named(tmp_path):
+    assert "--dtype float32" in said(tmp_path, replace(TRAINED, model=replace(TRAINED.model, dtype="float32")), SAME)
+
+
 @pytest.mark.parametrize(
-    "other", [{"prompt_suffix": ""}, {"temperature": 1.4}, {"top_k": 20}, {"max_response_tokens": 25}, {"chat_template_options": {}}]
+    "other",
+    [{"prompt_suffix": ""}, {"temperature": 1.4}, {"top_k": 20}, {"max_response_tokens": 25}, {"chat_template_options": {}}],
 )
 def test_whatever_differs_gives_the_options_that_do_not(tmp_path, other):
     assert said(tmp_path, TRAINED, replace(SAME, **other)) == OPTIONS
