@@ -92,7 +92,7 @@ def test_a_run_stops_in_step_1_with_nothing_trained(tmp_path):
     assert process.returncode == 1, process.stderr
     assert "step 1: none of the 64 responses has an answer (64 cut off at the token limit)" in process.stderr
     assert "Traceback" not in process.stderr
-    assert 'To mend it: allow more than 2 tokens (rollout.max_response_tokens, or the stage's); set data.prompt_suffix = "' in process.stderr
+    assert "To mend it: allow more than 2 tokens (rollout.max_response_tokens, or the stage's); set data.prompt_suffix = " in process.stderr
     assert 'asked for in "Answer:" 8; only boxes are graded: set data.prompt_suffix = "' in process.stdout
     assert "warning: step 0: held out: 100.0% of the responses have no answer" in process.stdout
     run = tmp_path / "run"
