@@ -38,9 +38,7 @@ def test_a_share_that_rises_is_said_once_and_again_after_it_fell(alarms, capsys)
     steps = [record(1, 1, 1), record(2, 50, 50), record(3, 98, 97), record(4, 99, 98), record(5, 2, 1), record(6, 51, 0)]
     third, cut, sixth = said(capsys, alarms, *steps)[2:]
     assert third.startswith("warning: step 3: 98.0% of the responses have no answer (97.0% cut off")
-    assert cut.startswith(
-        "warning: step 3: 97.0% of the responses are cut off at 4096 tokens; allow longer ones (rollout.max"
-    )
+    assert cut.startswith("warning: step 3: 97.0% of the responses are cut off at 4096 tokens; allow longer ones (rollout.max")
     assert sixth.startswith("warning: step 6: 51.0% of the responses have no answer (51.0% no \\boxed{})")
 
 

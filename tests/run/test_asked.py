@@ -1,5 +1,6 @@
 """What `[data]`, `model.chat_template` and `eval.fraction` make of the prompts that a run is checked with."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def test_a_part_is_held_out_of_training_and_another_template_makes_other_prompts
     assert 150 < len(held) < 260
     assert {prompt.id for prompt in other.held_out.prompts} == held
     assert _content(plain)["prompts"]["digest"] != _content(other)["prompts"]["digest"], "a resumed run sees it"
+
+
+def test_held_out_prompts_that_are_trained_on_are_counted(tmp_path):
+    problems = [json.dumps({"problem": f"What is {number} + 1?", "answer": str(number + 1)}) + "\n" for number in range(8)]
+    for name, rows in (("train", problems[:6]), ("test", problems[4:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(rows))
+    sets = f"--data.path={tmp_path}/train.jsonl", f"--eval.path={tmp_path}/test.jsonl", "--eval.fraction=none"
+    found = configured(check(config("--trainer.prompts_per_step=4", *sets)), 1)["overlap"]
+    assert found.startswith("2 of 4 held-out prompts are also trained on; name their set in data.decontaminate")
+    assert "overlap" not in configured(
+        check(config("--trainer.prompts_per_step=4", *sets, f'--data.decontaminate=["{tmp_path}/test.jsonl"]')), 1
+    )
 
 
 def test_bad_answers_of_a_configuration_are_refused_before_the_engine_is_built():
