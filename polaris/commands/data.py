@@ -165,7 +165,7 @@ def _check(target: _Target, options: argparse.Namespace) -> None:
         )
     print("\n".join(check_report(found, rows, target.name, options.show, measured=lengths is not None)))
     if prompts:
-        print(by_template(text for text, _ in prompts) or "the chat template does not say whether an answer needs </think>")
+        print(by_template(text for text, _ in prompts) or "the chat template does not say whether an answer counts only after </think>")
     if options.output:
         write_clean(found, options.output)
         print(f"wrote {options.output}")

@@ -31,7 +31,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--require-thinking",
         action=argparse.BooleanOptionalAction,
         default="auto",
-        help="no answer without </think> (default: if most responses open thinking)",
+        help="an answer counts only after </think> (default: if most responses open thinking)",
     )
     parser.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     add_workers(parser)

@@ -10,6 +10,7 @@ from typing import Any
 from polaris.data.gold import shortened
 from polaris.observe.phrases import clean, count, duration
 from polaris.reward import no_answer
+from polaris.reward.thinking import Thinking
 
 _LISTED_DISAGREEMENTS = 50
 
@@ -45,7 +46,7 @@ def score_lines(result: dict[str, Any]) -> list[str]:
 
 def announcement(result: dict[str, Any], folder: Path) -> str:
     """The lines that a terminal shows at the end."""
-    lines = [f"an answer needs {'' if result['thinking']['required'] else 'no '}</think>: {result['thinking']['why']}"]
+    lines = [str(Thinking(**result["thinking"]))]
     if all(n["no_answer"] == 1 for sets in result["results"].values() for n in sets.values()):
         lines.append(_NO_ANSWERS)
     return "\n".join([*score_lines(result), *lines, f"wrote {folder / 'result.md'} and result.html, which lists every problem"])
@@ -154,7 +155,7 @@ def _provenance(result: dict[str, Any]) -> Iterator[str]:
         "hardware": result["hardware"],
         "versions": ", ".join(f"{name} {version}" for name, version in result["versions"].items()),
         "grader": result["grader"],
-        "an answer needs </think>": f"{'yes' if result['thinking']['required'] else 'no'}: {result['thinking']['why']}",
+        "thinking": str(Thinking(**result["thinking"])),
         **{
             f"without an answer, {name}{f', YaRN {factor}' if factor != '1' else ''}": no_answer.in_words(n["no_answer_reasons"]) or "none"
             for factor, sets in result["results"].items()

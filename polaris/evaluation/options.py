@@ -116,7 +116,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--require-thinking",
         action=argparse.BooleanOptionalAction,
         default="auto",
-        help="no answer without </think> (default: if the chat template or most responses open thinking)",
+        help="an answer counts only after </think> (default: if the chat template or most responses open thinking)",
     )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     grading.add_argument("--workers", type=int, help="processes of each grader (default: one per two cores)")

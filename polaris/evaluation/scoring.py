@@ -47,7 +47,7 @@ class Scored:
 def decide_thinking(scored: Sequence[Scored], setting: bool | Literal["auto"], template: Thinking | None) -> Thinking:
     """Whether an answer needs `</think>`: as set, else as the chat template says, else as most finished responses do."""
     if setting != "auto":
-        return Thinking(required=setting, why="it is set so")
+        return Thinking(required=setting, why="require_thinking is set so")
     ended = [one for one in scored if one.finish_reason == "stop"]
     return template or by_responses(one.opened for one in ended or scored)
 

@@ -21,7 +21,7 @@ class Thinking:
     why: str
 
     def __str__(self) -> str:
-        return f"a response {'without </think> has no answer' if self.required else 'needs no </think>'}: {self.why}"
+        return f"an answer counts {'only after' if self.required else 'without'} </think>: {self.why}"
 
 
 def by_template(prompts: Iterable[str]) -> Thinking | None:

@@ -22,6 +22,7 @@ from polaris.reward.functions import named
 from polaris.reward.rewards import VERDICTS
 from polaris.run.checks import Checked
 from polaris.run.context import TrainContext
+from polaris.run.phases import phases
 
 _SWITCHES = ("difficulty.samples_per_prompt", "curriculum.target", "reward.process.most", "final.suite")
 """The value without which each of these sections does nothing."""
@@ -39,7 +40,7 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
     torn = sorted(step for step in layout.step_folders(folder.checkpoints) if step > state.step)
     facts |= {"incomplete": f"the checkpoints of steps {torn}, which are left out"} if torn else {}
-    changes = {"changed, not for results": folder.changes.free, "changed": folder.changes.altering}
+    changes = {"changed, no effect on results": folder.changes.free, "changed": folder.changes.altering}
     return facts | {name: f"from step {state.step + 1} on: {'; '.join(found)}" for name, found in changes.items() if found}
 
 
@@ -60,6 +61,7 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     form = answer_format.graded(config.reward)
     if form == answer_format.BOX and _looks_for_answers(config) and asked.keys() - {form, answer_format.NOTHING}:
         facts["answers"] = f"asked for in {answer_format.in_words(asked)}; only boxes are graded: set {answer_format.REMEDY}"
+    facts |= phases(config, len((checked.held_out or checked.prompts).prompts))
     facts |= _trained_on_too(checked) | _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
 

@@ -34,7 +34,7 @@ def settle_thinking(
     has been trained keeps the rule that it was graded by, also if it is older than "auto".
     """
     if config.reward.require_thinking != "auto":
-        return Thinking(required=config.reward.require_thinking, why="reward.require_thinking says so")
+        return Thinking(required=config.reward.require_thinking, why="reward.require_thinking is set so")
     folder = RunFolder(config.folder)
     result = Result(folder.stages / "thinking.json", _depends_on(config, prompts, model) if world.is_main else {})
     known = world.gather([_known(folder, result)] if world.is_main else [])[0]
@@ -55,7 +55,7 @@ def _known(folder: RunFolder, result: Result) -> Thinking | None:
     """The rule of a run that has been trained; before training, the earlier decision if it depends on the same things."""
     record = folder.record() if folder.newest_checkpoint() else None
     if record and isinstance(record.config, RunConfig) and record.config.reward.require_thinking != "auto":
-        return Thinking(required=record.config.reward.require_thinking, why="as the run began")
+        return Thinking(required=record.config.reward.require_thinking, why="the run began so")
     decided = result.read_if_valid("required", "why")
     return Thinking(required=decided["required"], why=decided["why"]) if decided else None
 

@@ -128,7 +128,7 @@ def test_thinking_is_required_where_most_responses_open_it(write, polaris):
     rows = [thought, thought, {"response": "\\boxed{1}", "answer": "1"}]
     out = polaris(write(rows))[1]
     assert "avg@1      66.67%" in out
-    assert "(strict, answers behind </think>)" in out.splitlines()[0]
+    assert "(strict, an answer counts only after </think>)" in out.splitlines()[0]
     assert "avg@1      100.00%" in polaris(write(rows), "--no-require-thinking")[1]
     out = polaris(write([thought, {"response": "<think>\\boxed{1}", "answer": "1"}, {"response": "1", "answer": "1"}]))[1]
     assert "no answer  66.67% (2): 2 no </think>" in out

@@ -246,9 +246,9 @@ def test_two_contents_of_one_id_are_an_error_after_the_report(tmp_path, command)
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        ("", "the chat template does not say whether an answer needs </think>"),
-        ("<think>", "a response without </think> has no answer: the chat template opens <think>"),
-        ("<think></think>", "a response needs no </think>: the chat template closes thinking"),
+        ("", "the chat template does not say whether an answer counts only after </think>"),
+        ("<think>", "an answer counts only after </think>: the chat template opens <think>"),
+        ("<think></think>", "an answer counts without </think>: the chat template closes thinking"),
     ],
 )
 def test_the_form_that_prompts_ask_for_and_what_the_template_says_of_thinking(files, command, ending, said):

@@ -57,7 +57,7 @@ def test_a_terminal_is_told_where_no_response_has_an_answer(tmp_path):
     result = {"results": {"1": {"set": found}}, "thinking": {"required": False, "why": "0 of 3 responses open thinking"}}
     said = announcement(result, tmp_path)
     assert "no answer 100.0% (3 no \\boxed{}, 1 cut off at the token limit)" in said
-    assert "an answer needs no </think>: 0 of 3 responses open thinking" in said
+    assert "an answer counts without </think>: 0 of 3 responses open thinking" in said
     assert "warning: no response has an answer" in said
     found["no_answer"] = 0.75
     assert "warning" not in announcement(result, tmp_path)

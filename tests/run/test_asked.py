@@ -77,3 +77,28 @@ def test_sections_that_have_values_but_not_their_switch_are_said_to_be_left_out(
 )
 def test_rewards_and_what_counts_as_solved_are_said_before_training(overrides, said):
     assert configured(check(config(*overrides)), 1).get("reward") == said
+
+
+STAGES = """
+[[stage]]
+steps = 20
+temperature = "probe"
+[[stage]]
+steps = 5
+temperature = 1.2
+max_response_tokens = 960
+"""
+
+
+def test_what_is_on_of_the_recipe_is_said_before_training(tmp_path):
+    facts = configured(check(config("--trainer.steps=4", "--rollout.temperature=0.7", "--rollout.max_response_tokens=90")), 1)
+    assert facts["stages"] == "4 steps at temperature 0.7, 90 tokens"
+    assert not {"probe", "curriculum", "process reward"} & facts.keys()
+    (tmp_path / "recipe.toml").write_text(CONFIG.read_text() + STAGES)
+    on = ["--curriculum.target=[0.7, 0.3]", "--reward.process.most=0.5", "--rollout.max_response_tokens=90", "--probe.prompts=60"]
+    checked = check(load_config(tmp_path / "recipe.toml", ["--rollout.engine=transformers", *on]))
+    facts = configured(checked, 1)
+    assert facts["stages"] == '20 steps at temperature "probe", 90 tokens; 5 steps at temperature 1.2, 960 tokens'
+    assert facts["probe"] == "9 temperatures from 0.2 to 1.8, at most 8 responses to each of 60 prompts at each"
+    assert facts["curriculum"] == "prompts with a pass rate near 0.7 more often, at the end near 0.3"
+    assert facts["process reward"] == "a wrong response earns up to 0.5 for its intermediate results"

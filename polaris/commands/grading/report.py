@@ -14,13 +14,13 @@ _SHOWN_GOLDS = 10
 
 
 def grade_report(summary: Summary, name: str, mode: Mode, thinking: bool = False) -> list[str]:
-    """Lines for a terminal; every disagreement is listed. `thinking`: an answer needed `</think>`."""
+    """Lines for a terminal; every disagreement is listed. `thinking`: an answer counts only after `</think>`."""
     return [clean(line) for line in _lines(summary, name, mode, thinking)]
 
 
 def _lines(summary: Summary, name: str, mode: Mode, thinking: bool) -> Iterator[str]:
     n = str(summary.most) if summary.least == summary.most else f"{summary.least}-{summary.most}"
-    graded_by = f"grader {GRADER_VERSION} ({mode}{', answers behind </think>' if thinking else ''})"
+    graded_by = f"grader {GRADER_VERSION} ({mode}{', an answer counts only after </think>' if thinking else ''})"
     yield f"{name}: {summary.responses} responses to {summary.problems} problems, {graded_by}"
     yield f"avg@{n}      {summary.avg:.2%}"
     yield f"pass@{n}     {summary.passed:.2%}"
