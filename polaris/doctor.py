@@ -14,6 +14,9 @@ _PARTS = (
     ("tensorboard", "tensorboard", "curves while training", "pip install tensorboard"),
     ("flash_attn", "flash-attn", "attention on NVIDIA GPUs (else torch's own)", "pip install flash-attn"),
     ("liger_kernel", "liger-kernel", "fused modules on NVIDIA GPUs (else the model's own)", "pip install liger-kernel"),
+    ("reasoning_gym", "reasoning-gym", "tasks with their own scorers (optional)", "pip install 'polaris-rl[gym]'"),
+    ("mlflow", "mlflow", "MLflow (optional)", "pip install mlflow"),
+    ("trackio", "trackio", "Trackio (optional)", "pip install trackio"),
     ("wandb", "wandb", "Weights & Biases (optional)", "pip install wandb"),
 )
 

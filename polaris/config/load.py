@@ -222,6 +222,8 @@ def _instead(key: str, here: Collection[str], job: type, value: Any = None) -> s
         return f"here it is {elsewhere[name]}"
     if name in ABSENT:
         return f"Polaris has no {ABSENT[name]}; docs/limits.md says what to use instead"
+    if job is SftConfig and name in get_type_hints(RunConfig).keys() - get_type_hints(job).keys():
+        return "that is a section of `polaris train`, and `polaris sft` has none; remove it, or see `polaris sft --help`"
     if (close := nearest(key, here)) is not None:
         return f"did you mean {close!r}?"
     if isinstance(value, dict) and value:

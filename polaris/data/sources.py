@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from polaris import doors
+from polaris.config.names import nearest
 from polaris.data.choices import with_letters
 from polaris.data.gym import gym_rows
 from polaris.data.named_sets import NAMED_SETS, instead_of_the_hub
@@ -69,7 +70,7 @@ def _open(path: str, split: str, reading: Reading) -> Iterator[tuple[int, Any]]:
     if file.is_file() and not is_set(file):
         raise Refused(f"{path} has an unknown format; convert it to one of {', '.join(FILE_FORMATS)}")
     if not file.exists() and _looks_local(path):
-        begins = "" if file.is_absolute() else "; paths begin in the folder where the command is typed, not in the configuration's"
+        begins = "" if file.is_absolute() else "; paths begin in the folder where the command is typed"
         raise Refused(
             f"{path} does not exist (looked for {file.absolute()}{begins}); correct the path, or give a Hugging Face dataset name"
         )
@@ -144,9 +145,12 @@ def _read_dataset(path: str, location: str, split: str, reading: Reading) -> Ite
             why = " ".join(str(error).split())
             raise Refused(f"{path} could not be read from the hub ({location}: {why}); {instead_of_the_hub(path)}") from error
         subset = f", subset {reading.subset!r}" if reading.subset is not None else ""
+        close = nearest(path, NAMED_SETS) if "/" not in path else None
+        meant = f"did you mean {close!r}? If not, check" if close else "check"
+        settable = "" if reading.key == "final" else f" {reading.key}.subset,"  # an evaluation names no subset
         raise Refused(
-            f"{path}, split {split!r}{subset}: `datasets` cannot load it ({error}); check name, split, {reading.key}.subset, revision and "
-            "network, or give a local file"
+            f"{path}, split {split!r}{subset}: `datasets` cannot load it ({error}); {meant} name, split,{settable} revision and network, "
+            "or give a local file"
         ) from error
 
 

@@ -165,9 +165,10 @@ def test_doctor_names_what_is_missing_and_how_to_get_it(monkeypatch):
     assert "torch" in parts()
     assert version("torch") in parts()["torch"]
     assert "missing" not in parts()["torch"]
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("vllm", "wandb") else True)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name in ("vllm", "reasoning_gym", "wandb") else True)
     missing = {name: line.partition("; missing: ")[2] for name, line in parts().items() if "missing" in line}
-    assert missing.keys() == {"vllm", "wandb"}
+    assert missing.keys() == {"vllm", "reasoning_gym", "wandb"}
+    assert missing["reasoning_gym"] == "pip install 'polaris-rl[gym]'"
     assert "polaris-rl[cpu]" in missing["vllm"]
     assert missing["wandb"] == "pip install wandb"
 

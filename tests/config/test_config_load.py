@@ -111,6 +111,15 @@ def test_tables_of_sets_are_read_and_overridden_one_by_one(tmp_path):
             load_config(path, [override])
 
 
+@pytest.mark.parametrize("key", ["rollout.max_response_tokens", "final.suite", "stage.0.steps"])
+def test_sections_that_only_train_has_are_named_as_such_in_sft(tmp_path, key):
+    path = write(tmp_path, "[data]\npath = 'a.jsonl'\n")
+    with pytest.raises(
+        ValueError, match=f"--{key.split('.')[0]} is unknown; that is a section of `polaris train`, and `polaris sft` has none"
+    ):
+        load_job(SftConfig, path, [f"--{key}=3"])
+
+
 def test_items_of_a_list_are_converted_and_checked_one_by_one():
     section = _build(Section, {"numbers": [1, 2.5], "pair": [3, "x"], "loss": ["grpo"]}, "f", Section)
     assert section == Section(numbers=(1.0, 2.5), pair=(3, "x"), loss=("grpo",))

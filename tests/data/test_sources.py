@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from polaris.data.named_sets import NAMED_SETS
+from polaris.data.reading import Reading
 from polaris.data.sources import read_rows
 
 ROWS = [{"problem": f"{i} + 1?", "answer": i + 1} for i in range(3)]
@@ -104,6 +105,23 @@ def test_without_the_hub_a_named_set_says_which_file_works(monkeypatch, tmp_path
         list(read_rows(name, "test"))
     assert ("accept the terms" in str(refused.value)) == gated
     assert "no route to the hub" in str(refused.value)
+
+
+def test_a_name_near_that_of_a_known_set_is_answered_with_it_and_an_evaluation_names_no_subset(monkeypatch, tmp_path):
+    def load_dataset(*_, **__):
+        raise ConnectionError("no route")
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.load_dataset", load_dataset)
+
+    def said(name, key):
+        with pytest.raises(ValueError, match="cannot load it") as refused:
+            list(read_rows(name, "test", Reading(key=key)))
+        return str(refused.value)
+
+    assert "did you mean 'math500'? If not, check name, split, revision and network" in said("math5000", "final")
+    assert "; check name, split, revision and" in said("me/math5000", "final")
+    assert "; check name, split, data.subset, revision and" in said("gsm8k", "data")
 
 
 @pytest.mark.parametrize(("absolute", "said"), [(False, True), (True, False)])
