@@ -3,15 +3,14 @@ and without any, at the same budget of generated tokens.
 
     python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS]
 
-The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of an
-answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. The whole
-recipe and plain GRPO train one at a time, with all cores, or the GPU that there is, and are compared within the same seconds too: of
-passes, probes and steps, as ordinary runs have measured them, without evaluations; what a probe took is reckoned from the speed of the
-run's own rollouts. The others, without one element each, train two at a time on a CPU. Pass rates and zones before and after plain GRPO
-are of a quarter of the prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to
-problems of another seed, at a cool temperature and at 1. All of it takes hours, so that VARIANTS may ask for the first so many only (2:
-the whole recipe and plain GRPO). It lies below ROOT (default: runs/real), and a stopped command goes on. Results and pictures go to
-benchmarks/results/.
+The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of
+an answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside
+it stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
+probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
+prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to problems of another seed, at
+a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so
+many only (2: the whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and
+pictures go to benchmarks/results/.
 """
 
 from __future__ import annotations
@@ -21,13 +20,11 @@ import statistics
 import sys
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import ablation
 import matplotlib
-import torch
 from compare import CONFIGS, REPOSITORY, RESULTS, Comparison, Runs, Scores, curve, generated, machine, polaris, write
 from temperature import table as zones_table
 
@@ -69,8 +66,8 @@ WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
 WITHOUT["no difficulty filter"] = [*WITHOUT["no difficulty filter"], "--difficulty.stop_early=false"]
 QUARTER = ["--difficulty.stop_early=false", "--data.options.size=192"]
 PROBED = ["--probe.prompts=48", "--probe.temperatures=[0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6]"]
-WHOLE, PLAIN = TIMED = ("whole recipe", "plain GRPO")
-VARIANTS = {WHOLE: [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
+PLAIN = "plain GRPO"
+VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
 
 
 def main(model: Path, root: Path, seeds: int, steps: Sequence[int], variants: int) -> None:
@@ -84,19 +81,14 @@ def main(model: Path, root: Path, seeds: int, steps: Sequence[int], variants: in
     comparison = Comparison(
         config=root / "recipe.toml",
         options=options,
-        variants={name: VARIANTS[name] for name in TIMED},
+        variants=dict(list(VARIANTS.items())[:variants]),
         steps=steps,
         root=root,
         seeds=seeds,
         parallel=1,
     )
-    timed, budgets = comparison.run()
-    # Two processes of one thread each do more than one of two, whose phases of one thread leave a core idle.
-    shared = ([], 1) if torch.cuda.is_available() else (["--trainer.cpu_threads=1"], 2)
-    others = {name: [*VARIANTS[name], *shared[0]] for name in list(VARIANTS)[len(TIMED) : variants]}
-    comparison = replace(comparison, variants=comparison.variants | others, parallel=shared[1])
-    runs, _ = comparison.run()
-    scores = {"At equal generated tokens": comparison.scores(runs, budgets), "Within equal seconds": within_seconds(timed)}
+    runs, budgets = comparison.run()
+    scores = {"At equal generated tokens": comparison.scores(runs, budgets), "Within equal seconds": within_seconds(runs)}
     after = measure(root, "after", runs[PLAIN, 0])
     path = RESULTS / f"real_{machine()[0]}_{date.today()}.png"
     draw(path, runs, before, after)
