@@ -59,7 +59,9 @@ def _set(
         facts = (
             f'<div class="part" id="{anchor}">Problem</div>{block(asked[problem].text)}<div class="part">Ground truth</div>{block(truth)}'
         )
-        cards.append(folded(f"{safe(problem)}: {rate} solved, {len(shown)} responses", facts + "".join(shown)))
+        cards.append(
+            folded(f"{safe(problem)}: {rate} solved, {len(shown)} response{'s' if len(shown) != 1 else ''}", facts + "".join(shown))
+        )
     score = f"avg@{numbers['samples']} {interval(numbers['avg'])}, {percent(numbers['no_answer'])} without an answer"
     return section(safe(title), note(score), table(_HEAD, rows), *cards)
 
@@ -78,7 +80,7 @@ def _response(one: Scored, text: str) -> str:
     kind = one.strict.kind
     colour = {"correct": "good", "wrong": "bad"}.get(kind, "other")
     facts = f"sample {one.key.sample}, {one.tokens:,} tokens, {one.finish_reason}{f', {one.strict.reason}' if one.strict.reason else ''}"
-    head = f'<span class="verdict">{kind}</span><span class="dim">{safe(facts)}</span>'
+    head = f'<span class="verdict">{kind.replace("_", " ")}</span><span class="dim">{safe(facts)}</span>'
     return f'<article class="rollout {colour}">{head}{block(text)}</article>'
 
 

@@ -42,6 +42,8 @@ _LINE = 0.4
 _RESTORED = "to be restored"
 _OVER_CURVES, _OVER_BARS = 0.12, 0.2
 """Free height above the highest curve, for names of stages, and above the tallest bar, for what it says; shares of the height below."""
+_NOISE = 1e-6
+"""What stays below it is rounding, and is drawn as 0."""
 
 _styled = rc_context(
     {
@@ -280,7 +282,9 @@ def _line(axes: Axes, name: str, points: Points) -> None:
 def _over_steps(axes: Axes, chart: Chart, stages: Sequence[Span]) -> None:
     """Ticks, title and, of two stages or more, every second one on a darker ground."""
     low, high = axes.dataLim.intervaly
-    if (chart.percent and chart.curves) or 0 < low < high - low:
+    if max(abs(low), abs(high)) < _NOISE:
+        axes.set_ylim(-1 if low < 0 else 0, 1)
+    elif (chart.percent and chart.curves) or 0 < low < high - low:
         axes.set_ylim(0, (1 + _OVER_CURVES) * high or None)
     if chart.percent:
         axes.yaxis.set_major_formatter(_percent)

@@ -92,7 +92,11 @@ class Console:
         self._print("", text)
 
     def warning(self, text: str) -> None:
-        self._print("warning:", f" {text}", style="bold yellow")
+        """The first line and, further in, those below it, such as a traceback's."""
+        first, *more = text.splitlines() or [""]
+        self._print("warning:", f" {first}", style="bold yellow")
+        for line in more:
+            self._print("", f"    {line}")
 
     def finish(self, summary: Mapping[str, Any], report: Path, stopped: bool = False) -> None:
         """The outcome: `summary` is that of `polaris.observe.report`."""

@@ -20,6 +20,12 @@ _ENDS = {
     "probe.temperatures end": "probe.temperatures end there",
     "accuracy cannot be told from 0": "nothing is solved, and a collapse could not be seen",
 }
+KEPT = "kept: the probability that accuracy is as good as the choice asks for, given the whole curve"
+
+
+def share(value: float) -> str:
+    """A share of distinct 4-grams, as a column has it; "-" where no response is long enough to have one."""
+    return f"{value:.3f}" if value else "-"
 
 
 def reason(result: Mapping[str, Any]) -> str:

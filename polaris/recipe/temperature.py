@@ -24,6 +24,7 @@ from polaris.data.digest import digest
 from polaris.errors import Refused
 from polaris.files import write_atomically
 from polaris.model.identity import model_settings
+from polaris.observe.temperature_words import share
 from polaris.recipe import temperature_cost
 from polaris.recipe.temperature_reading import Reading, measure, together
 from polaris.results import Result
@@ -127,8 +128,8 @@ class TemperatureProbe:
         if self.context.world.is_main:
             self._unfinished.write(self._record(self._readings.values()))
         self.context.console.note(
-            f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, distinct words {reading.words:.3f}, "
-            f"tokens {reading.tokens:.3f}; {reading.responses:,} responses"
+            f"temperature {temperature:g}: accuracy {100 * reading.accuracy:.1f}%, distinct words {share(reading.words)}, "
+            f"tokens {share(reading.tokens)}; {reading.responses:,} responses"
         )
         return reading
 

@@ -6,14 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from polaris.algorithm.zones import Zones
-from polaris.observe.temperature_words import doubts, percent, reason
+from polaris.observe.temperature_words import KEPT, doubts, percent, reason, share
 
 
 def table(result: Mapping[str, Any]) -> list[str]:
     """The readings of a result, with their zones if it has them; why this temperature, and what the probe could not decide."""
     zones = Zones(**result["zones"]) if "zones" in result else None
     kept = [percent(chance) for chance in zones.kept] if zones and zones.kept else [""] * len(result["readings"])
-    lines = ["temperature  responses  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]
+    lines = [KEPT] if zones and zones.kept else []
+    lines += ["temperature  responses  accuracy  95% interval  kept  distinct words  tokens  length  cut off  zone"]
     for values, chance in zip(result["readings"], kept, strict=True):
         zone = zones.of(values["temperature"]) if zones else ""
         chosen = "  <- chosen" if values["temperature"] == result["temperature"] else ""
@@ -24,7 +25,7 @@ def table(result: Mapping[str, Any]) -> list[str]:
 def _line(values: Mapping[str, Any], kept: str) -> str:
     accuracy, low, high = (100 * values[key] for key in ("accuracy", "accuracy_low", "accuracy_high"))
     responses = values.get("samples", 0) * len(values["per_prompt"])
-    shares = f"{values['words']:>14.3f}  {values['tokens']:>6.3f}"
+    shares = f"{share(values['words']):>14}  {share(values['tokens']):>6}"
     lengths = f"{values['length_mean']:>6.0f}  {100 * values['clip_ratio']:>6.1f}%"
     interval = f"{low:.1f}-{high:.1f}"
     return f"{values['temperature']:>11g}  {responses:>9,}  {accuracy:>7.1f}%  {interval:>12}  {kept:>4}  {shares}  {lengths}"

@@ -50,9 +50,10 @@ def stop_if_grading_fails(groups: Sequence[Group], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(_evidence(*one)) + "\n" for one in lost), encoding="utf-8")
     if raised:
+        prompt, first = raised[0]
         raise GradingFailed(
-            f"{_KEY} raised at {len(raised)} of {responses} responses ({path} has all), first at one to prompt {raised[0][0].id}. Mend it "
-            f"and resume with --change:\n{raised[0][1].verdict.trace.rstrip()}"
+            f"{_KEY} raised at {len(raised)} of {responses} responses, first at one to prompt {prompt.id}: "
+            f"{first.verdict.trace.rstrip().splitlines()[-1]}. Mend it and resume with --change; {path} has all, with their tracebacks"
         )
     answer = lost[0][1].verdict.answer
     raise GradingFailed(

@@ -35,23 +35,29 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def build(tmp_path):
-    """A page of three problems with six samples each, the first two right on `easy`; `response` is what a model wrote."""
+    """A page of three problems with six samples each by default, the first two right on `easy`; `response` is what a model wrote."""
 
-    def build(response="fine"):
+    def build(response="fine", samples=6):
         rows = "".join(f'{{"id": "{name}", "problem": "{name}, or <b>what</b>?", "answer": "7"}}\n' for name in ("easy", "hard", "a & 'b'"))
         (tmp_path / "set.jsonl").write_text(rows, encoding="utf-8")
         suites = load_suites(EvalSettings(suite=(str(tmp_path / "set.jsonl"),), samples_per_prompt=6))
         scored, file = [], SampleFile(tmp_path / "rope-1", 0)
         for problem in suites[0].problems:
-            for number in range(6):
+            for number in range(samples):
                 right = problem.id == "easy" and number < 2
                 key = Key("set", problem.id, number)
                 file.append(Sample(key=key, seed=0, response=response, tokens=10, finish_reason="stop"), "7")
-                verdict = Verdict("correct", "", "7", reward=1.0) if right else Verdict("wrong", "", HOSTILE if number else None)
+                verdict = (
+                    Verdict("correct", "", "7", reward=1.0)
+                    if right
+                    else Verdict("wrong", "", HOSTILE)
+                    if number
+                    else Verdict("no_answer", "")
+                )
                 scored.append(Scored(rope_factor=1.0, key=key, tokens=10, finish_reason="stop", strict=verdict, recipe=verdict))
         file.close()
         mean = {"mean": 1 / 9, "low": 0.0, "high": 0.5}
-        numbers = {"samples": 6, "correct": {"easy": 2, "hard": 0, "a & 'b'": 0}, "avg": mean, "no_answer": 0.0}
+        numbers = {"samples": samples, "correct": {"easy": 2, "hard": 0, "a & 'b'": 0}, "avg": mean, "no_answer": 0.0}
         return page("name <i>", tmp_path, suites, scored, {"1": {"set": numbers}})
 
     return build
@@ -66,6 +72,13 @@ def test_every_problem_is_in_the_table_hardest_first_and_leads_to_its_responses(
     assert "easy: 2 of 6 solved, 4 responses" in text
     assert "x5, no answer x1" in text
     assert found.text.count("correct") == 2, "right ones and wrong ones in turn"
+
+
+def test_one_response_without_an_answer_is_said_in_words(build):
+    found = Page(build(samples=1))
+    assert "hard: 0 of 1 solved, 1 response" in found.text
+    assert found.text.count("no answer") == 2
+    assert not any("no_answer" in text for text in found.text)
 
 
 def test_what_a_model_wrote_is_text(build):

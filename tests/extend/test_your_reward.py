@@ -1,5 +1,7 @@
 """The reward of docs/extend.md, in a run of its own on vLLM."""
 
+import re
+
 import pytest
 from recipes import records, train, write_recipe
 
@@ -62,8 +64,9 @@ def test_a_reward_that_hangs_then_crashes_then_raises_costs_one_response_each_un
     lost = [(record["reward/killed"], record["reward/raised"]) for record in records(tmp_path)]
     assert lost == [(1 / 16, 0), (1 / 16, 0), (0, 1 / 16)]
     assert result.stdout.count("warning: reward.function raised at a response to prompt") == 1
+    assert re.search(r'\n      File .*mine\.py", line 16, in reward\n        raise KeyError', result.stdout), "line by line"
     said = result.stdout[result.stdout.index("polaris: ") :]
     assert "reward.function raised at 16 of 16 responses" in said
     assert "KeyError: 'call 49'" in said
-    assert 'mine.py", line 16, in reward' in said
+    assert result.stdout.count('mine.py", line') == 1, "a traceback is shown once"
     assert len((tmp_path / "runs/nasty/failed_rewards.jsonl").read_text(encoding="utf-8").splitlines()) == 16

@@ -11,6 +11,8 @@ from polaris.observe.charts import Chart, areas, lines, running_mean, svg
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.phrases import summary_line
 from polaris.observe.report import summarize, summary, write_report
+from polaris.observe.run_files import read_run
+from polaris.observe.sections.training import curves as shown_charts
 
 
 class Page(HTMLParser):
@@ -151,6 +153,73 @@ def test_one_constant_point_can_be_drawn(value):
         assert "nan" not in text
         assert "inf" not in text
         assert ">4</text>" in text
+
+
+@pytest.mark.parametrize(("values", "shown"), [((7.5e-8, -7e-8), (-1, 1)), ((0.0, 0.0), (0, 1)), ((0.0, 2e-4), None)])
+def test_rounding_is_not_magnified(values, shown):
+    low, high = lines([Chart(title="x", curves={"x": list(enumerate(values))})]).axes[0].get_ylim()
+    assert (low, high) == shown if shown else -1e-4 < low <= 0 < 2e-4 <= high < 3e-4
+
+
+OFF = {"substitution": False, "rescue": 0}
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "substituted", "curves"),
+    [
+        (OFF, 0, None),
+        (OFF, 1, {"substituted"}),
+        (OFF | {"rescue": 2}, 0, {"rescued"}),
+        ({"substitution": True, "rescue": 2}, 0, {"substituted", "rescued"}),
+    ],
+)
+def test_zeros_of_what_is_off_are_not_drawn(tmp_path, algorithm, substituted, curves):
+    (tmp_path / "config.json").write_text(json.dumps({"algorithm": algorithm}))
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in (1, 2):
+        metrics.append({"step": step, "groups/substituted": substituted, "rescue/groups": 0})
+    found = {chart.title: chart.curves.keys() for chart in shown_charts(read_run(tmp_path)) if chart.curves}
+    assert found == ({"Substituted and rescued groups": curves} if curves else {})
+
+
+def test_a_fine_tuning_has_its_losses_and_nothing_of_rollouts(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"data": {"path": "x", "train_on": ["assistant"]}}))
+    metrics = MetricsFile(tmp_path / "metrics.jsonl")
+    for step in range(3):
+        metrics.append({"step": step, "eval/loss": 2.0 - step / 4} | ({"sft/loss": 1.75 - step / 4} if step else {}))
+    text = write_report(tmp_path).read_text()
+    assert "<b>2.0000</b><span>held-out loss before</span>" in text
+    assert "<b>1.5000</b><span>held-out loss after</span>" in text
+    assert "Rollouts" not in text
+    assert re.findall(r"Not in this run: .*?<", text) == ["Not in this run: gradient norm, tokens per second.<"]
+    (tmp_path / "metrics.jsonl").write_text("")
+    for step in (1, 2):
+        metrics.append({"step": step, "sft/loss": 1.75 - step / 4})
+    text = write_report(tmp_path).read_text()
+    assert "<b>1.5000</b><span>loss of the first step</span>" in text
+    assert "<b>1.2500</b><span>loss of the last step</span>" in text
+
+
+def test_a_run_of_rl_misses_no_loss_of_examples_and_spells_kl_as_the_field_does(tmp_path):
+    (absent,) = re.findall(r"Not in this run: .*?<", write_report(make_run(tmp_path / "run")).read_text())
+    assert "loss" not in absent
+    assert "engine to trainer KL (nats per token)" in absent
+
+
+@pytest.mark.parametrize(("most", "said"), [(0.5, "reward 0.5 (process reward)"), (0.0, "reward 0.5")])
+def test_facts_of_a_rollout_explain_themselves(tmp_path, most, said):
+    run = make_run(tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"reward": {"process": {"most": most}}}))
+    right = {"step": 1, "verdict": "correct", "reward": 1.0, "length": 9, "version": 2, "reason": "same text"}
+    rows = [right, right | {"verdict": "wrong", "reward": 0.5, "reason": ""}, right | {"verdict": "no_answer", "reward": 0.0}]
+    (run / "rollouts" / "step-000001.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    cards = re.findall(r'<span class="verdict">(.*?)</span><span class="dim">(.*?)</span>', write_report(run).read_text())
+    assert cards == [
+        ("correct", "step 1, reward 1, 9 tokens, weights after 2 updates, grader: same text"),
+        ("wrong", f"step 1, {said}, 9 tokens, weights after 2 updates"),
+        ("no answer", "step 1, reward 0, 9 tokens, weights after 2 updates, grader: same text"),
+    ]
 
 
 def test_running_mean_looks_back_only():

@@ -23,7 +23,15 @@ def said(kept, *, initial=0.6, tolerance=0.01, prompts_to_tell=0):
             "settings": {"prompts": 60, "tolerance": tolerance},
         }
     )
-    return lines[1 + len(readings) :]
+    assert lines[0].startswith("kept: the probability")
+    return lines[2 + len(readings) :]
+
+
+def test_a_share_that_no_response_is_long_enough_for_is_no_number():
+    reading = {"temperature": 0.5, "accuracy": 0.5, "accuracy_low": 0.4, "accuracy_high": 0.6, "samples": 8, "per_prompt": [0.5] * 60}
+    reading |= {"words": 0.0, "tokens": 0.5, "length_mean": 100.0, "clip_ratio": 0.0}
+    _, row, _ = table({"source": "fixed", "temperature": 0.5, "readings": [reading]})
+    assert row.split()[4:6] == ["-", "0.500"]
 
 
 def test_only_the_reason_where_all_is_decided():

@@ -24,6 +24,14 @@ def overview(run: RunFiles, summary: Mapping[str, Any]) -> str:
     return f'<h1>{safe(run.name)}</h1><p class="facts">{facts}</p>{_tiles(run, summary)}'
 
 
+def _losses(run: RunFiles, summary: Mapping[str, Any]) -> list[tuple[str, float | None]]:
+    """Of a fine-tuning, the loss before and after: the held-out one, or without one that of its first and last step."""
+    if "base_loss" in summary:
+        return [("held-out loss before", summary["base_loss"]), ("held-out loss after", summary["final_loss"])]
+    losses = [record["sft/loss"] for record in run.records if "sft/loss" in record]
+    return [("loss of the first step", losses[0]), ("loss of the last step", losses[-1])] if losses else []
+
+
 def _tiles(run: RunFiles, summary: Mapping[str, Any]) -> str:
     if not run.records:
         return '<p class="empty">No step has been recorded yet.</p>'
@@ -35,6 +43,7 @@ def _tiles(run: RunFiles, summary: Mapping[str, Any]) -> str:
     ):
         if summary[key] is not None and (key != "best_accuracy" or summary["final_accuracy"] is not None):
             tiles.append((f"{summary[key]:.1%}", text))
+    tiles += [(f"{loss:.4f}", text) for text, loss in _losses(run, summary) if loss is not None]
     last = {key: value for record in run.records for key, value in record.items()}
     if not tiles and last.get("reward/mean") is not None:
         tiles.append((f"{last['reward/mean']:.3f}", "last training reward"))

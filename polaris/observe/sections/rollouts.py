@@ -5,36 +5,51 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from polaris.config.sft import is_sft
 from polaris.observe.coloured import LEVELS, Runs, block, level_runs
 from polaris.observe.markup import folded, note, safe, section
 from polaris.observe.phrases import count
 from polaris.observe.run_files import RunFiles, Span
 
 _COLOURS = {"correct": "good", "wrong": "bad"}
-_FACTS = ("step", "reward", "advantage", "length", "finish_reason", "version", "reason")
+_FACTS = {
+    "step": "step {}",
+    "reward": "reward {}",
+    "advantage": "advantage {}",
+    "length": "{} tokens",
+    "finish_reason": "finish reason {}",
+    "version": "weights after {} updates",
+    "reason": "grader: {}",
+}
 _OPEN, _CLOSE = "<think>", "</think>"
 
 
 def rollouts(run: RunFiles) -> str:
     if not run.rollouts:
-        return section("Rollouts", '<p class="empty">No rollouts were kept in this run.</p>')
+        return "" if is_sft(run.config or {}) else section("Rollouts", '<p class="empty">No rollouts were kept in this run.</p>')
     stages = [_stage(run.spans, rollout) for rollout in run.rollouts]
     filters = _filter("verdict", sorted({str(rollout.get("verdict")) for rollout in run.rollouts}))
     if len(set(stages)) > 1:
         filters += _filter("stage", sorted(set(stages)))
     coloured = any(level_runs(rollout) is not None for rollout in run.rollouts)
     keys = " ".join(f'<span class="key"><i class="p{level}">{name}</i></span>' for level, name in enumerate(LEVELS))
-    cards = "".join(_rollout(rollout, stage) for rollout, stage in zip(run.rollouts, stages, strict=True))
+    process = bool((run.config or {}).get("reward", {}).get("process", {}).get("most"))
+    cards = "".join(_rollout(rollout, stage, process) for rollout, stage in zip(run.rollouts, stages, strict=True))
     shown = f'<p class="dim shown" role="status">{len(run.rollouts)} rollouts</p>'
     return section("Rollouts", filters, shown, note(f"Probability of each token when it was sampled: {keys}") if coloured else "", cards)
 
 
 def _filter(name: str, values: Sequence[str]) -> str:
     buttons = "".join(
-        f'<button type="button" value="{safe(value)}" aria-pressed="{str(value == "all").lower()}">{safe(value)}</button>'
+        f'<button type="button" value="{safe(value)}" aria-pressed="{str(value == "all").lower()}">{_words(value)}</button>'
         for value in ("all", *values)
     )
     return f'<div class="filter" role="group" aria-label="{name}" data-key="{name}"><span class="dim">{name}</span>{buttons}</div>'
+
+
+def _words(name: str) -> str:
+    """A verdict's name as words."""
+    return safe(name.replace("_", " "))
 
 
 def _stage(spans: Sequence[Span], rollout: Mapping[str, Any]) -> str:
@@ -43,15 +58,19 @@ def _stage(spans: Sequence[Span], rollout: Mapping[str, Any]) -> str:
     return next((str(span.number) for span in spans if isinstance(step, int) and step <= span.last), "")
 
 
-def _rollout(rollout: Mapping[str, Any], stage: str) -> str:
+def _rollout(rollout: Mapping[str, Any], stage: str, process: bool) -> str:
+    """One as a card. With a `process` reward, what a response that is not correct earns is that."""
     verdict = str(rollout.get("verdict"))
-    facts = [f"{name.replace('_', ' ')} {_short(rollout[name])}" for name in _FACTS if rollout.get(name) not in (None, "")]
+    given = {name: _short(rollout[name]) for name in _FACTS if rollout.get(name) not in (None, "")}
+    if process and verdict != "correct" and rollout.get("reward"):
+        given["reward"] += " (process reward)"
+    facts = [_FACTS[name].format(value) for name, value in given.items()]
     facts = [f"stage {stage}", *facts] if stage else facts
     answers = (("Graded", rollout.get("answer")), ("Ground truth", rollout.get("ground_truth")))
     graded = "".join(f'<span class="part">{name}</span>{block(str(value))}' for name, value in answers if value is not None)
     return (
         f'<article class="rollout {_COLOURS.get(verdict, "other")}" data-verdict="{safe(verdict)}" data-stage="{stage}">'
-        f'<span class="verdict">{safe(verdict)}</span><span class="dim">{safe(", ".join(facts))}</span>'
+        f'<span class="verdict">{_words(verdict)}</span><span class="dim">{safe(", ".join(facts))}</span>'
         f'<div class="part">Prompt</div>{block(str(rollout.get("prompt", "")))}'
         f'<div class="part">Response</div>{_response(str(rollout.get("response", "")), level_runs(rollout))}'
         f'<div class="answers">{graded}</div></article>'

@@ -10,7 +10,7 @@ from polaris.algorithm.zones import Zones
 from polaris.observe import charts
 from polaris.observe.markup import figures, note, percent, safe, section, table
 from polaris.observe.run_files import Result, RunFiles, Span
-from polaris.observe.temperature_words import MEANING, doubts, reason
+from polaris.observe.temperature_words import KEPT, MEANING, doubts, reason, share
 from polaris.observe.temperature_words import percent as rounded_down
 
 _HEAD = (
@@ -51,7 +51,8 @@ def _probed(number: int, result: Result) -> str:
     text = f"{safe(reason(result))}{drawn}."
     picture = figures(charts.svg(charts.temperature(result))) if len(result["readings"]) > 1 else ""
     said = [note(f"{safe(doubt[0].upper() + doubt[1:])}.") for doubt in doubts(result)]
-    return "".join([_heading(number, f": {result['temperature']:g}"), note(text), picture, _table(result), *said, _meanings(result)])
+    kept = note(f"{KEPT[0].upper()}{KEPT[1:]}.") if "zones" in result else ""
+    return "".join([_heading(number, f": {result['temperature']:g}"), note(text), picture, kept, _table(result), *said, _meanings(result)])
 
 
 def _meanings(result: Result) -> str:
@@ -61,7 +62,7 @@ def _meanings(result: Result) -> str:
     zones = Zones(**result["zones"])
     there = {zones.of(reading["temperature"]) for reading in result["readings"]}
     meant = [f"{name}: {meaning}" for name, meaning in MEANING.items() if name in there]
-    return note(f"{'; '.join(meant)}. Kept: the probability that accuracy is as good as the choice asks for, given the whole curve.")
+    return note(f"{'; '.join(meant)}.")
 
 
 def _table(result: Result) -> str:
@@ -77,8 +78,8 @@ def _table(result: Result) -> str:
             f"{percent(reading['accuracy_low'])} to {percent(reading['accuracy_high'])}",
             "-" if chance is None else rounded_down(chance),
             f"{reading['samples'] * len(reading['per_prompt']):,}" if "samples" in reading else "-",
-            f"{reading['words']:.3f}",
-            f"{reading['tokens']:.3f}",
+            share(reading["words"]),
+            share(reading["tokens"]),
             f"{reading['length_mean']:,.0f}",
             percent(reading["clip_ratio"]),
             zones.of(at) if zones else "-",

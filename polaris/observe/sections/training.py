@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from polaris.config.sft import is_sft
 from polaris.observe.charts import Chart, Points, areas, lines, svg
 from polaris.observe.markup import figures, note, section
 from polaris.observe.phrases import PHASES
@@ -26,6 +27,10 @@ _CHARTS = (
     ("Mean log-prob gap after weight sync (nats)", False, {"sync/logprob_gap": "fixed prompt"}),
     ("Tokens per second", False, {"throughput/rollout_tokens_per_s": "rollout", "throughput/train_tokens_per_s": "training"}),
 )
+_SFT_ALONE = "Loss (nats per token)"
+_OF_SFT = (_SFT_ALONE, "Gradient norm", "Tokens per second")
+_SWITCHES = {"groups/substituted": ("algorithm", "substitution"), "rescue/groups": ("algorithm", "rescue")}
+"""What turns on the features of metrics that every step has."""
 
 
 def training(run: RunFiles) -> str:
@@ -34,13 +39,18 @@ def training(run: RunFiles) -> str:
     phases = Chart(title="Seconds per step", curves=_measured(run, {f"seconds/{phase}": phase for phase in PHASES}))
     if phases.curves:
         pictures.append(svg(areas(phases, run.spans), phases))
-    absent = ", ".join(chart.title.lower() for chart in every if not chart.curves)
+    absent = ", ".join(chart.title[0].lower() + chart.title[1:] for chart in every if not chart.curves)
     return section("Curves", figures(*pictures), note(f"Not in this run: {absent}.") if absent else "")
 
 
 def curves(run: RunFiles) -> list[Chart]:
-    """Every chart of the page, the most telling ones first; some may have no curve."""
-    return [Chart(title=title, percent=percent, curves=_measured(run, keys)) for title, percent, keys in _CHARTS]
+    """Every chart that such a run can have, the most telling ones first; some may have no curve."""
+    sft = is_sft(run.config or {})
+    return [
+        Chart(title=title, percent=percent, curves=_measured(run, keys))
+        for title, percent, keys in _CHARTS
+        if (title in _OF_SFT if sft else title != _SFT_ALONE)
+    ]
 
 
 def most_telling(run: RunFiles, count: int) -> list[Chart]:
@@ -50,6 +60,14 @@ def most_telling(run: RunFiles, count: int) -> list[Chart]:
 
 
 def _measured(run: RunFiles, keys: Mapping[str, str]) -> dict[str, Points]:
-    """By name, the values of every record that holds the key, unless none of them is finite."""
-    points = {name: [(record["step"], record[key]) for record in run.records if key in record] for key, name in keys.items()}
-    return {name: found for name, found in points.items() if any(value is not None for _, value in found)}
+    """By name, the values of every record that holds the key, unless none of them is finite, or all are 0 of what is off."""
+    points = {key: [(record["step"], record[key]) for record in run.records if key in record] for key in keys}
+    kept = {key for key, found in points.items() if any(value if _is_off(run, key) else value is not None for _, value in found)}
+    return {name: points[key] for key, name in keys.items() if key in kept}
+
+
+def _is_off(run: RunFiles, key: str) -> bool:
+    if run.config is None or key not in _SWITCHES:
+        return False
+    section, switch = _SWITCHES[key]
+    return not run.config.get(section, {}).get(switch)
