@@ -32,16 +32,18 @@ def pace_of_run(model: str) -> Pace | None:
 
 
 class Estimate:
-    """Of all `wanted` samples, of which this rank draws `share`, the first `batch` at once; `longest` is the limit on response tokens."""
+    """Of all `wanted` samples, of which this rank draws `share`, the first `batch` at once; `longest` is the limit on response tokens;
+    lines begin with `name`."""
 
-    def __init__(self, wanted: int, share: Sequence[Wanted], *, longest: int, batch: int, pace: Pace | None) -> None:
+    def __init__(self, wanted: int, share: Sequence[Wanted], *, longest: int, batch: int, pace: Pace | None, name: str = "") -> None:
         self._wanted, self._share, self._longest, self._pace = wanted, len(share), longest, pace
+        self._name = name
         self._first = {one.key for one in share[:batch]} if len(share) > batch else set()
         self._batch, self._tokens, self._begun = len(self._first), 0, 0.0
 
     def before(self) -> str:
         """What is known before drawing: the most tokens there can be, and tokens and minutes at the pace known so far."""
-        most = f"{self._wanted} samples to draw, at most {count(self._wanted * self._longest)} response tokens"
+        most = f"{self._name}{self._wanted} samples to draw, at most {count(self._wanted * self._longest)} response tokens"
         later = f"; minutes are estimated when the first {self._batch} have ended" if self._first else ""
         if self._pace is None:
             return most + later
@@ -68,6 +70,6 @@ class Estimate:
         drawn = max(drawn, self._tokens)
         left = max(0.0, mean * self._share - drawn) / (drawn / seconds)
         return (
-            f"after the first {self._batch} samples: {count(mean)} tokens a response, {count(drawn / seconds)} tokens/s; about "
+            f"{self._name}after the first {self._batch} samples: {count(mean)} tokens a response, {count(drawn / seconds)} tokens/s; about "
             f"{count(mean * self._wanted)} tokens in all, {duration(left)} more"
         )

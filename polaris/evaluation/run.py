@@ -113,7 +113,7 @@ def _draw(job: _Job, factor: float) -> int:
         return 0
     share = list(wanted.values())[world.rank // parallel :: world.size // parallel]
     leads = world.rank % parallel == 0
-    estimate = _estimate(job, len(wanted), share, kept)
+    estimate = _estimate(job, factor, len(wanted), share, kept)
     Console(world.is_main, 0).note(estimate.before())
     interrupted = False
     try:
@@ -125,13 +125,14 @@ def _draw(job: _Job, factor: float) -> int:
     return len(share) if leads else 0
 
 
-def _estimate(job: _Job, wanted: int, share: Sequence[Wanted], kept: Sequence[int]) -> Estimate:
+def _estimate(job: _Job, factor: float, wanted: int, share: Sequence[Wanted], kept: Sequence[int]) -> Estimate:
     """At the pace of the samples that are kept, by their lengths, else of the run that is evaluated."""
     settings = job.settings
     pace = Pace(length=sum(kept) / len(kept), speed=None, source=f"the {len(kept)} that are there") if kept else None
     batch = settings.server.concurrency if settings.server else settings.rollout.max_concurrent
     pace = pace or (None if settings.server else pace_of_run(settings.model.path))
-    return Estimate(wanted, share, longest=settings.max_response_tokens, batch=batch, pace=pace)
+    name = f"YaRN {factor:g}: " if settings.rope_factors != (1.0,) else ""
+    return Estimate(wanted, share, longest=settings.max_response_tokens, batch=batch, pace=pace, name=name)
 
 
 def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None, estimate: Estimate) -> None:

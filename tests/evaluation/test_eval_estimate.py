@@ -30,14 +30,15 @@ def test_before_it_draws_the_most_tokens_are_known_and_more_at_a_known_pace():
 def test_after_the_first_batch_whichever_of_it_ends_last(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    estimate = Estimate(40, wanted(20), longest=2000, batch=2, pace=None)
+    estimate = Estimate(40, wanted(20), longest=2000, batch=2, pace=None, name="YaRN 1.5: ")
+    assert estimate.before().startswith("YaRN 1.5: 40 samples to draw")
     estimate.started()
     now[0] += 10
     estimate.started()
     assert estimate.after(sample(1, 100), 100) == ""
     assert estimate.after(sample(2, 5), 110) == "", "a short one of the second batch does not count"
     said = estimate.after(sample(0, 300), 1000)
-    assert said == "after the first 2 samples: 200 tokens a response, 100 tokens/s; about 8k tokens in all, 30.0s more"
+    assert said == "YaRN 1.5: after the first 2 samples: 200 tokens a response, 100 tokens/s; about 8k tokens in all, 30.0s more"
     assert estimate.after(sample(3, 5), 1100) == ""
 
 
