@@ -150,7 +150,9 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     both = []
     for result in (a, b):
         identity = {name: value for name, value in result["identity"].items() if name not in _APART}
-        both.append(identity | {"grader": result["grader"], "an answer counts only after </think>": result.get("thinking", {}).get("required")})
+        both.append(
+            identity | {"grader": result["grader"], "an answer counts only after </think>": result.get("thinking", {}).get("required")}
+        )
     yarn = sorted(set(both[0].get("yarn", {})) & set(both[1].get("yarn", {})))
     return differences(*(one | {"yarn": {factor: one["yarn"][factor] for factor in yarn}} for one in both))
 
