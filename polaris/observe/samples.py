@@ -36,6 +36,8 @@ class RolloutSample:
     answer: str | None
     reason: str
     reward: float
+    process: float | None = None
+    """The part of `reward` that is a process reward, where there is one."""
     advantage: float
     finish_reason: str
     length: int

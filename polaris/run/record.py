@@ -185,6 +185,7 @@ def rollout_samples(batch: TrainingBatch, tokenizer: PreTrainedTokenizerBase, st
             reason=scored.verdict.reason,
             answer=scored.verdict.answer,
             reward=scored.verdict.reward,
+            process=scored.verdict.process or None,
             advantage=float(batch.advantages[p, s]),
             finish_reason=scored.rollout.finish_reason,
             length=len(scored.rollout.tokens),

@@ -15,6 +15,7 @@ _COLOURS = {"correct": "good", "wrong": "bad"}
 _FACTS = {
     "step": "step {}",
     "reward": "reward {}",
+    "process": "{} of it process reward",
     "advantage": "advantage {}",
     "length": "{} tokens",
     "finish_reason": "finish reason {}",
@@ -33,8 +34,7 @@ def rollouts(run: RunFiles) -> str:
         filters += _filter("stage", sorted(set(stages)))
     coloured = any(level_runs(rollout) is not None for rollout in run.rollouts)
     keys = " ".join(f'<span class="key"><i class="p{level}">{name}</i></span>' for level, name in enumerate(LEVELS))
-    process = bool((run.config or {}).get("reward", {}).get("process", {}).get("most"))
-    cards = "".join(_rollout(rollout, stage, process) for rollout, stage in zip(run.rollouts, stages, strict=True))
+    cards = "".join(_rollout(rollout, stage) for rollout, stage in zip(run.rollouts, stages, strict=True))
     shown = f'<p class="dim shown" role="status">{len(run.rollouts)} rollouts</p>'
     return section("Rollouts", filters, shown, note(f"Probability of each token when it was sampled: {keys}") if coloured else "", cards)
 
@@ -58,13 +58,9 @@ def _stage(spans: Sequence[Span], rollout: Mapping[str, Any]) -> str:
     return next((str(span.number) for span in spans if isinstance(step, int) and step <= span.last), "")
 
 
-def _rollout(rollout: Mapping[str, Any], stage: str, process: bool) -> str:
-    """One as a card. With a `process` reward, what a response that is not correct earns is that."""
+def _rollout(rollout: Mapping[str, Any], stage: str) -> str:
     verdict = str(rollout.get("verdict"))
-    given = {name: _short(rollout[name]) for name in _FACTS if rollout.get(name) not in (None, "")}
-    if process and verdict != "correct" and rollout.get("reward"):
-        given["reward"] += " (process reward)"
-    facts = [_FACTS[name].format(value) for name, value in given.items()]
+    facts = [words.format(_short(rollout[name])) for name, words in _FACTS.items() if rollout.get(name) not in (None, "")]
     facts = [f"stage {stage}", *facts] if stage else facts
     answers = (("Graded", rollout.get("answer")), ("Ground truth", rollout.get("ground_truth")))
     graded = "".join(f'<span class="part">{name}</span>{block(str(value))}' for name, value in answers if value is not None)
