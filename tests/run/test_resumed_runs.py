@@ -256,6 +256,7 @@ def test_a_branch_begins_with_the_checkpoint_of_another_run(world, root, half, o
                 assert torch.equal(mine, theirs if optimizer else torch.zeros_like(theirs)), kind
     path = run(world, root, name, *flags, "--trainer.steps=1")
     part = "weights and optimizer" if optimizer else "weights"
-    assert f"begins with  {half}, step 2 ({part})" in capsys.readouterr().out
+    facts = [line.split(maxsplit=2) for line in capsys.readouterr().out.splitlines()]
+    assert ["begins", "with", f"{half}, step 2 ({part})"] in facts
     assert (RunFolder(path).record().origin.step, RunFolder(path).record().origin.part) == (2, part)
     assert f"Began with {half}, step 2 ({part})." in (path / "report.html").read_text()
