@@ -20,7 +20,7 @@ import numpy as np
 from polaris.config.sft import SftConfig, SftDataConfig
 from polaris.data.gold import BadRow
 from polaris.data.prompts import BREAK, added_token_pattern
-from polaris.data.rows import SURROGATE
+from polaris.data.rows import check_unicode
 from polaris.data.sources import columns_of, lookup, nested
 from polaris.errors import Refused
 
@@ -89,8 +89,7 @@ def _messages(row: dict[str, Any], column: str, role: str, source: str) -> tuple
             raise BadRow(source, f"something in `{column}` that is no message", "each has a role and a content, both text; fix the row")
     if not messages:
         raise BadRow(source, f"no message in `{column}`", "fix or remove the row")
-    if SURROGATE.search(json.dumps(messages, ensure_ascii=False, default=str)):
-        raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
+    check_unicode(json.dumps(messages, ensure_ascii=False, default=str), source)
     return tuple(messages)
 
 
@@ -155,8 +154,8 @@ class _Writer:
 
     def span(self, number: int) -> tuple[int, int, str]:
         """Where the trained part of message `number` begins and ends, in the text that ends with it; and that text."""
-        asks, whole = number > 0 and self._messages[number]["role"] == "assistant", self.text(number + 1)
-        before = self.text(number, asks)
+        asks = number > 0 and self._messages[number]["role"] == "assistant"
+        whole, before = self.text(number + 1), self.text(number, asks)
         self._check_begin(whole, before)
         start = len(before) if asks else self._head(number)
         self._check_kept(number, before, whole[start:])

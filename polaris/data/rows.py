@@ -14,7 +14,7 @@ from polaris.types import GroundTruth
 EXPECTED = "`prompt`, `problem`, `question` or `messages` (text or chat messages) with `answer` or `reward_model.ground_truth`"
 _COLUMNS = ("prompt", "problem", "question", "messages")
 _CHAT_AS_TEXT = re.compile(r"\s*\[\s*\{\s*[\"'](?:role|content)[\"']")
-SURROGATE = re.compile("[\ud800-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def identity(row: dict[str, Any], reading: Reading = PLAIN) -> str | None:
@@ -46,9 +46,14 @@ def read_messages(row: dict[str, Any], source: str, reading: Reading = PLAIN) ->
         raise BadRow(source, f"no problem in `{column}`", "expected text, or chat messages with the user's text; fix or remove the row")
     if messages[0]["role"] != "system" and (system := _system(row, source, reading)):
         messages = [{"role": "system", "content": system}, *messages]
-    if any(SURROGATE.search(message["content"]) for message in messages):
-        raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
+    check_unicode("".join(message["content"] for message in messages), source)
     return [{"role": m["role"], "content": m["content"]} for m in messages]
+
+
+def check_unicode(text: str, source: str) -> None:
+    """Raise `BadRow` for half of a surrogate pair, which JSON can spell and no tokenizer takes."""
+    if _SURROGATE.search(text):
+        raise BadRow(source, "half of a surrogate pair, which is not Unicode text", "fix or remove the row")
 
 
 def user_text(messages: list[dict[str, str]]) -> str:
