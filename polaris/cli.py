@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -13,25 +15,33 @@ from polaris.commands.parser import Parser
 
 def main() -> None:
     """Entry point of the console script; exit status 2 on bad input, 130 after Ctrl-C."""
-    parser = _parser()
-    # What follows `train` or `sft` belongs to polaris.train or polaris.sft, its --help included.
     try:
-        if sys.argv[1:2] == ["train"]:
-            from polaris import train
-
-            sys.exit(train.main(sys.argv[2:]))
-        if sys.argv[1:2] == ["sft"]:
-            from polaris import sft
-
-            sys.exit(sft.main(sys.argv[2:]))
-        named = [eval.COMPARE, *sys.argv[3:]] if sys.argv[1:3] == eval.COMPARE.split() else sys.argv[1:]
-        options = parser.parse_args(named)
-        sys.exit(options.run(options) or 0)
+        status = _run(sys.argv[1:])
+        sys.stdout.flush()
+        sys.exit(status)
     except ValueError as error:
         print(f"polaris: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `| head` has read enough; what Python flushes on its way out would fail again
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(128 + signal.SIGPIPE)
     except KeyboardInterrupt:  # commands with an engine take it as a request to stop (`polaris.run.session`)
         sys.exit(130)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run the command; the exit status. What follows `train` or `sft` belongs to polaris.train or polaris.sft, its --help included."""
+    if arguments[:1] == ["train"]:
+        from polaris import train
+
+        return train.main(arguments[1:])
+    if arguments[:1] == ["sft"]:
+        from polaris import sft
+
+        return sft.main(arguments[1:])
+    named = [eval.COMPARE, *arguments[2:]] if arguments[:2] == eval.COMPARE.split() else arguments
+    options = _parser().parse_args(named)
+    return options.run(options) or 0
 
 
 def _parser() -> argparse.ArgumentParser:

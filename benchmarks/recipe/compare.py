@@ -64,13 +64,16 @@ class Comparison:
     """Runs at a time."""
     of_fixed_length: Callable[[str], bool] = lambda _: False
     """Variants that do not train on, since their schedule is one of the steps."""
+    budgets: Sequence[float] = ()
+    """Tokens of each seed, where another machine has trained the variant that sets them."""
 
     def run(self) -> tuple[Runs, list[float]]:
         """Run what is missing: all runs, and each seed's budget in tokens."""
         first, *others = self.variants
         with ThreadPoolExecutor(max_workers=self.parallel) as pool:
-            begun = list(pool.map(lambda seed: self._train(first, seed, math.inf), range(self.seeds)))
-            budgets = [sampled(folder) for folder in begun]
+            given = self.budgets or [math.inf] * self.seeds
+            begun = list(pool.map(lambda seed: self._train(first, seed, given[seed]), range(self.seeds)))
+            budgets = list(self.budgets) or [sampled(folder) for folder in begun]
             jobs = {(name, seed): pool.submit(self._train, name, seed, budgets[seed]) for seed in range(self.seeds) for name in others}
         return {(first, seed): folder for seed, folder in enumerate(begun)} | {key: job.result() for key, job in jobs.items()}, budgets
 

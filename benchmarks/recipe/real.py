@@ -1,21 +1,22 @@
 """The recipe on a real pretrained model and real tasks: difficulty, temperature zones, and training with all of it, without each element,
 and without any, at the same budget of generated tokens.
 
-    python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS]
+    python benchmarks/recipe/real.py MODEL_FOLDER [ROOT] [SEEDS] [STEPS] [VARIANTS] [BUDGETS]
 
 The tasks are those of configs/smollm2.toml, and every seed begins with the short fine-tuning of configs/smollm2-sft.toml on the form of
 an answer. STEPS are those of the whole recipe's two stages (default 40,40); it sets a seed's budget, by the rules of `compare.py`. Beside
 it stand the scores within the same seconds: of passes, probes and steps, as ordinary runs have measured them, without evaluations; what a
 probe took is reckoned from the speed of the run's own rollouts. Pass rates and zones before and after plain GRPO are of a quarter of the
 prompts and of 48 held-out ones. `polaris eval` and `polaris eval compare` then take the models of seed 0 to problems of another seed, at
-a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may ask for the first so
-many only (2: the whole recipe and plain GRPO). All of it lies below ROOT (default: runs/real), and a stopped command goes on. Results and
-pictures go to benchmarks/results/.
+a cool temperature and at 1. One run at a time, with all cores, or the GPU that there is; hours, so that VARIANTS may name some only, with
+commas between. BUDGETS are the tokens of each seed in an earlier result, for VARIANTS without the whole recipe. All of it lies below ROOT
+(default: runs/real), and a stopped command goes on. Results and pictures go to benchmarks/results/.
 """
 
 from __future__ import annotations
 
 import json
+import shlex
 import statistics
 import sys
 import tomllib
@@ -66,46 +67,42 @@ WITHOUT["no dropping after a stage"] = ["--stage.0.drop_above=1.0"]
 WITHOUT["no difficulty filter"] = [*WITHOUT["no difficulty filter"], "--difficulty.stop_early=false"]
 QUARTER = ["--difficulty.stop_early=false", "--data.options.size=192"]
 PROBED = ["--probe.prompts=48", "--probe.temperatures=[0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 1.6]"]
-PLAIN = "plain GRPO"
-VARIANTS = {"whole recipe": [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
+WHOLE, PLAIN = "whole recipe", "plain GRPO"
+VARIANTS = {WHOLE: [], PLAIN: [option for options in WITHOUT.values() for option in options], **WITHOUT}
 
 
-def main(model: Path, root: Path, seeds: int, steps: Sequence[int], variants: int) -> None:
+def main(model: Path, root: Path, seeds: int, steps: Sequence[int], names: Sequence[str], budgets: Sequence[float]) -> None:
     """Do what is missing, and write tables and pictures."""
+    if (budgets and len(budgets) != seeds) or not (budgets or names[0] == WHOLE):
+        raise SystemExit(f"BUDGETS: {len(budgets)} for {seeds} seeds; one for each, unless the variants begin with {WHOLE!r}")
     root.mkdir(parents=True, exist_ok=True)
     for seed in range(seeds):
         fine_tune(model, root, seed)
     (root / "recipe.toml").write_text((CONFIGS / "smollm2.toml").read_text() + RECIPE)
-    before = measure(root, "before", root / "start-0")
     options = [f"--model.path={root}/start-{{seed}}", "--eval.every=25", "--eval.temperature=1.0", "--checkpoint.every=25"]
     comparison = Comparison(
         config=root / "recipe.toml",
         options=options,
-        variants=dict(list(VARIANTS.items())[:variants]),
+        variants={name: VARIANTS[name] for name in names},
         steps=steps,
         root=root,
         seeds=seeds,
         parallel=1,
+        budgets=budgets,
     )
-    runs, budgets = comparison.run()
-    scores = {"At equal generated tokens": comparison.scores(runs, budgets), "Within equal seconds": within_seconds(runs)}
-    after = measure(root, "after", runs[PLAIN, 0])
+    runs, tokens = comparison.run()
+    scores = {"At equal generated tokens": comparison.scores(runs, tokens), "Within equal seconds": within_seconds(runs)}
+    measured = {"before": root / "start-0", "after": runs[PLAIN, 0]} if PLAIN in names else {}
+    found = {name: measure(root, name, folder) for name, folder in measured.items()}
     path = RESULTS / f"real_{machine()[0]}_{date.today()}.png"
-    draw(path, runs, before, after)
+    draw(path, runs, found)
     parts = [f"\n![Learning curves and pass rates]({path.name})\n"]
     parts += [on_another_seed(root, {"start": root / "start-0"} | {name: folder for (name, seed), folder in runs.items() if not seed})]
-    parts += [f"\n## {name.capitalize()} plain GRPO\n\n{told(found)}" for name, found in (("before", before), ("after", after))]
-    command = f"MODEL_FOLDER ROOT {seeds} {','.join(map(str, steps))} {variants}"
-    write(
-        f"The recipe on {model.name} and tasks of reasoning-gym",
-        "real",
-        command,
-        scores,
-        budgets,
-        "".join(parts),
-        before=before,
-        after=after,
-    )
+    parts += [f"\n## {name.capitalize()} plain GRPO\n\n{told(facts)}" for name, facts in found.items()]
+    asked = shlex.join(["MODEL_FOLDER", "ROOT", str(seeds), ",".join(map(str, steps)), ",".join(names), ",".join(map(str, budgets))])
+    curves = {f"{name}, seed {seed}": curve(folder) for (name, seed), folder in runs.items()}
+    title = f"The recipe on {model.name} and tasks of reasoning-gym"
+    write(title, "real", asked, scores, tokens, "".join(parts), curves=curves, **found)
 
 
 def fine_tune(model: Path, root: Path, seed: int) -> None:
@@ -170,7 +167,8 @@ def on_another_seed(root: Path, models: Mapping[str, Path]) -> str:
             command = ["eval", f"--model={model}", f"--suite={suite}", *options, f"--output={folders[name]}", "--samples=4"]
             polaris(*command, f"--temperature={temperature}", "--top-k=-1", f"--max-tokens={tokens}", "--prompt-suffix=")
         trained = [name for name in models if name != "start"]
-        for first, second in [("start", name) for name in trained] + [(name, PLAIN) for name in trained if name != PLAIN]:
+        others = [name for name in trained if name != PLAIN] if PLAIN in trained else []
+        for first, second in [("start", name) for name in trained] + [(name, PLAIN) for name in others]:
             compared = "\n".join(lines(compare(folders[first], folders[second]))).replace(f"{root}/", "")
             text += f"\nTemperature {temperature:g}, {second} beside {first}:\n\n{compared}\n"
     return text
@@ -182,9 +180,9 @@ def told(found: Mapping[str, Mapping]) -> str:
     return f"Prompts by responses that solve them: {histogram}.\n\n{zones_table(dict(found['temperature-1']))}\n"
 
 
-def draw(path: Path, runs: Runs, before: Mapping[str, Mapping], after: Mapping[str, Mapping]) -> None:
-    """Learning curves over tokens, one for each seed, and the pass rates before and after."""
-    figure, (curves, rates) = pyplot.subplots(1, 2, figsize=(12, 4.5))
+def draw(path: Path, runs: Runs, found: Mapping[str, Mapping[str, Mapping]]) -> None:
+    """Learning curves over tokens, one for each seed, and the pass rates of what was measured."""
+    figure, ((curves, *others),) = pyplot.subplots(1, 1 + bool(found), figsize=(6 + 6 * bool(found), 4.5), squeeze=False)
     for color, name in enumerate(VARIANTS):
         for (of, seed), folder in runs.items():
             if of == name:
@@ -193,11 +191,12 @@ def draw(path: Path, runs: Runs, before: Mapping[str, Mapping], after: Mapping[s
                 curves.plot([p[1] / 1e3 for p in points], [100 * p[2] for p in points], color=f"C{color}", marker=".", label=label)
     curves.set(xlabel="generated tokens (thousands)", ylabel="held-out accuracy (%)")
     curves.legend(fontsize=8)
-    for shift, name, found in ((-0.2, "before", before), (0.2, "after plain GRPO", after)):
-        counts = list(found["difficulty"]["histogram"].values())
-        rates.bar([index + shift for index in range(len(counts))], counts, width=0.4, label=name)
-    rates.set(xlabel="responses of 8 that solve a prompt", ylabel="prompts")
-    rates.legend(fontsize=8)
+    for rates in others:
+        for shift, (name, facts) in zip((-0.2, 0.2), found.items(), strict=True):
+            counts = list(facts["difficulty"]["histogram"].values())
+            rates.bar([index + shift for index in range(len(counts))], counts, width=0.4, label=f"{name} plain GRPO")
+        rates.set(xlabel="responses of 8 that solve a prompt", ylabel="prompts")
+        rates.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(path, dpi=110)
 
@@ -208,4 +207,6 @@ if __name__ == "__main__":
         raise SystemExit(__doc__)
     place = Path(given[1]).absolute() if given[1:] else REPOSITORY / "runs" / "real"
     lengths = json.loads(f"[{given[3]}]") if given[3:] else [40, 40]
-    main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, lengths, int(given[4]) if given[4:] else len(VARIANTS))
+    chosen = given[4].split(",") if given[4:] else list(VARIANTS)
+    tokens = json.loads(f"[{given[5]}]") if given[5:] else []
+    main(Path(given[0]).absolute(), place, int(given[2]) if given[2:] else 1, lengths, chosen, tokens)

@@ -51,6 +51,7 @@ def prepare(path: Path, overrides: list[str]) -> tuple[Checked, RunFolder]:
 
 def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) -> None:
     """Run the difficulty pass and curation with the model of the configuration."""
+    from polaris.data.selection import fewer_verdicts
     from polaris.observe.console import Console
     from polaris.observe.phrases import histogram, nearest_rates
     from polaris.recipe.curation import curate_prompts
@@ -66,6 +67,6 @@ def measure(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest
         curation = curate_prompts(context, prompts, measured, folder.stages)
         written = f"wrote {folder.stages}/difficulty.parquet, difficulty.json, curation.json and curation.png"
         samples = checked.config.difficulty.samples_per_prompt
-        fewer = nearest_rates(sum(0 < verdicts < samples for _, verdicts in measured.counts.values()), samples)
+        fewer = nearest_rates(fewer_verdicts(measured.counts.values(), samples), samples)
         for line in filter(None, (*histogram(curation.before, curation.after), fewer, written)):
             context.console.note(line)

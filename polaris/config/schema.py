@@ -7,6 +7,7 @@ Every value has a default that suits a long run on GPUs; a TOML file and `--sect
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from typing import Literal
 
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.bounds import finite
@@ -46,6 +47,11 @@ class RunConfig(JobConfig):
         """The stages that the run goes through, at least one."""
         return self.stage or (StageConfig(steps=self.trainer.steps, drop_above=1.0),)
 
+    def sampling(self, stage: StageConfig) -> tuple[float | Literal["probe", "track"], int]:
+        """The temperature and the longest response (tokens) of a stage: its own, else those of [rollout]."""
+        temperature = self.rollout.temperature if stage.temperature is None else stage.temperature
+        return temperature, self.rollout.max_response_tokens if stage.max_response_tokens is None else stage.max_response_tokens
+
     @property
     def steps(self) -> int:
         """Steps of all stages."""
@@ -54,15 +60,13 @@ class RunConfig(JobConfig):
     @property
     def longest_response(self) -> int:
         """Most tokens that a response has in any phase before the final evaluation."""
-        own = self.rollout.max_response_tokens
-        lengths = [own if stage.max_response_tokens is None else stage.max_response_tokens for stage in self.stages]
-        return max(*lengths, self.difficulty.max_response_tokens or 0)
+        return max(*(self.sampling(stage)[1] for stage in self.stages), self.difficulty.max_response_tokens or 0)
 
     @property
     def difficulty_tokens(self) -> int:
         """Most tokens of a response of the difficulty pass: its own limit, else the first stage's."""
-        limits = (self.difficulty.max_response_tokens, self.stages[0].max_response_tokens, self.rollout.max_response_tokens)
-        return next(limit for limit in limits if limit is not None)
+        own = self.difficulty.max_response_tokens
+        return self.sampling(self.stages[0])[1] if own is None else own
 
     @property
     def _paths(self) -> tuple[str, ...]:

@@ -141,6 +141,11 @@ def informative(measured: Iterable[Passes]) -> int:
     return sum(0 < passed < count for passed, count in measured)
 
 
+def fewer_verdicts(measured: Iterable[Passes], samples: int) -> int:
+    """Number of prompts with some verdicts, and not `samples`: a histogram counts each at the nearest of its rates."""
+    return sum(0 < count < samples for _, count in measured)
+
+
 def check_informative(
     measured: Mapping[str, Passes], dropped: Mapping[str, Reason], samples: int, prompts_per_step: int, *, stopped_early: bool = False
 ) -> None:

@@ -39,11 +39,9 @@ def trained_otherwise(settings: EvalSettings) -> str:
     config = _config(settings.model.path) if is_run(run) else None
     if config is None:
         return ""
-    last = config.stages[-1]
-    temperature = config.rollout.temperature if last.temperature is None else last.temperature
+    temperature, tokens = config.sampling(config.stages[-1])
     if isinstance(temperature, str):  # measured as the run went on
         temperature = _last_temperature(run) or settings.temperature
-    tokens = config.rollout.max_response_tokens if last.max_response_tokens is None else last.max_response_tokens
     options: dict[str, tuple[Any, Any]] = {  # the run's value, this evaluation's value
         "--prompt-suffix": (config.data.prompt_suffix, settings.prompt_suffix),
         "--temperature": (temperature, settings.temperature),

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from polaris.data.selection import histogram, informative
+from polaris.data.selection import fewer_verdicts, histogram, informative
 from polaris.files import write_atomically
 from polaris.observe.metrics import read_records
 from polaris.results import Result
@@ -98,7 +98,7 @@ def numbers(rows: Sequence[Measured], samples: int, seconds: float | None) -> di
         "accuracy": sum(row.passed for row in rows) / max(1, sum(row.count for row in rows)),
         "lost_verdicts": sum(row.lost for row in rows),
         "prompts_without_verdict": len(rows) - sum(counts),
-        "prompts_with_fewer_verdicts": sum(0 < count < samples for _, count in passes),
+        "prompts_with_fewer_verdicts": fewer_verdicts(passes, samples),
     }
     if seconds is not None:
         found |= no_answer.metrics(missing(rows), responses, "no_answer")

@@ -40,10 +40,9 @@ class Stage:
 
 def plan_stages(config: RunConfig) -> list[Stage]:
     """All stages in their order."""
-    stages, start, rollout = [], 0, config.rollout
+    stages, start = [], 0
     for index, settings in enumerate(config.stages):
-        tokens = rollout.max_response_tokens if settings.max_response_tokens is None else settings.max_response_tokens
-        temperature = rollout.temperature if settings.temperature is None else settings.temperature
+        temperature, tokens = config.sampling(settings)
         end = start + settings.steps
         stages.append(Stage(index=index, start=start, end=end, settings=settings, max_response_tokens=tokens, temperature=temperature))
         start = end

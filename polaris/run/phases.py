@@ -21,10 +21,9 @@ def phases(config: RunConfig, probed: int) -> dict[str, str]:
 
 def _stages(config: RunConfig) -> str:
     """Each with its steps, temperature and longest response."""
-    own, said = config.rollout, []
+    said = []
     for stage in config.stages:
-        temperature = own.temperature if stage.temperature is None else stage.temperature
-        tokens = own.max_response_tokens if stage.max_response_tokens is None else stage.max_response_tokens
+        temperature, tokens = config.sampling(stage)
         at = f'"{temperature}"' if isinstance(temperature, str) else f"{temperature:g}"
         said.append(f"{stage.steps} steps at temperature {at}, {tokens:,} tokens")
     return "; ".join(said)

@@ -1,5 +1,7 @@
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -210,3 +212,14 @@ def test_evaluate_from_python_names_a_wrong_setting():
 
     with pytest.raises(Refused, match="no setting 'sample_per_prompt'; did you mean 'samples_per_prompt'"):
         evaluate("embedded:model", "embedded:test", sample_per_prompt=4)
+
+
+def test_a_reader_that_has_seen_enough_ends_a_command_without_a_traceback(tmp_path):
+    rows = "".join(json.dumps({"response": r"\boxed{1}", "answer": f"{number}"}) + "\n" for number in range(3))
+    (tmp_path / "responses.jsonl").write_text(rows, encoding="utf-8")
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [sys.executable, "-m", "polaris.cli", "grade", str(tmp_path / "responses.jsonl")]
+    result = subprocess.run(command, stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (result.returncode, result.stderr) == (128 + signal.SIGPIPE, "")
