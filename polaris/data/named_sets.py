@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,17 @@ NAMED_SETS = {
     "math500": NamedSet("HuggingFaceH4/MATH-500", "test", 4),
     "gpqa-diamond": NamedSet("Idavidrein/gpqa", "train", 8, subset="gpqa_diamond", gated=True, choices=True),
 }
+
+
+def spelled(path: str) -> str:
+    """The name of the set that a path means, as it is written here: papers write AIME-2026 and MATH_500. Else the path as it is."""
+    name = _letters(path)
+    return path if Path(path).expanduser().exists() else next((known for known in NAMED_SETS if _letters(known) == name), path)
+
+
+def _letters(name: str) -> str:
+    """Without case, spaces, hyphens and the century."""
+    return re.sub(r"20(\d\d)$", r"\1", re.sub(r"[-_ ]", "", name.casefold()))
 
 
 def instead_of_the_hub(name: str) -> str:

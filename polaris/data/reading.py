@@ -11,7 +11,7 @@ from typing import Any
 
 from polaris.config.data import DataConfig, Option, SetConfig
 from polaris.config.schema import RunConfig
-from polaris.data.named_sets import NAMED_SETS
+from polaris.data.named_sets import NAMED_SETS, spelled
 from polaris.doors import is_gym, is_own, short
 from polaris.errors import Refused
 from polaris.reward.answer_pattern import pattern
@@ -83,7 +83,7 @@ def in_words(data: DataConfig) -> str:
 
 def _form(path: str, columns: Mapping[str, str] | None, answer: str | None, data: DataConfig) -> dict[str, Any]:
     """Columns and answer of a set: its own, else those of `[data]`, which a set of the paper or of reasoning-gym does not have."""
-    others, whole = (PLAIN.columns, PLAIN.answer) if path in NAMED_SETS or is_gym(path) else (data.columns, data.answer)
+    others, whole = (PLAIN.columns, PLAIN.answer) if spelled(path) in NAMED_SETS or is_gym(path) else (data.columns, data.answer)
     return {"columns": others if columns is None else columns, "answer": answer or whole}
 
 

@@ -17,7 +17,7 @@ from polaris import doors
 from polaris.config.names import nearest
 from polaris.data.choices import with_letters
 from polaris.data.gym import gym_rows
-from polaris.data.named_sets import NAMED_SETS, instead_of_the_hub
+from polaris.data.named_sets import NAMED_SETS, instead_of_the_hub, spelled
 from polaris.data.reading import PLAIN, Reading
 from polaris.errors import Refused
 from polaris.files import write_atomically
@@ -40,7 +40,8 @@ def read_rows(path: str, split: str, reading: Reading = PLAIN) -> Iterator[tuple
     (`polaris.data.choices`).
     Raises `ValueError` for a missing, unreadable or empty set.
     """
-    name, empty = doors.short(path), True
+    path, empty = spelled(path), True
+    name = doors.short(path)
     for number, row in _open(path, split, reading):
         if not isinstance(row, dict):
             raise Refused(f"{name}:{number} is a {type(row).__name__}, not an object; every row must be an object with named columns")

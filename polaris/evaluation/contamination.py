@@ -11,10 +11,11 @@ import numpy as np
 
 from polaris.algorithm.rates import wilson_interval
 from polaris.config.schema import RunConfig
-from polaris.config.sft import SftConfig, SftDataConfig
+from polaris.config.sft import SftConfig
 from polaris.data.conversations import read_conversation
+from polaris.data.digest import held_out
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set, read_evaluation_sets
-from polaris.data.normalise import without_instruction
+from polaris.data.normalise import exact_key, without_instruction
 from polaris.data.reading import PromptSource, Reading, training_sources
 from polaris.data.rows import read_messages, user_text
 from polaris.data.sources import read_rows
@@ -47,7 +48,7 @@ class Contamination:
 def contamination(settings: EvalSettings, suites: Sequence[Suite]) -> Contamination:
     """Look for the problems in the sets of `--against`, and in those that the evaluated run and the runs before it were trained on.
 
-    What a run's own `data.decontaminate` has removed was not trained on and does not count.
+    What a run's own `data.decontaminate` has removed, and what its `eval.fraction` holds out, was not trained on and does not count.
     Raises `ValueError` for a set of `--against` that cannot be read; one of a run's that is gone is named instead.
     """
     asked = [_asked(suite, settings.prompt_suffix) for suite in suites]
@@ -83,23 +84,30 @@ def _trainings(model: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
     """Name and reader of every set that the run behind `model`, and those that it began with, were trained on."""
     for config in lineage(model):
         if isinstance(config, SftConfig):
-            yield short(config.data.path), partial(_imitated, config.data)
+            yield short(config.data.path), partial(_imitated, config)
         else:
             yield from ((short(source.path), partial(_trained_on, source, config)) for source in training_sources(config.data))
 
 
 def _trained_on(source: PromptSource, config: RunConfig) -> list[str]:
     rows = read_rows(resolve(source.path), source.split, source.reading)
-    texts = without_instruction([user_text(read_messages(row, place, source.reading)) for place, row in rows])
+    read = [user_text(read_messages(row, place, source.reading)) for place, row in rows]
+    texts = without_instruction([text for text in read if not _held_out(exact_key(text), config)])
     removed = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     gone = {match.here for matches in matches_by_set(texts, removed) for match in matches if match.overlap}
     return [text for place, text in enumerate(texts) if place not in gone]
 
 
-def _imitated(data: SftDataConfig) -> list[str]:
+def _imitated(config: SftConfig) -> list[str]:
+    data = config.data
     rows = read_rows(resolve(data.path), data.split, Reading(subset=data.subset, options=data.options))
     chats = [read_conversation(row, place, data.columns).messages for place, row in rows]
-    return without_instruction([user_text([dict(message) for message in chat]) for chat in chats])
+    shown = [chat for chat in chats if not _held_out(str(chat), config)]
+    return without_instruction([user_text([dict(message) for message in chat]) for chat in shown])
+
+
+def _held_out(text: str, config: RunConfig | SftConfig) -> bool:
+    return config.eval.fraction is not None and held_out(text, config.eval.fraction, config.seed)
 
 
 def _mean(shares: Sequence[float]) -> dict[str, float] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from polaris.data.gold import Check, Rejected
-from polaris.data.named_sets import NAMED_SETS
+from polaris.data.named_sets import NAMED_SETS, spelled
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
 from polaris.data.reading import Reading
 from polaris.data.sources import FILE_FORMATS, is_set
@@ -61,6 +61,7 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
 
 def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:
     """Name, path and split of every set that one entry of `suite` means."""
+    given = spelled(given)
     if given in NAMED_SETS:
         place = settings.data_folder
         local = [] if place is None else [Path(place).expanduser() / (given + suffix) for suffix in FILE_FORMATS]

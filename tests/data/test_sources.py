@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from polaris.data.named_sets import NAMED_SETS
+from polaris.data.named_sets import NAMED_SETS, spelled
 from polaris.data.reading import Reading
 from polaris.data.sources import read_rows
 
@@ -92,6 +92,27 @@ def test_a_named_set_is_read_by_its_name_from_its_own_split(monkeypatch, tmp_pat
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
     assert [(place, row["answer"]) for place, row in read_rows(name, "another split")] == [(f"{name}:1", "2")]
     assert asked == [(NAMED_SETS[name].hub, NAMED_SETS[name].subset, NAMED_SETS[name].split, None)]
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("AIME26", "aime26"),
+        ("AIME 2026", "aime26"),
+        ("HMMT25", "hmmt25"),
+        ("BeyondAIME", "beyondaime"),
+        ("MATH-500", "math500"),
+        ("GPQA-diamond", "gpqa-diamond"),
+        ("gpqa_diamond", "gpqa-diamond"),
+        ("aime2024", "aime24"),
+        ("math5000", "math5000"),
+    ],
+)
+def test_a_known_set_is_known_however_papers_spell_it(monkeypatch, tmp_path, given, name):
+    monkeypatch.chdir(tmp_path)
+    assert spelled(given) == name
+    (tmp_path / given).mkdir()
+    assert spelled(given) == given
 
 
 @pytest.mark.parametrize(("name", "gated"), [("aime26", False), ("gpqa-diamond", True)])

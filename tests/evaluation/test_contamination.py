@@ -4,15 +4,20 @@ import json
 from dataclasses import replace
 
 import pytest
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.config.data import DataConfig
 from polaris.config.model import ModelConfig
+from polaris.config.recipe import EvalConfig
 from polaris.config.schema import RunConfig
-from polaris.config.sft import SftConfig, SftDataConfig
+from polaris.config.sft import SftConfig, SftDataConfig, SftEvalConfig
+from polaris.data.prompt_sets import load_training
 from polaris.evaluation.contamination import accuracy_apart, contamination
 from polaris.evaluation.settings import EvalSettings
 from polaris.evaluation.suites import load_suites
+from polaris.supervised.examples import load_examples
 
 PROBLEMS = {
     "a": "A farmer has seventeen sheep and nine goats, and sells every third animal in the spring of a dry year. How many are left?",
@@ -84,6 +89,37 @@ def test_a_fine_tuning_and_a_training_that_began_with_it_are_compared_with_its_c
     for model, problems in (("sft", ["c"]), ("run", ["b", "c"]), ("later", ["b", "c"])):
         found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / model))), load_suites(settings))
         assert found.problems == {"set": problems}
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    raw = Tokenizer(models.WordLevel({"?": 0, "<end>": 1}, unk_token="?"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    template = "{% for m in messages %}{{ m.role }} : {{ m.content }} <end> {% endfor %}"
+    return PreTrainedTokenizerFast(tokenizer_object=raw, eos_token="<end>", unk_token="?", chat_template=template)
+
+
+def test_what_a_run_holds_out_of_its_own_set_was_not_trained_on(settings, tmp_path, tokenizer):
+    data = DataConfig(path=write(tmp_path / "train.jsonl", PROBLEMS))
+    config = RunConfig(data=data, eval=EvalConfig(fraction=0.5), seed=1)
+    trained = {prompt.id for prompt in load_training(config, tokenizer).prompts}
+    assert 0 < len(trained) < len(PROBLEMS)
+    record_config(RunFolder(tmp_path / "run"), config)
+    (tmp_path / "run" / "export").mkdir()
+    found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / "run"))), load_suites(settings))
+    assert found.problems == {"set": sorted(trained)}
+
+
+def test_what_a_fine_tuning_holds_out_was_not_trained_on(settings, tmp_path, tokenizer):
+    chats = {name: [{"role": "user", "content": text}, {"role": "assistant", "content": name}] for name, text in PROBLEMS.items()}
+    (tmp_path / "chats.jsonl").write_text("".join(json.dumps({"messages": chat}) + "\n" for chat in chats.values()))
+    config = SftConfig(data=SftDataConfig(path=str(tmp_path / "chats.jsonl")), eval=SftEvalConfig(fraction=0.5), seed=1)
+    count = len(load_examples(config, tokenizer)[0].examples)
+    assert 0 < count < len(PROBLEMS)
+    record_config(RunFolder(tmp_path / "sft"), config)
+    (tmp_path / "sft" / "export").mkdir()
+    found = contamination(replace(settings, model=ModelConfig(path=str(tmp_path / "sft"))), load_suites(settings))
+    assert len(found.problems["set"]) == count
 
 
 def test_the_accuracy_of_both_parts():

@@ -104,7 +104,7 @@ def test_a_set_of_choices_is_graded_by_the_letter(tmp_path, name):
     """The same rows in GPQA's own columns, and as prompts that have letters already."""
     rows = [GPQA] if name.endswith("jsonl") else [{"id": "rec1", "prompt": "Which? (A) 4 (B) 5", "answer": "A"}]
     write(tmp_path / "gpqa-diamond.jsonl", rows)
-    (suite,) = load_suites(EvalSettings(suite=("gpqa-diamond",), data_folder=str(tmp_path)))
+    (suite,) = load_suites(EvalSettings(suite=("GPQA-Diamond",), data_folder=str(tmp_path)))
     (problem,) = suite.problems
     right, wrong = ("A", "B") if problem.ground_truth == "A" else (problem.ground_truth, "A")
     assert (suite.samples, problem.id) == (8, "rec1")
