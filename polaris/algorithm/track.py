@@ -93,6 +93,27 @@ def hotter(temperature: float) -> float:
     return round((math.floor(temperature / STEP + 1e-6) + 1) * STEP, 2)
 
 
+def hotter_ones(temperature: float, top: float) -> list[float]:
+    """All hotter temperatures on the grid up to `top`."""
+    found = [temperature]
+    while hotter(found[-1]) <= top:
+        found.append(hotter(found[-1]))
+    return found[1:]
+
+
+def next_place(under: int, over: int | None, last: int) -> int | None:
+    """Which place from 0 to `last` to look at next for the first one that is over a mark: `under` is the last one known to be below it,
+    `over` the first one known not to be (None: none). None where the answer is known."""
+    if over is None:
+        return None if under == last else min(max(1, 2 * under), last)
+    return (under + over) // 2 if over - under > 1 else None
+
+
+def most_steps(places: int) -> int:
+    """The most places that `next_place` asks for, the first included."""
+    return 1 + 2 * (places - 1).bit_length()
+
+
 def cooler(temperature: float) -> float:
     """The next cooler temperature on the grid of `STEP`."""
     return round((math.ceil(temperature / STEP - 1e-6) - 1) * STEP, 2)

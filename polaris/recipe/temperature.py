@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from polaris.algorithm.track import hotter
+from polaris.algorithm.track import hotter_ones, most_steps, next_place
 from polaris.algorithm.zones import above_zero, find_zones, first_collapsed, next_draw
 from polaris.config.schema import RunConfig
 from polaris.data.digest import digest
@@ -139,11 +139,11 @@ class TemperatureProbe:
         probe = self.context.config.probe
         return len(probe.temperatures) * len(self.prompts) * probe.samples_per_prompt
 
-    def say_cost(self) -> None:
-        """What a probe of the grid may cost, before it is drawn."""
-        there = [reading for reading in map(self.known, self.context.config.probe.temperatures) if reading]
+    def say_cost(self, most: int) -> None:
+        """What readings of `most` temperatures may cost, less what is there, before they are drawn."""
         difficulty = Result(self._path.with_name("difficulty.json")).read()
-        self.context.console.note(temperature_cost.before(self.most, self.max_tokens, there, difficulty))
+        responses = most * len(self.prompts) * self.context.config.probe.samples_per_prompt
+        self.context.console.note(temperature_cost.before(responses, self.max_tokens, self._readings.values(), difficulty))
 
     def kind(self, readings: Iterable[Reading]) -> Kind:
         """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text."""
@@ -206,7 +206,7 @@ def probe_temperature(probe: TemperatureProbe) -> dict[str, Any]:
     config = probe.context.config.probe
     if len(probe.prompts) <= 1:
         raise Refused("the set has one prompt, which says nothing of others to the temperature probe; give 60 or more (eval.path)")
-    probe.say_cost()
+    probe.say_cost(len(config.temperatures))
     while (wanted := _next(probe)) is not None:
         probe.at(*wanted)
     readings = [reading for reading in map(probe.known, config.temperatures) if reading]
@@ -233,29 +233,35 @@ def _next(probe: TemperatureProbe) -> tuple[float, int] | None:
 def retune(probe: TemperatureProbe, current: float, target: float) -> dict[str, Any]:
     """The lowest temperature from `current` up with the diversity `target`, on a grid of 0.05, below the collapse of accuracy.
 
-    Collapse is measured against the best accuracy from `current` up, so only the temperatures of the rise are drawn. If the accuracy at
-    `current` cannot be told from 0, a collapse could not be seen, and the temperature stays.
+    Diversity rises with the temperature, so the way up is doubled until the target is met or accuracy collapses, and the last part of it
+    halved. Collapse is measured against the best accuracy from `current` up. If the accuracy at `current` cannot be told from 0, a
+    collapse could not be seen, and the temperature stays.
     Raises `GenerationInterrupted`.
     """
     if (done := probe.result("retune", target=target)) is not None:
         return done
-    config = probe.context.config
-    chosen = probe.at(current)
-    readings, stopped = [chosen], "diversity restored"
-    if not above_zero(np.array(chosen.per_prompt)):
-        return probe.finish("retune", chosen, readings, target=target, stopped="accuracy cannot be told from 0")
-    while diversity(chosen, probe.kind(readings)) < target:
-        higher = hotter(chosen.temperature)
-        if higher > max(config.probe.temperatures):
-            stopped = "probe.temperatures end"
+    grid = [current, *hotter_ones(current, max(probe.context.config.probe.temperatures))]
+    probe.say_cost(most_steps(len(grid)))
+    read = {0: probe.at(current)}
+    if not above_zero(np.array(read[0].per_prompt)):
+        return probe.finish("retune", read[0], [read[0]], target=target, stopped="accuracy cannot be told from 0")
+    kind = probe.kind(read.values())
+    while True:
+        places = sorted(read)
+        collapsed = first_collapsed(*_accuracy([read[place] for place in places]))
+        met = [place for place in places if diversity(read[place], kind) >= target]
+        over = min([*met, *(places[collapsed:] if collapsed is not None else [])], default=None)
+        under = max((place for place in places if over is None or place < over), default=0)
+        wanted = next_place(under, over, len(grid) - 1)
+        if wanted is None:
             break
-        readings.append(probe.at(higher))
-        collapsed = first_collapsed(*_accuracy(readings))
-        if collapsed is not None:
-            chosen, stopped = readings[collapsed - 1], "accuracy collapses"
-            break
-        chosen = readings[-1]
-    return probe.finish("retune", chosen, readings, target=target, stopped=stopped)
+        read[wanted] = probe.at(grid[wanted])
+    readings = [read[place] for place in places]
+    if over is None:
+        return probe.finish("retune", read[under], readings, target=target, stopped="probe.temperatures end")
+    if collapsed is not None and over >= places[collapsed]:
+        return probe.finish("retune", read[under], readings, target=target, stopped="accuracy collapses")
+    return probe.finish("retune", read[over], readings, target=target, stopped="diversity restored")
 
 
 def read_once(probe: TemperatureProbe, temperature: float) -> dict[str, Any]:

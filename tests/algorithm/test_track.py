@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from polaris.algorithm.track import WINDOW, begin, cooler, follow, hotter
+from polaris.algorithm.track import WINDOW, begin, cooler, follow, hotter, hotter_ones, most_steps, next_place
 from polaris.config.recipe import ProbeConfig
 from polaris.run.tracker import TemperatureTracker
 
@@ -110,3 +110,27 @@ def test_a_checkpoint_keeps_a_track_without_loss(tmp_path):
 @pytest.mark.parametrize(("temperature", "below", "above"), [(1.4, 1.35, 1.45), (0.72, 0.7, 0.75), (0.15, 0.1, 0.2), (1.149, 1.1, 1.15)])
 def test_the_grid(temperature, below, above):
     assert (cooler(temperature), hotter(temperature)) == (below, above)
+
+
+def test_the_hotter_temperatures_of_the_grid():
+    assert hotter_ones(0.4, 0.6) == [0.45, 0.5, 0.55, 0.6]
+    assert hotter_ones(0.43, 0.54) == [0.45, 0.5]
+    assert hotter_ones(0.6, 0.6) == []
+
+
+@pytest.mark.parametrize("places", [1, 2, 3, 8, 19, 40])
+def test_the_first_place_over_a_mark_is_found_in_few_steps(places):
+    """Every mark; the last one is above all places. Place 0 is looked at first."""
+    for mark in range(places + 1):
+        seen = [0]
+        while True:
+            over = min((place for place in seen if place >= mark), default=None)
+            under = max((place for place in seen if place < mark), default=0)
+            wanted = next_place(under, over, places - 1)
+            if wanted is None:
+                break
+            assert wanted not in seen
+            seen.append(wanted)
+        assert over == (mark if mark < places else None)
+        assert len(seen) <= most_steps(places)
+    assert most_steps(19) == 11

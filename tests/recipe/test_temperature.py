@@ -14,7 +14,7 @@ import pytest
 import torch
 from scripted import for_training
 
-from polaris.algorithm.track import hotter
+from polaris.algorithm.track import cooler, hotter
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import load_config
 from polaris.config.recipe import StageConfig
@@ -113,20 +113,19 @@ def test_retuning_finds_the_temperature_that_undoes_a_sharpening(context, checke
     result = retune(probe_of(context, checked, tmp_path / "after.json"), 0.4, before.tokens)
     assert result["temperature"] == pytest.approx(0.55, abs=0.051)
     assert result["stopped"] == "diversity restored"
-    assert result["diversity"] >= before.tokens > result["readings"][-2]["tokens"]
-    assert [reading["temperature"] for reading in result["readings"]] == [0.4, 0.45, 0.5, 0.55, 0.6][: len(result["readings"])]
+    tokens = {reading["temperature"]: reading["tokens"] for reading in result["readings"]}
+    assert result["diversity"] >= before.tokens > tokens[cooler(result["temperature"])]
+    assert list(tokens) == sorted(tokens)
+    assert list(tokens)[:3] == [0.4, 0.45, 0.5]
     assert Result(tmp_path / "after.json").read() == result
 
 
 def test_retuning_never_goes_into_collapse(context, checked, tmp_path):
     result = retune(probe_of(context, checked, tmp_path / "after.json"), 0.4, target=1.01)
-    accuracy = [reading["accuracy"] for reading in result["readings"]]
-    temperatures = [reading["temperature"] for reading in result["readings"]]
+    accuracy = {reading["temperature"]: reading["accuracy"] for reading in result["readings"]}
     assert result["stopped"] == "accuracy collapses"
-    assert accuracy[-1] < 0.7 * max(accuracy)
-    # The last reading may show that the one before it has collapsed already.
-    assert result["temperature"] in temperatures[-3:-1]
-    assert hotter(result["temperature"]) in temperatures
+    assert accuracy[hotter(result["temperature"])] < 0.75 * max(accuracy.values())
+    assert accuracy[result["temperature"]] > 0.65 * max(accuracy.values())
 
 
 def test_retuning_stays_within_the_grid_and_where_accuracy_says_nothing(context, checked, tmp_path):
