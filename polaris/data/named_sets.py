@@ -55,6 +55,6 @@ def instead_of_the_hub(name: str) -> str:
     columns = letters if known.choices else "problem and answer"
     gate = f"accept the terms of {known.hub} on the hub and log in there, or " if known.gated else ""
     return (
-        f"{gate}without a network, put {name}.parquet, .json or .jsonl with the columns {columns} into a folder and name it: "
-        "--data-folder FOLDER, or the file itself in the place of the name"
+        f"{gate}without a network, write {name}.parquet, .json or .jsonl with the columns {columns}, and give the file in the place of the "
+        "name (`polaris eval` finds it in a --data-folder, too)"
     )

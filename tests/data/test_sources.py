@@ -122,7 +122,7 @@ def test_without_the_hub_a_named_set_says_which_file_works(monkeypatch, tmp_path
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("datasets.load_dataset", load_dataset)
-    with pytest.raises(ValueError, match=f"put {name}.parquet, .json or .jsonl with the columns .* into a folder") as refused:
+    with pytest.raises(ValueError, match=f"write {name}.parquet, .json or .jsonl with the columns .*, and give the file") as refused:
         list(read_rows(name, "test"))
     assert ("accept the terms" in str(refused.value)) == gated
     assert "no route to the hub" in str(refused.value)
