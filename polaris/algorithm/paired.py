@@ -7,9 +7,10 @@ sections 2.2 and 4.2); its t distribution is Student's (1908), which knows that 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import count, islice
 
 import numpy as np
 
@@ -81,7 +82,7 @@ def _difference(mean: float, error: float, freedom: int, problems: int) -> Diffe
         mean=mean,
         low=max(-1.0, mean - width * error),
         high=min(1.0, mean + width * error),
-        p=2 * (1 - t_cdf(abs(mean) / error, freedom)),
+        p=2 * t_tail(abs(mean) / error, freedom),
         problems=problems,
         error=error,
         freedom=freedom,
@@ -91,17 +92,29 @@ def _difference(mean: float, error: float, freedom: int, problems: int) -> Diffe
 
 def t_cdf(t: float, freedom: int) -> float:
     """Student's distribution function for whole degrees of freedom: the finite sums of Abramowitz and Stegun 26.7.3 and 26.7.4."""
-    angle = math.atan(t / math.sqrt(freedom))
-    sine, cosine = math.sin(angle), math.cos(angle)
-    term, total = (sine, sine) if freedom % 2 == 0 else (sine * cosine, sine * cosine)
-    first = 1 if freedom % 2 == 0 else 2
-    for number in range(first, freedom - 2, 2):
-        term *= cosine**2 * number / (number + 1)
-        total += term
-    if freedom == 1:
-        total = 0.0
-    inside = total if freedom % 2 == 0 else 2 / math.pi * (angle + total)
-    return 0.5 + inside / 2
+    angle = 2 / math.pi * math.atan(t / math.sqrt(freedom)) if freedom % 2 else 0.0
+    return 0.5 + (angle + sum(islice(_terms(t, freedom), freedom // 2))) / 2
+
+
+def t_tail(t: float, freedom: int) -> float:
+    """1 - t_cdf(t) for t >= 0, to about ten digits however small it is: the infinite series of 1 less the finite sum is its rest."""
+    tail, rest = 1 - t_cdf(t, freedom), 0.0
+    if tail > 1e-3:
+        return tail
+    for term in islice(_terms(t, freedom), freedom // 2, None):
+        rest += term
+        if term <= 1e-16 * rest:
+            break
+    return rest / 2
+
+
+def _terms(t: float, freedom: int) -> Iterator[float]:
+    """Without end: the first freedom // 2 terms are those of the finite sums, and all of them come to 1, or to the angle's complement."""
+    odd, square = freedom % 2, freedom / (freedom + t**2)
+    term = t / math.sqrt(freedom + t**2) * (2 / math.pi * math.sqrt(square) if odd else 1.0)
+    for number in count(1 + odd, 2):
+        yield term
+        term *= square * number / (number + 1)
 
 
 @lru_cache(1024)

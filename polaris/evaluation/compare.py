@@ -104,7 +104,8 @@ def _in_words(name: str, one: Difference) -> str:
         return f"{name}: no problem differs; {one.problems} problems could have missed up to {100 * one.tells:.1f} points"
     verdict = "no difference beyond chance" if one.p >= 0.05 else f"B is {'better' if one.mean > 0 else 'worse'} beyond chance"
     small = f"; {one.problems} problems tell differences of {100 * one.tells:.1f} points at best" if one.problems < _SMALL else ""
-    return f"{name}: {verdict} (p = {one.p:.2g}){small}"
+    chance = f"p = {one.p:.2g}" if one.p >= 1e-6 else "p < 1e-6"
+    return f"{name}: {verdict} ({chance}){small}"
 
 
 def _read(given: Path) -> tuple[Path, dict[str, Any]]:

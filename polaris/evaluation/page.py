@@ -14,6 +14,7 @@ from polaris.evaluation.suites import Suite
 from polaris.observe.coloured import block
 from polaris.observe.document import document
 from polaris.observe.markup import folded, interval, note, percent, safe, section, table
+from polaris.observe.phrases import also_trained
 from polaris.observe.samples import choose
 
 _SHOWN = 4
@@ -28,23 +29,34 @@ Problems = Mapping[str, Sequence[Scored]]
 """Samples of one set at one factor by problem, in their order."""
 
 
-def page(name: str, folder: Path, suites: Sequence[Suite], scored: Sequence[Scored], results: Mapping[str, Any]) -> str:
-    """The page; `folder` holds the samples, `results` numbers by factor and set. Its size is bounded by `_MOST` and the problems."""
+def page(name: str, folder: Path, suites: Sequence[Suite], scored: Sequence[Scored], result: Mapping[str, Any]) -> str:
+    """The page; `folder` holds the samples, `result` is that of result.json. Its size is bounded by `_MOST` and the problems."""
     grouped: dict[tuple[str, str], dict[str, list[Scored]]] = defaultdict(lambda: defaultdict(list))
     for one in sorted(scored, key=lambda one: one.key):
         grouped[f"{one.rope_factor:g}", one.key.suite][one.key.problem].append(one)
     texts = _texts(folder, grouped)
     parts = [f"<h1>{safe(name)}</h1>", note("The hardest problems come first; a problem's name leads to its responses.")]
+    results, looked = result["results"], result["overlap"]
     for factor, sets in results.items():
         for suite in suites:
             title = f"{suite.name}{f', YaRN {factor}' if len(results) > 1 or factor != '1' else ''}"
-            parts.append(_set(title, factor, suite, sets[suite.name], grouped[factor, suite.name], texts))
+            score = note(_score(sets[suite.name], looked))
+            parts.append(section(safe(title), score, *_set(factor, suite, sets[suite.name], grouped[factor, suite.name], texts)))
     return document(name, "".join(parts))
 
 
+def _score(numbers: Mapping[str, Any], looked: Mapping[str, Any]) -> str:
+    score = f"avg@{numbers['samples']} {interval(numbers['avg'])}, {percent(numbers['no_answer'])} without an answer"
+    found, without = also_trained(numbers, looked)
+    others = f", avg@{numbers['samples']} without them {interval(without)}" if without and numbers["overlap"]["problems"] else ""
+    return score + (f"; {found} problems also in the training data{others}" if found else "")
+
+
 def _set(
-    title: str, factor: str, suite: Suite, numbers: Mapping[str, Any], problems: Problems, texts: Mapping[tuple[str, Key], str]
-) -> str:
+    factor: str, suite: Suite, numbers: Mapping[str, Any], problems: Problems, texts: Mapping[tuple[str, Key], str]
+) -> tuple[str, ...]:
+    """The table of a set's problems, and each of them folded."""
+    known = set(numbers["overlap"]["problems"])
     asked = {problem.id: problem for problem in suite.problems}
     hardest = sorted(problems, key=lambda problem: (numbers["correct"][problem], list(asked).index(problem)))
     rows, cards = [], []
@@ -53,6 +65,7 @@ def _set(
         anchor = safe(f"{factor}/{suite.name}/{problem}")
         rate, truth = f"{numbers['correct'][problem]} of {len(samples)}", str(asked[problem].ground_truth)
         link = f'<a href="#{anchor}">{safe(problem)}</a> {safe(shortened(" ".join(asked[problem].text.split())))}'
+        link += ' <span class="dim">(also in the training data)</span>' if problem in known else ""
         tokens = sum(one.tokens for one in samples) / len(samples)
         rows.append((link, rate, _answers(samples), safe(shortened(truth)), f"{tokens:,.0f}"))
         shown = [_response(one, texts[factor, one.key]) for one in samples if (factor, one.key) in texts]
@@ -62,8 +75,7 @@ def _set(
         cards.append(
             folded(f"{safe(problem)}: {rate} solved, {len(shown)} response{'s' if len(shown) != 1 else ''}", facts + "".join(shown))
         )
-    score = f"avg@{numbers['samples']} {interval(numbers['avg'])}, {percent(numbers['no_answer'])} without an answer"
-    return section(safe(title), note(score), table(_HEAD, rows), *cards)
+    return (table(_HEAD, rows), *cards)
 
 
 def _answers(samples: Sequence[Scored]) -> str:

@@ -85,7 +85,7 @@ def evaluate_suites(settings: EvalSettings, folder: Path, world: World, stop: St
             facts = _facts(job, identity) | {"thinking": asdict(thinking), "last_call": last_call}
             scored = judged(scored, thinking)
             results = [facts | {"results": _results(job, scored)}]
-            html = page(folder.name, folder, suites, scored, results[0]["results"])
+            html = page(folder.name, folder, suites, scored, results[0])
             write_atomically(folder / "result.html", html.encode(errors="replace"))
             write_atomically(folder / "result.json", (json.dumps(results[0], indent=2, ensure_ascii=False) + "\n").encode())
             write_atomically(folder / "result.md", markdown(results[0]).encode())
@@ -132,7 +132,8 @@ def _estimate(job: _Job, factor: float, wanted: int, share: Sequence[Wanted], ke
     batch = settings.server.concurrency if settings.server else settings.rollout.max_concurrent
     pace = pace or (None if settings.server else pace_of_run(settings.model.path))
     name = f"YaRN {factor:g}: " if settings.rope_factors != (1.0,) else ""
-    return Estimate(wanted, share, longest=settings.max_response_tokens, batch=batch, pace=pace, name=name)
+    live = settings.server is None
+    return Estimate(wanted, share, longest=settings.max_response_tokens, batch=batch, pace=pace, live=live, name=name)
 
 
 def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: SampleFile | None, estimate: Estimate) -> None:
@@ -140,7 +141,7 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
     console, drawn = Console(job.world.is_main, 0), 0
 
     def keep(sample: Sample) -> None:
-        if said := estimate.after(sample, drawn):
+        if said := estimate.after(sample, drawn, time.monotonic()):
             console.note(said)
         if file is not None:
             file.append(sample, job.scoring.problems[sample.key[:2]].ground_truth)
@@ -150,8 +151,9 @@ def _draw_share(job: _Job, factor: float, wanted: Sequence[Wanted], file: Sample
 
         def show(finished: int, tokens: int) -> None:
             nonlocal drawn
-            estimate.started()
             drawn = tokens
+            if said := estimate.during(tokens, time.monotonic()):
+                console.note(said)
             watch.mark(f"samples, {finished} of {len(wanted)} ended")
             done(finished, f"{count(tokens)} tokens  {job.scoring.running()}")
 

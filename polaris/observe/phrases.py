@@ -98,6 +98,17 @@ def left_out(measured: Mapping[str, Any]) -> str:
     return f"{fewer / most:.1%} of them left out, since they could not change what is dropped" if fewer else ""
 
 
+def also_trained(numbers: Mapping[str, Any], looked: Mapping[str, Any]) -> tuple[str, dict[str, float] | None]:
+    """How many of an evaluated set's problems are also in the training data, such as `28 of 150`, and the avg@n of the others.
+
+    `looked` names what was looked through: "" and None where nothing was, as in results of older versions. None where no other is left.
+    """
+    found = numbers.get("overlap")
+    if not found or not looked.get("against"):
+        return "", None
+    return f"{'at least ' if looked.get('unread') else ''}{len(found['problems'])} of {numbers['problems']}", found["without"]
+
+
 def nearest_rates(fewer: int, samples: int) -> str:
     """How a histogram of the rates 0/n .. n/n counts prompts with fewer than n verdicts; empty where there is none."""
     return f"{fewer:,} prompts have fewer than {samples} graded responses; each counts at the nearest of these rates" if fewer else ""

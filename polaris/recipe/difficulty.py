@@ -14,8 +14,10 @@ from polaris.data.digest import digest, fingerprint
 from polaris.data.pass_rates import PassRates, read_passes
 from polaris.data.selection import informative, shuffle_key
 from polaris.embedded import resolve
+from polaris.evaluation.estimate import pace_of_run
 from polaris.model.identity import model_identity, model_settings
 from polaris.model.load import locate_model
+from polaris.observe.early import Early
 from polaris.observe.phrases import ceiling, count, left_out
 from polaris.recipe.estimate import remaining
 from polaris.recipe.measured import Journal, Measured, missing, numbers, save_measured
@@ -94,24 +96,40 @@ def _run(context: SamplingContext, prompts: Sequence[Prompt], result: Result) ->
     partial = result.path.with_suffix(".partial.jsonl")
     journal = Journal(partial, result.depends_on, write=context.world.is_main)
     rows, config = journal.rows, context.config
-    most = ceiling(len(prompts), config.difficulty.samples_per_prompt, config.difficulty_tokens)
-    context.console.note(f"difficulty pass: {len(prompts):,} prompts, {most}; what it really takes is estimated after each chunk")
+    context.console.note(f"difficulty pass: {_before(config, len(prompts), journal)}")
+    early = Early(_share(context, len(prompts)), config.difficulty_tokens, silent=bool(rows))
     for chunk in _chunks(context, prompts):
         wanted = [prompt for prompt in chunk if prompt.id not in rows]
         if not wanted:
             continue
         start = time.monotonic()
         with context.console.phase("difficulty", in_step=False):
-            measured = measure(context, wanted)
+            measured = measure(context, wanted, early)
+        early.silence()
         _stop_if_grading_fails(measured, len(chunk) * round_of(config))
         rows |= {row.id: row for row in measured}
         _stop_without_answers(context, prompts, rows.values(), partial)
         if measured:
             journal.append(measured, time.monotonic() - start)
-            context.console.note(_progress(rows.values(), len(prompts), journal.seconds))
+            context.console.note(f"difficulty: {_progress(rows.values(), len(prompts), journal.seconds)}")
         if len(measured) < len(wanted):
             raise GenerationInterrupted
     _finish(context, result, [rows[prompt.id] for prompt in prompts], journal.seconds)
+
+
+def _before(config: RunConfig, prompts: int, journal: Journal) -> str:
+    """What is known before anything is drawn: what an earlier call has measured, or the most there can be and the model's own pace."""
+    if journal.rows:
+        return f"goes on after {_progress(journal.rows.values(), prompts, journal.seconds)}"
+    samples, longest = config.difficulty.samples_per_prompt, config.difficulty_tokens
+    pace = pace_of_run(config.model.path)
+    known = f"; {pace.said(prompts * samples, longest)}" if pace else ""
+    return f"{prompts:,} prompts, {ceiling(prompts, samples, longest)}{known}; what it really takes is estimated after each chunk"
+
+
+def _share(context: SamplingContext, prompts: int) -> int:
+    """Responses that one engine draws at most."""
+    return -(-prompts * context.config.difficulty.samples_per_prompt * context.config.rollout.tensor_parallel // context.world.size)
 
 
 def _finish(context: SamplingContext, result: Result, rows: Sequence[Measured], seconds: float | None) -> None:
@@ -168,7 +186,7 @@ def _progress(rows: Collection[Measured], total: int, seconds: float) -> str:
     tokens = sum(row.tokens for row in rows)
     lacking = missing(rows)
     return (
-        f"difficulty: {len(rows)}/{total} prompts, {share:.0%} solved sometimes, {count(tokens)} tokens, "
+        f"{len(rows)}/{total} prompts, {share:.0%} solved sometimes, {count(tokens)} tokens, "
         f"{count(tokens / seconds)} tokens/s; {remaining(rows, total - len(rows), seconds)}"
         + (f"; responses without an answer: {no_answer.in_words(lacking)}" if lacking else "")
     )

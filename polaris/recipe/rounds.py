@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 
 from polaris.config.recipe import ROUND
 from polaris.config.schema import RunConfig
 from polaris.data.selection import settled
+from polaris.observe.early import Early
 from polaris.recipe.measured import Measured
 from polaris.reward import no_answer
-from polaris.rollout.types import GenerationInterrupted, Sampling
+from polaris.rollout.types import GenerationInterrupted, Progress, Sampling
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, draw_rollouts, judge
 from polaris.sampling.guards import show_error
@@ -22,16 +24,16 @@ def round_of(config: RunConfig) -> int:
     return ROUND if config.difficulty.stop_early else config.difficulty.samples_per_prompt
 
 
-def measure(context: SamplingContext, prompts: Sequence[Prompt]) -> list[Measured]:
+def measure(context: SamplingContext, prompts: Sequence[Prompt], early: Early) -> list[Measured]:
     """Measure the prompts; the result is on every rank. After a stop it holds only prompts whose samples were all complete.
 
-    With difficulty.stop_early a prompt is complete as soon as curation's decision about it stands.
+    With difficulty.stop_early a prompt is complete as soon as curation's decision about it stands. What `early` has to say is noted.
     """
     config, done, found = context.config, dict[str, Measured](), dict[str, Measured]()
     samples, left = config.difficulty.samples_per_prompt, list(prompts)
     for first in range(0, samples, round_of(config)):
         number = min(round_of(config), samples - first)
-        drawn, interrupted = _draw(context, left, first, number)
+        drawn, interrupted = _draw(context, left, first, number, early)
         found |= {row.id: found[row.id] + row if row.id in found else row for row in drawn}
         ready = [row.id for row in drawn if _is_complete(found[row.id], first + number, config)]
         done |= {name: found[name] for name in ready}
@@ -46,14 +48,24 @@ def _is_complete(row: Measured, drawn: int, config: RunConfig) -> bool:
     return not left or settled((row.passed, row.count), left, config.curation)
 
 
-def _draw(context: SamplingContext, prompts: Sequence[Prompt], first: int, samples: int) -> tuple[list[Measured], bool]:
+def _draw(context: SamplingContext, prompts: Sequence[Prompt], first: int, samples: int, early: Early) -> tuple[list[Measured], bool]:
     """One round on every rank, of the prompts whose samples in it are all complete; and whether a stop was requested."""
     config, interrupted = context.config, False
     sampling = Sampling(temperature=config.difficulty.temperature, max_tokens=config.difficulty_tokens)
     draw = Draw(prompts=prompts, samples=samples, sampling=sampling, stream="difficulty", step=0, first=first)
     ended: dict[str, list[Rollout]] = {prompt.id: [] for prompt in prompts}
+    early.begin()
+
+    def keep(rollout: Rollout) -> None:
+        ended[rollout.prompt_id].append(rollout)
+        early.ended(len(rollout.tokens))
+
+    def show(progress: Progress) -> None:
+        if said := early.at(progress.tokens, time.monotonic()):
+            context.console.note(f"difficulty pass: {said}")
+
     try:
-        draw_rollouts(context, draw, on_finished=lambda rollout: ended[rollout.prompt_id].append(rollout))
+        draw_rollouts(context, draw, keep, None if context.episode else show)
     except GenerationInterrupted:
         interrupted = True
     rollouts = [rollout for group in ended.values() if len(group) == samples for rollout in group]

@@ -32,16 +32,24 @@ def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
     return score(context, draw_rollouts(context, draw), draw.prompts, draw.sampling.max_tokens)
 
 
-def draw_rollouts(context: SamplingContext, draw: Draw, on_finished: Callable[[Rollout], None] | None = None) -> list[Rollout]:
+def draw_rollouts(
+    context: SamplingContext,
+    draw: Draw,
+    on_finished: Callable[[Rollout], None] | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> list[Rollout]:
     """Rollouts of this rank's engine, with live progress. If any rank was asked to stop, every rank raises `GenerationInterrupted`.
 
     `on_finished` is called with each rollout as soon as it is complete, also where a stop is requested later. Ranks of one
-    tensor-parallel group draw the same requests; only the first of them returns the result and calls `on_finished`.
+    tensor-parallel group draw the same requests; only the first of them returns the result and calls `on_finished`. `on_progress` is
+    called on every rank, by an episode anew for each turn.
     """
 
     def show(progress: Progress) -> None:
         watch.mark(f"rollouts, {progress.finished} of {progress.total} ended")
         context.console.progress(progress.finished, progress.total, progress.tokens)
+        if on_progress is not None:
+            on_progress(progress)
 
     def generate(requests: Sequence[RolloutRequest], sampling: Sampling, heard: Callable[[Rollout], None] | None) -> list[Rollout]:
         return context.engine.generate(requests, sampling, on_progress=show, should_stop=context.stop.requested, on_finished=heard)

@@ -79,7 +79,9 @@ def prepare(config: SftConfig, fresh: bool, change: bool) -> tuple[CheckedSft, R
 
 
 def check_ranks(checked: CheckedSft, folder: RunFolder, world: World) -> None:
-    """Raise `Refused` unless all ranks share the run's folder and have read the same configuration and examples."""
-    if world.size > 1:
-        check_shared(folder.path, world)
-        check_same({"the configuration": dump_config(checked.config), "the examples": digest(checked.data.examples)}, world)
+    """Raise `Refused` unless all ranks share the run's folder and have read the same configuration and examples, held-out ones too."""
+    if world.size == 1:
+        return
+    check_shared(folder.path, world)
+    facts = {"the configuration": dump_config(checked.config), "the examples": digest(checked.data.examples)}
+    check_same(facts | {"the held-out examples": digest(checked.held_out)}, world)

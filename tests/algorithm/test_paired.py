@@ -4,7 +4,7 @@ import mpmath
 import numpy as np
 import pytest
 
-from polaris.algorithm.paired import mean_of_sets, paired_difference, t_cdf, t_quantile
+from polaris.algorithm.paired import mean_of_sets, paired_difference, t_cdf, t_quantile, t_tail
 
 FREEDOMS = (1, 2, 3, 4, 5, 29, 30, 271, 674)
 
@@ -16,6 +16,21 @@ def test_students_distribution_is_that_of_mpmath(t, freedom):
     assert t_cdf(t, freedom) == pytest.approx(float(1 - tail / 2), abs=1e-12)
     assert t_cdf(-t, freedom) == pytest.approx(float(tail / 2), abs=1e-12)
     assert t_cdf(t_quantile(0.975, freedom), freedom) == pytest.approx(0.975, abs=1e-12)
+
+
+@pytest.mark.parametrize("freedom", [*FREEDOMS, 149, 20_000])
+@pytest.mark.parametrize("t", [0.0, 1.0, 2.5, 3.2, 6.0, 10.0, 30.0])
+def test_the_tail_keeps_its_digits_however_small_it_is(t, freedom):
+    with mpmath.workdps(40):
+        tail = mpmath.betainc(mpmath.mpf(freedom) / 2, 0.5, 0, freedom / (freedom + mpmath.mpf(t) ** 2), regularized=True) / 2
+        assert t_tail(t, freedom) == pytest.approx(float(tail), rel=1e-9, abs=0)
+
+
+def test_a_difference_of_many_errors_has_a_p_above_zero():
+    """The p of t = 10 with 149 degrees of freedom, by mpmath to 30 digits, where 1 less the distribution function is 0 or rounding."""
+    second = np.tile([-1.0, 1.0], 75)
+    second = second * np.sqrt(149 / 150) + 10 / np.sqrt(150)
+    assert paired_difference(np.zeros(150), second).p == pytest.approx(2.47775056683192e-18, rel=1e-6)
 
 
 def test_intervals_of_tables():

@@ -1,7 +1,14 @@
 import threading
 from pathlib import Path
 
+import numpy as np
+
+from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.sft import SftConfig, SftDataConfig
+from polaris.data.conversations import Example
 from polaris.distributed.shared import check_same, check_shared
+from polaris.supervised.checks import CheckedSft, check_ranks
+from polaris.supervised.examples import ExampleSet
 
 
 class Rank:
@@ -78,3 +85,22 @@ def test_ranks_that_read_other_prompts_are_refused_by_their_name():
     raised = both(lambda rank, world: check_same({"config": "x", "train.jsonl": f"digest {rank}"}, world))
     assert raised.keys() == {0, 1}
     assert all(text.startswith("train.jsonl: not all ranks read the same") for text in raised.values())
+
+
+def test_a_fine_tuning_whose_ranks_hold_out_other_examples_is_refused(tmp_path):
+    config = SftConfig(data=SftDataConfig(path="chats.jsonl"))
+
+    def example(token):
+        return Example(tokens=np.array([1, token], np.int32), mask=np.array([False, True]), source="chats.jsonl:1")
+
+    def checked(held_out):
+        data = ExampleSet(examples=(example(2),), held_out=(example(held_out),), rows=2, too_long=0, empty=0)
+        return CheckedSft(config=config, model=None, tokenizer=None, data=data, held_out_set=None)
+
+    def raised(*held_out):
+        return both(lambda rank, world: check_ranks(checked(held_out[rank]), RunFolder(tmp_path), world))
+
+    assert raised(3, 3) == {}
+    said = raised(3, 4)
+    assert said.keys() == {0, 1}
+    assert all(text.startswith("the held-out examples: not all ranks read the same") for text in said.values())

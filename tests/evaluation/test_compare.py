@@ -124,6 +124,15 @@ def test_a_problem_that_only_one_of_them_has_is_refused(tmp_path):
         compare(first, second)
 
 
+def test_a_p_too_small_to_mean_anything_is_only_called_small(tmp_path):
+    """Of 150 problems B solves two more of eight, of every fifth one less: t = 1.4 / 1.204 * sqrt(150) = 14.2."""
+    first = write(tmp_path / "a", counts(*[4] * 150))
+    second = write(tmp_path / "b", counts(*[6, 6, 6, 6, 3] * 30))
+    text = "\n".join(lines(compare(first, second)))
+    assert "| < 0.001 |" in text
+    assert text.endswith("set: B is better beyond chance (p < 1e-6)")
+
+
 def test_the_command(tmp_path):
     first, second = write(tmp_path / "a", counts(*[0, 4] * 10)), write(tmp_path / "b", counts(*[2, 6] * 9, 8, 8))
     command = [sys.executable, "-m", "polaris.cli", "eval", "compare", str(first), str(second)]

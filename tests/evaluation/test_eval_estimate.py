@@ -4,7 +4,6 @@ import json
 
 import pytest
 
-from polaris.evaluation import estimate as module
 from polaris.evaluation.estimate import Estimate, Pace, pace_of_run
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.source import Wanted
@@ -27,26 +26,51 @@ def test_before_it_draws_the_most_tokens_are_known_and_more_at_a_known_pace():
     assert "about 10k tokens" in Estimate(100, wanted(10), longest=100, batch=10, pace=Pace(length=600.0, speed=1.0, source="x")).before()
 
 
-def test_after_the_first_batch_whichever_of_it_ends_last(monkeypatch):
-    now = [100.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+def test_after_the_first_batch_whichever_of_it_ends_last():
     estimate = Estimate(40, wanted(20), longest=2000, batch=2, pace=None, name="YaRN 1.5: ")
     assert estimate.before().startswith("YaRN 1.5: 40 samples to draw")
-    estimate.started()
-    now[0] += 10
-    estimate.started()
-    assert estimate.after(sample(1, 100), 100) == ""
-    assert estimate.after(sample(2, 5), 110) == "", "a short one of the second batch does not count"
-    said = estimate.after(sample(0, 300), 1000)
+    assert estimate.during(0, 100.0) == estimate.during(50, 105.0) == ""
+    assert estimate.after(sample(1, 100), 100, 107.0) == ""
+    assert estimate.after(sample(2, 5), 110, 108.0) == "", "a short one of the second batch does not count"
+    said = estimate.after(sample(0, 300), 1000, 110.0)
     assert said == "YaRN 1.5: after the first 2 samples: 200 tokens a response, 100 tokens/s; about 8k tokens in all, 30.0s more"
-    assert estimate.after(sample(3, 5), 1100) == ""
+    assert estimate.after(sample(3, 5), 1100, 111.0) == ""
+    assert estimate.during(4000, 140.0) == "", "something better has been said"
 
 
 @pytest.mark.parametrize("count", [1, 10])
 def test_a_single_batch_is_over_before_it_can_be_estimated(count):
     estimate = Estimate(count, wanted(count), longest=10, batch=10, pace=None)
     assert "minutes" not in estimate.before()
-    assert [estimate.after(sample(number, 5), 5) for number in range(count)] == [""] * count
+    assert [estimate.after(sample(number, 5), 5, 1.0) for number in range(count)] == [""] * count
+
+
+@pytest.mark.parametrize("batch", [2, 20], ids=["the first batch runs", "all at once"])
+def test_half_a_minute_tells_how_long_it_takes_at_most(batch):
+    """20 samples of at most 90,000 tokens; 12,000 in 40 s are 300 a second: 1,788,000 more take 5,960 s, or 99 minutes."""
+    estimate = Estimate(40, wanted(20), longest=90_000, batch=batch, pace=None, name="YaRN 2: ")
+    assert estimate.during(100, 1000.0) == estimate.during(8_000, 1029.9) == ""
+    said = estimate.during(12_000, 1040.0)
+    assert said == "YaRN 2: 300 tokens/s, so at most 1h39m more, if every response is drawn to its limit"
+    assert estimate.during(24_000, 1080.0) == "", "once"
+
+
+def test_what_has_ended_tells_how_little_it_could_be_as_far_as_it_does():
+    """Ended: 900 and 1,500 tokens, the mean is 1,200; 20 of them are 24,000, of which 12,000 are there: 40 s at 300 a second."""
+    estimate = Estimate(20, wanted(20), longest=90_000, batch=20, pace=None)
+    estimate.during(0, 0.0)
+    estimate.after(sample(0, 900), 5_000, 10.0)
+    estimate.after(sample(1, 1_500), 9_000, 20.0)
+    assert estimate.during(12_000, 40.0).endswith("to its limit; 40.0s if all were as short as the 2 that have ended")
+    early = Estimate(20, wanted(20), longest=90_000, batch=20, pace=None)
+    early.during(0, 0.0)
+    early.after(sample(0, 500), 5_000, 10.0)
+    assert early.during(12_000, 40.0).endswith("to its limit"), "20 x 500 are fewer than there are"
+
+
+def test_a_server_that_tells_of_whole_responses_alone_has_no_early_speed():
+    estimate = Estimate(20, wanted(20), longest=90_000, batch=20, pace=None, live=False)
+    assert estimate.during(0, 0.0) == estimate.during(12_000, 40.0) == ""
 
 
 def test_a_run_gives_its_pace(tmp_path):

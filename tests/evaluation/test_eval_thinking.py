@@ -3,7 +3,8 @@
 import pytest
 
 from polaris.config.reward import RewardConfig
-from polaris.evaluation.markdown import announcement
+from polaris.evaluation.contamination import accuracy_apart
+from polaris.evaluation.markdown import announcement, score_lines
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.scoring import Scoring, decide_thinking, judged
 from polaris.evaluation.settings import EvalSettings
@@ -61,3 +62,20 @@ def test_a_terminal_is_told_where_no_response_has_an_answer(tmp_path):
     assert "warning: no response has an answer" in said
     found["no_answer"] = 0.75
     assert "warning" not in announcement(result, tmp_path)
+
+
+def test_a_terminal_is_told_the_score_without_problems_that_are_also_training_data():
+    """Of problems solved in 4, 0 and 2 of 4 samples the first is known: 25 % without it."""
+    number = {"mean": 0.5, "low": 0.1, "high": 0.9}
+    found = {"samples": 4, "avg": number, "pass": {"4": number}, "maj": {"4": number}, "clipped": 0.0, "no_answer": 0.0}
+    found |= {"no_answer_reasons": {}, "problems": 3, "correct": {"a": 4, "b": 0, "c": 2}}
+
+    def said(known, **looked):
+        result = {"results": {"1": {"set": found | {"overlap": accuracy_apart(found, known)}}}, "overlap": looked}
+        return score_lines(result)[0].partition("clipped 0.0%")[2]
+
+    assert said(["a"], against=["x"], unread=[]).startswith("; 1 of 3 problems also in the training data, avg@4 without them 25.0% [")
+    assert said([], against=["x"], unread=["y"]) == "; at least 0 of 3 problems also in the training data"
+    assert said(["a", "b", "c"], against=["x"], unread=[]) == "; 3 of 3 problems also in the training data"
+    assert said([], against=[], unread=["y"]) == ""
+    assert score_lines({"results": {"1": {"set": found}}})[0].endswith("clipped 0.0%"), "a result of an older version"

@@ -37,7 +37,7 @@ class Page(HTMLParser):
 def build(tmp_path):
     """A page of three problems with six samples each by default, the first two right on `easy`; `response` is what a model wrote."""
 
-    def build(response="fine", samples=6):
+    def build(response="fine", samples=6, known=(), against=()):
         rows = "".join(f'{{"id": "{name}", "problem": "{name}, or <b>what</b>?", "answer": "7"}}\n' for name in ("easy", "hard", "a & 'b'"))
         (tmp_path / "set.jsonl").write_text(rows, encoding="utf-8")
         suites = load_suites(EvalSettings(suite=(str(tmp_path / "set.jsonl"),), samples_per_prompt=6))
@@ -58,7 +58,9 @@ def build(tmp_path):
         file.close()
         mean = {"mean": 1 / 9, "low": 0.0, "high": 0.5}
         numbers = {"samples": samples, "correct": {"easy": 2, "hard": 0, "a & 'b'": 0}, "avg": mean, "no_answer": 0.0}
-        return page("name <i>", tmp_path, suites, scored, {"1": {"set": numbers}})
+        numbers |= {"problems": 3, "overlap": {"problems": list(known), "within": None, "without": {"mean": 0.5, "low": 0.1, "high": 0.9}}}
+        result = {"overlap": {"against": list(against), "unread": []}, "results": {"1": {"set": numbers}}}
+        return page("name <i>", tmp_path, suites, scored, result)
 
     return build
 
@@ -72,6 +74,14 @@ def test_every_problem_is_in_the_table_hardest_first_and_leads_to_its_responses(
     assert "easy: 2 of 6 solved, 4 responses" in text
     assert "x5, no answer x1" in text
     assert found.text.count("correct") == 2, "right ones and wrong ones in turn"
+
+
+def test_problems_that_are_also_training_data_stand_beside_the_score_and_are_marked(build):
+    text = "".join(Page(build(known=["hard"], against=["train.jsonl"])).text)
+    assert "without an answer; 1 of 3 problems also in the training data, avg@6 without them 50.0% [10.0%, 90.0%]" in text
+    assert text.count("(also in the training data)") == 1
+    assert "0 of 3 problems also in the training data" in "".join(Page(build(against=["train.jsonl"])).text)
+    assert "training data" not in "".join(Page(build()).text)
 
 
 def test_one_response_without_an_answer_is_said_in_words(build):

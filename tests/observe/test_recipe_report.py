@@ -87,6 +87,24 @@ def test_the_final_evaluation_has_its_intervals(tables):
     assert (row["avg@n (recipe grader)"], row["n"], row["mean tokens"]) == ("80.0% [72.0%, 88.0%]", "8", "18,234")
 
 
+def test_problems_that_are_also_training_data_stand_beside_the_score(tmp_path, tables):
+    folder = recipe_run(tmp_path / "run", RunConfig(stage=(StageConfig(steps=1),)), texts=("x",))
+    (place,) = folder.glob("stages/evaluation/*/result.json")
+    result = json.loads(place.read_text())
+    for sets in result["results"].values():
+        for numbers in sets.values():
+            numbers["overlap"] = {"problems": [], "within": None, "without": numbers["avg"]}
+        sets["aime25"]["overlap"] |= {"problems": ["p1", "p2"], "without": {"mean": 0.5, "low": 0.4, "high": 0.6}}
+    place.write_text(json.dumps(result | {"overlap": {"against": ["train<.jsonl"], "unread": []}}))
+    page = write_report(folder).read_text()
+    head, first, second, *_ = Tables(page).found["Final evaluation"]
+    assert head[-2:] == ["also in the training data", "avg@n without them"]
+    assert first[-2:] == ["0 of 30", "81.0% [73.0%, 89.0%]"]
+    assert second[-2:] == ["2 of 30", "50.0% [40.0%, 60.0%]"]
+    assert "looked through: train&lt;.jsonl." in page
+    assert tables["Final evaluation"][0][-1] == "n", "nothing where nothing was looked through"
+
+
 def test_two_accuracies_of_one_model_say_why_they_differ(page):
     """The held-out evaluation of the last step, and the evaluation of its export."""
     words = " ".join(page.split("<h2>Final evaluation</h2>")[1].split("</section>")[0].split())

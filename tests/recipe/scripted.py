@@ -19,7 +19,7 @@ from polaris.learn.core import ResultSets
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
-from polaris.rollout.types import GenerationInterrupted
+from polaris.rollout.types import GenerationInterrupted, Progress
 from polaris.run.context import TrainContext
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
@@ -91,6 +91,8 @@ class ScriptedEngine:
             ended[key] = _response(request, sampling)
             if on_finished is not None:
                 on_finished(ended[key])
+            drawn = sum(len(rollout.tokens) for rollout in ended.values())
+            on_progress(Progress(finished=len(ended), total=len(requests), tokens=drawn))
         return [ended[request.prompt_id, request.sample] for request in requests]
 
 

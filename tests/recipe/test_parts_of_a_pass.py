@@ -1,6 +1,9 @@
 """The difficulty pass on scripted engines: what a stop leaves, what is drawn again, and what a finished pass is refused for."""
 
+import re
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,9 +16,11 @@ from polaris.config.recipe import CurationConfig, DifficultyConfig
 from polaris.config.training import TrainerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.selection import prompts_to_drop, shuffle_key
+from polaris.observe import phrases
 from polaris.observe.metrics import read_records
 from polaris.observe.run_files import read_run
 from polaris.observe.sections.difficulty import difficulty
+from polaris.recipe import rounds
 from polaris.recipe.difficulty import measure_difficulty
 from polaris.recipe.run import prepare_prompts
 from polaris.results import Result
@@ -128,6 +133,43 @@ def test_a_pass_that_stopped_early_is_refused_for_another_curation(config, measu
     assert (drawn, str(refused).count("stop_early.drop_from: 1.0 -> 0.7")) == ([0], 1)
     (refused,), _, _ = measure("pass", replace(early, difficulty=DifficultyConfig(samples_per_prompt=8)))
     assert "stop_early" in str(refused)
+
+
+def test_half_a_minute_tells_how_long_the_whole_pass_takes_at_most(config, tmp_path, monkeypatch, capsys):
+    """The clock is read after each response and goes 10 s a reading: the fourth one has the tokens of four responses in 30 s."""
+    readings = count(0.0, 10.0)
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda: next(readings)))
+    _, (engine,) = on_ranks(config, lambda context: measure_difficulty(context, PROMPTS, tmp_path / "pass"))
+    tokens = sum(5 + seed % 6 for seed in sorted(request.seed for request in engine.asked[: 8 * SAMPLES])[:4])
+    left = (21 * SAMPLES * config.difficulty_tokens - tokens) * 30 / tokens
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("difficulty")]
+    assert f"at most 84 responses (4 each) and {phrases.count(84 * config.difficulty_tokens)} tokens" in told[0]
+    assert told[1].startswith(f"difficulty pass: {tokens / 30:.0f} tokens/s, so at most {phrases.duration(left)} more")
+    assert [line.split()[1] for line in told[2:]] == ["8/21", "16/21", "21/21"]
+
+
+def test_a_pass_that_goes_on_says_at_once_what_is_left(measure, monkeypatch, capsys):
+    readings = count(0.0, 10.0)
+    measure("stopped", stops_after=(25,))
+    capsys.readouterr()
+    monkeypatch.setattr(rounds, "time", SimpleNamespace(monotonic=lambda: next(readings)))
+    measure("stopped")
+    told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("difficulty")]
+    assert re.match(r"difficulty pass: goes on after \d+/21 prompts, .* left", told[0])
+    assert all(line.startswith("difficulty: ") for line in told[1:]), "an estimate by half a minute knows less"
+
+
+def test_a_model_that_is_a_run_gives_its_pace_before_anything_is_drawn(config, tmp_path, capsys):
+    """84 responses of 6 tokens are 504, at 8 a second 63 s."""
+    exported = tmp_path / "earlier" / "export" / "step-000001"
+    exported.parent.mkdir(parents=True)
+    (tmp_path / "model").rename(exported)
+    (tmp_path / "earlier" / "config.json").write_text("{}")
+    facts = '{"step": 1, "eval/response/length_mean": 6, "throughput/rollout_tokens_per_s": 8}\n'
+    (tmp_path / "earlier" / "metrics.jsonl").write_text(facts)
+    begun = replace(config, model=replace(config.model, path=str(exported)))
+    on_ranks(begun, lambda context: measure_difficulty(context, PROMPTS, tmp_path / "pass"))
+    assert "; about 504 tokens, 1m03s at the pace of the run's own evaluation and steps; what" in capsys.readouterr().out
 
 
 def test_more_samples_than_an_engine_takes_at_once_make_chunks_of_one_prompt(config, measure, capsys):

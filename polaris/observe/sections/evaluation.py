@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from polaris.observe.markup import folded, interval, note, percent, safe, section, table
+from polaris.observe.phrases import also_trained
 from polaris.observe.run_files import RunFiles
 
 _SCORES = ("set", "YaRN", "avg@n", "pass@n", "maj@n", "avg@n (recipe grader)", "no answer", "cut off", "mean tokens", "problems", "n")
+_APART = ("also in the training data", "avg@n without them")
 _BUCKETS = ("set", "YaRN", "tokens", "responses", "accuracy", "cut off")
 
 
@@ -17,18 +19,34 @@ def evaluation(run: RunFiles) -> str:
     if run.evaluation is None:
         return ""
     rows = [(safe(name), safe(factor), numbers) for factor, sets in run.evaluation["results"].items() for name, numbers in sets.items()]
+    looked = run.evaluation.get("overlap", {})
+    apart = [_apart(numbers, looked) for _, _, numbers in rows]
     return section(
         "Final evaluation",
-        table(_SCORES, [_scores(*row) for row in rows]),
+        table((*_SCORES, *(_APART if any(apart) else ())), [(*_scores(*row), *cells) for row, cells in zip(rows, apart, strict=True)]),
         note(f"Means over problems with 95% intervals; {_sampling(run.evaluation)}{safe(run.evaluation['date'])}."),
         *(
             [note(f'<a href="{safe(run.evaluation_page)}">Every problem, its answers and some of its responses</a>')]
             if run.evaluation_page
             else []
         ),
+        *_looked(looked),
         *_held_out(run),
         folded("By length of the response", table(_BUCKETS, [cells for row in rows for cells in _buckets(*row)])),
     )
+
+
+def _apart(numbers: Mapping[str, Any], looked: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of `_APART`; none where nothing was looked through."""
+    found, without = also_trained(numbers, looked)
+    return (found, interval(without) if without else "-") if found else ()
+
+
+def _looked(looked: Mapping[str, Any]) -> list[str]:
+    unread = "".join(f" {safe(name)} could not be read." for name in looked.get("unread", ()))
+    if not looked.get("against"):
+        return [note(unread)] if unread else []
+    return [note(f"Training data that was looked through: {safe(', '.join(looked['against']))}.{unread}")]
 
 
 def _sampling(result: Mapping[str, Any]) -> str:
