@@ -76,8 +76,8 @@ class DataConfig:
     subset: str | None = None
     """Configuration of a Hugging Face dataset, such as "main" of openai/gsm8k."""
     options: dict[str, Option] = field(default_factory=dict)
-    """Arguments of a function in data.path; of a task of reasoning-gym
-    `size`, `seed`, `levels`, `examples` and the fields of its configuration."""
+    """Arguments of a function in data.path; of a task of reasoning-gym `size`, `seed`, `levels`, `examples` and the fields of its
+    configuration; of `reasoning_gym:composite` `size`, `seed` and the list of its tasks, `datasets`."""
     sets: tuple[SetConfig, ...] = ()
     """Several prompt sets in the place of data.path, each a `[[data.sets]]` table."""
     columns: dict[str, str] = field(default_factory=dict)

@@ -276,7 +276,16 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if not isinstance(value, accepted) or (isinstance(value, bool) and bool not in accepted):
         names = " or ".join([kind.__name__ for kind in accepted if kind is not type(None)] + [repr(word) for word in words])
         raise Refused(f"{where} = {shown(value)} must be of type {names}{', or left out' if optional else ''}")
-    return value
+    return _settled(value) if isinstance(value, list) else value
+
+
+def _settled(value: Any) -> Any:
+    """A list, in whose tables texts of the command line are what they stand for in TOML."""
+    if isinstance(value, _Text):
+        return _parsed(value, (bool, int, float, str, list, dict))
+    if isinstance(value, dict):
+        return {key: _settled(item) for key, item in value.items()}
+    return [_settled(item) for item in value] if isinstance(value, list) else value
 
 
 def _words(members: tuple[Any, ...]) -> list[str]:

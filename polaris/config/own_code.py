@@ -11,7 +11,7 @@ from polaris.doors import is_own
 DOOR = {"door": True}
 """Metadata of such a field."""
 Option = bool | int | float | str | list
-"""An argument of such code, or of a task of reasoning-gym, as a table of options holds it."""
+"""An argument of such code, or of a task of reasoning-gym, as a table of options holds it; a list may be one of tables."""
 
 Section = TypeVar("Section")
 

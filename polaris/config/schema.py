@@ -11,6 +11,7 @@ from typing import Literal
 
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.bounds import finite
+from polaris.config.composite import COMPOSITE, parts
 from polaris.config.data import DataConfig, SetConfig
 from polaris.config.job import JobConfig
 from polaris.config.own_code import Option
@@ -18,7 +19,7 @@ from polaris.config.recipe import CurationConfig, CurriculumConfig, DifficultyCo
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig, SyncConfig
 from polaris.config.training import HooksConfig, TrainerConfig
-from polaris.doors import is_gym
+from polaris.doors import GYM, is_gym
 from polaris.errors import Refused
 
 
@@ -95,13 +96,15 @@ class RunConfig(JobConfig):
         self.reward.check_process()
         if self.eval.path is None or not is_gym(self.eval.path):
             return
-        sets = self.data.sets or (self.data,)
-        if _problems(self.eval) in map(_problems, sets):
+        tables: dict[str, DataConfig | SetConfig] = {f"data.sets.{index}": one for index, one in enumerate(self.data.sets)}
+        sets = tables or {"data": self.data}
+        trained = [problems for key, one in sets.items() for problems in _problems(key, one)]
+        if same := [path for path, made in _problems("eval", self.eval) if (path, made) in trained]:
             raise Refused(
-                f"[eval] and [data] have the same problems of {self.eval.path}; give eval.options another seed, or set eval.fraction "
+                f"[eval] and [data] have the same problems of {same[0]}; give eval.options another seed, or set eval.fraction "
                 "in the place of eval.path"
             )
-        if "examples" not in self.eval.options and any(is_gym(one.path or "") and one.options.get("examples") for one in sets):
+        if "examples" not in self.eval.options and any(is_gym(one.path or "") and one.options.get("examples") for one in sets.values()):
             raise Refused(
                 "the prompts of [data] begin with worked examples and those of [eval] with none, so that they ask in another form; give "
                 "eval.options the same examples, or examples = 0 if that is meant"
@@ -130,6 +133,10 @@ class RunConfig(JobConfig):
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")
 
 
-def _problems(one: DataConfig | SetConfig | EvalConfig) -> tuple[str | None, dict[str, Option]]:
-    """What says which problems a task of reasoning-gym makes; `size` says only how many, and `examples` what stands before them."""
-    return one.path, {"seed": 0, **{name: value for name, value in one.options.items() if name not in ("size", "examples")}}
+def _problems(key: str, one: DataConfig | SetConfig | EvalConfig) -> list[tuple[str | None, dict[str, Option]]]:
+    """What says which problems each task of a set of reasoning-gym makes; `size` says only how many, and `examples` what stands before
+    them. Raises `Refused`, naming `key`, for a composite that says no tasks."""
+    seed = {"seed": one.options.get("seed", 0)}
+    if one.path == f"{GYM}{COMPOSITE}":
+        return [(f"{GYM}{part.name}", {**part.config, **seed}) for part in parts(one.options, f"{key}.options")]
+    return [(one.path, {name: value for name, value in one.options.items() if name not in ("size", "examples")} | seed)]

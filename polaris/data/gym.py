@@ -14,6 +14,7 @@ from contextlib import redirect_stdout
 from dataclasses import asdict, replace
 from typing import Any
 
+from polaris.config.composite import COMPOSITE
 from polaris.config.names import shown
 from polaris.data.reading import Reading
 from polaris.doors import GYM
@@ -30,17 +31,18 @@ _CHOICE = 3
 
 def gym_rows(path: str, reading: Reading) -> Iterator[dict[str, Any]]:
     """The rows of `reasoning_gym:NAME`: `id`, `question`, `answer` (None where the package gives no example of one), `task`, `level` (None
-    without `levels`), and the column by which the reward finds the entry. One level comes after the other. With the option `examples`,
+    without `levels`), and the column by which the reward finds the entry. One level comes after the other, and of `reasoning_gym:composite`
+    one task. With the option `examples`,
     `prompt` is a chat that begins with as many worked examples, the same for all rows and seeds.
 
     Raises:
         Refused: an unknown task or option, or one that the task refuses; also where it fails at an entry.
     """
-    key, options = f"{reading.key}.options", dict(reading.options)
-    examples = options.pop("examples", 0)
+    name, key, options = path.removeprefix(GYM), f"{reading.key}.options", dict(reading.options)
+    examples = 0 if name == COMPOSITE else options.pop("examples", 0)
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0:
         raise Refused(f"{key}.examples = {shown(examples)} must be a number of worked examples, 0 or more")
-    asked = tasks(path.removeprefix(GYM), options, key)
+    asked = tasks(name, options, key)
     try:
         turns = _worked(asked[0], examples) if examples else []
         return (row | _chat(turns, row) if turns else row for row in rows_of(asked))

@@ -12,6 +12,7 @@ import numpy as np
 from polaris.algorithm.paired import Difference, mean_of_sets, paired_difference
 from polaris.checkpoint.runs import is_run
 from polaris.errors import Refused
+from polaris.evaluation.settings import PLAIN
 from polaris.results import Result, differences
 
 _SMALL = 100
@@ -152,7 +153,9 @@ def _settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     for result in (a, b):
         identity = {name: value for name, value in result["identity"].items() if name not in _APART}
         both.append(
-            identity | {"grader": result["grader"], "an answer counts only after </think>": result.get("thinking", {}).get("required")}
+            {"answer_form": PLAIN.answer}
+            | identity
+            | {"grader": result["grader"], "an answer counts only after </think>": result.get("thinking", {}).get("required")}
         )
     yarn = sorted(set(both[0].get("yarn", {})) & set(both[1].get("yarn", {})))
     return differences(*(one | {"yarn": {factor: one["yarn"][factor] for factor in yarn}} for one in both))

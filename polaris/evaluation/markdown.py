@@ -53,8 +53,8 @@ def announcement(result: dict[str, Any], folder: Path) -> str:
 
 
 _NO_ANSWERS = (
-    "warning: no response has an answer, so every score is 0: ask for a \\boxed{} with the prompt suffix, allow longer responses, or do "
-    "not require thinking of a model that does not think"
+    "warning: no response has an answer, so every score is 0: ask for its form (a \\boxed{} by default) with the prompt suffix, "
+    "allow longer responses, or do not require thinking of a model that does not think"
 )
 
 

@@ -15,8 +15,9 @@ from polaris.config.model import ModelConfig
 from polaris.config.own_code import Option
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
+from polaris.data.named_sets import NAMED_SETS
 from polaris.errors import Refused, RunFailed
-from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, EvalSettings, ServerSettings, buckets_for
+from polaris.evaluation.settings import PAPER, PAPER_BUCKETS, PAPER_TEMPERATURE, PLAIN, EvalSettings, ServerSettings, buckets_for
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,6 +37,7 @@ _FIELDS = {
     "final.temperature": "--temperature",
     "final.top_k": "--top-k",
     "final.max_response_tokens": "--max-tokens",
+    "final.prompt_suffix": "--prompt-suffix",
     "final.rope_factors": "--yarn",
     "final.original_positions": "--original-positions",
     "final.attention_factor": "--attention-factor",
@@ -57,6 +59,7 @@ _FIELDS = {
     "rollout.max_concurrent": "--concurrent",
     "rollout.gpu_memory_fraction": "--gpu-memory",
     "rollout.kv_cache_mib": "--kv-cache-mib",
+    "reward.answer": "--answer-form",
     "reward.workers": "--workers",
     "reward.timeout_s": "--timeout",
     "reward.require_thinking": "--require-thinking",
@@ -118,6 +121,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="an answer counts only after </think> (default: if the chat template or most responses open thinking)",
     )
+    grading.add_argument(
+        "--answer-form",
+        default=PLAIN.answer,
+        metavar="FORM",
+        help='where a response has its answer, as reward.answer, such as whole or "<answer>"; not of multiple choice (default: boxed)',
+    )
     grading.add_argument("--timeout", type=float, default=5.0, metavar="SECONDS", help="longest time for one answer (default: 5)")
     grading.add_argument("--workers", type=int, help="processes of each grader (default: one per two cores)")
     edges = f"{','.join(map(str, PAPER_BUCKETS))}; quartiles if --max-tokens is not above the last"
@@ -148,6 +157,8 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
         raise Refused("--original-positions needs YaRN; give a factor above 1, such as --yarn 1,1.5")
     if not yarn and options.attention_factor is not None:
         raise Refused("--attention-factor needs YaRN; give a factor above 1, such as --yarn 1,1.5")
+    if options.answer_form != PLAIN.answer and all(name in NAMED_SETS and NAMED_SETS[name].choices for name in options.suite):
+        raise Refused("--answer-form has no effect: sets of multiple choice are graded by the letter that a response chooses; remove it")
     return EvalSettings(
         suite=options.suite,
         data_folder=options.data_folder,
@@ -177,7 +188,12 @@ def _settings(options: argparse.Namespace) -> EvalSettings:
             gpu_memory_fraction=options.gpu_memory,
             kv_cache_mib=options.kv_cache_mib,
         ),
-        reward=RewardConfig(workers=options.workers, timeout_s=options.timeout, require_thinking=options.require_thinking),
+        reward=RewardConfig(
+            answer=options.answer_form,
+            workers=options.workers,
+            timeout_s=options.timeout,
+            require_thinking=options.require_thinking,
+        ),
         server=_server(options) if options.server else None,
     )
 

@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Literal
 
+from polaris.config.process import ProcessConfig
 from polaris.config.reward import RewardConfig
 from polaris.data.problems import Problem
 from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
 from polaris.reward.built_in import MultipleChoice
-from polaris.reward.extract import END_OF_THINKING, NO_END
+from polaris.reward.extract import BOXED, END_OF_THINKING, NO_END
 from polaris.reward.pool import GraderPool
 from polaris.reward.protocol import RewardItem, Rules
 from polaris.reward.rewards import Rewards
@@ -62,8 +63,9 @@ class Scoring:
     """Grades in the background; `drain` and `collect` wait. A context manager that owns the grading processes.
 
     In the place of our rules, sets of multiple choice are graded by the letter that a response chooses (no process: cheap and bounded), and
-    tasks of reasoning-gym by their own scorer, whose verdict also stands for the recipe's, which knows no such task; from a full score on
-    a response is correct.
+    tasks of reasoning-gym by their own scorer, whose verdict also stands for the recipe's, which knows no such task; from a full score on,
+    or above `reward.success_above`, a response is correct. The scorer and our rules look for the answer where `reward.answer` says, the
+    recipe's in the box.
     "auto" requires no `</think>` here; `judged` corrects the verdicts once all samples are known.
     """
 
@@ -76,9 +78,14 @@ class Scoring:
         # The recipe's evaluation, unlike its training, does not look for </think>.
         self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
         self._letters = MultipleChoice(Rules(require_thinking=reward.require_thinking is True))
-        if "reasoning_gym" in self._rules.values():
-            own = RewardConfig(function="reasoning_gym", workers=reward.workers, timeout_s=reward.timeout_s)
-            self._gym = self._resources.enter_context(Rewards(own, reward.require_thinking is True))
+        plain = replace(reward, options={}, process=ProcessConfig())
+        graders = {"reasoning_gym": replace(plain, function="reasoning_gym")}
+        if reward.answer != BOXED:
+            graders["math"] = replace(plain, function="math", success_above=None)
+        self._own = {
+            rules: self._resources.enter_context(Rewards(graders[rules], reward.require_thinking is True))
+            for rules in graders.keys() & self._rules.values()
+        }
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()
         self._tally: dict[str, list[float]] = defaultdict(list)
@@ -132,11 +139,13 @@ class Scoring:
     def _verdicts(self, response: str, problem: Problem, rules: str) -> tuple[Verdict, Verdict]:
         item = (response, problem.ground_truth)
         if rules == "reasoning_gym":
-            (scored,) = self._gym.score([RewardItem(response=response, ground_truth=problem.ground_truth, row=problem.row)])
+            (scored,) = self._own[rules].score([RewardItem(response=response, ground_truth=problem.ground_truth, row=problem.row)])
             solved = replace(scored, reward=float(scored.kind == "correct"))
             return solved, solved
         (recipe,) = self._recipe.grade([item])
-        if rules == "multiple_choice":
+        if rules in self._own:
+            (strict,) = self._own[rules].score([RewardItem(response=response, ground_truth=problem.ground_truth)])
+        elif rules == "multiple_choice":
             (strict,) = self._letters.score([RewardItem(response=response, ground_truth=problem.ground_truth)])
         else:
             (strict,) = self.strict.grade([item])

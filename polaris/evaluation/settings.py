@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,11 +14,14 @@ from polaris.config.recipe import FinalConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
+from polaris.doors import short
 from polaris.errors import Refused
 
 PAPER = FinalConfig()
 """The recipe's own evaluation (blog, section 3): top-k 20, 90,000 tokens, prompt suffix."""
 PAPER_TEMPERATURE = 1.4
+PLAIN = RewardConfig()
+"""The defaults: answers in boxes, a full score is correct."""
 PAPER_BUCKETS = (16_384, 32_768)
 """Edges, in tokens, of the recipe's length buckets: below 16K, 16K to 32K, and above."""
 
@@ -101,6 +104,8 @@ class EvalSettings:
     model: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
     reward: RewardConfig = field(default_factory=RewardConfig)
+    """How answers are found and graded: `answer`, `require_thinking`, `success_above` (of tasks of reasoning-gym) and the processes'
+    limits. Each set has its grader, whatever `function` is."""
     server: ServerSettings | None = None
 
     def __post_init__(self) -> None:
@@ -143,12 +148,16 @@ class EvalSettings:
             "chat_template_options": self.chat_template_options,
             "seed": self.seed,
             "require_thinking": self.reward.require_thinking,
+            # Left out where they are the default, as in folders of older versions.
+            **({} if self.reward.answer == PLAIN.answer else {"answer_form": self.reward.answer}),
+            **({} if self.reward.success_above is None else {"success_above": self.reward.success_above}),
         }
 
 
 def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> EvalSettings:
     """Settings of a run's final evaluation of the exported folder `checkpoint`, at `final.temperature`, else at `temperature`."""
     final = config.final
+    scores = short(next(iter(config.reward.weights))) == "reasoning_gym"  # else `success_above` is of other numbers
     return EvalSettings(
         suite=final.suite,
         split=config.eval.split,
@@ -170,5 +179,5 @@ def final_settings(config: RunConfig, checkpoint: Path, temperature: float) -> E
         seed=config.seed,
         model=ModelConfig(path=str(checkpoint), dtype=config.model.dtype, chat_template=config.model.chat_template),
         rollout=config.rollout,
-        reward=config.reward,
+        reward=config.reward if scores else replace(config.reward, success_above=None),
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from polaris.config.names import shown
 from polaris.data.gold import Check, Rejected
 from polaris.data.named_sets import NAMED_SETS, spelled
 from polaris.data.problems import Problem, instructed, read_problems, rejected, repeated
@@ -18,7 +19,9 @@ from polaris.doors import GYM, is_gym, is_own
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.evaluation.settings import EvalSettings
+from polaris.reward.answer_pattern import pattern
 from polaris.reward.built_in import MultipleChoice
+from polaris.reward.extract import BOXED
 from polaris.reward.grade import ungradable_reason
 from polaris.reward.protocol import Rules
 
@@ -46,9 +49,10 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
     """The sets, in the order of `settings.suite`.
 
     Raises:
-        ValueError: a set is missing, unreadable, without a gradable answer or named twice, its number of samples is unknown, or there are
-            options and no set that takes any.
+        ValueError: a set is missing, unreadable, without a gradable answer or named twice, its number of samples is unknown, there are
+            options and no set that takes any, or `reward.answer` is no form, or another one than the prompts ask for.
     """
+    pattern(settings.reward.answer, "reward.answer")
     if settings.options and not any(map(_is_made, settings.suite)):
         raise Refused("final.options are arguments of a function or of a task of reasoning-gym, and no set is one; remove them")
     suites = [_load(name, path, split, settings) for given in settings.suite for name, path, split in _locate(given, settings)]
@@ -56,7 +60,19 @@ def load_suites(settings: EvalSettings) -> list[Suite]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise Refused(f"two evaluation sets have the name {', '.join(twice)}; rename a file, or name it once")
+    _check_form(settings, suites)
     return suites
+
+
+def _check_form(settings: EvalSettings, suites: Sequence[Suite]) -> None:
+    """Raise `Refused` where prompts end with a wish for a box, and answers are looked for elsewhere."""
+    form = settings.reward.answer
+    asked = any(suite.rules != "multiple_choice" for suite in suites) and BOXED in settings.prompt_suffix
+    if asked and BOXED not in form:
+        raise Refused(
+            f"final.prompt_suffix = {shown(settings.prompt_suffix)} asks for a box, and reward.answer = {form!r} looks for the answer "
+            'elsewhere; give final.prompt_suffix that of the training (data.prompt_suffix, which may be "")'
+        )
 
 
 def _locate(given: str, settings: EvalSettings) -> Iterator[tuple[str, str, str]]:

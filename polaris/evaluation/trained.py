@@ -14,22 +14,27 @@ from polaris.checkpoint.runs import is_run
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.doors import is_gym, short
-from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.settings import PLAIN, EvalSettings
 from polaris.observe.metrics import read_records
+
+_FORMED = ("math", "exact", "reasoning_gym")
+"""Rewards that look for the answer where `reward.answer` says."""
 
 
 def graded_otherwise(settings: EvalSettings) -> str:
-    """That the run was solved by another reward, or another form of the answer, than `polaris eval` grades by; "" if by the same, or the
-    model is neither a run nor its export."""
+    """That the run was solved by another reward, another form of the answer, or other scores than this evaluation grades by; "" if by the
+    same, or the model is neither a run nor its export."""
     config = _config(settings.model.path)
     if config is None:
         return ""
-    first, form = short(next(iter(config.reward.weights))), config.reward.answer
+    first, form, above = short(next(iter(config.reward.weights))), config.reward.answer, config.reward.success_above
     same = first == "math" or (first == "reasoning_gym" and all(map(is_gym, settings.suite)))
     other = [] if same else [first]
-    other += [f"reward.answer = {form!r}"] if same and form != "boxed" else []
-    other += [f"reward.success_above = {config.reward.success_above:g}"] if same and config.reward.success_above is not None else []
-    grader = f"{first if same else 'the math grader'} (only answers in boxes, a full score is correct)"
+    other += [f"reward.answer = {form!r}"] if same and form != settings.reward.answer else []
+    other += [f"reward.success_above = {above:g}"] if same and above is not None and above != settings.reward.success_above else []
+    asked = "in boxes" if settings.reward.answer == PLAIN.answer else f"as {settings.reward.answer!r}"
+    correct = "a full score is" if settings.reward.success_above is None else f"scores above {settings.reward.success_above:g} are"
+    grader = f"{first if same else 'the math grader'} (only answers {asked}, {correct} correct)"
     return f"{grader}, not {' and '.join(other)} of the run, whose own evaluations are in its metrics.jsonl and report" if other else ""
 
 
@@ -51,6 +56,9 @@ def trained_otherwise(settings: EvalSettings) -> str:
     }
     if config.data.system_prompt or settings.system_prompt:
         options["--system-prompt"] = (config.data.system_prompt, settings.system_prompt)
+    forms = (config.reward.answer, settings.reward.answer)
+    if forms != (PLAIN.answer, PLAIN.answer) and short(next(iter(config.reward.weights))) in _FORMED:
+        options["--answer-form"] = forms
     chat = config.data.chat_template_options
     if all(trained == asked for trained, asked in options.values()) and chat == settings.chat_template_options:
         return ""

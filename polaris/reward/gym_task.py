@@ -8,12 +8,13 @@ ransom_note, word_ladder in 0.1.25) walk over sets, whose order is that of Pytho
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from enum import Enum
 from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
+from polaris.config.composite import COMPOSITE, parts, shares
 from polaris.config.names import instead, shown
 from polaris.doors import GYM
 from polaris.errors import Refused
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from reasoning_gym.coaching.base_curriculum import BaseCurriculum
     from reasoning_gym.dataset import ProceduralDataset
 
-_COMPOSITE = "composite"
 _SIZE = 500
 """Rows of a set that does not say: the package's own default."""
 FOOLED = {"coin_flip": "0", "complex_arithmetic": "nan", "game_of_life_halting": "anything"}
@@ -65,8 +65,8 @@ def dataset(task: Task, key: str = "data.options") -> ProceduralDataset:
     require_package()
     from reasoning_gym.factory import DATASETS
 
-    if task.name == _COMPOSITE:
-        raise Refused(f"{GYM}{_COMPOSITE} is no task; write one table of [[data.sets]] for each task, with its weight")
+    if task.name == COMPOSITE:
+        raise Refused(f"{GYM}{COMPOSITE} is no task and cannot be part of another composite; name the tasks themselves in datasets")
     if task.name not in DATASETS:
         raise Refused(f"{GYM}{task.name} is no task of reasoning-gym; {instead(task.name, DATASETS, 'its GALLERY.md')}")
     if task.name in FOOLED:
@@ -150,23 +150,38 @@ def _in_words(error: Exception) -> str:
 
 def tasks(name: str, options: Mapping[str, Any], key: str) -> Sequence[Task]:
     """The tasks that a set's options make: one, or one for each of `levels`, each with an equal part of `size` (the first ones have one
-    more where it does not divide).
+    more where it does not divide). `composite` makes those of each of its `datasets`, which have parts of `size` by weight.
 
     Raises:
         Refused: naming `key`, for anything that the task does not take; the datasets are made, without an entry.
     """
     rest = dict(options)
-    size, seed, levels = rest.pop("size", _SIZE), rest.pop("seed", 0), rest.pop("levels", None)
+    size, seed = rest.pop("size", _SIZE), rest.pop("seed", 0)
     for word, value, least in (("size", size, 1), ("seed", seed, 0)):
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise Refused(f"{key}.{word} = {shown(value)} must be a whole number from {least}")
+    if name != COMPOSITE:
+        return _by_level(Task(name=name, seed=seed, size=size, options=rest), key)
+    named = parts(rest, key)
+    made: list[Task] = []
+    for part, rows in zip(named, shares(named, size, key), strict=True):
+        made += _by_level(Task(name=part.name, seed=seed, size=rows, options=part.config), part.key)
+    return made
+
+
+def _by_level(task: Task, key: str) -> list[Task]:
+    rest = dict(task.options)
+    levels = rest.pop("levels", None)
     if levels is not None and (not isinstance(levels, list) or not levels or not all(type(level) is int for level in levels)):
         raise Refused(f"{key}.levels = {shown(levels)} must be a list of numbers, such as [0, 1, 2]")
     wanted = [None] if levels is None else levels
-    if len(set(wanted)) < len(wanted) or len(wanted) > size:
-        raise Refused(f"{key}.levels = {shown(levels)} needs different levels, and {key}.size one row or more for each; correct them")
-    shares = [size // len(wanted) + (place < size % len(wanted)) for place in range(len(wanted))]
-    found = [Task(name=name, seed=seed, size=share, level=level, options=rest) for level, share in zip(wanted, shares, strict=True)]
-    for task in found:
-        dataset(task, key)
+    if len(set(wanted)) < len(wanted) or len(wanted) > task.size:
+        raise Refused(
+            f"{key}.levels = {shown(levels)} needs different levels, and one row or more for each, of {task.size}; correct them, or raise "
+            "the set's size"
+        )
+    rows = [task.size // len(wanted) + (place < task.size % len(wanted)) for place in range(len(wanted))]
+    found = [replace(task, size=share, level=level, options=rest) for level, share in zip(wanted, rows, strict=True)]
+    for one in found:
+        dataset(one, key)
     return found

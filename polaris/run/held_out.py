@@ -10,7 +10,7 @@ from polaris.reward import no_answer
 from polaris.reward.functions import named
 from polaris.rollout.types import Sampling
 from polaris.run.context import TrainContext
-from polaris.run.record import length_facts, response_facts, reward_parts, set_facts
+from polaris.run.record import length_facts, level_facts, response_facts, reward_parts, set_facts
 from polaris.sampling.draw import Draw, draw_groups
 from polaris.sampling.guards import answers_missing, stop_if_grading_fails
 
@@ -49,6 +49,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         **reward_parts(everything, named(config.reward), "eval/reward"),
         **no_answer.metrics(answers_missing(everything), len(everything), "eval/no_answer"),
         **set_facts(groups, "eval/data"),
+        **level_facts(groups, "eval/level"),
         **response_facts(everything, "eval/response"),
         **length_facts(everything, "eval/response", config.rollout.max_response_tokens),
         "seconds/eval": clock.seconds["eval"],

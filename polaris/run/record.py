@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.sampling.guards import answers_missing
 from polaris.types import RAISED, Group, ScoredRollout
+
+_UNNAMEABLE = re.compile(r"[^\w.-]+")
 
 
 def step_record(
@@ -42,6 +45,7 @@ def step_record(
         **({} if batch.kl is None else {"reward/kl_reference": float(batch.kl[batch.counted].mean())}),
         **group_facts(batch),
         **set_facts(batch.drawn),
+        **level_facts(batch.drawn),
         **curriculum_facts(context.source.sampler.facts(), batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
@@ -137,6 +141,24 @@ def set_facts(groups: Sequence[Group], prefix: str = "data") -> dict[str, float]
         kinds = [[scored.verdict.kind for scored in group.rollouts] for group in groups if group.prompt.set == name]
         facts[f"{prefix}/{name}/prompts"] = len(kinds) / len(groups)
         facts[f"{prefix}/{name}/accuracy"] = sum(one.count("correct") for one in kinds) / sum(map(len, kinds))
+    return facts
+
+
+def level_facts(groups: Sequence[Group], prefix: str = "level") -> dict[str, float]:
+    """Of each level that the prompts' rows name, by task where they name one too: its responses, and the share of correct ones.
+
+    A level is a whole number or a word; another number would have a name for each prompt. What trackers do not take in a name is "_".
+    """
+    kinds: dict[str, list[str]] = {}
+    for group in groups:
+        task, level = group.prompt.row.get("task"), group.prompt.row.get("level")
+        if isinstance(level, int | str):
+            name = "/".join(_UNNAMEABLE.sub("_", str(part)) for part in (task, level) if isinstance(part, int | str))
+            kinds.setdefault(name, []).extend(scored.verdict.kind for scored in group.rollouts)
+    facts: dict[str, float] = {}
+    for name, found in sorted(kinds.items()):
+        facts[f"{prefix}/{name}/responses"] = len(found)
+        facts[f"{prefix}/{name}/accuracy"] = found.count("correct") / len(found)
     return facts
 
 

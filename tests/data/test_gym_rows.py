@@ -1,12 +1,13 @@
 """`reasoning_gym:TASK` as a prompt set: options, levels, seeds, and what is refused."""
 
+import json
 import sys
 
 import pytest
 
 pytest.importorskip("reasoning_gym")
 
-from polaris.config.load import load_config
+from polaris.config.load import changed_fields, dump_config, load_config, read_dumped
 from polaris.data.gym import rows_of
 from polaris.data.reading import Reading, training_sources
 from polaris.data.sources import read_rows
@@ -66,7 +67,6 @@ def test_rows_do_not_depend_on_the_hash_seed(monkeypatch):
     ("task", "options", "said"),
     [
         ("gcdd", {}, "did you mean 'gcd'"),
-        ("composite", {}, r"one table of \[\[data.sets\]\]"),
         ("gcd", {"min_number": 2}, "data.options.min_number is unknown to reasoning_gym:gcd; did you mean 'min_numbers'"),
         ("gcd", {"min_numbers": 5, "max_numbers": 2}, "max_numbers must be >= min_numbers"),
         ("gcd", {"size": 0}, "data.options.size = 0 must be a whole number from 1"),
@@ -81,6 +81,60 @@ def test_rows_do_not_depend_on_the_hash_seed(monkeypatch):
 def test_what_a_task_does_not_take_is_refused_with_the_remedy(task, options, said):
     with pytest.raises(Refused, match=said):
         tasks(task, options, "data.options")
+
+
+def entries(*names, **first):
+    return [{"name": name, **(first if number == 0 else {})} for number, name in enumerate(names)]
+
+
+def test_a_composite_has_the_rows_of_its_tasks_by_weight():
+    """Quotas of 10 rows by 2 : 1 : 1 are 5, 2.5 and 2.5: the remainder goes to the first of equal ones."""
+    datasets = [
+        {"name": "gcd", "weight": 2.0, "config": {"min_numbers": 3, "max_numbers": 3}},
+        {"name": "chain_sum", "weight": 1, "config": {"levels": [0, 3]}},
+        {"name": "word_sorting"},
+    ]
+    found = rows("composite", size=10, seed=3, datasets=datasets)
+    asked = [(row["task"], row["level"]) for row in found]
+    assert asked == [*[("gcd", None)] * 5, *[("chain_sum", 0)] * 2, ("chain_sum", 3), *[("word_sorting", None)] * 2]
+    alone = rows("gcd", size=5, seed=3, min_numbers=3, max_numbers=3) + rows("chain_sum", size=3, seed=3, levels=[0, 3])
+    assert found[:8] == alone
+    assert len({row["id"] for row in found}) == 10
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "needs data.options.datasets, a list with a table for each task"),
+        ({"datasets": []}, "needs data.options.datasets"),
+        ({"datasets": ["gcd"]}, r"data.options.datasets\[0\] = 'gcd' is no table"),
+        ({"datasets": [{"weight": 1.0}]}, r"datasets\[0\].name = None must be the name of a task"),
+        ({"datasets": entries("gcd", "lcm", "gcd")}, r"datasets\[2\].name = 'gcd' is there twice"),
+        ({"datasets": entries("gcdd")}, "did you mean 'gcd'"),
+        ({"datasets": entries("coin_flip")}, "train on another task"),
+        ({"datasets": entries("composite")}, "cannot be part of another composite"),
+        ({"datasets": entries("gcd", weight=0)}, r"datasets\[0\].weight = 0 must be a finite number above 0"),
+        ({"datasets": entries("gcd", weight=float("inf"))}, r"datasets\[0\].weight = inf must be a finite"),
+        ({"datasets": entries("gcd", weight=float("nan"))}, r"datasets\[0\].weight = nan must be a finite"),
+        ({"datasets": entries("gcd", weight=True)}, r"datasets\[0\].weight = True must be a finite"),
+        ({"datasets": entries("gcd", "lcm", weight=9), "size": 4}, r"datasets\[1\].weight = 1 leaves lcm none of data.options.size = 4"),
+        ({"datasets": entries("gcd", wieght=2)}, r"datasets\[0\].wieght is unknown; did you mean 'weight'"),
+        ({"datasets": entries("gcd", levels=[0])}, r"if it is an option of the task, write data.options.datasets\[0\].config.levels"),
+        ({"datasets": entries("gcd", config=3)}, r"datasets\[0\].config = 3 must be a table"),
+        ({"datasets": entries("gcd", config={"seed": 3})}, r"datasets\[0\].config.seed is an option of the whole set"),
+        ({"datasets": entries("gcd", config={"foo": 3})}, r"data.options.datasets\[0\].config.foo is unknown to reasoning_gym:gcd"),
+        (
+            {"datasets": entries("gcd", config={"levels": [9]})},
+            r"datasets\[0\].config.levels: .* the levels 0 to 3, and not 9",
+        ),
+        ({"datasets": entries("gcd", "lcm", config={"levels": [0, 1]}), "size": 2}, "one row or more for each, of 1;"),
+        ({"datasets": entries("gcd"), "levels": [0]}, r"as in data.options.datasets\[0\].config.levels"),
+        ({"datasets": entries("gcd"), "examples": 2}, "worked examples are those of one task"),
+    ],
+)
+def test_what_a_composite_does_not_take_is_refused_with_the_remedy(options, said):
+    with pytest.raises(Refused, match=said):
+        rows("composite", **options)
 
 
 def test_without_the_package_the_remedy_names_the_extra(monkeypatch):
@@ -107,3 +161,48 @@ def test_a_configuration_names_tasks_their_options_and_their_reward(tmp_path):
     assert (first.name, second.name, first.reading.options["levels"], second.reading.options["levels"]) == ("gcd", "lcm", [0, 1], [0])
     with pytest.raises(Refused, match=r'reward\.function = "reasoning_gym"'):
         load_config(tmp_path / "run.toml", ["--reward.function=math"])
+
+
+COMPOSITE = """
+    reward = { function = "reasoning_gym" }
+    [data]
+    path = "reasoning_gym:composite"
+    [data.options]
+    size = 9
+    [[data.options.datasets]]
+    name = "gcd"
+    weight = 2.0
+    config = { levels = [0, 1] }
+    [[data.options.datasets]]
+    name = "lcm"
+"""
+
+
+def test_a_file_names_the_tasks_of_a_composite_and_a_command_line_changes_them(tmp_path):
+    (tmp_path / "run.toml").write_text(COMPOSITE)
+    first = load_config(tmp_path / "run.toml")
+    assert first.data.options["datasets"] == [{"name": "gcd", "weight": 2.0, "config": {"levels": [0, 1]}}, {"name": "lcm"}]
+    assert read_dumped(json.loads(dump_config(first)), "config.json") == first
+    changes = ["--data.options.datasets.1.weight=3", "--data.options.datasets.1.config.levels=[2]"]
+    second = load_config(tmp_path / "run.toml", changes)
+    assert second.data.options["datasets"][1] == {"name": "lcm", "weight": 3, "config": {"levels": [2]}}
+    assert [type(value) for value in second.data.options["datasets"][1].values()] == [str, int, dict]
+    assert changed_fields(second, dump_config(first)) == [
+        "data.options.datasets.1.config.levels: None -> [2]",
+        "data.options.datasets.1.weight: None -> 3",
+    ]
+    whole = load_config(tmp_path / "run.toml", ['--data.options.datasets=[{ name = "lcm" }]'])
+    assert whole.data.options["datasets"] == [{"name": "lcm"}]
+
+
+def test_a_held_out_task_with_the_problems_of_a_composite_is_refused(tmp_path):
+    (tmp_path / "run.toml").write_text(COMPOSITE)
+    held_out = ["--eval.path=reasoning_gym:gcd", "--eval.options.levels=[0, 1]"]
+    with pytest.raises(Refused, match=r"have the same problems of reasoning_gym:gcd; give eval\.options another seed"):
+        load_config(tmp_path / "run.toml", held_out)
+    load_config(tmp_path / "run.toml", [*held_out, "--eval.options.seed=1"])
+    same = ["--eval.path=reasoning_gym:composite", '--eval.options.datasets=[{ name = "lcm", weight = 7 }]']
+    with pytest.raises(Refused, match="have the same problems of reasoning_gym:lcm"):
+        load_config(tmp_path / "run.toml", same)
+    with pytest.raises(Refused, match=r"eval.options.datasets\[0\].name = None"):
+        load_config(tmp_path / "run.toml", [same[0], "--eval.options.datasets=[{ weight = 1 }]"])

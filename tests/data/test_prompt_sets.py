@@ -16,7 +16,7 @@ from polaris.config.training import TrainerConfig
 from polaris.data.prompt_sets import load_held_out, load_training
 from polaris.data.sampler import Sampler, open_sampler, open_statistics, parts_of_epoch
 from polaris.errors import Refused
-from polaris.run.record import set_facts
+from polaris.run.record import level_facts, set_facts
 
 
 class Characters:
@@ -155,3 +155,19 @@ def test_records_have_the_share_and_accuracy_of_each_set_where_there_are_several
     groups = [group("a", "correct", "wrong"), group("b", "wrong", "wrong"), group("a", "correct", "correct"), group("a", "wrong", "wrong")]
     assert set_facts(groups) == {"data/a/prompts": 0.75, "data/a/accuracy": 0.5, "data/b/prompts": 0.25, "data/b/accuracy": 0.0}
     assert set_facts([group("", "correct")]) == {}
+
+
+def test_records_have_the_responses_and_accuracy_of_each_level_that_rows_name():
+    def group(row, *kinds):
+        rollouts = [SimpleNamespace(verdict=SimpleNamespace(kind=kind)) for kind in kinds]
+        return SimpleNamespace(prompt=SimpleNamespace(row=row), rollouts=rollouts)
+
+    gcd, other = {"task": "gcd", "level": 0}, {"task": "lcm", "level": 0}
+    groups = [group(gcd, "correct", "wrong"), group(other, "wrong", "wrong"), group(gcd, "correct", "correct")]
+    assert level_facts(groups) == {
+        **{"level/gcd/0/responses": 4, "level/gcd/0/accuracy": 0.75},
+        **{"level/lcm/0/responses": 2, "level/lcm/0/accuracy": 0.0},
+    }
+    words = [group({"level": "Level 5 (hard)"}, "correct", "no_answer", "wrong", "wrong")]
+    assert level_facts(words, "eval/level") == {"eval/level/Level_5_hard_/responses": 4, "eval/level/Level_5_hard_/accuracy": 0.25}
+    assert level_facts([group({"task": "gcd", "level": None}, "wrong"), group({"level": 0.37}, "wrong"), group({}, "wrong")]) == {}

@@ -11,7 +11,8 @@ from evaluations import run
 
 from polaris.config.recipe import FinalConfig
 from polaris.config.schema import RunConfig
-from polaris.evaluation.options import _FIELDS, add_options, settings_of
+from polaris.errors import Refused
+from polaris.evaluation.options import _FIELDS, add_options, named_as_options, settings_of
 from polaris.evaluation.settings import final_settings
 from polaris.evaluation.suites import load_suites
 
@@ -44,6 +45,22 @@ def test_options_reach_the_settings():
     assert found.chat_template_options == {"enable_thinking": False, "mode": "a=b"}
     made = settings("--set-option", "size=200", "--set-option", "levels=[0, 1]", "--set-option", "tasks=date", "--set-option", "hard=true")
     assert made.options == {"size": 200, "levels": [0, 1], "tasks": "date", "hard": True}
+    composite = settings("--set-option", 'datasets=[{"name": "gcd", "weight": 2.5, "config": {"levels": [0]}}]').options
+    assert composite == {"datasets": [{"name": "gcd", "weight": 2.5, "config": {"levels": [0]}}]}
+
+
+def test_the_form_of_the_answer_binds_an_evaluation_and_folders_of_older_versions_have_the_default():
+    assert settings().reward.answer == "boxed"
+    assert "answer_form" not in settings().identity()
+    found = settings("--answer-form", "<answer>")
+    assert (found.reward.answer, found.identity()["answer_form"]) == ("<answer>", "<answer>")
+
+
+def test_messages_of_loading_name_the_options():
+    pytest.importorskip("reasoning_gym")
+    said = r"^--prompt-suffix = .* and --answer-form = 'whole' looks .* give --prompt-suffix that of"
+    with pytest.raises(Refused, match=said), named_as_options():
+        load_suites(settings("--answer-form", "whole", "--samples", "1", "--suite", "reasoning_gym:gcd"))
 
 
 def test_what_binds_an_evaluation_has_0_for_what_is_left_out_as_those_begun_by_older_versions():
@@ -79,6 +96,7 @@ def test_what_binds_an_evaluation_has_0_for_what_is_left_out_as_those_begun_by_o
         (("--server", "host:80"), "must begin with http"),
         (("--server", "http://host/v1", "--yarn", "1.5"), "a --server has its own rotary embedding"),
         (("--chat-option", "thinking"), "NAME=VALUE"),
+        (("--answer-form", "whole", "--suite", "gpqa-diamond"), "--answer-form has no effect: sets of multiple choice"),
         (("--set-option", "size"), "--set-option size must be NAME=VALUE"),
         (("--set-option", "size=null"), "--set-option size=null must have a number"),
     ],

@@ -47,6 +47,13 @@ def test_what_differs_in_settings_is_said_and_models_may_differ(tmp_path):
     assert "3 problems tell differences of" in text
 
 
+def test_another_form_of_the_answer_is_said_also_where_an_older_result_names_none(tmp_path):
+    older, boxed = write(tmp_path / "a", counts(8, 0, 0)), write(tmp_path / "b", counts(8, 8, 1), answer_form="boxed")
+    other = write(tmp_path / "c", counts(8, 8, 1), answer_form="whole")
+    assert compare(older, boxed).settings == []
+    assert compare(older, other).settings == ["answer_form: 'boxed' -> 'whole'"]
+
+
 @pytest.mark.parametrize(
     ("other", "said"),
     [

@@ -134,6 +134,68 @@ def test_a_task_of_reasoning_gym_is_graded_by_its_own_scorer():
     assert [(one.strict.kind, one.strict.reward, one.recipe.reward) for one in scored] == [("correct", 1, 1)] * 2 + [("wrong", 0, 0)]
 
 
+def graded(reward, suite, *responses):
+    """The verdicts by our rules and by the recipe's on responses to the first problem of a set."""
+    with Scoring(reward, [suite]) as scoring:
+        for number, response in enumerate(responses):
+            key = Key(suite.name, suite.problems[0].id, number)
+            scoring.submit(1.0, Sample(key=key, seed=0, response=response, tokens=5, finish_reason="stop"))
+        assert scoring.drain(lambda: False)
+        return [(one.strict.kind, one.recipe.kind) for one in scoring.collect()]
+
+
+@pytest.mark.parametrize(("form", "kinds"), [("boxed", "+.."), ("whole", "-+-"), ("<answer>", "..+"), ("is (.+)$", ".-.")])
+def test_a_task_of_reasoning_gym_is_answered_where_the_form_says(form, kinds):
+    """The responses are the answer in a box, the bare answer with another sign in front where it is `is`, and the answer in tags."""
+    pytest.importorskip("reasoning_gym")
+    settings = EvalSettings(suite=("reasoning_gym:gcd",), samples_per_prompt=1, options={"size": 1}, prompt_suffix="")
+    (suite,) = load_suites(settings)
+    answer = str(suite.problems[0].ground_truth)
+    bare = f"It is {answer}0" if form.startswith("is") else answer
+    words = {"+": "correct", "-": "wrong", ".": "no_answer"}
+    found = graded(RewardConfig(workers=1, answer=form), suite, f"\\boxed{{{answer}}}", bare, f"<answer>{answer}</answer>")
+    assert found == [(words[kind], words[kind]) for kind in kinds]
+
+
+@pytest.mark.parametrize(("form", "kinds"), [("####", "..+-"), ("= (.+)$", ".+..")])
+def test_a_set_of_mathematics_is_answered_where_the_form_says_and_the_recipes_grader_reads_boxes(tmp_path, form, kinds):
+    (suite,) = load_suites(
+        EvalSettings(suite=(write(tmp_path / "a.jsonl", [{"problem": "Half?", "answer": "1/2"}]),), samples_per_prompt=1, prompt_suffix="")
+    )
+    responses = ("\\boxed{0.5}", "x = 0.5", "#### 0.5", "#### 2")
+    words = {"+": "correct", "-": "wrong", ".": "no_answer"}
+    found = graded(RewardConfig(workers=1, answer=form), suite, *responses)
+    assert [strict for strict, _ in found] == [words[kind] for kind in kinds]
+    assert [recipe for _, recipe in found] == ["correct", "no_answer", "no_answer", "no_answer"]
+
+
+def test_a_final_evaluation_grades_tasks_as_the_run_was_trained(tmp_path):
+    """`chain_sum` gives a part of 1 to an answer with words around it."""
+    pytest.importorskip("reasoning_gym")
+    final = FinalConfig(suite=("reasoning_gym:chain_sum",), samples_per_prompt=1, options={"size": 1}, prompt_suffix="")
+    length = {"reward": {"reasoning_gym": 1.0, "length": 0.1}, "options": {"length": {"buffer": 8}}}
+    reward = RewardConfig(function=length["reward"], options=length["options"], answer="whole", success_above=0.2, workers=1)
+    settings = final_settings(RunConfig(reward=reward, final=final), tmp_path, 1.0)
+    (suite,) = load_suites(settings)
+    answer = suite.problems[0].ground_truth
+    assert graded(settings.reward, suite, f"= {answer}", "none") == [("correct", "correct"), ("wrong", "wrong")]
+    assert {"answer_form": "whole", "success_above": 0.2}.items() <= settings.identity().items()
+    other = final_settings(RunConfig(reward=replace(reward, function={"length": 1.0}), final=final), tmp_path, 1.0)
+    assert other.reward.success_above is None, "it is of the numbers of another reward"
+    assert graded(other.reward, suite, f"= {answer}", f"{answer}") == [("wrong", "wrong"), ("correct", "correct")]
+
+
+def test_prompts_that_ask_for_a_box_and_answers_that_are_looked_for_elsewhere_are_refused(tmp_path):
+    path = write(tmp_path / "a.jsonl", [{"problem": "One?", "answer": "1"}])
+    settings = EvalSettings(suite=(path,), samples_per_prompt=1, reward=RewardConfig(answer="whole"))
+    with pytest.raises(Refused, match=r"final\.prompt_suffix = .* asks for a box, and reward\.answer = 'whole' looks"):
+        load_suites(settings)
+    load_suites(replace(settings, prompt_suffix="Say the number alone."))
+    load_suites(replace(settings, reward=RewardConfig(answer=r"\\boxed\{(\d+)\}")))
+    with pytest.raises(Refused, match=r"reward\.answer = '\(' is no regular expression"):
+        load_suites(replace(settings, reward=RewardConfig(answer="(")))
+
+
 def test_a_task_without_answers_of_its_own_can_be_evaluated():
     pytest.importorskip("reasoning_gym")
     (suite,) = load_suites(EvalSettings(suite=("reasoning_gym:rush_hour",), samples_per_prompt=1, options={"size": 2}))

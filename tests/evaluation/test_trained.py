@@ -8,11 +8,11 @@ import pytest
 from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.config.data import DataConfig
 from polaris.config.model import ModelConfig
-from polaris.config.recipe import StageConfig
+from polaris.config.recipe import FinalConfig, StageConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
-from polaris.evaluation.settings import EvalSettings
+from polaris.evaluation.settings import EvalSettings, final_settings
 from polaris.evaluation.trained import graded_otherwise, trained_otherwise
 
 TRAINED = RunConfig(
@@ -97,6 +97,27 @@ def test_the_tasks_of_reasoning_gym_are_graded_as_in_training(tmp_path):
     asked = replace(SAME, model=ModelConfig(path=f"{run}"), suite=("reasoning_gym:gcd",))
     assert graded_otherwise(asked) == ""
     assert "not reasoning_gym of the run" in graded_otherwise(replace(asked, suite=("reasoning_gym:gcd", "aime24")))
+
+
+def test_the_form_of_the_answer_is_named_among_the_options_and_graded_by_it_nothing_is_left_to_say(tmp_path):
+    tasks = replace(TRAINED, reward=RewardConfig(function="reasoning_gym", answer="<answer>"))
+    asked = replace(SAME, suite=("reasoning_gym:gcd",))
+    assert said(tmp_path, tasks, asked).endswith("--dtype bfloat16 --answer-form '<answer>' --chat-option enable_thinking=false")
+    same = replace(asked, reward=RewardConfig(answer="<answer>"), model=ModelConfig(path=f"{tmp_path / 'runs' / 'x'}"))
+    assert trained_otherwise(same) == graded_otherwise(same) == ""
+    found = graded_otherwise(replace(same, reward=RewardConfig(answer="whole")))
+    assert found.startswith("reasoning_gym (only answers as 'whole', a full score is correct), not reward.answer = '<answer>' of the run")
+    assert "--answer-form boxed" in said(tmp_path, TRAINED, replace(SAME, reward=RewardConfig(answer="whole")))
+    assert said(tmp_path, replace(TRAINED, reward=RewardConfig(function="mine:reward", answer="####")), SAME) == ""
+
+
+def test_a_final_evaluation_of_tasks_says_nothing_of_grading(tmp_path):
+    run = tmp_path / "runs" / "x"
+    reward = RewardConfig(function="reasoning_gym", answer="####", success_above=0.5)
+    config = replace(TRAINED, reward=reward, final=FinalConfig(suite=("reasoning_gym:gcd",)))
+    record_config(RunFolder(run), config)
+    (run / "export" / "step-000004").mkdir(parents=True)
+    assert graded_otherwise(final_settings(config, run / "export" / "step-000004", 1.0)) == ""
 
 
 @pytest.mark.parametrize(("function", "suite"), [("math", "aime24"), ("reasoning_gym", "reasoning_gym:gcd")])

@@ -8,6 +8,8 @@ from reasoning_gym.factory import DATASETS  # noqa: E402
 
 from polaris.config.reward import RewardConfig  # noqa: E402
 from polaris.data.gym import rows_of  # noqa: E402
+from polaris.data.reading import Reading  # noqa: E402
+from polaris.data.sources import read_rows  # noqa: E402
 from polaris.errors import Refused  # noqa: E402
 from polaris.reward.gym_task import FOOLED, Task, dataset  # noqa: E402
 from polaris.reward.protocol import RewardItem  # noqa: E402
@@ -57,6 +59,17 @@ def test_partial_scores_are_the_packages(rewards, answer):
         (verdict,) = rewards.score([item(row, text)])
         assert verdict.reward == dataset(task).score_answer(text, entry)
         assert verdict.kind == ("correct" if verdict.reward == 1 else "wrong")
+
+
+def test_rows_of_a_composite_are_graded_each_by_its_own_scorer(rewards):
+    """The right answer of one task is wrong for the other."""
+    datasets = [{"name": "chain_sum", "weight": 3}, {"name": "word_sorting", "config": {"min_words": 4, "max_words": 4}}]
+    made = [row for _, row in read_rows("reasoning_gym:composite", "train", Reading(options={"size": 4, "datasets": datasets}))]
+    assert [row["task"] for row in made] == ["chain_sum"] * 3 + ["word_sorting"]
+    answers = [row["answer"] for row in made]
+    verdicts = rewards.score([item(row, answer) for row, answer in zip(made * 2, [*answers, *reversed(answers)], strict=True)])
+    assert [(verdict.kind, verdict.reward) for verdict in verdicts[:4]] == [("correct", 1)] * 4
+    assert [(verdicts[place].kind, verdicts[place].reward) for place in (4, 7)] == [("wrong", 0)] * 2
 
 
 def test_what_counts_as_solved_can_be_lowered(rows):
