@@ -18,6 +18,7 @@ import jinja2
 import numpy as np
 
 from polaris.config.sft import SftConfig, SftDataConfig
+from polaris.data.digest import held_out
 from polaris.data.gold import BadRow
 from polaris.data.prompts import BREAK, added_token_pattern
 from polaris.data.rows import check_unicode
@@ -41,6 +42,10 @@ class Conversation:
     messages: tuple[Mapping[str, Any], ...]
     begin: int
     source: str
+
+    def held_out(self, fraction: float, seed: int) -> bool:
+        """Whether it is held out of training: by content, so that a repeated row is on one side with itself."""
+        return held_out(str(self.messages), fraction, seed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 # A Unicode non-character is never part of legitimate text, so it can mark a place.
 BREAK = "\ufdd0"
 _NAMED_ROWS = 3
-HoldOut = Callable[[Problem], bool]
-"""Whether a problem is held out of training."""
+HoldOut = Callable[[str], bool]
+"""Whether the problem of a text is held out of training."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +94,7 @@ def load_prompts(
     fitting = [(problem, *one) for problem, one in zip(clean, encoded, strict=True) if len(one[1]) <= max_prompt_tokens]
     if not fitting:
         raise Refused(f"{path}: all {len(clean)} prompts exceed data.max_prompt_tokens = {max_prompt_tokens}; raise it")
-    held = [hold_out is not None and hold_out(problem) for problem, *_ in fitting]
+    held = [hold_out is not None and hold_out(problem.text) for problem, *_ in fitting]
     if hold_out is not None and len(set(held)) == 1:
         raise Refused(f"{path}: eval.fraction leaves no prompt of {len(held)} {'for training' if held[0] else 'held out'}; change it")
     prompts = [_prompt(*one, prompt_suffix, difficulty, name) for one in fitting]
@@ -113,8 +113,8 @@ def hold_out(fraction: float, seed: int) -> HoldOut:
     """Whether a problem is held out: by a hash of its text and the seed, so that neither the order nor the other problems matter, nor its
     id, system prompt and suffix; a problem that comes twice in other dress is on one side with itself."""
 
-    def held(problem: Problem) -> bool:
-        return held_out(exact_key(problem.text), fraction, seed)
+    def held(text: str) -> bool:
+        return held_out(exact_key(text), fraction, seed)
 
     return held
 

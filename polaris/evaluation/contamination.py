@@ -13,9 +13,9 @@ from polaris.algorithm.rates import wilson_interval
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import read_conversation
-from polaris.data.digest import held_out
 from polaris.data.evaluation_sets import EvaluationSet, matches_by_set, read_evaluation_sets
-from polaris.data.normalise import exact_key, without_instruction
+from polaris.data.normalise import without_instruction
+from polaris.data.prompts import hold_out
 from polaris.data.reading import PromptSource, Reading, training_sources
 from polaris.data.rows import read_messages, user_text
 from polaris.data.sources import read_rows
@@ -92,7 +92,9 @@ def _trainings(model: str) -> Iterator[tuple[str, Callable[[], list[str]]]]:
 def _trained_on(source: PromptSource, config: RunConfig) -> list[str]:
     rows = read_rows(resolve(source.path), source.split, source.reading)
     read = [user_text(read_messages(row, place, source.reading)) for place, row in rows]
-    texts = without_instruction([text for text in read if not _held_out(exact_key(text), config)])
+    fraction = config.eval.fraction
+    held = (lambda _: False) if fraction is None else hold_out(fraction, config.seed)
+    texts = without_instruction([text for text in read if not held(text)])
     removed = read_evaluation_sets(config.data.decontaminate, config.eval.split)
     gone = {match.here for matches in matches_by_set(texts, removed) for match in matches if match.overlap}
     return [text for place, text in enumerate(texts) if place not in gone]
@@ -101,13 +103,10 @@ def _trained_on(source: PromptSource, config: RunConfig) -> list[str]:
 def _imitated(config: SftConfig) -> list[str]:
     data = config.data
     rows = read_rows(resolve(data.path), data.split, Reading(subset=data.subset, options=data.options))
-    chats = [read_conversation(row, place, data.columns).messages for place, row in rows]
-    shown = [chat for chat in chats if not _held_out(str(chat), config)]
-    return without_instruction([user_text([dict(message) for message in chat]) for chat in shown])
-
-
-def _held_out(text: str, config: RunConfig | SftConfig) -> bool:
-    return config.eval.fraction is not None and held_out(text, config.eval.fraction, config.seed)
+    chats = [read_conversation(row, place, data.columns) for place, row in rows]
+    fraction = config.eval.fraction
+    shown = [chat for chat in chats if fraction is None or not chat.held_out(fraction, config.seed)]
+    return without_instruction([user_text([dict(message) for message in chat.messages]) for chat in shown])
 
 
 def _mean(shares: Sequence[float]) -> dict[str, float] | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polaris.data.gold import shortened
-from polaris.observe.phrases import also_trained, clean, count, duration
+from polaris.observe.phrases import beside_training, clean, count, duration
 from polaris.reward import no_answer
 from polaris.reward.thinking import Thinking
 
@@ -38,7 +38,7 @@ def score_lines(result: dict[str, Any]) -> list[str]:
     return [
         f"{name}{f' YaRN {factor}' if len(result['results']) > 1 or factor != '1' else ''}: avg@{n['samples']} {_interval(n['avg'])}, "
         f"pass@{n['samples']} {n['pass'][str(n['samples'])]['mean']:.1%}, maj@{n['samples']} {n['maj'][str(n['samples'])]['mean']:.1%}, "
-        f"no answer {n['no_answer']:.1%}{_why(n)}, clipped {n['clipped']:.1%}{_apart(n, result.get('overlap', {}))}"
+        f"no answer {n['no_answer']:.1%}{_why(n)}, clipped {n['clipped']:.1%}{beside_training(n, result.get('overlap', {}), _interval)}"
         for factor, sets in result["results"].items()
         for name, n in sets.items()
     ]
@@ -60,14 +60,6 @@ _NO_ANSWERS = (
 
 def _why(numbers: dict[str, Any]) -> str:
     return f" ({no_answer.in_words(numbers['no_answer_reasons'])})" if numbers["no_answer_reasons"] else ""
-
-
-def _apart(numbers: dict[str, Any], looked: dict[str, Any]) -> str:
-    found, without = also_trained(numbers, looked)
-    if not found:
-        return ""
-    others = f", avg@{numbers['samples']} without them {_interval(without)}" if without and numbers["overlap"]["problems"] else ""
-    return f"; {found} problems also in the training data{others}"
 
 
 def _scores(rows: Sequence[tuple[str, str, dict[str, Any]]]) -> Iterator[str]:

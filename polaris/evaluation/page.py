@@ -14,7 +14,7 @@ from polaris.evaluation.suites import Suite
 from polaris.observe.coloured import block
 from polaris.observe.document import document
 from polaris.observe.markup import folded, interval, note, percent, safe, section, table
-from polaris.observe.phrases import also_trained
+from polaris.observe.phrases import beside_training
 from polaris.observe.samples import choose
 
 _SHOWN = 4
@@ -47,9 +47,7 @@ def page(name: str, folder: Path, suites: Sequence[Suite], scored: Sequence[Scor
 
 def _score(numbers: Mapping[str, Any], looked: Mapping[str, Any]) -> str:
     score = f"avg@{numbers['samples']} {interval(numbers['avg'])}, {percent(numbers['no_answer'])} without an answer"
-    found, without = also_trained(numbers, looked)
-    others = f", avg@{numbers['samples']} without them {interval(without)}" if without and numbers["overlap"]["problems"] else ""
-    return score + (f"; {found} problems also in the training data{others}" if found else "")
+    return score + beside_training(numbers, looked, interval)
 
 
 def _set(

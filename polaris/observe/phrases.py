@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 PHASES = ("rollout", "reward", "update", "sync", "checkpoint", "eval")
@@ -112,6 +112,13 @@ def also_trained(numbers: Mapping[str, Any], looked: Mapping[str, Any]) -> tuple
 def nearest_rates(fewer: int, samples: int) -> str:
     """How a histogram of the rates 0/n .. n/n counts prompts with fewer than n verdicts; empty where there is none."""
     return f"{fewer:,} prompts have fewer than {samples} graded responses; each counts at the nearest of these rates" if fewer else ""
+
+
+def beside_training(numbers: Mapping[str, Any], looked: Mapping[str, Any], interval: Callable[[dict[str, float]], str]) -> str:
+    """The end of a score's line that says so, with the avg@n of the others; "" where nothing was looked through."""
+    found, without = also_trained(numbers, looked)
+    others = f", avg@{numbers['samples']} without them {interval(without)}" if without and numbers["overlap"]["problems"] else ""
+    return f"; {found} problems also in the training data{others}" if found else ""
 
 
 def _fact(value: float | None, template: str) -> str:

@@ -133,17 +133,14 @@ class TemperatureProbe:
         )
         return reading
 
-    @property
-    def most(self) -> int:
-        """Responses of a probe that leaves out none."""
-        probe = self.context.config.probe
-        return len(probe.temperatures) * len(self.prompts) * probe.samples_per_prompt
+    def most(self, temperatures: int) -> int:
+        """Responses at so many temperatures, if none is left out."""
+        return temperatures * len(self.prompts) * self.context.config.probe.samples_per_prompt
 
-    def say_cost(self, most: int) -> None:
-        """What readings of `most` temperatures may cost, less what is there, before they are drawn."""
+    def say_cost(self, temperatures: int) -> None:
+        """What readings of so many temperatures may cost, less what is there, before they are drawn."""
         difficulty = Result(self._path.with_name("difficulty.json")).read()
-        responses = most * len(self.prompts) * self.context.config.probe.samples_per_prompt
-        self.context.console.note(temperature_cost.before(responses, self.max_tokens, self._readings.values(), difficulty))
+        self.context.console.note(temperature_cost.before(self.most(temperatures), self.max_tokens, self._readings.values(), difficulty))
 
     def kind(self, readings: Iterable[Reading]) -> Kind:
         """The kind of diversity that is compared; with "auto" the coolest responses decide, which are the most like text."""
@@ -172,7 +169,7 @@ class TemperatureProbe:
                 self._path.with_suffix(".png").unlink(missing_ok=True)
             Result(self._path).write(result)
             self._unfinished.path.unlink(missing_ok=True)
-        most = self.most if source == "probe" else 0
+        most = self.most(len(self.settings["temperatures"])) if source == "probe" else 0
         self.context.console.note(temperature_cost.after(most, readings, self._seconds))
         return result
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import Example, check_tokenizer, encode, read_conversation
-from polaris.data.digest import fingerprint, held_out
+from polaris.data.digest import fingerprint
 from polaris.data.reading import Reading
 from polaris.data.sources import read_rows
 from polaris.doors import short
@@ -69,8 +69,7 @@ def _load(
         empty += not examples
         fitting = [one for one in examples if len(one.tokens) <= config.data.max_tokens]
         too_long += len(fitting) < len(examples)
-        # By content, so that a repeated row is on one side with itself.
-        out = fraction is not None and held_out(str(conversation.messages), fraction, config.seed)
+        out = fraction is not None and conversation.held_out(fraction, config.seed)
         found[out].extend(fitting)
     if fraction is not None and found[1] and not found[0]:
         raise Refused(f"{short(path)}: eval.fraction = {fraction:g} holds all of its {len(found[1])} examples out; lower it")
