@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -73,6 +73,19 @@ class Rollout:
     def turns(self) -> int:
         """Number of times that the policy wrote: the stretches of tokens that it chose."""
         return 1 if self.mask is None else int(np.diff(self.mask.astype(np.int8), prepend=0).clip(0).sum())
+
+    def without_arrays(self) -> Rollout:
+        """What a rank knows of a rollout that another one holds: tokens are -1 and log-probs NaN, as many as they are, in no memory.
+
+        So are versions where all are the same; otherwise they stay, as the mask does.
+        """
+        shape, oldest = self.tokens.shape, self.versions.min()
+        return replace(
+            self,
+            tokens=np.broadcast_to(np.int32(-1), shape),
+            logprobs=np.broadcast_to(np.float32(np.nan), shape),
+            versions=np.broadcast_to(np.int32(oldest), shape) if oldest == self.versions.max() else self.versions,
+        )
 
 
 VerdictKind = Literal["correct", "wrong", "no_answer", "ungradable"]

@@ -104,7 +104,7 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
         seed=0,
     )
     sample = TrainingSample(prompt_tokens=tuple(ids[:16].tolist()), rollout=rollout, advantage=1.0)
-    packs = rank_packs([sample], world, tokens)
+    packs = list(rank_packs([sample], world, tokens))
     return lambda: update(policy, optimizer, packs, [sample], run, Statistics()).applied
 
 

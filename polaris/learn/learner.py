@@ -18,7 +18,7 @@ from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import TrainingSample, build_pack
 from polaris.learn.reference import Reference
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import UpdateResult, forward, rank_packs, split_updates, update, with_proximal_logprobs
+from polaris.learn.update import UpdateResult, dealt_packs, forward, split_updates, update, with_proximal_logprobs
 from polaris.model.policy import Policy
 from polaris.rollout.types import RolloutRequest
 from polaris.types import Rollout
@@ -67,12 +67,13 @@ class Learner:
         return with_kl(batch, kl, algorithm)
 
     def update(self, samples: Sequence[TrainingSample], step: int) -> StepResult:
-        """All updates of step `step`. Every rank gives the same samples. The proximal policy is the policy before the first update."""
+        """All updates of step `step`. Every rank gives the same samples, of which rank 0 alone need hold the arrays. The proximal policy is
+        the policy before the first update."""
         trainer = self.config.trainer
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)
         batches = [weighted(part, self.config.algorithm) for part in split_updates(samples, trainer.updates_per_step)]
-        packs = [rank_packs(batch, self.world, trainer.tokens_per_pack) for batch in batches]
+        packs = dealt_packs(batches, self.world, trainer.tokens_per_pack)
         if len(batches) > 1:
             packs = [with_proximal_logprobs(self.policy, of_batch) for of_batch in packs]
         if self.config.algorithm.kl == "k3":

@@ -6,10 +6,11 @@ Legend: T packed tokens, R response tokens among them, S sequences.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import count
 from math import ceil
+from typing import overload
 
 import numpy as np
 import torch
@@ -82,18 +83,25 @@ def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
     return [sorted(members) for _, members in heap[0][2]] if heap else [[] for _ in range(parts)]
 
 
+def cost(length: int) -> float:
+    """What a sequence costs, in tokens of a short one."""
+    return length * (1 + length / _QUADRATIC_LENGTH)
+
+
 def plan_packs(lengths: Sequence[int], ranks: int, tokens_per_pack: int) -> list[list[list[int]]]:
-    """Sample indices as [rank][pack]: cost balanced over ranks, then tokens over packs.
+    """Sample indices as [rank][pack]: cost balanced over ranks, then tokens over packs; of a rank, the most costly pack first.
 
     Every index is in exactly one pack. No pack exceeds `tokens_per_pack` unless it is a single sample. All ranks have the same number
-    of packs (some may be empty), because each pack is a set of collectives.
+    of packs (some may be empty), because each pack is a set of collectives. There the k-th packs of all ranks wait for each other: of all
+    orders, this one makes the sum of their maxima least.
     """
-    shares = karmarkar_karp([length * (1 + length / _QUADRATIC_LENGTH) for length in lengths], ranks)
+    costs = [cost(length) for length in lengths]
+    shares = karmarkar_karp(costs, ranks)
     packs = max(1, *(min(len(share), ceil(sum(lengths[i] for i in share) / tokens_per_pack)) for share in shares))
     while True:
         plan = [_split(share, lengths, packs) for share in shares]
         if all(len(pack) == 1 or sum(lengths[i] for i in pack) <= tokens_per_pack for rank in plan for pack in rank):
-            return plan
+            return [sorted(rank, key=lambda pack: -sum(costs[i] for i in pack)) for rank in plan]
         packs += 1
 
 
@@ -102,7 +110,8 @@ def _split(share: list[int], lengths: Sequence[int], packs: int) -> list[list[in
 
 
 def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
-    """Concatenate samples; an empty list gives one pass over a single token that trains nothing."""
+    """Concatenate samples, whose arrays this rank holds; an empty list gives one pass over a single token that trains nothing."""
+    assert all((sample.rollout.tokens >= 0).all() for sample in samples), "another rank holds these tokens"
     whole = [np.concatenate([np.asarray(s.prompt_tokens, dtype=np.int64), s.rollout.tokens]) for s in samples]
     lengths = [len(tokens) for tokens in whole] or [1]
     starts = np.cumsum([0, *lengths[:-1]])
@@ -131,3 +140,37 @@ def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
         ),
         stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Packs(Sequence[Pack]):
+    """One rank's packs of `samples`: `plan` has the indices of each. A pack is built anew whenever it is asked for, so that only those in
+    use are on the device.
+
+    `values` are fields of `TokenBatch` that forward passes have found: of each pack a tensor [R], in host memory.
+    """
+
+    samples: Sequence[TrainingSample]
+    plan: Sequence[Sequence[int]]
+    device: torch.device
+    values: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    @overload
+    def __getitem__(self, index: int) -> Pack: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Packs: ...
+
+    def __getitem__(self, index: int | slice) -> Pack | Packs:
+        if isinstance(index, slice):
+            return replace(self, plan=self.plan[index], values={name: found[index] for name, found in self.values.items()})
+        pack = build_pack([self.samples[i] for i in self.plan[index]], self.device)
+        found = {name: tensors[index].to(self.device) for name, tensors in self.values.items()}
+        return replace(pack, batch=replace(pack.batch, **found))
+
+    def with_values(self, name: str, found: Sequence[Tensor]) -> Packs:
+        """The same with another field of their batches."""
+        return replace(self, values={**self.values, name: found})

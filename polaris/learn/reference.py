@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,8 @@ from polaris.distributed import watch
 from polaris.distributed.fsdp import reshard, shard
 from polaris.distributed.mesh import World
 from polaris.errors import RunFailed
-from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
-from polaris.learn.update import forward
+from polaris.learn.packing import Packs, TrainingSample
+from polaris.learn.update import dealt_packs, forward
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
 
@@ -29,40 +29,38 @@ class Reference:
     policy: Policy
 
     @torch.no_grad()
-    def logprobs(self, packs: Sequence[Pack]) -> list[Tensor]:
-        """Log-probs [R] of each pack's response tokens, at their temperatures."""
+    def logprobs(self, packs: Packs) -> list[Tensor]:
+        """Log-probs [R] of each pack's response tokens, at their temperatures, in host memory."""
         found = []
         for index, pack in enumerate(packs):
             watch.mark(f"log-probs of the reference, pack {index + 1} of {len(packs)}")
-            found.append(forward(self.policy, pack)[0])
+            found.append(forward(self.policy, pack)[0].cpu())
         reshard(self.policy)
         return found
 
-    def score(self, packs: Sequence[Pack]) -> list[Pack]:
+    def score(self, packs: Packs) -> Packs:
         """The packs with the reference's log-probs, for a loss with a KL term."""
-        logprobs = self.logprobs(packs)
-        return [replace(pack, batch=replace(pack.batch, reference_logprob=found)) for pack, found in zip(packs, logprobs, strict=True)]
+        return packs.with_values("reference_logprob", self.logprobs(packs))
 
     def divergences(self, samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> np.ndarray:
         """[N] float64 nats: of each sample, the sum of behaviour minus reference log-probs over the tokens that the policy chose.
 
         This is k1 (Schulman 2020), an unbiased estimate of the KL divergence of whole responses, as verl's `use_kl_in_reward` takes it from
-        the reward of a response. Tokens whose engine log-prob is not finite count nothing. Every rank gives the same samples, scores its
-        share, and has the whole result.
+        the reward of a response. Tokens whose engine log-prob is not finite count nothing. Every rank gives the same samples, of
+        which rank 0 alone need hold the arrays, scores its share, and has the whole result.
 
         Raises:
             RunFailed: a log-prob of the reference is not finite.
         """
-        plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)[world.rank]
-        packs = [build_pack([samples[i] for i in members], world.device) for members in plan]
+        (packs,) = dealt_packs([samples], world, tokens_per_pack)
         sums: list[tuple[int, float]] = []
-        for members, pack, logprob in zip(plan, packs, self.logprobs(packs), strict=True):
+        for members, logprob in zip(packs.plan, self.logprobs(packs), strict=True):
             if not logprob.isfinite().all():
                 raise RunFailed('algorithm.kl: log-probs of the reference are not finite; set model.dtype = "bfloat16" or "float32"')
-            gaps = (pack.batch.behaviour_logprob.double() - logprob.double()).cpu()
-            gaps = torch.where(gaps.isfinite(), gaps, 0.0)
-            of_samples = gaps.split([len(samples[i].chosen) for i in members])
-            sums += [(i, float(of_sample.sum())) for i, of_sample in zip(members, of_samples, strict=True)]
+            of_samples = logprob.double().split([len(samples[i].chosen) for i in members])
+            for i, of_sample in zip(members, of_samples, strict=True):
+                gaps = torch.from_numpy(packs.samples[i].rollout.logprobs[samples[i].chosen]).double() - of_sample
+                sums.append((i, float(torch.where(gaps.isfinite(), gaps, 0.0).sum())))
         found = dict(world.gather(sums))
         return np.array([found[i] for i in range(len(samples))], dtype=np.float64)
 

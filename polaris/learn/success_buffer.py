@@ -32,7 +32,11 @@ _ARRAYS = ("tokens", "logprobs", "versions")
 
 
 class SuccessBuffer:
-    """The newest `most` correct rollouts of every prompt; every rank holds all of them, about 12 bytes per token."""
+    """The newest `most` correct rollouts of every prompt.
+
+    Rank 0 holds their texts and arrays, about 12 bytes per token. The others hold those of a checkpoint that they have loaded; of newer
+    ones, `Rollout.without_arrays`.
+    """
 
     def __init__(self, most: int) -> None:
         self.most = most
@@ -99,10 +103,20 @@ class SuccessBuffer:
 
 
 def _copied(scored: ScoredRollout) -> ScoredRollout:
-    """A copy: the engine's arrays may be views that keep a whole batch alive. The verdict's reason is dropped."""
+    """A copy: arrays may be views that keep a whole batch alive. The verdict's reason is dropped."""
     rollout = scored.rollout
-    arrays = {name: getattr(rollout, name).copy() for name in _ARRAYS}
-    if rollout.mask is not None:
-        arrays["mask"] = rollout.mask.copy()
+    own = replace(
+        rollout,
+        sample=0,
+        tokens=_own(rollout.tokens),
+        logprobs=_own(rollout.logprobs),
+        versions=_own(rollout.versions),
+        mask=None if rollout.mask is None else rollout.mask.copy(),
+    )
     verdict = Verdict("correct", answer=scored.verdict.answer, reward=scored.verdict.reward)
-    return ScoredRollout(rollout=replace(rollout, sample=0, **arrays), text=scored.text, verdict=verdict, stored=True)
+    return ScoredRollout(rollout=own, text=scored.text, verdict=verdict, stored=True)
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    """A copy, but of one value that stands for many (`Rollout.without_arrays`)."""
+    return array if array.strides == (0,) else array.copy()

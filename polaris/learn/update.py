@@ -15,9 +15,10 @@ from polaris.config.schema import RunConfig
 from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, shard_group
 from polaris.distributed.mesh import World
+from polaris.distributed.travel import deal
 from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale
 from polaris.learn.objective import policy_loss_settings, policy_objective
-from polaris.learn.packing import Pack, TrainingSample, build_pack, plan_packs
+from polaris.learn.packing import Pack, Packs, TrainingSample, plan_packs
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
 from polaris_kernels import Head
@@ -39,20 +40,32 @@ def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[
     return [list(samples[a:b]) for a, b in pairwise(bounds) if b > a]
 
 
-def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> list[Pack]:
+def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> Packs:
     """This rank's packs of one update's samples (`weighted`, where the loss is averaged otherwise than it would by itself)."""
     plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
-    return [build_pack([samples[i] for i in members], world.device) for members in plan[world.rank]]
+    return Packs(samples, plan[world.rank], world.device)
+
+
+def dealt_packs(batches: Sequence[Sequence[TrainingSample]], world: World, tokens_per_pack: int) -> list[Packs]:
+    """`rank_packs` of each batch, where only rank 0 need hold the arrays of all samples: it deals out those of the others' packs."""
+    plans = [plan_packs([sample.length for sample in batch], world.size, tokens_per_pack) for batch in batches]
+    shares = [
+        [batch[i].rollout for batch, plan in zip(batches, plans, strict=True) for members in plan[rank] for i in members]
+        for rank in range(world.size)
+    ]
+    own = {id(known): rollout for known, rollout in zip(shares[world.rank], deal(shares, world), strict=True)}
+    held = [[replace(sample, rollout=own.get(id(sample.rollout), sample.rollout)) for sample in batch] for batch in batches]
+    return [Packs(batch, plan[world.rank], world.device) for batch, plan in zip(held, plans, strict=True)]
 
 
 @torch.no_grad()
-def with_proximal_logprobs(policy: Policy, packs: Sequence[Pack]) -> list[Pack]:
+def with_proximal_logprobs(policy: Policy, packs: Packs) -> Packs:
     """The packs with the log-probs [R] of their tokens under the policy as it is before the step's first update."""
     found = []
     for index, pack in enumerate(packs):
         watch.mark(f"proximal log-probs, pack {index + 1} of {len(packs)}")
-        found.append(replace(pack, batch=replace(pack.batch, proximal_logprob=forward(policy, pack)[0])))
-    return found
+        found.append(forward(policy, pack)[0].cpu())
+    return packs.with_values("proximal_logprob", found)
 
 
 def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:

@@ -53,10 +53,10 @@ def measure(context: SamplingContext, prompts: Sequence[Prompt], sampling: Sampl
     draw = Draw(prompts=prompts, samples=samples, sampling=sampling, stream="probe", step=0, first=first)
     with context.console.phase(f"temperature {sampling.temperature:g}", in_step=False):
         groups = draw_groups(context, draw)
-        stop_if_grading_fails(groups, context.config.folder)
+        stop_if_grading_fails(groups, context.config.folder, writes=context.world.is_main)
         if context.engine.version == 0 and sampling.temperature <= 1 and not first:  # hotter text may lose its form
             stop_without_answers(context, groups, f"temperature {sampling.temperature:g}", sampling.max_tokens)
-        # Counting takes time and memory: one rank does it.
+        # Rank 0 has the texts and tokens.
         return context.world.gather([count(groups, sampling.temperature)] if context.world.is_main else [])[0]
 
 

@@ -34,7 +34,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
     clock.restart()
     with clock.phase("eval", in_step=False):
         groups = draw_groups(context.sampling, draw)
-        stop_if_grading_fails(groups, config.folder)
+        stop_if_grading_fails(groups, config.folder, writes=context.sampling.world.is_main)
     everything = [scored for group in groups for scored in group.rollouts]
     solved = np.array([[float(scored.verdict.kind == "correct") for scored in group.rollouts] for group in groups])
     return {

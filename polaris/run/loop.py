@@ -102,8 +102,8 @@ def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainSt
             if state.step >= last:
                 break
             state, record, batch = train_step(context, state)
-            samples = rollout_samples(batch, context.sampling.tokenizer, state.step, config.observe.samples_per_step)
-            recorder.step(record, batch.drawn, samples)
+            kept = config.observe.samples_per_step if world.is_main else 0  # rank 0 has the texts
+            recorder.step(record, batch.drawn, rollout_samples(batch, context.sampling.tokenizer, state.step, kept))
             if _due(state.step, config.checkpoint.every, last):
                 saved = _save(context, folder, state, recorder)
     except GenerationInterrupted:

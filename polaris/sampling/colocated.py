@@ -88,7 +88,7 @@ class Colocated:
 
     def _check(self, groups: Sequence[Group], step: int) -> None:
         config = self.context.config
-        stop_if_grading_fails(groups, config.folder)
+        stop_if_grading_fails(groups, config.folder, writes=self.context.world.is_main)
         if step == 1:
             stop_without_answers(self.context, groups, "step 1", config.rollout.max_response_tokens)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from polaris.distributed import watch
+from polaris.distributed.travel import gather_scored
 from polaris.reward.protocol import RewardItem
 from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of, request_seed
 from polaris.sampling.context import SamplingContext
@@ -28,7 +29,7 @@ class Draw:
 
 
 def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
-    """The group of every prompt, on every rank. Raises `GenerationInterrupted`."""
+    """The group of every prompt, on every rank; see `score`. Raises `GenerationInterrupted`."""
     return score(context, draw_rollouts(context, draw), draw.prompts, draw.sampling.max_tokens)
 
 
@@ -112,11 +113,14 @@ def _item(prompt: Prompt, rollout: Rollout, text: str, limit: int) -> RewardItem
 
 
 def score(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], limit: int) -> list[Group]:
-    """Grade this rank's rollouts of at most `limit` tokens and gather everybody's: the group of every prompt, on every rank."""
+    """Grade this rank's rollouts of at most `limit` tokens and gather everybody's: the group of every prompt, on every rank.
+
+    Texts and arrays are on rank 0 alone (`polaris.distributed.travel`).
+    """
     texts, verdicts = judge(context, rollouts, prompts, limit)
     mine = [ScoredRollout(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
     found: dict[str, list[ScoredRollout]] = {prompt.id: [] for prompt in prompts}
-    everything = context.world.gather(mine)
+    everything = gather_scored(mine, context.world)
     show_error(context, ((scored.rollout.prompt_id, scored.verdict) for scored in everything))
     for scored in everything:
         found[scored.rollout.prompt_id].append(scored)

@@ -35,11 +35,11 @@ def show_error(context: SamplingContext, verdicts: Iterable[tuple[str, Verdict]]
             context.console.warning(f"{_KEY} raised at a response to prompt {prompt_id}, which is not graded:\n{verdict.trace.rstrip()}")
 
 
-def stop_if_grading_fails(groups: Sequence[Group], folder: Path) -> None:
+def stop_if_grading_fails(groups: Sequence[Group], folder: Path, *, writes: bool) -> None:
     """Raise `GradingFailed` if more than 1 % of the step is lost: with the answers that killed their process in `killed_answers.jsonl` of
     `folder`, or the responses at which the reward raised in `failed_rewards.jsonl`.
 
-    Every rank holds all groups, so all ranks raise together; they write the same text.
+    Every rank has all verdicts, so all ranks raise together; rank 0, which has the texts, `writes`.
     """
     lost = [(group.prompt, scored) for group in groups for scored in group.rollouts if scored.verdict.lost]
     responses = sum(len(group.rollouts) for group in groups)
@@ -47,8 +47,9 @@ def stop_if_grading_fails(groups: Sequence[Group], folder: Path) -> None:
         return
     raised = [(prompt, scored) for prompt, scored in lost if scored.verdict.reason == RAISED]
     path = folder / ("failed_rewards.jsonl" if raised else "killed_answers.jsonl")
-    folder.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(_evidence(*one)) + "\n" for one in lost), encoding="utf-8")
+    if writes:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text("".join(json.dumps(_evidence(*one)) + "\n" for one in lost), encoding="utf-8")
     if raised:
         prompt, first = raised[0]
         raise GradingFailed(
@@ -83,7 +84,7 @@ def stop_without_answers(context: SamplingContext, groups: Sequence[Group], wher
     """Raise `NoAnswers` if none of the responses, of at most `limit` tokens, has an answer, and no other reward tells them apart; some of
     them are kept in `no_answers.jsonl`.
 
-    Every rank holds all groups, so all ranks raise together.
+    Every rank has all verdicts, so all ranks raise together.
     """
     everything = [(group.prompt, scored) for group in groups for scored in group.rollouts]
     missing = answers_missing(scored for _, scored in everything)

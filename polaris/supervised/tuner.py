@@ -15,7 +15,7 @@ from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, reshard, shard_group
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import learning_rate
-from polaris.learn.packing import Pack
+from polaris.learn.packing import Packs
 from polaris.learn.update import UpdateResult, forward, guarded_step, rank_packs
 from polaris.model.policy import Policy
 from polaris.supervised.examples import as_sample
@@ -67,7 +67,7 @@ class Tuner:
         dist.all_reduce(loss, group=shard_group(self.policy))
         return float(loss) / _trained(examples)
 
-    def _packs(self, examples: Sequence[Example]) -> list[Pack]:
+    def _packs(self, examples: Sequence[Example]) -> Packs:
         return rank_packs([as_sample(one) for one in examples], self.world, self.config.trainer.tokens_per_pack)
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -40,6 +41,10 @@ def test_two_ranks_equal_one(tiny_qwen3, tmp_path):
     for (loss_two, norm_two), (loss_one, norm_one) in zip(two["losses"], one["losses"], strict=True):
         assert loss_two == pytest.approx(loss_one, rel=1e-5)
         assert norm_two == pytest.approx(norm_one, rel=1e-5)
+    assert two["dealt"]["kl"] == pytest.approx(one["dealt"]["kl"], rel=1e-4, abs=1e-5)
+    assert two["dealt"]["kl"][:3] == two["dealt"]["kl"][-3:]
+    assert np.array(two["dealt"]["updates"]) == pytest.approx(np.array(one["dealt"]["updates"]), rel=1e-4)
+    assert two["dealt"]["statistics"] == pytest.approx(one["dealt"]["statistics"], rel=1e-4, abs=1e-6)
     for outcome in (one, two):
         assert outcome["skipped"]
         assert outcome["unchanged"]

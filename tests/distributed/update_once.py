@@ -8,12 +8,16 @@ import numpy as np
 import torch
 
 from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.model import RopeConfig
 from polaris.config.schema import RunConfig
+from polaris.config.training import TrainerConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.learn.aggregate import aggregate_of, count, denominator, weighted
+from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.packing import TrainingSample
+from polaris.learn.reference import load_reference
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs, update
 from polaris.model.load import build_model, load_weights
@@ -87,6 +91,21 @@ def gradients(policy, world, loss_name, tokens_per_pack, correction, aggregate=N
     return {"loss": float(loss), "statistics": statistics.compute(), "grads": grads, "packs": len(packs)}
 
 
+def dealt(folder, policy, world):
+    """A step of two updates, and KL to a reference, of samples that rank 0 alone holds; the first three are trained twice."""
+    batch = with_logprobs(samples())
+    known = batch if world.is_main else [dataclasses.replace(sample, rollout=sample.rollout.without_arrays()) for sample in batch]
+    known = [*known, *known[:3]]
+    algorithm = AlgorithmConfig(kl="k3", kl_coefficient=0.1)
+    config = RunConfig(algorithm=algorithm, trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=128))
+    optimizer = build_optimizer(policy, dataclasses.replace(config.optimizer, lr=1e-3))
+    reference = load_reference(Path(folder), RopeConfig(), world, torch.float32)
+    learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
+    kl = reference.divergences(known, world, 128).tolist()
+    result = learner.update(known, 1)
+    return {"kl": kl, "updates": [(one.loss, one.grad_norm) for one in result.updates], "statistics": result.statistics}
+
+
 def main(folder, output):
     torch.set_num_threads(1)
     world = mesh.start()
@@ -106,8 +125,10 @@ def main(folder, output):
     bad = [dataclasses.replace(s, advantage=float("nan")) if i == 0 else s for i, s in enumerate(batch)]
     result = update(policy, optimizer, rank_packs(bad, world, 256), bad, config, Statistics())
     unchanged = all(torch.equal(a, b) for a, (_, b) in zip(before, policy.named_weights(), strict=True))
+    policy.zero_grad()
+    of_dealt = dealt(folder, policy, world)
     if world.is_main:
-        torch.save({"results": results, "losses": losses, "skipped": not result.applied, "unchanged": unchanged}, output)
+        torch.save({"dealt": of_dealt, "results": results, "losses": losses, "skipped": not result.applied, "unchanged": unchanged}, output)
     mesh.stop()
 
 

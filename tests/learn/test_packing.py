@@ -45,6 +45,20 @@ def test_plan_covers_all_within_budget(lengths, ranks, budget):
             assert len(pack) <= 1 or sum(lengths[i] for i in pack) <= budget
 
 
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60_000), min_size=1, max_size=60), st.integers(1, 5), st.integers(100, 60_000), st.randoms())
+def test_no_order_of_the_packs_lets_ranks_wait_less(lengths, ranks, budget, random):
+    """The k-th packs of all ranks wait for the most costly of them."""
+
+    def seconds(plan):
+        costs = [[sum(lengths[i] + lengths[i] ** 2 / 16384 for i in pack) for pack in rank] for rank in plan]
+        return sum(map(max, zip(*costs, strict=True)))
+
+    plan = plan_packs(lengths, ranks, budget)
+    shuffled = [random.sample(rank, len(rank)) for rank in plan]
+    assert seconds(plan) <= seconds(shuffled) * (1 + 1e-12)
+
+
 def test_ranks_are_balanced_by_cost_which_grows_with_the_square_of_the_length():
     """One response of 32,768 tokens costs 32,768 * (1 + 2), one of 1,024 costs 1,024 * (1 + 1 / 16): as much as 90 of them."""
     plan = plan_packs([32768] + [1024] * 96, 2, 65536)

@@ -9,9 +9,8 @@ from transformers import Qwen3ForCausalLM
 from polaris.config.model import RopeConfig
 from polaris.distributed.fsdp import assert_sharded
 from polaris.errors import RunFailed
-from polaris.learn.packing import build_pack
 from polaris.learn.reference import load_reference
-from polaris.learn.update import forward
+from polaris.learn.update import forward, rank_packs
 
 
 def samples():
@@ -64,7 +63,7 @@ def test_it_is_frozen_in_the_compute_dtype_and_computes_as_the_policy_does(train
     assert {parameter.dtype for parameter in parameters} == {torch.bfloat16}
     assert not any(parameter.requires_grad for parameter in parameters)
     assert {buffer.dtype for buffer in reference.policy.buffers() if buffer.is_floating_point()} == {torch.float32}
-    pack = build_pack(samples(), world.device)
-    [scored] = load_reference(tiny_qwen3, RopeConfig(), world, torch.float32).score([pack])
+    packs = rank_packs(samples(), world, 1000)
+    [scored] = load_reference(tiny_qwen3, RopeConfig(), world, torch.float32).score(packs)
     with torch.no_grad():
-        assert torch.equal(scored.batch.reference_logprob, forward(policy.eval(), pack)[0])
+        assert torch.equal(scored.batch.reference_logprob, forward(policy.eval(), packs[0])[0])

@@ -71,3 +71,14 @@ def test_tokens_that_the_policy_only_read_stay_marked(tmp_path):
     pq.write_table(pq.read_table(tmp_path / FILE).drop_columns(["mask"]), tmp_path / FILE)  # as before there were several turns
     other.load(tmp_path)
     assert [success.rollout.mask for success in other.of("a")] == [None, None]
+
+
+def test_a_rank_that_holds_no_arrays_stores_none():
+    (one,) = batch(a="+")
+    [known] = [replace(scored, text="", rollout=scored.rollout.without_arrays()) for scored in one.rollouts]
+    successes = SuccessBuffer(1)
+    successes.add([replace(one, rollouts=(known,))])
+    [stored] = successes.of("a")
+    assert [getattr(stored.rollout, name).strides for name in ARRAYS] == [(0,)] * 3
+    assert [len(getattr(stored.rollout, name)) for name in ARRAYS] == [len(one.rollouts[0].rollout.tokens)] * 3
+    assert stored.rollout.version == one.rollouts[0].rollout.version

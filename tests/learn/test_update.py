@@ -1,6 +1,7 @@
 """One update and a step of two, against float64 (float64.py): clipping, ratios off 1, and what is not finite."""
 
 import dataclasses
+import weakref
 
 import numpy as np
 import pytest
@@ -11,9 +12,10 @@ from samples import training_sample
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import OptimizerConfig, TrainerConfig
-from polaris.learn import learner
+from polaris.learn import learner, packing
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
+from polaris.learn.packing import build_pack
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import rank_packs, split_updates, update, with_proximal_logprobs
 
@@ -108,6 +110,23 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
     assert found["policy/ratio_max"] == pytest.approx(float(ratios.max()), rel=1e-3)
     assert {name: found[f"policy/clip_{name}"] for name in clipped} == pytest.approx({n: count / tokens for n, count in clipped.items()})
     assert distance(weights_of(policy), truth.weights(), before) < 2e-3
+
+
+def test_only_the_packs_in_use_have_tensors(fresh, monkeypatch):
+    policy, world = fresh
+    config = RunConfig(optimizer=OPTIMIZER, trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=30))
+    built, alive = [], []
+
+    def counted(samples, device):
+        pack = build_pack(samples, device)
+        built.append(weakref.ref(pack.tokens))
+        alive.append(sum(tokens() is not None for tokens in built))
+        return pack
+
+    monkeypatch.setattr(packing, "build_pack", counted)
+    learner_of(policy, world, build_optimizer(policy, config.optimizer), config).update(make_samples(20, 3), 1)
+    assert len(built) > 12
+    assert max(alive) <= 2, "one, and the one before it"
 
 
 def test_a_step_of_one_update_has_no_forward_before_it(fresh, monkeypatch):

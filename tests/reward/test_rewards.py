@@ -263,9 +263,9 @@ RAISED = Verdict("ungradable", "raised", trace="Traceback of mine.py\nKeyError: 
 
 def test_one_error_in_a_hundred_is_shown_once_and_more_stop_the_run(tmp_path):
     fine = [Verdict("correct", reward=1.0, parts=(1.0, 0.5))] * 98
-    stop_if_grading_fails([group(RAISED, *fine)], tmp_path)
+    stop_if_grading_fails([group(RAISED, *fine)], tmp_path, writes=True)
     with pytest.raises(GradingFailed, match=r"raised at 2 of 100 responses.*prompt p7[\s\S]*KeyError: 3"):
-        stop_if_grading_fails([group(RAISED, RAISED, *fine)], tmp_path)
+        stop_if_grading_fails([group(RAISED, RAISED, *fine)], tmp_path, writes=True)
     lines = [json.loads(line) for line in (tmp_path / "failed_rewards.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [(line["prompt"], line["response"], line["traceback"]) for line in lines] == [("p7", "said", RAISED.trace)] * 2
     said = []

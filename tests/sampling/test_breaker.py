@@ -81,17 +81,28 @@ def test_more_than_one_in_a_hundred_stops_the_run_and_one_alone_never_does(tmp_p
     names = ["late"] * killed + ["refused", "right"] * size
     groups = groups_of(*([name] for name in names[:size]))
     if not stops:
-        stop_if_grading_fails(groups, tmp_path)
+        stop_if_grading_fails(groups, tmp_path, writes=True)
         assert not list(tmp_path.iterdir())
         return
     with pytest.raises(GradingFailed, match=rf"{killed} of {size} responses killed[\s\S]*killed_answers\.jsonl"):
-        stop_if_grading_fails(groups, tmp_path)
+        stop_if_grading_fails(groups, tmp_path, writes=True)
+
+
+def test_a_rank_without_the_texts_stops_too_and_writes_nothing(tmp_path):
+    said = []
+    for writes in (True, False):
+        folder = tmp_path / str(writes)
+        with pytest.raises(GradingFailed) as stopped:
+            stop_if_grading_fails(groups_of(["late", "dead"]), folder, writes=writes)
+        said.append(str(stopped.value).replace(str(folder), ""))
+    assert said[0] == said[1]
+    assert [folder.name for folder in tmp_path.iterdir()] == ["True"]
 
 
 def test_the_strings_are_saved_with_their_prompts(tmp_path):
     groups = groups_of(["right", "late"], ["dead", "wrong"])
     with pytest.raises(GradingFailed):
-        stop_if_grading_fails(groups, tmp_path / "run")
+        stop_if_grading_fails(groups, tmp_path / "run", writes=True)
     saved = [json.loads(line) for line in (tmp_path / "run" / "killed_answers.jsonl").read_text(encoding="utf-8").splitlines()]
     assert saved == [
         {"prompt": "p0", "ground_truth": "0", "answer": "\\Gamma(9)", "reason": "timeout"},
