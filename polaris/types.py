@@ -33,7 +33,8 @@ class Prompt:
     set: str = ""
 
 
-FinishReason = Literal["stop", "length"]
+FinishReason = Literal["stop", "length", "abort"]
+"""The policy has ended it; it has reached its longest length; it was cut off by us, and may go on (`rollout.carry_over`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

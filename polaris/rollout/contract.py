@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from polaris.errors import Refused, RunFailed
 from polaris.model.load import locate_model
 from polaris.rollout.checkpoint import stop_tokens
 from polaris.rollout.engine import KEY, create_engine
-from polaris.rollout.types import Engine, GenerationInterrupted, RolloutRequest, Sampling
+from polaris.rollout.types import Engine, GenerationInterrupted, RolloutRequest, Sampling, Stepwise
 from polaris.types import Rollout
 
 LONGEST = 96
@@ -123,6 +123,8 @@ def ends(trial: Trial) -> None:
         expect(not set(tokens[:-1]) & set(trial.stops), "an end-of-sequence token stands inside a response")
         expect(stopped == (tokens[-1] in trial.stops), f"finish_reason is {rollout.finish_reason!r} where the last token is {tokens[-1]}")
         expect(len(tokens) == 24 if not stopped else len(tokens) <= 24, f"{len(tokens)} tokens, where max_tokens is 24")
+    short = [replace(request, max_tokens=3) for request in trial.requests()]
+    expect(max(len(rollout.tokens) for rollout in trial.generate(short)) == 3, "a request's own max_tokens = 3 was not kept")
     long = RolloutRequest(prompt_id="long", sample=0, prompt_tokens=trial.prompt(LONGEST - 3), seed=0)
     (rollout,) = trial.generate([long])
     expect(len(rollout.tokens) <= 3, f"prompt and response have {LONGEST - 3} + {len(rollout.tokens)} tokens of {LONGEST}")
@@ -178,6 +180,30 @@ def stops(trial: Trial) -> None:
         trial.expect_same(before, trial.generate(requests), "after an interruption")
         return
     raise Broken(f"generate went on to its end, and asked should_stop {next(polls)} times")
+
+
+def steps(trial: Trial) -> None:
+    """an engine that steps (`Stepwise`) draws the same where requests come one by one, and gives the beginnings of what it aborts"""
+    engine, requests = trial.engine, trial.requests()
+    if not isinstance(engine, Stepwise):
+        return
+    sampling, whole, found = Sampling(temperature=1.5, max_tokens=24), trial.generate(requests, temperature=1.5), list[Rollout]()
+    for request in requests:
+        engine.submit([request], sampling)
+        found += engine.step()
+    while engine.running:
+        found += engine.step()
+    by_name = {(rollout.prompt_id, rollout.sample): rollout for rollout in found}
+    trial.expect_same(whole, [by_name[rollout.prompt_id, rollout.sample] for rollout in whole], "requests that came one by one")
+    engine.submit(requests, sampling)
+    ended = [rollout for _ in range(5) for rollout in engine.step()]
+    cut = engine.abort()
+    expect(len(cut) > 0 and len(ended) + len(cut) <= len(requests) and not engine.running, f"{len(cut)} of {len(requests)} were cut off")
+    expect({rollout.finish_reason for rollout in cut} <= {"abort"}, 'what is cut off does not end with "abort"')
+    for rollout in cut:
+        same = next(one for one in whole if (one.prompt_id, one.sample) == (rollout.prompt_id, rollout.sample))
+        expect(rollout.tokens.tolist() == same.tokens[: len(rollout.tokens)].tolist(), "what is cut off is no beginning of the response")
+    trial.expect_same(whole, trial.generate(requests, temperature=1.5), "after requests were aborted")
 
 
 def refuses(trial: Trial) -> None:
@@ -259,7 +285,7 @@ def incomplete(trial: Trial) -> None:
 
 
 PROMISES: tuple[Callable[[Trial], None], ...] = (
-    *(order, shapes, ends, seeds, logprobs, truncation, heard, stops, refuses, score, generators, sleeps, loads),
+    *(order, shapes, ends, seeds, logprobs, truncation, heard, stops, steps, refuses, score, generators, sleeps, loads),
     incomplete,  # comes last: it closes the engine
 )
 

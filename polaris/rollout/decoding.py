@@ -1,4 +1,4 @@
-"""One `generate` call of the transformers engine with continuous batching: sequences join and leave while others decode."""
+"""Continuous batching for the transformers engine: sequences join and leave while others decode."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Rows:
 
 
 class Decoding:
-    """Draws all requests with at most `slots.count` sequences at a time.
+    """Draws the requests that it is given, with at most `slots.count` sequences at a time.
 
     Prompts that are equal are prefilled once per admission; the last prompt token of each sequence is its first decoding step.
     """
@@ -50,29 +50,40 @@ class Decoding:
         self,
         model: PreTrainedModel,
         slots: KVSlots,
-        requests: Sequence[RolloutRequest],
         sampling: Sampling,
         stops: Sequence[int],
         max_length: int,
     ) -> None:
-        self._model, self._slots, self._requests, self._sampling = model, slots, requests, sampling
+        self._model, self._slots, self.sampling = model, slots, sampling
+        self.requests: list[RolloutRequest] = []
         self._device = model.device
         self._max_length = max_length
         self._is_stop = torch.zeros(model.config.vocab_size, dtype=torch.bool, device=self._device)
         self._is_stop[list(stops)] = True
-        self._waiting = deque(range(len(requests)))
+        self._waiting: deque[int] = deque()
         self._rows = self._new_rows([])
         self._history: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
         self._lengths: dict[int, int] = {}
-        self.tokens = 0
 
     @property
-    def finished(self) -> int:
-        return len(self._lengths)
+    def unfinished(self) -> int:
+        """Requests that have not ended."""
+        return len(self.requests) - len(self._lengths)
 
     @property
-    def done(self) -> bool:
-        return self.finished == len(self._requests)
+    def waiting(self) -> int:
+        """Requests without a slot."""
+        return len(self._waiting)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the running sequences have so far."""
+        return int(self._rows.count.sum())
+
+    def add(self, requests: Sequence[RolloutRequest]) -> None:
+        """Take further requests; they are admitted when there is room."""
+        self._waiting.extend(range(len(self.requests), len(self.requests) + len(requests)))
+        self.requests.extend(requests)
 
     def step(self) -> list[int]:
         """Admit what fits, then sample one token per running sequence; returns the indices of requests that ended."""
@@ -89,28 +100,32 @@ class Decoding:
             use_cache=True,
         ).logits[:, -1]
         uniform = rows.uniform.gather(1, rows.count[:, None])[:, 0]
-        rows.token, logprobs = draw(logits, uniform, self._sampling)
+        rows.token, logprobs = draw(logits, uniform, self.sampling)
         self._history.append((rows.request, rows.token, logprobs))
-        self.tokens += len(rows.token)
         rows.length, rows.count = rows.length + 1, rows.count + 1
         return self._retire(self._is_stop[rows.token] | (rows.count >= rows.limit))
 
-    def results(self, ended: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
-        """Tokens int32, log-probs float32, and whether a stop token came, for requests that the last step ended, or for all at the end."""
-        everything = len(ended) == len(self._requests)
-        steps = len(self._history) if everything else max(self._lengths[index] for index in ended)
+    def results(self, indices: Sequence[int]) -> list[tuple[np.ndarray, np.ndarray, bool]]:
+        """Tokens int32, log-probs float32, and whether a stop token came, of requests that the last step ended, or that still run."""
+        steps = max(self._lengths[index] for index in indices)
         request, token, logprob = (torch.cat(column) for column in zip(*self._history[-steps:], strict=True))
         order = request.argsort(stable=True)
         stopped = self._is_stop[token][order].cpu().numpy()
         tokens, logprobs = token[order].int().cpu().numpy(), logprob[order].cpu().numpy()
-        ends = request.bincount(minlength=len(self._requests)).cumsum(0).tolist()
-        spans = [(ends[index] - self._lengths[index], ends[index]) for index in ended]
+        ends = request.bincount(minlength=len(self.requests)).cumsum(0).tolist()
+        spans = [(ends[index] - self._lengths[index], ends[index]) for index in indices]
         return [(tokens[start:end], logprobs[start:end], bool(stopped[end - 1])) for start, end in spans]
+
+    def abort(self) -> list[int]:
+        """End all requests; the indices of those that have drawn a token."""
+        begun: list[int] = self._rows.request.tolist()
+        self._lengths |= zip(begun, self._rows.count.tolist(), strict=True)
+        return sorted(index for index in begun if self._lengths[index])
 
     def _admit(self, indices: list[int]) -> None:
         first = len(self._rows.token)
         prompts: dict[tuple[int, ...], int] = {}
-        sources = [prompts.setdefault(self._requests[index].prompt_tokens, len(prompts)) for index in indices]
+        sources = [prompts.setdefault(self.requests[index].prompt_tokens, len(prompts)) for index in indices]
         self._prefill(list(prompts), first, self._integers(sources))
         self._rows = self._rows.extend(self._new_rows(indices))
 
@@ -128,9 +143,9 @@ class Decoding:
             self._slots.fill(first + chosen, cache, sources[chosen] - start)
 
     def _new_rows(self, indices: list[int]) -> Rows:
-        chosen = [self._requests[index] for index in indices]
-        limits = [min(self._sampling.max_tokens, self._max_length - len(request.prompt_tokens)) for request in chosen]
-        uniform = np.zeros((len(chosen), self._sampling.max_tokens))
+        chosen = [self.requests[index] for index in indices]
+        limits = [min(request.limit(self.sampling), self._max_length - len(request.prompt_tokens)) for request in chosen]
+        uniform = np.zeros((len(chosen), self.sampling.max_tokens))
         for row, request, limit in zip(uniform, chosen, limits, strict=True):
             row[:limit] = uniforms(request.seed, limit)
         return Rows(

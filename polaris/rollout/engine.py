@@ -50,7 +50,7 @@ def _find_vllm(dtype: str) -> EngineClass:
 
 def _check_model_of_vllm(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, rope: Rope) -> None:
     prepare_process(model.dtype)
-    from polaris.rollout.vllm_engine import check_beside_trainer, engine_arguments
+    from polaris.rollout.vllm_setup import check_beside_trainer, engine_arguments
 
     check_beside_trainer(engine_arguments(path, model, rollout, max_model_len, 0, rope))
 

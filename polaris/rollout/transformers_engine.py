@@ -20,7 +20,7 @@ from polaris.rollout.decoding import Decoding
 from polaris.rollout.isolation import any_kernel
 from polaris.rollout.slots import ATTENTION, KVSlots
 from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling
-from polaris.types import Rollout
+from polaris.types import FinishReason, Rollout
 
 PROGRESS_INTERVAL_S = 0.1
 
@@ -41,6 +41,7 @@ class TransformersEngine:
         )
         self._model = replica.eval().requires_grad_(False).to(self._device)
         self._slots: KVSlots | None = None
+        self._decoding: Decoding | None = None
         self._stops = stop_tokens(model_path)
         self._max_concurrent = rollout.max_concurrent
         self._max_model_len = max_model_len
@@ -71,26 +72,79 @@ class TransformersEngine:
             ValueError: a prompt does not fit; nothing has run.
             GenerationInterrupted: `should_stop` returned true.
         """
+        first = self._submit(requests, sampling)
+        rollouts: dict[int, Rollout] = {}
+        reported = time.monotonic()
+        try:
+            while self.running:
+                if should_stop():
+                    raise GenerationInterrupted
+                for index, rollout in self._ended():
+                    rollouts[index] = rollout
+                    if on_finished is not None:
+                        on_finished(rollout)
+                if time.monotonic() - reported >= PROGRESS_INTERVAL_S or not self.running:
+                    reported = time.monotonic()
+                    done = sum(len(rollout.tokens) for rollout in rollouts.values())
+                    on_progress(Progress(finished=len(rollouts), total=len(requests), tokens=self.tokens + done))
+        finally:
+            self._decoding = None
+        return [rollouts[first + index] for index in range(len(requests))]
+
+    @property
+    def running(self) -> int:
+        return self._decoding.unfinished if self._decoding else 0
+
+    @property
+    def waiting(self) -> int:
+        return self._decoding.waiting if self._decoding else 0
+
+    @property
+    def tokens(self) -> int:
+        return self._decoding.tokens if self._decoding else 0
+
+    @torch.inference_mode()
+    def submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        """See `Stepwise.submit`. All requests that run at a time are sampled in the same way."""
+        self._submit(requests, sampling)
+
+    @torch.inference_mode()
+    def step(self) -> list[Rollout]:
+        """See `Stepwise.step`."""
+        return [rollout for _, rollout in self._ended()]
+
+    @torch.inference_mode()
+    def abort(self) -> list[Rollout]:
+        """See `Stepwise.abort`."""
+        decoding, self._decoding = self._decoding, None
+        begun = decoding.abort() if decoding else []
+        return self._rollouts(decoding, begun, cut=True) if decoding and begun else []
+
+    def _submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> int:
+        """Take requests; the index of the first of them."""
         model = self._ready()
         check_requests(requests, self._max_model_len, model.config.vocab_size)
         if self._slots is None:
             self._slots = KVSlots(model.config, self._max_concurrent, model.dtype, self._device)
-        if not requests:
-            return []
-        decoding = Decoding(model, self._slots, requests, sampling, self._stops, self._max_model_len)
-        reported = time.monotonic()
-        while not decoding.done:
-            if should_stop():
-                raise GenerationInterrupted
-            ended = decoding.step()
-            if on_finished is not None and ended:
-                for index, result in zip(ended, decoding.results(ended), strict=True):
-                    on_finished(self._rollout(requests[index], result, sampling))
-            if time.monotonic() - reported >= PROGRESS_INTERVAL_S or decoding.done:
-                reported = time.monotonic()
-                on_progress(Progress(finished=decoding.finished, total=len(requests), tokens=decoding.tokens))
-        results = decoding.results(range(len(requests)))
-        return [self._rollout(request, result, sampling) for request, result in zip(requests, results, strict=True)]
+        if self._decoding is None or not self.running:
+            self._decoding = Decoding(model, self._slots, sampling, self._stops, self._max_model_len)
+        assert self._decoding.sampling == sampling
+        first = len(self._decoding.requests)
+        self._decoding.add(requests)
+        return first
+
+    def _ended(self) -> list[tuple[int, Rollout]]:
+        """One step of all sequences: the requests that have ended, by their index."""
+        assert self._decoding is not None
+        ended = self._decoding.step()
+        return list(zip(ended, self._rollouts(self._decoding, ended), strict=True)) if ended else []
+
+    def _rollouts(self, decoding: Decoding, indices: Sequence[int], *, cut: bool = False) -> list[Rollout]:
+        rollouts: list[Rollout] = []
+        for index, (tokens, logprobs, stopped) in zip(indices, decoding.results(indices), strict=True):
+            why: FinishReason = "abort" if cut else "stop" if stopped else "length"
+            rollouts.append(decoding.requests[index].answered(tokens, logprobs, why, self._version, decoding.sampling.temperature))
+        return rollouts
 
     @torch.inference_mode()
     def score(self, tokens: Sequence[int]) -> np.ndarray:
@@ -129,11 +183,7 @@ class TransformersEngine:
         self._ready().to(self._device)
 
     def close(self) -> None:
-        self._model = self._slots = None
-
-    def _rollout(self, request: RolloutRequest, result: tuple[np.ndarray, np.ndarray, bool], sampling: Sampling) -> Rollout:
-        tokens, logprobs, stopped = result
-        return request.answered(tokens, logprobs, "stop" if stopped else "length", self._version, sampling.temperature)
+        self._model = self._slots = self._decoding = None
 
     def _ready(self) -> Any:
         if self._model is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -32,12 +32,18 @@ class GenerationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout."""
+    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout. `max_tokens` may allow fewer tokens
+    than the call's `Sampling` does: the rest of a response that has begun."""
 
     prompt_id: str
     sample: int
     prompt_tokens: tuple[int, ...]
     seed: int
+    max_tokens: int | None = None
+
+    def limit(self, sampling: Sampling) -> int:
+        """Most tokens of the response."""
+        return sampling.max_tokens if self.max_tokens is None else min(self.max_tokens, sampling.max_tokens)
 
     def answered(self, tokens: np.ndarray, logprobs: np.ndarray, finish_reason: FinishReason, version: int, temperature: float) -> Rollout:
         """The rollout of `tokens` [n] int32 and `logprobs` [n] float32, all of them drawn by the weights of `version`."""
@@ -103,7 +109,8 @@ class Engine(Protocol):
 
         A rollout (`RolloutRequest.answered` makes one) has the n tokens [n] int32 of the response, without the prompt. It ends with the
         first end-of-sequence token of the checkpoint (`polaris.rollout.checkpoint.stop_tokens`), as "stop", or after
-        `sampling.max_tokens` tokens, or where prompt and response reach `max_model_len`, as "length". Its log-probs [n] float32, in nats,
+        `sampling.max_tokens` tokens (the request's own `max_tokens`, if fewer), or where prompt and response reach `max_model_len`, as
+        "length". Its log-probs [n] float32, in nats,
         are those of softmax(logits / temperature), cut to `top_k` and `top_p` where they ask for it: the distribution that was sampled
         from. Its tokens depend on the weights, the prompt, `sampling` and `request.seed` alone, and not on the other requests.
 
@@ -151,6 +158,43 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Shut the engine down; the trainer's process group stays. A second call does nothing."""
+        ...
+
+
+@runtime_checkable
+class Stepwise(Protocol):
+    """What an engine has besides `Engine` if it takes requests while others run: then it takes them from the queue over all engines, and
+    can be cut off. An engine without it is given its share of a draw at once, and draws all of it.
+
+    Callers leave the process as it was (`polaris.rollout.isolation`). Ranks that share an engine make the same calls.
+    """
+
+    @property
+    def running(self) -> int:
+        """Unfinished requests."""
+        ...
+
+    @property
+    def waiting(self) -> int:
+        """Those of them that have no room yet."""
+        ...
+
+    @property
+    def tokens(self) -> int:
+        """Tokens that the unfinished requests have drawn so far."""
+        ...
+
+    def submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        """Take further requests. Raises `ValueError` as `Engine.generate`; then none of them is taken."""
+        ...
+
+    def step(self) -> list[Rollout]:
+        """Draw a token of every request that runs; the rollouts that have ended. At least one request is unfinished."""
+        ...
+
+    def abort(self) -> list[Rollout]:
+        """End all requests: what each of them has drawn so far, as "abort", in the order they were submitted; none of one without a
+        token."""
         ...
 
 

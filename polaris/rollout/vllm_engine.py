@@ -1,29 +1,24 @@
-"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file and `vllm_versions`, which comes first, import vLLM."""
+"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file, `vllm_setup` and `vllm_versions` import vLLM."""
 
 from __future__ import annotations
 
 import gc
-import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import torch.distributed as dist
-import vllm.v1.engine.core
-import vllm.v1.sample.sampler
-from vllm import EngineArgs, LLMEngine, SamplingParams
-from vllm.config import get_current_vllm_config
-from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator, _CPUSHMDistributed
+from vllm import LLMEngine, SamplingParams
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
-from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
 from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
+from vllm.v1.engine import FinishReason as Ended
 
 from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
@@ -32,12 +27,10 @@ from polaris.model.rope import Rope, rotary_table
 from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, RolloutRequest, Sampling
-from polaris.rollout.vllm_versions import float32_head, sleep_options
-from polaris.types import Rollout
+from polaris.rollout.vllm_setup import UNFIT, check_arguments, engine_arguments, patch_vllm, unfit
+from polaris.types import FinishReason, Rollout
 
 PROGRESS_INTERVAL_S = 0.1
-_UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)
-"""Errors that vLLM raises while it builds a model that it supports only in part."""
 
 
 class VLLMEngine:
@@ -51,13 +44,15 @@ class VLLMEngine:
     ) -> None:
         if rollout.tensor_parallel != 1 and not dist.is_initialized():
             raise Refused(f"rollout.tensor_parallel = {rollout.tensor_parallel} needs a process group; start with torchrun")
-        _patch_vllm()
+        patch_vllm()
         self._on_gpu = torch.cuda.is_available()
         self._stop_tokens = list(stop_tokens(model_path))
         self._shapes, self._names = expected_weights(model_path)
         self._max_model_len = max_model_len
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
+        self._pending: dict[str, tuple[RolloutRequest, Sampling]] = {}
+        self._number = 0
         self._state: Literal["ready", "asleep", "empty"] = "ready"
         with preserved_process(), any_kernel(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,8 +64,8 @@ class VLLMEngine:
                 remedy = "change rollout.kv_cache_mib, rollout.gpu_memory_fraction, rollout.tensor_parallel, rollout.max_concurrent "
                 remedy += "or the response length"
                 raise EngineRefused(f"vLLM refused its settings; {remedy}. It says: {in_one_line(error, 2000)}") from error
-            except _UNFIT as error:
-                raise _unfit(arguments.model, error) from error
+            except UNFIT as error:
+                raise unfit(arguments.model, error) from error
         self._vocab_size = self._llm.model_config.get_vocab_size()
 
     @property
@@ -97,30 +92,87 @@ class VLLMEngine:
             GenerationInterrupted: `should_stop` returned true on some rank of the tensor-parallel group.
             RuntimeError: vLLM failed; the engine is closed.
         """
-        llm = self._ready()
-        check_requests(requests, self._max_model_len, self._vocab_size)
-        pending = {str(index): request for index, request in enumerate(requests)}
+        assert not self._pending, "requests of `submit` are running"
+        names = self._submit(requests, sampling)
         rollouts: dict[str, Rollout] = {}
         reported = time.monotonic()
         with preserved_randomness(), any_kernel():
             try:
-                for name, request in pending.items():
-                    llm.add_request(name, tokens_input(list(request.prompt_tokens)), self._parameters(request.seed, sampling))
-                while pending:
+                while self._pending:
                     if self._any_rank(should_stop()):
                         raise GenerationInterrupted
-                    for output in self._step(llm):
-                        rollout = self._rollout(pending.pop(output.request_id), output, sampling)
-                        rollouts[output.request_id] = rollout
+                    for name, rollout in self._ended():
+                        rollouts[name] = rollout
                         if on_finished is not None:
                             on_finished(rollout)
-                    if time.monotonic() - reported >= PROGRESS_INTERVAL_S or not pending:
+                    if time.monotonic() - reported >= PROGRESS_INTERVAL_S or not self._pending:
                         reported = time.monotonic()
-                        on_progress(_progress(llm, rollouts, len(requests)))
+                        done = sum(len(rollout.tokens) for rollout in rollouts.values())
+                        on_progress(Progress(finished=len(rollouts), total=len(names), tokens=self.tokens + done))
             finally:
-                if pending and self._llm is not None:
-                    llm.abort_request(list(pending))
-        return [rollouts[str(index)] for index in range(len(requests))]
+                self._drop()
+        return [rollouts[name] for name in names]
+
+    @property
+    def running(self) -> int:
+        return len(self._pending)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._scheduler.waiting)
+
+    @property
+    def tokens(self) -> int:
+        return sum(request.num_output_tokens for request in self._scheduler.running)
+
+    def submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        """See `Stepwise.submit`."""
+        self._submit(requests, sampling)
+
+    def step(self) -> list[Rollout]:
+        """See `Stepwise.step`. Raises `RuntimeError` where vLLM failed; the engine is closed."""
+        return [rollout for _, rollout in self._ended()]
+
+    def abort(self) -> list[Rollout]:
+        """See `Stepwise.abort`."""
+        states: Any = self._ready().output_processor
+        begun: list[Rollout] = []
+        for name, (request, sampling) in self._pending.items():
+            (state,) = (states.request_states[internal] for internal in states.external_req_ids[name])
+            if state.detokenizer.output_token_ids:
+                begun.append(self._rollout(request, state.make_request_output([], None, Ended.ABORT, None), sampling))
+        self._drop()
+        return begun
+
+    def _submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[str]:
+        """Take requests; their names, by which `_ended` gives their rollouts."""
+        llm = self._ready()
+        check_requests(requests, self._max_model_len, self._vocab_size)
+        names = [str(self._number + index) for index in range(len(requests))]
+        self._number += len(requests)
+        for name, request in zip(names, requests, strict=True):
+            llm.add_request(name, tokens_input(list(request.prompt_tokens)), self._parameters(request, sampling))
+            self._pending[name] = (request, sampling)
+        return names
+
+    def _ended(self) -> list[tuple[str, Rollout]]:
+        """One step of all sequences: the requests that have ended."""
+        ended: list[tuple[str, Rollout]] = []
+        for output in self._step(self._ready()):
+            request, sampling = self._pending.pop(output.request_id)
+            ended.append((output.request_id, self._rollout(request, output, sampling)))
+        return ended
+
+    def _drop(self) -> None:
+        """Abort what is pending."""
+        if self._pending and self._llm is not None:
+            self._llm.abort_request(list(self._pending))
+        self._pending.clear()
+
+    @property
+    def _scheduler(self) -> Any:
+        client: Any = self._ready().engine_core
+        return client.engine_core.scheduler
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:
         """See `Engine.score`; `tokens` must leave one position free, for a token that vLLM samples and we drop."""
@@ -235,13 +287,13 @@ class VLLMEngine:
         dist.all_reduce(votes, op=dist.ReduceOp.MAX, group=get_tp_group().cpu_group)
         return bool(votes.item())
 
-    def _parameters(self, seed: int, sampling: Sampling) -> SamplingParams:
+    def _parameters(self, request: RolloutRequest, sampling: Sampling) -> SamplingParams:
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p,
             top_k=sampling.top_k,
-            max_tokens=sampling.max_tokens,
-            seed=seed,
+            max_tokens=request.limit(sampling),
+            seed=request.seed,
             stop_token_ids=self._stop_tokens,
             logprobs=0,
             flat_logprobs=True,
@@ -252,103 +304,9 @@ class VLLMEngine:
 
     def _rollout(self, request: RolloutRequest, output: Any, sampling: Sampling) -> Rollout:
         sample = output.outputs[0]
-        assert sample.finish_reason in ("stop", "length"), sample.finish_reason
+        assert sample.finish_reason in get_args(FinishReason), sample.finish_reason
         tokens, logprobs = np.asarray(sample.token_ids, np.int32), np.asarray(sample.logprobs.logprobs, np.float32)
         return request.answered(tokens, logprobs, sample.finish_reason, self._version, sampling.temperature)
-
-
-def _unfit(model: str, error: Exception) -> EngineRefused:
-    return EngineRefused(f'vLLM cannot run {model}; set rollout.engine = "transformers". It says: {in_one_line(error)}')
-
-
-def check_arguments(arguments: EngineArgs) -> vllm.config.ModelConfig:
-    """Let vLLM read the model's configuration; no weight is read.
-
-    Raises:
-        EngineRefused: vLLM does not run this model.
-    """
-    try:
-        return arguments.create_model_config()
-    except (ValueError, *_UNFIT) as error:
-        raise _unfit(arguments.model, error) from error
-
-
-def check_beside_trainer(arguments: EngineArgs) -> None:
-    """As `check_arguments`, for an engine in a trainer's process.
-
-    Raises:
-        EngineRefused: vLLM has no code of its own for this model. It then decorates transformers' decoder class for torch.compile,
-            and the trainer's model, of the same class, can no longer be called (vLLM 0.32).
-    """
-    if check_arguments(arguments).using_transformers_backend():
-        raise EngineRefused(
-            f"vLLM has no code of its own for {arguments.model} and runs transformers' classes, but changes them so that the trainer "
-            'cannot use them in the same process; set rollout.engine = "transformers"'
-        )
-
-
-def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_model_len: int, seed: int, rope: Rope) -> EngineArgs:
-    """Arguments that vLLM is started with."""
-    on_gpu = torch.cuda.is_available()
-    device: dict[str, Any] = (
-        {
-            "gpu_memory_utilization": rollout.gpu_memory_fraction,
-            **sleep_options(),
-            "max_num_batched_tokens": max(8192, rollout.max_concurrent),
-        }
-        if on_gpu
-        else {
-            "kv_cache_memory_bytes": rollout.kv_cache_mib << 20,
-            "enforce_eager": True,
-            "enable_chunked_prefill": False,
-            "max_num_batched_tokens": max(max_model_len, rollout.max_concurrent, 4096),
-        }
-    )
-    head = float32_head() if on_gpu and model.dtype != "float32" else {}
-    launched = dist.is_initialized() and "LOCAL_RANK" in os.environ
-    return EngineArgs(
-        model=path,
-        dtype=model.dtype,
-        seed=seed,
-        max_model_len=max_model_len,
-        hf_overrides=rope.overrides | head,
-        max_num_seqs=rollout.max_concurrent,
-        tensor_parallel_size=rollout.tensor_parallel,
-        distributed_executor_backend="external_launcher" if launched else "uni",
-        generation_config="vllm",
-        logprobs_mode="processed_logprobs",
-        skip_tokenizer_init=True,
-        disable_log_stats=True,
-        use_tqdm_on_load=False,
-        **device,
-    )
-
-
-def _patch_vllm() -> None:
-    """Unpatched, vLLM destroys the trainer's process group on close and, on CPU, compiles one function with g++ (14 s) on first use.
-
-    Its YaRN table ends at original positions x factor, even if `max_position_embeddings` is larger; it then reads beyond the table.
-    """
-    vllm.v1.engine.core.cleanup_dist_env_and_memory = lambda *args, **kwargs: None
-    YaRNScalingRotaryEmbedding._compute_cos_sin_cache = _yarn_table  # type: ignore[method-assign, assignment]
-    if not torch.cuda.is_available():
-        vllm.v1.sample.sampler.batched_count_greater_than = lambda x, values: (x >= values).sum(-1)
-        _CPUSHMDistributed.make_group_name = staticmethod(_shared_memory)  # type: ignore[method-assign, assignment]
-
-
-def _shared_memory(group: CpuCommunicator) -> str:
-    """Name of the memory in which CPU ranks add. vLLM's name is the same for all torchruns: two at once, or one after a kill, fail."""
-    run = f"{os.environ['MASTER_PORT']}-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
-    return f"polaris-{run}-{group.unique_name}-{'-'.join(map(str, group.ranks))}"
-
-
-def _yarn_table(rotary: YaRNScalingRotaryEmbedding) -> torch.Tensor:
-    """Cosines and sines of YaRN for all positions of the model being built: [max_position_embeddings, rotated dimensions]."""
-    config = get_current_vllm_config().model_config.hf_text_config
-    positions = torch.arange(config.max_position_embeddings, dtype=torch.float32)
-    angles = torch.outer(positions, rotary._compute_inv_freq(rotary.scaling_factor))
-    factor = config.rope_parameters.get("attention_factor", rotary.mscale)
-    return torch.cat((angles.cos(), angles.sin()), dim=-1) * factor
 
 
 def _repack_tied_head(model: Any) -> None:
@@ -367,8 +325,3 @@ def _pool_bytes() -> int:
     pools = CuMemAllocator.get_instance().pointer_to_data
     segments = torch.cuda.memory_snapshot(include_traces=False)
     return sum(segment["allocated_size"] for segment in segments if segment["address"] in pools)
-
-
-def _progress(llm: Any, finished: dict[str, Rollout], total: int) -> Progress:
-    running = sum(request.num_output_tokens for request in llm.engine_core.engine_core.scheduler.running)
-    return Progress(finished=len(finished), total=total, tokens=running + sum(len(rollout.tokens) for rollout in finished.values()))

@@ -103,3 +103,8 @@ class MadeOtherwise(TransformersEngine):
 
 
 def function(): ...
+
+
+class Steps(TransformersEngine):
+    def abort(self):
+        return [replace(rollout, tokens=rollout.tokens[1:]) for rollout in super().abort()]
