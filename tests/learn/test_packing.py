@@ -45,6 +45,12 @@ def test_plan_covers_all_within_budget(lengths, ranks, budget):
             assert len(pack) <= 1 or sum(lengths[i] for i in pack) <= budget
 
 
+def test_the_most_costly_pack_comes_first_and_not_that_with_the_most_tokens():
+    """One response of 30,000 tokens costs 84,932, three of 10,400 cost 51,005 together."""
+    (packs,) = plan_packs([10400] * 3 + [30000], 1, 31200)
+    assert packs == [[3], [0, 1, 2]]
+
+
 @settings(deadline=None)
 @given(st.lists(st.integers(1, 60_000), min_size=1, max_size=60), st.integers(1, 5), st.integers(100, 60_000), st.randoms())
 def test_no_order_of_the_packs_lets_ranks_wait_less(lengths, ranks, budget, random):
