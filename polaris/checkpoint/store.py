@@ -32,7 +32,7 @@ class TrainState:
 
     step: int
     version: int
-    sampler: dict[str, int]
+    sampler: dict[str, Any]
     nonfinite_streak: int
 
     def to_json(self) -> str:

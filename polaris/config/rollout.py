@@ -38,6 +38,15 @@ class RolloutConfig:
     """Refused above 0, as top_p."""
     repetition_penalty: float = 1.0
     """Refused unless 1 (no penalty), as top_p."""
+    oversample: float = 1.0
+    """A step begins this many times trainer.prompts_per_step prompts, and takes the first groups that are complete and teach; the others
+    are the first of the next step. Above 1, engines do not wait for the longest responses of a step."""
+    carry_over: bool = False
+    """A response that a step has not finished goes on in the next one behind the tokens it has, each with the log-prob and version of the
+    weights that drew it; else it is drawn anew, and what was drawn of it is lost. For rollout.oversample above 1."""
+    max_staleness: int = 4
+    """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
+    that would be older in the next one."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256
@@ -63,6 +72,7 @@ class RolloutConfig:
             kv_cache_mib=self.kv_cache_mib,
         )
         at_most("rollout", 65536, max_concurrent=self.max_concurrent)
+        self._check_carrying()
         if not self.temperature > 0:
             raise Refused(f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
         if not 0 < self.gpu_memory_fraction < 1:
@@ -77,6 +87,17 @@ class RolloutConfig:
                 f"rollout.{', rollout.'.join(changed)} would make the sampled distribution differ from the policy that the loss "
                 "differentiates; remove it (evaluation may truncate, training may not)"
             )
+
+    def _check_carrying(self) -> None:
+        at_least("rollout", 1, oversample=self.oversample, max_staleness=self.max_staleness)
+        at_most("rollout", 2, oversample=self.oversample)
+        if self.carry_over and self.oversample == 1:
+            raise Refused(
+                "rollout.carry_over has no effect where a step begins no more prompts than it takes: every response must end then; set "
+                "rollout.oversample, such as 1.25"
+            )
+        if self.episode is not None and self.oversample > 1:
+            raise Refused("rollout.oversample cuts responses off, which rollout.episode does not allow; remove one of them")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ Every value has a default that suits a long run on GPUs; a TOML file and `--sect
 from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
+from math import ceil
 from typing import Literal
 
 from polaris.config.algorithm import AlgorithmConfig
@@ -59,6 +60,11 @@ class RunConfig(JobConfig):
         return sum(stage.steps for stage in self.stages)
 
     @property
+    def prompts_begun(self) -> int:
+        """Prompts that a step begins: more than it takes, with rollout.oversample."""
+        return ceil(round(self.rollout.oversample * self.trainer.prompts_per_step, 6))
+
+    @property
     def longest_response(self) -> int:
         """Most tokens that a response has in any phase before the final evaluation."""
         return max(*(self.sampling(stage)[1] for stage in self.stages), self.difficulty.max_response_tokens or 0)
@@ -88,6 +94,11 @@ class RunConfig(JobConfig):
             )
         if self.curriculum.target and any(one.weight is not None for one in self.data.sets):
             raise Refused("curriculum.target and the weights of data.sets both say what is drawn how often; remove one of them")
+        if self.rollout.carry_over and self.algorithm.correction == "off":
+            raise Refused(
+                "rollout.carry_over trains on tokens of older weights, which need an importance correction; set algorithm.correction to "
+                '"tis" or "mask"'
+            )
         for index, stage in enumerate(self.stage):
             finite(f"stage.{index}", **{key.name: getattr(stage, key.name) for key in fields(stage)})
 
@@ -122,13 +133,10 @@ class RunConfig(JobConfig):
             )
 
     def check_ranks(self, ranks: int) -> None:
-        """Raise `Refused` unless ranks, engines, prompts and samples divide into each other."""
-        parallel, prompts = self.rollout.tensor_parallel, self.trainer.prompts_per_step
-        engines, left = divmod(ranks, parallel)
-        if left:
+        """Raise `Refused` unless ranks divide into engines, and a group has something to compare."""
+        parallel = self.rollout.tensor_parallel
+        if ranks % parallel:
             raise Refused(f"{ranks} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
-        if prompts % engines != 0:
-            raise Refused(f"trainer.prompts_per_step = {prompts} does not divide over {engines} engines; set it to a multiple of {engines}")
         if self.rollout.samples_per_prompt == 1:
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")
 

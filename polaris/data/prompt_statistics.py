@@ -89,6 +89,10 @@ class PromptStatistics:
             seen.tokens += sum(len(scored.rollout.tokens) for scored in group.rollouts)
             seen.clipped += sum(scored.rollout.finish_reason == "length" for scored in group.rollouts)
 
+    def usual_lengths(self) -> dict[str, float]:
+        """Mean tokens of a response, by the prompts that were drawn."""
+        return {name: seen.tokens / seen.responses for name, seen in self._seen.items() if seen.responses}
+
     def save(self, folder: Path) -> None:
         """Write `prompt_statistics.parquet`: id and the fields of `Seen`; one row per prompt, by id."""
         rows = [{"id": name, **asdict(self._seen[name])} for name in sorted(self._seen)]

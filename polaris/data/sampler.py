@@ -7,9 +7,9 @@ another part in every epoch.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -41,7 +41,12 @@ def open_sampler(prompts: Sequence[Prompt], config: RunConfig, statistics: Promp
         ids = [prompt.id for prompt in prompts]
         return TargetSampler(ids, config.trainer.prompts_per_step, config.seed, statistics, config.curriculum, config.steps)
     return Sampler(
-        len(prompts), config.trainer.prompts_per_step, config.seed, sets=[prompt.set for prompt in prompts], weights=weights_of(config)
+        len(prompts),
+        config.trainer.prompts_per_step,
+        config.seed,
+        most=config.prompts_begun,
+        sets=[prompt.set for prompt in prompts],
+        weights=weights_of(config),
     )
 
 
@@ -67,51 +72,68 @@ def parts_of_epoch(sizes: Mapping[str, int], weights: Mapping[str, float]) -> di
 
 class Sampler:
     """Batches of `batch` distinct indices below `size`. Every epoch is one permutation without its incomplete last batch; of sets with
-    weights (`sets` has the name of each prompt's), it holds the first `parts_of_epoch` prompts of each.
+    weights (`sets` has the name of each prompt's), it holds the first `parts_of_epoch` prompts of each. Where a step may begin `most`
+    prompts, more than a batch, epochs are whole, and the steps do not end with them.
 
     The position is two integers, so a resumed run continues with exactly the batches it would have seen.
     Raises `ValueError` if an epoch is smaller than one batch.
     """
 
-    def __init__(self, size: int, batch: int, seed: int, *, sets: Sequence[str] = (), weights: Mapping[str, float] | None = None) -> None:
+    def __init__(
+        self, size: int, batch: int, seed: int, *, most: int = 0, sets: Sequence[str] = (), weights: Mapping[str, float] | None = None
+    ) -> None:
         self._prompts, self._batch, self._seed = size, batch, seed
         self._parts = parts_of_epoch(Counter(sets), weights) if weights else {}
         self._sets = np.array(sets) if weights else None
         self._size = sum(self._parts.values()) if weights else size
-        if not 1 <= batch <= self._size:
+        if not 1 <= max(batch, most) <= self._size:
             remedy = "lower trainer.prompts_per_step or add prompts"
             if weights:
                 parts = ", ".join(f"{count} of {name}" for name, count in self._parts.items())
                 raise Refused(f"by the weights of data.sets an epoch holds {parts}, which do not fill one step of {batch}; {remedy}")
+            if most > batch:
+                raise Refused(f"a step begins {most} prompts (rollout.oversample), but there are {self._size}; lower it, or add prompts")
             raise Refused(f"{size} prompts do not fill one step of {batch}; {remedy}")
+        self._end = self._size if most > batch else self._size // batch * batch
+        self._deferred: list[int] = []
         self._seek(epoch=0, cursor=0)
 
-    def next(self, step: int = 0) -> list[int]:
-        """The indices of the next batch, whatever the step."""
-        if self._cursor + self._batch > self._size:
+    def next(self, step: int = 0, count: int | None = None, without: Collection[int] = ()) -> list[int]:
+        """The indices of the next batch, or of the next `count` prompts but those in `without`, which come later; whatever the step."""
+        wanted, busy = self._batch if count is None else count, set(without)
+        chosen, deferred = list[int](), list[int]()
+        while len(chosen) < wanted:
+            index = self._deferred.pop(0) if self._deferred else self._advance()
+            (deferred if index in busy else chosen).append(index)
+            busy.add(index)
+        self._deferred = deferred + self._deferred
+        return chosen
+
+    def _advance(self) -> int:
+        if self._cursor >= self._end:
             self._seek(epoch=self._epoch + 1, cursor=0)
-        chosen = self._order[self._cursor : self._cursor + self._batch]
-        self._cursor += self._batch
-        return chosen.tolist()
+        self._cursor += 1
+        return int(self._order[self._cursor - 1])
 
     @property
     def batches_left(self) -> int:
         """Number of batches left in this epoch."""
-        return (self._size - self._cursor) // self._batch
+        return (self._end - self._cursor) // self._batch
 
     def facts(self) -> dict[str, float]:
         """Metrics of the step that was drawn last: the order needs none."""
         return {}
 
-    def state(self) -> dict[str, int]:
-        return {"epoch": self._epoch, "cursor": self._cursor}
+    def state(self) -> dict[str, Any]:
+        return {"epoch": self._epoch, "cursor": self._cursor} | ({"deferred": list(self._deferred)} if self._deferred else {})
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from `state()` of an earlier sampler over the same set. Raises `ValueError` if it cannot be the same set."""
         epoch, cursor = state["epoch"], state["cursor"]
         if epoch < 0 or not 0 <= cursor <= self._size:
             raise Refused(f"sampler state {state} does not fit a set of {self._size} prompts; resume with the prompt set of that run")
         self._seek(epoch, cursor)
+        self._deferred = list(state.get("deferred", ()))
 
     def _seek(self, epoch: int, cursor: int) -> None:
         self._epoch, self._cursor = epoch, cursor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
@@ -55,21 +55,22 @@ class TargetSampler:
         self._taken: list[int] = []
         self._facts: dict[str, float] = {}
 
-    def next(self, step: int) -> list[int]:
-        """The indices of one more batch of the step."""
+    def next(self, step: int, count: int | None = None, without: Collection[int] = ()) -> list[int]:
+        """The indices of one more batch of the step, or of `count` more prompts; none of `without`."""
+        wanted = self._batch if count is None else count
         if step != self._step:
             self._step, self._taken = step, []
-        if self._cursor + self._batch > len(self._ids):
+        if self._cursor + wanted > len(self._ids):
             self._epoch, self._cursor = self._epoch + 1, 0
         recent = np.array([self._statistics.recent(name, step) for name in self._ids])
         target = target_at(step, self._steps, self._config.target)
         rates, weight = weights(recent[:, 0], recent[:, 1], target, self._config.width)
         # The smallest of exponential times with these rates are a weighted draw without replacement (Efraimidis and Spirakis 2006).
         times = -np.log(_uniform(self._seed, step, len(self._taken), len(self._ids))) / weight
-        times[self._taken] = np.inf
-        chosen: list[int] = np.argsort(times, kind="stable")[: self._batch].tolist()
+        times[[*self._taken, *without]] = np.inf
+        chosen: list[int] = np.argsort(times, kind="stable")[:wanted].tolist()
         self._taken += chosen
-        self._cursor += self._batch
+        self._cursor += wanted
         self._facts = {
             "curriculum/target": target,
             "curriculum/expected": float(rates[self._taken].mean()),
@@ -90,7 +91,7 @@ class TargetSampler:
     def state(self) -> dict[str, int]:
         return {"epoch": self._epoch, "cursor": self._cursor}
 
-    def restore(self, state: dict[str, int]) -> None:
+    def restore(self, state: Mapping[str, int]) -> None:
         """Count on from `state()`; a step that was not finished is drawn again from its beginning."""
         self._epoch, self._cursor = state["epoch"], state["cursor"]
         self._step, self._taken = 0, []

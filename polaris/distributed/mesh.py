@@ -30,10 +30,24 @@ class World:
     size: int
     device: torch.device
     mesh: DeviceMesh
+    shared: Any = None
+    """Connection to the key-value store of all ranks; None where there is one rank."""
 
     @property
     def is_main(self) -> bool:
         return self.rank == 0
+
+    def store(self) -> dist.Store:
+        """The key-value store that all ranks share; alone, a new one."""
+        return dist.HashStore() if self.shared is None else self.shared
+
+    def neighbours(self, size: int) -> dist.ProcessGroup | None:
+        """The group of `size` ranks, one after the other, that this rank is in; None if it is alone. A collective on every rank."""
+        if size == 1:
+            return None
+        ranks = range(self.size)
+        groups = [dist.new_group(ranks[start : start + size], backend="gloo") for start in ranks[::size]]
+        return groups[self.rank // size]
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """The items of all ranks, in rank order, on every rank."""
@@ -65,13 +79,18 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS) -> World:
     if "RANK" in os.environ:
         dist.init_process_group(backend, timeout=timedelta(hours=limits.wait_timeout_hours) + _GRACE)
         # The watch has its own client, since waits of the main thread in the store would block it.
-        store: Any = dist.distributed_c10d._get_default_store()
-        watch.start(store.clone(), dist.get_rank(), dist.get_world_size(), limits)
+        watch.start(_store().clone(), dist.get_rank(), dist.get_world_size(), limits)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+    shared = dist.PrefixStore(f"sampling/{attempt}", _store().clone()) if dist.get_world_size() > 1 else None
     group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
     mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
-    return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device, mesh=mesh)
+    return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device, mesh=mesh, shared=shared)
+
+
+def _store() -> Any:
+    return dist.distributed_c10d._get_default_store()
 
 
 def stop() -> None:

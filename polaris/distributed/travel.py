@@ -5,6 +5,7 @@ Arrays and texts travel once, as flat buffers, to where they are needed; all ran
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -64,6 +65,22 @@ def gather_scored(mine: Sequence[ScoredRollout], world: World) -> list[ScoredRol
         return [known.outline() for part in parts for known in part]
     found = zip((known for part in parts[1:] for known in part), tokens, logprobs, letters, strict=True)
     return [*mine, *(known.whole(t, p, text.tobytes().decode("utf-8", "surrogatepass")) for known, t, p, text in found)]
+
+
+def packed(scored: ScoredRollout) -> bytes:
+    """What every rank may know of a scored rollout, for the store that they share."""
+    data = pickle.dumps(_known(scored, b""))
+    return len(data).to_bytes(4, "little") + data
+
+
+def unpacked(data: bytes) -> list[ScoredRollout]:
+    """The rollouts of several `packed` ones, one after the other, without texts and arrays."""
+    found: list[ScoredRollout] = []
+    while data:
+        end = 4 + int.from_bytes(data[:4], "little")
+        found.append(pickle.loads(data[4:end]).outline())
+        data = data[end:]
+    return found
 
 
 def deal(shares: Sequence[Sequence[Rollout]], world: World) -> list[Rollout]:

@@ -58,7 +58,7 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
     drawn_kinds = _kinds(drawn, algorithm)
     groups, rescued = rescue(drawn, drawn_kinds.all_wrong, successes, config.seed, step)
     valid, learned = _valid(groups), _learned(groups, algorithm)
-    informative = _kinds(groups, algorithm).informative & learned.any(axis=1)
+    informative = _informative(groups, algorithm)
     counted = valid & informative[:, None]
     found = advantages(algorithm.advantage, algorithm.advantage_scale, _rewards(groups, algorithm), counted)
     scarce = is_scarce(int(informative.sum()), places, algorithm.min_informative)
@@ -81,6 +81,12 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
     )
 
 
+def teaching(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, step: int) -> np.ndarray:
+    """[P] bool: which groups `curate` finds a gradient in, after rescue."""
+    groups, _ = rescue(drawn, _kinds(drawn, config.algorithm).all_wrong, successes, config.seed, step)
+    return _informative(groups, config.algorithm)
+
+
 def with_kl(batch: TrainingBatch, kl: np.ndarray, algorithm: AlgorithmConfig) -> TrainingBatch:
     """The batch with advantages of rewards less `kl` [N] nats of each of the counted samples, times algorithm.kl_coefficient.
 
@@ -96,17 +102,30 @@ def with_kl(batch: TrainingBatch, kl: np.ndarray, algorithm: AlgorithmConfig) ->
 
 def counted_samples(batch: TrainingBatch) -> list[TrainingSample]:
     """The N samples behind the advantages, in the order of `batch.counted`; each once, copies of its group aside."""
-    return [_sample(batch.groups[p], s, batch.advantages[p, s], p) for p, s in np.argwhere(batch.counted).tolist()]
+    newest = newest_version(batch.groups)
+    return [_sample(batch.groups[p], s, batch.advantages[p, s], p, newest) for p, s in np.argwhere(batch.counted).tolist()]
 
 
 def _samples(groups: Sequence[Group], trained: Sequence[int], learned: np.ndarray, found: np.ndarray) -> list[TrainingSample]:
     """A copy of a group has a place of its own."""
-    return [_sample(groups[p], s, found[p, s], place) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()]
+    newest = newest_version(groups)
+    places = [(place, p, s) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()]
+    return [_sample(groups[p], s, found[p, s], place, newest) for place, p, s in places]
+
+
+def newest_version(groups: Sequence[Group]) -> int:
+    """That of the weights which have drawn the last of the groups' tokens."""
+    return max(int(scored.rollout.versions[-1]) for group in groups for scored in group.rollouts)
 
 
 def _kinds(groups: Sequence[Group], algorithm: AlgorithmConfig) -> GroupKinds:
     solved = np.array([[scored.verdict.kind == "correct" for scored in group.rollouts] for group in groups])
     return classify_groups(_rewards(groups, algorithm), solved, _valid(groups))
+
+
+def _informative(groups: Sequence[Group], algorithm: AlgorithmConfig) -> np.ndarray:
+    """[P] bool: rewards differ, and some response is trained on."""
+    return _kinds(groups, algorithm).informative & _learned(groups, algorithm).any(axis=1)
 
 
 def _rewards(groups: Sequence[Group], algorithm: AlgorithmConfig) -> np.ndarray:
@@ -130,8 +149,13 @@ def _truncated(groups: Sequence[Group]) -> np.ndarray:
     return np.array([[scored.rollout.finish_reason == "length" for scored in group.rollouts] for group in groups])
 
 
-def _sample(group: Group, s: int, advantage: float, place: int) -> TrainingSample:
+def _sample(group: Group, s: int, advantage: float, place: int, version: int) -> TrainingSample:
     scored = group.rollouts[s]
     return TrainingSample(
-        prompt_tokens=group.prompt.tokens, rollout=scored.rollout, advantage=float(advantage), group=place, stored=scored.stored
+        prompt_tokens=group.prompt.tokens,
+        rollout=scored.rollout,
+        advantage=float(advantage),
+        group=place,
+        version=version,
+        stored=scored.stored,
     )

@@ -5,6 +5,7 @@ Legend: R response tokens of the pack, S sequences, H hidden size.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from typing import cast
@@ -21,6 +22,7 @@ from polaris_kernels.policy_loss.registry import LOSSES
 from polaris_kernels.policy_loss.settings import Kind
 
 KEY = "algorithm.loss"
+NOTHING_APART: Mapping[str, Tensor] = {}
 
 
 @cache
@@ -92,35 +94,40 @@ def policy_objective(
     batch: TokenBatch,
     settings: PolicyLossSettings,
     denominator: float | Tensor,
-    stored: Tensor | None = None,
+    apart: Mapping[str, Tensor] = NOTHING_APART,
 ) -> tuple[Tensor, Statistics]:
     """Loss of a pack, a scalar whose sum over packs and ranks is the loss of the step, and the pack's statistics.
 
     `hidden` [R, H] are the states that predict the batch's R targets. `denominator` is that of the whole step, so neither loss nor
-    gradient depends on how sequences are packed. `stored` [R] bool marks the tokens of stored successes, which older weights sampled; None
-    if there are none.
+    gradient depends on how sequences are packed. `apart` [R] bool marks, by the prefix of their metrics, the tokens that older weights have
+    sampled: "rescue" those of stored successes, "stale" those of responses that were carried over.
     """
     loss, totals, logprob, entropy = linear_policy_loss_of_batch(hidden, head, batch, settings, denominator)
-    return loss, pack_statistics(totals | {"entropy": entropy.double().sum()}, logprob, batch, settings, stored)
+    return loss, pack_statistics(totals | {"entropy": entropy.double().sum()}, logprob, batch, settings, apart)
 
 
 @torch.no_grad()
 def pack_statistics(
-    totals: dict[str, Tensor], logprob: Tensor, batch: TokenBatch, settings: PolicyLossSettings, stored: Tensor | None = None
+    totals: dict[str, Tensor],
+    logprob: Tensor,
+    batch: TokenBatch,
+    settings: PolicyLossSettings,
+    apart: Mapping[str, Tensor] = NOTHING_APART,
 ) -> Statistics:
     """Metrics of a pack of log-probs [R]; `totals` are sums over all of its tokens, "entropy" among them.
 
-    The distance between engine and trainer has two metrics: that of fresh samples shows whether the engine serves the right weights, that
-    of stored ones grows with their age.
+    The distance between engine and trainer has metrics of its own for tokens that are `apart`: that of fresh ones shows whether the
+    engine serves the right weights, that of others grows with their age.
     """
     statistics = Statistics()
     if not len(logprob):
         return statistics
     statistics.add_totals("policy", totals)
-    if stored is None:
+    if not apart:
         statistics.add_totals("mismatch", totals)
         return statistics
     settings = replace(settings, kind="dapo", kl=0.0)  # the distance does not depend on the loss, and dapo's needs no whole sequences
-    for group, rows in (("mismatch", ~stored), ("rescue", stored)):
+    fresh = ~torch.stack([*apart.values()]).any(dim=0)
+    for group, rows in (("mismatch", fresh), *apart.items()):
         statistics.add_totals(group, policy_loss_of_batch(logprob[rows], batch[rows], settings, 1.0)[1])
     return statistics

@@ -35,6 +35,8 @@ class TrainingSample:
     """Which of the step's groups it is of; a copy of a group is one of its own."""
     weight: float | None = None
     """Factor of its tokens' losses; None for the loss's own (`polaris.learn.aggregate`)."""
+    version: int = 0
+    """That of the weights which sample in this step."""
     stored: bool = False
     """Sampled by older weights than the step's other rollouts (`polaris.learn.rescue`)."""
 
@@ -42,6 +44,11 @@ class TrainingSample:
     def length(self) -> int:
         """Tokens of prompt and response."""
         return len(self.prompt_tokens) + len(self.rollout.tokens)
+
+    @property
+    def stale(self) -> np.ndarray:
+        """[n] bool: tokens that older weights than this step's have drawn, of a response that was carried over."""
+        return np.zeros(len(self.rollout.tokens), bool) if self.stored else self.rollout.versions < self.version
 
     @property
     def chosen(self) -> np.ndarray:
@@ -54,7 +61,7 @@ class TrainingSample:
 class Pack:
     """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens, whose values `batch` holds.
 
-    `stored` [R] bool marks the tokens of stored responses; None if the pack has none.
+    `apart` [R] bool marks the tokens whose metrics are apart, see `polaris.learn.objective.policy_objective`.
     """
 
     tokens: Tensor
@@ -62,7 +69,7 @@ class Pack:
     layout: PackLayout
     rows: Tensor
     batch: TokenBatch
-    stored: Tensor | None
+    apart: Mapping[str, Tensor]
 
 
 def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
@@ -138,8 +145,15 @@ def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
             weight=per_token([s.weight for s in samples if s.weight is not None]) if any(s.weight is not None for s in samples) else None,
             sequence_lengths=torch.from_numpy(responses).to(device),
         ),
-        stored=per_token([s.stored for s in samples]).bool() if any(s.stored for s in samples) else None,
+        apart={name: torch.from_numpy(rows).to(device) for name, rows in _apart(samples).items() if rows.any()},
     )
+
+
+def _apart(samples: Sequence[TrainingSample]) -> dict[str, np.ndarray]:
+    """[R] bool: tokens of stored responses, and stale ones of others."""
+    none = [np.zeros(0, bool)]
+    stored = np.concatenate(none + [np.full(len(sample.chosen), sample.stored) for sample in samples])
+    return {"rescue": stored, "stale": np.concatenate(none + [sample.stale[sample.chosen] for sample in samples])}
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,8 +22,9 @@ class Metric:
 
 
 def _mismatch(**metrics: Metric) -> dict[str, Metric]:
-    """Distance of the engine that sampled from the trainer: of fresh samples, and of stored successes that rescue put in."""
-    return {f"{group}/{name}": metric for group in ("mismatch", "rescue") for name, metric in metrics.items()}
+    """Distance of the engine that sampled from the trainer: of fresh tokens, of stored successes that rescue put in, and of tokens that
+    older weights sampled in responses that were carried over."""
+    return {f"{group}/{name}": metric for group in ("mismatch", "rescue", "stale") for name, metric in metrics.items()}
 
 
 METRICS = {

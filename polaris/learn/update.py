@@ -93,7 +93,7 @@ def accumulate(
         watch.mark(f"update, pack {index + 1} of {len(packs)}")
 
         def objective(hidden: Tensor, head: Head, temperature: Tensor, pack: Pack = pack) -> tuple[Tensor, Statistics]:
-            return policy_objective(hidden, head, replace(pack.batch, temperature=temperature), settings, 1 / scale, pack.stored)
+            return policy_objective(hidden, head, replace(pack.batch, temperature=temperature), settings, 1 / scale, pack.apart)
 
         loss, pack_statistics = forward(policy, pack, objective)
         loss.backward()

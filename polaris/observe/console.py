@@ -67,10 +67,10 @@ class Console:
                 self._live = None
 
     def progress(self, finished: int, total: int, tokens: int) -> None:
-        """Rollouts finished of `total` in this phase and the response tokens so far."""
+        """Groups that are complete of `total` in this phase, and the response tokens so far."""
         now = time.monotonic()
         name, start = self._phases[-1] if self._phases else ("", self._step_start)
-        facts = f"{finished}/{total} rollouts, {count(tokens)} tokens{self._time_left(now, now - start, finished, total)}"
+        facts = f"{finished}/{total} groups, {count(tokens)} tokens{self._time_left(now, now - start, finished, total)}"
         if self._live is not None:
             self._show(name, finished, total, facts)
         elif now - self._last_line >= SECONDS_BETWEEN_LINES:

@@ -12,11 +12,10 @@ from polaris.data.selection import settled
 from polaris.observe.early import Early
 from polaris.recipe.measured import Measured
 from polaris.reward import no_answer
-from polaris.rollout.types import GenerationInterrupted, Progress, Sampling
+from polaris.rollout.types import Progress, Sampling
 from polaris.sampling.context import SamplingContext
-from polaris.sampling.draw import Draw, draw_rollouts, judge
-from polaris.sampling.guards import show_error
-from polaris.types import Prompt, Rollout, Verdict
+from polaris.sampling.draw import Draw, groups_of, sample
+from polaris.types import Group, Prompt
 
 
 def round_of(config: RunConfig) -> int:
@@ -50,42 +49,33 @@ def _is_complete(row: Measured, drawn: int, config: RunConfig) -> bool:
 
 def _draw(context: SamplingContext, prompts: Sequence[Prompt], first: int, samples: int, early: Early) -> tuple[list[Measured], bool]:
     """One round on every rank, of the prompts whose samples in it are all complete; and whether a stop was requested."""
-    config, interrupted = context.config, False
+    config = context.config
     sampling = Sampling(temperature=config.difficulty.temperature, max_tokens=config.difficulty_tokens)
     draw = Draw(prompts=prompts, samples=samples, sampling=sampling, stream="difficulty", step=0, first=first)
-    ended: dict[str, list[Rollout]] = {prompt.id: [] for prompt in prompts}
     early.begin()
 
-    def keep(rollout: Rollout) -> None:
-        ended[rollout.prompt_id].append(rollout)
-        early.ended(len(rollout.tokens))
-
     def show(progress: Progress) -> None:
-        if said := early.at(progress.tokens, time.monotonic()):
+        if context.episode is None and (said := early.at(progress.tokens, time.monotonic())):
             context.console.note(f"difficulty pass: {said}")
 
-    try:
-        draw_rollouts(context, draw, keep, None if context.episode else show)
-    except GenerationInterrupted:
-        interrupted = True
-    rollouts = [rollout for group in ended.values() if len(group) == samples for rollout in group]
-    _, verdicts = judge(context, rollouts, prompts, sampling.max_tokens)
-    show_error(context, zip((rollout.prompt_id for rollout in rollouts), verdicts, strict=True))
-    graded = list(zip(rollouts, verdicts, strict=True))
-    mine = [_count(graded[start : start + samples]) for start in range(0, len(graded), samples)]
-    return context.world.gather(mine), interrupted
+    requests = draw.requests(config.seed)
+    with sample(context, draw, requests, on_ended=lambda rollout: early.ended(len(rollout.tokens)), on_progress=show) as sampled:
+        groups = groups_of(prompts, sampled.scored())
+        return [_count(group) for group in groups if len(group.rollouts) == samples], sampled.interrupted
 
 
-def _count(group: Sequence[tuple[Rollout, Verdict]]) -> Measured:
+def _count(group: Group) -> Measured:
     """All samples that one prompt has in a round."""
-    lost = sum(verdict.lost for _, verdict in group)
+    scored = group.rollouts
+    verdicts = [one.verdict for one in scored]
+    lost = sum(verdict.lost for verdict in verdicts)
     return Measured(
-        id=group[0][0].prompt_id,
-        passed=sum(verdict.kind == "correct" for _, verdict in group),
-        count=len(group) - lost,
+        id=group.prompt.id,
+        passed=sum(verdict.kind == "correct" for verdict in verdicts),
+        count=len(verdicts) - lost,
         lost=lost,
-        tokens=sum(len(rollout.tokens) for rollout, _ in group),
-        clipped=sum(rollout.finish_reason == "length" for rollout, _ in group),
-        results=dict(Counter(key for _, verdict in group if verdict.kind == "correct" for key in verdict.marked)),
-        no_answer=no_answer.count(no_answer.reason(verdict, rollout.finish_reason == "length") for rollout, verdict in group),
+        tokens=sum(len(one.rollout.tokens) for one in scored),
+        clipped=sum(one.rollout.finish_reason == "length" for one in scored),
+        results=dict(Counter(key for verdict in verdicts if verdict.kind == "correct" for key in verdict.marked)),
+        no_answer=no_answer.count(no_answer.reason(one.verdict, one.rollout.finish_reason == "length") for one in scored),
     )

@@ -40,7 +40,7 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
     context.successes.keep(prompt.id for prompt in context.source.prompts)
     context.results.keep(prompt.id for prompt in context.source.prompts)
     opened = context.with_config(config)
-    return replace(opened, source=replace(opened.source, sampler=sampler), stage=stage.index)
+    return replace(opened, source=replace(opened.source, sampler=sampler, last=stage.end), stage=stage.index)
 
 
 def close_stage(context: TrainContext, stage: Stage, stages: Path) -> list[str]:

@@ -68,4 +68,4 @@ class TrainContext:
     @property
     def kept(self) -> tuple[Kept, ...]:
         """What a checkpoint holds besides policy, optimizer, generators and state."""
-        return (self.pass_rates, self.statistics, self.plateau, self.successes, self.results, self.tracker)
+        return (self.pass_rates, self.statistics, self.plateau, self.successes, self.results, self.tracker, self.source.carried)

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polaris.algorithm.lengths import length_buckets
 from polaris.checkpoint.store import TrainState
-from polaris.learn.curate import TrainingBatch
+from polaris.learn.curate import TrainingBatch, newest_version
 from polaris.learn.learner import StepResult
 from polaris.observe.samples import RolloutSample, choose, token_chars
 from polaris.reward import no_answer
@@ -29,7 +29,7 @@ def step_record(
 ) -> dict[str, Any]:
     """One object of `metrics.jsonl`. Everything outside `seconds/`, `throughput/` and `memory/` repeats bit for bit."""
     drawn = [scored for group in batch.drawn for scored in group.rollouts]
-    sampled = sum(len(scored.rollout.tokens) - scored.rollout.read for scored in drawn)
+    sampled = context.source.carried.generated
     trained = sum(sample.length for sample in batch.samples)
     seconds = context.source.clock.seconds
     return {
@@ -46,6 +46,7 @@ def step_record(
         **group_facts(batch),
         **set_facts(batch.drawn),
         **level_facts(batch.drawn),
+        **context.source.carried.facts,
         **curriculum_facts(context.source.sampler.facts(), batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
@@ -117,7 +118,7 @@ def group_facts(batch: TrainingBatch) -> dict[str, float]:
 
     The age of a stored success is the number of weight versions since it was sampled.
     """
-    kinds, version = batch.drawn_kinds, batch.drawn[0].rollouts[0].rollout.version
+    kinds, version = batch.drawn_kinds, newest_version(batch.drawn)
     ages = [version - scored.rollout.version for scored in batch.rescued]
     return {
         "groups/drawn": len(batch.drawn),

@@ -14,7 +14,7 @@ from polaris.data.plateau import Plateau
 from polaris.data.sampler import open_sampler, open_statistics
 from polaris.distributed.mesh import World
 from polaris.learn.core import ResultSets
-from polaris.learn.curate import curate
+from polaris.learn.curate import teaching
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.reference import Reference, load_reference
@@ -67,7 +67,9 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
                 sampler=open_sampler(prompts, config, statistics),
                 proof=proof,
                 credited=results.credited,
-                informative=lambda groups, step: curate(groups, config, successes, step).informative,
+                teaching=lambda groups, step: teaching(groups, config, successes, step),
+                usual_lengths=statistics.usual_lengths,
+                last=config.steps,
             ),
             learner=learner,
             all_prompts=prompts,
@@ -124,6 +126,7 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
                 grader=grader,
                 console=console,
                 stop=stop,
+                peers=world.neighbours(config.rollout.tensor_parallel),
                 episode=load_episode(config.rollout.episode),
             )
     finally:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from polaris.algorithm.groups import is_scarce
 from polaris.config.schema import RunConfig
 from polaris.data.sampler import AnySampler
-from polaris.rollout.types import Sampling
+from polaris.sampling.carried import Carried, Started, facts_of, usable
 from polaris.sampling.clock import Clock
 from polaris.sampling.context import SamplingContext
-from polaris.sampling.draw import Draw, draw_rollouts, score
 from polaris.sampling.guards import stop_if_grading_fails, stop_without_answers
+from polaris.sampling.step_draw import StepDraw
 from polaris.sync.publish import SyncProof, publish
 from polaris.types import Group, Prompt
 
@@ -26,8 +28,8 @@ class Colocated:
     """The `GroupSource` of one stage. Between `next` and `publish` the engine sleeps; `sleep` puts it there before the first step.
 
     `credited(groups)` are the groups with what their rewards depend on beyond each response by itself (`polaris.learn.core`).
-    `informative(groups, step)` counts the groups with a gradient. With algorithm.scarce = "generate", further prompts are drawn while it
-    is too small.
+    `teaching(groups, step)` [P] bool says which groups have a gradient. With algorithm.scarce = "generate", further prompts are drawn
+    while there are too few. `usual_lengths()` are the tokens that responses to known prompts have. At step `last` nothing is carried over.
     """
 
     context: SamplingContext
@@ -36,10 +38,14 @@ class Colocated:
     sampler: AnySampler
     proof: SyncProof
     credited: Callable[[Sequence[Group]], list[Group]]
-    informative: Callable[[Sequence[Group], int], int]
+    teaching: Callable[[Sequence[Group], int], np.ndarray]
+    usual_lengths: Callable[[], Mapping[str, float]]
+    last: int
+    carried: Carried = field(default_factory=Carried)
+    """What the step before has begun and not finished."""
 
     def next(self, step: int, temperature: float) -> list[Group]:
-        """The groups of a step, sampled at `temperature`. Nothing but the sampler's cursor has changed when this returns or raises.
+        """The groups of a step, sampled at `temperature`. The sampler's cursor may have moved if this raises, but nothing else.
 
         With algorithm.scarce = "generate", batches of prompts are drawn until algorithm.min_informative is met, algorithm.max_draws are
         drawn, or the epoch (with [curriculum]: the prompts) is over: a step never holds a prompt twice.
@@ -49,16 +55,36 @@ class Colocated:
             GradingFailed: more than 1 % of the responses killed their grading process.
             NoAnswers: no response of the first step has an answer.
         """
-        groups: list[Group] = []
-        for number in range(1, self.context.config.algorithm.max_draws + 1):
-            groups += self.credited(self._draw(step, temperature))
-            self._check(groups, step)
-            if not self._draws_again(groups, step, number):
+        config, rollout = self.context.config, self.context.config.rollout
+        places, version = config.trainer.prompts_per_step, self.context.engine.version
+        drawing = StepDraw(
+            context=self.context,
+            clock=self.clock,
+            prompts={prompt.id: prompt for prompt in self.prompts},
+            step=step,
+            temperature=temperature,
+            expected=self.usual_lengths(),
+            teaches=lambda group: bool(self.teaching(self.credited([group]), step)[0]),
+        )
+        before, restarted = usable(self.carried.started, version, temperature, rollout.max_staleness)
+        begins = places if step >= self.last else config.prompts_begun
+        started = [*before, *self._new(step, max(0, begins - len(before)), before)]
+        drawn = drawing.draw(started, places if len(started) > places and step < self.last else None)
+        left = drawn.left if rollout.carry_over else [Started(prompt_id=one.prompt_id, step=one.step) for one in drawn.left]
+        groups, tokens = self.credited(drawn.groups), drawn.new_tokens
+        self._check(groups, step)
+        for _ in range(1, config.algorithm.max_draws):
+            if not self._draws_again(groups, step):
                 break
+            further = drawing.draw(self._new(step, places, left), None)
+            groups, tokens = groups + self.credited(further.groups), tokens + further.new_tokens
+            self._check(groups, step)
         self.sleep()
+        facts = facts_of(groups, drawn.left, left, restarted, version) if begins > places or before or left else {}
+        self.carried.started, self.carried.facts, self.carried.generated = tuple(left), facts, tokens
         return groups
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """See `GroupSource.state`."""
         return self.sampler.state()
 
@@ -72,19 +98,12 @@ class Colocated:
         """Leave the devices to the trainer until `publish`."""
         self.context.engine.sleep()
 
-    def _draw(self, step: int, temperature: float) -> list[Group]:
-        rollout = self.context.config.rollout
-        draw = Draw(
-            prompts=[self.prompts[index] for index in self.sampler.next(step)],
-            samples=rollout.samples_per_prompt,
-            sampling=Sampling(temperature=temperature, max_tokens=rollout.max_response_tokens),
-            stream="train",
-            step=step,
-        )
-        with self.clock.phase("rollout"):
-            rollouts = draw_rollouts(self.context, draw)
-        with self.clock.phase("reward"):
-            return score(self.context, rollouts, draw.prompts, draw.sampling.max_tokens)
+    def _new(self, step: int, count: int, started: Sequence[Started]) -> list[Started]:
+        """The next `count` prompts but those that are `started`."""
+        busy = {one.prompt_id for one in started}
+        without = {index for index, prompt in enumerate(self.prompts) if prompt.id in busy} if busy else set[int]()
+        chosen = self.sampler.next(step, count, without) if count else []
+        return [Started(prompt_id=self.prompts[index].id, step=step) for index in chosen]
 
     def _check(self, groups: Sequence[Group], step: int) -> None:
         config = self.context.config
@@ -92,11 +111,11 @@ class Colocated:
         if step == 1:
             stop_without_answers(self.context, groups, "step 1", config.rollout.max_response_tokens)
 
-    def _draws_again(self, groups: Sequence[Group], step: int, drawn: int) -> bool:
+    def _draws_again(self, groups: Sequence[Group], step: int) -> bool:
         config = self.context.config
-        if config.algorithm.scarce != "generate" or drawn == config.algorithm.max_draws or not self.sampler.batches_left:
+        if config.algorithm.scarce != "generate" or not self.sampler.batches_left:
             return False
-        found = self.informative(groups, step)
+        found = int(self.teaching(groups, step).sum())
         if not is_scarce(found, config.trainer.prompts_per_step, config.algorithm.min_informative):
             return False
         self.context.console.note(scarcity(found, len(groups), config, step, "further prompts are drawn"))

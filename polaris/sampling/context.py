@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Protocol
 
+import torch.distributed as dist
 from transformers import PreTrainedTokenizerBase
 
 from polaris.config.schema import RunConfig
@@ -55,5 +57,9 @@ class SamplingContext:
     grader: Rewards
     console: Reporter
     stop: StopRequest
+    draws: Iterator[int] = field(default_factory=count)
+    """Numbers the draws, on all ranks in the same way: each has keys of its own in the store that they share."""
+    peers: dist.ProcessGroup | None = None
+    """The ranks that share this one's engine; None if it has one of its own."""
     episode: Callable[[Turn], str | None] | None = None
     """`rollout.episode`: what is appended after a turn, for the policy to read before its next one; None ends the response."""

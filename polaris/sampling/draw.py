@@ -1,24 +1,28 @@
-"""Prompts -> groups: this rank's share through the engine and the grader, then everybody's on every rank."""
+"""Prompts -> scored rollouts: one queue over all engines, graded as they end, then everybody's on every rank."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from polaris.distributed import watch
 from polaris.distributed.travel import gather_scored
-from polaris.reward.protocol import RewardItem
-from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, request_of, request_seed
+from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, Stepwise, request_of, request_seed
+from polaris.sampling.board import Board, Enough
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.episode import Episodes
+from polaris.sampling.grading import Grading
 from polaris.sampling.guards import show_error
-from polaris.types import Group, Prompt, Rollout, ScoredRollout, Verdict
+from polaris.sampling.line import Line
+from polaris.sampling.queue import Queue, longest_first
+from polaris.types import Group, Prompt, Rollout, ScoredRollout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draw:
     """Which samples to draw: of each prompt those numbered from `first` on. A sample's seed is a function of the run's seed, `stream`,
-    `step`, prompt id and sample number."""
+    `step`, prompt id and sample number. `expected` are the tokens that a response to a prompt usually has, where that is known."""
 
     prompts: Sequence[Prompt]
     samples: int
@@ -26,102 +30,163 @@ class Draw:
     stream: str
     step: int
     first: int = 0
+    expected: Mapping[str, float] = field(default_factory=dict)
+
+    def requests(self, seed: int) -> list[RolloutRequest]:
+        """Of all engines together, in the order of the prompts."""
+        numbers = range(self.first, self.first + self.samples)
+        return [request_of(prompt, sample, seed, self.stream, self.step) for prompt in self.prompts for sample in numbers]
 
 
 def draw_groups(context: SamplingContext, draw: Draw) -> list[Group]:
-    """The group of every prompt, on every rank; see `score`. Raises `GenerationInterrupted`."""
-    return score(context, draw_rollouts(context, draw), draw.prompts, draw.sampling.max_tokens)
+    """The group of every prompt, on every rank; texts and arrays are on rank 0 alone. Raises `GenerationInterrupted`."""
+    with sample(context, draw, draw.requests(context.config.seed)) as sampled:
+        if sampled.interrupted:
+            raise GenerationInterrupted
+        return groups_of(draw.prompts, sampled.scored())
 
 
-def draw_rollouts(
+def groups_of(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout]) -> list[Group]:
+    """The group of each prompt, its rollouts in the order of their samples."""
+    found: dict[str, list[ScoredRollout]] = {prompt.id: [] for prompt in prompts}
+    for one in sorted(scored, key=lambda one: one.rollout.sample):
+        found[one.rollout.prompt_id].append(one)
+    return [Group(prompt=prompt, rollouts=tuple(found[prompt.id])) for prompt in prompts]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampled:
+    """What the engines have drawn. `cut` are this rank's responses that were cut off, `interrupted` whether a stop was requested."""
+
+    cut: list[Rollout]
+    interrupted: bool
+    _context: SamplingContext
+    _grading: Grading
+
+    def scored(self) -> list[ScoredRollout]:
+        """The responses of all ranks that have ended, graded, on every rank; see `gather_scored`. Waits for what is still being graded."""
+        watch.mark("verdicts of this rank's responses")
+        everything = gather_scored(self._grading.wait(), self._context.world)
+        show_error(self._context, ((one.rollout.prompt_id, one.verdict) for one in everything))
+        return everything
+
+
+@contextmanager
+def sample(
     context: SamplingContext,
     draw: Draw,
-    on_finished: Callable[[Rollout], None] | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-) -> list[Rollout]:
-    """Rollouts of this rank's engine, with live progress. If any rank was asked to stop, every rank raises `GenerationInterrupted`.
+    requests: Sequence[RolloutRequest],
+    *,
+    first: Collection[str] = (),
+    enough: Enough | None = None,
+    whole: Callable[[Rollout], Rollout] = lambda rollout: rollout,
+    on_ended: Callable[[Rollout], None] = lambda rollout: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> Iterator[Sampled]:
+    """Draw `requests`, which are the same on every rank, on all engines, those of the prompts in `first` before the others; to their end,
+    or until there is `enough`.
 
-    `on_finished` is called with each rollout as soon as it is complete, also where a stop is requested later. Ranks of one
-    tensor-parallel group draw the same requests; only the first of them returns the result and calls `on_finished`. `on_progress` is
-    called on every rank, by an episode anew for each turn.
+    `whole` gives the response of which a rollout is the end. `on_ended` hears of each response of this rank's engine, `on_progress` of
+    that engine's progress. Of ranks that share an engine only the first one has responses, and calls `on_ended`.
     """
-
-    def show(progress: Progress) -> None:
-        watch.mark(f"rollouts, {progress.finished} of {progress.total} ended")
-        context.console.progress(progress.finished, progress.total, progress.tokens)
-        if on_progress is not None:
-            on_progress(progress)
-
-    def generate(requests: Sequence[RolloutRequest], sampling: Sampling, heard: Callable[[Rollout], None] | None) -> list[Rollout]:
-        return context.engine.generate(requests, sampling, on_progress=show, should_stop=context.stop.requested, on_finished=heard)
-
     world, parallel = context.world, context.config.rollout.tensor_parallel
-    first = world.rank % parallel == 0
-    requests = requests_of(draw, context.config.seed, world.rank // parallel, world.size // parallel)
-    rollouts: list[Rollout] = []
-    interrupted = False
-    try:
-        if context.episode is None:
-            rollouts = generate(requests, draw.sampling, on_finished if first else None)
-        else:
-            rollouts = _episodes(context, draw, first, on_finished).play(requests, generate)
-    except GenerationInterrupted:
-        interrupted = True
-    if world.any(interrupted):
-        raise GenerationInterrupted
-    return rollouts if first else []
-
-
-def _episodes(context: SamplingContext, draw: Draw, first: bool, on_finished: Callable[[Rollout], None] | None) -> Episodes:
-    def seed(request: RolloutRequest, turn: int) -> int:
-        return request_seed(context.config.seed, f"{draw.stream}/turn-{turn}", draw.step, request.prompt_id, request.sample)
-
+    lanes, lane, leads = world.size // parallel, world.rank // parallel, world.rank % parallel == 0
+    store, name = world.store(), f"draw/{next(context.draws)}"
     prompts = {prompt.id: prompt for prompt in draw.prompts}
-    return Episodes(context=context, prompts=prompts, sampling=draw.sampling, seed=seed, first=first, on_finished=on_finished)
+    outstanding = dict.fromkeys(prompts, 0)
+    for request in requests:
+        outstanding[request.prompt_id] += 1
+    queue = Queue(longest_first(requests, draw.expected, first), lanes, store, name)
+    board = Board(outstanding, prompts, store, name, enough)
+    with Grading(context, prompts, draw.sampling.max_tokens, board.add) as grading:
+        drawing = _Drawing(context, draw, queue, board, grading, whole, on_ended, on_progress, lane, lanes, leads, len(requests))
+        cut, interrupted = list[Rollout](), False
+        try:
+            cut = drawing.run()
+        except GenerationInterrupted:
+            interrupted = True
+        yield Sampled(cut if leads else [], world.any(interrupted), context, grading)
+    if world.is_main and world.size > 1:
+        for key in (*queue.keys, *board.keys):
+            store.delete_key(key)
 
 
-def requests_of(draw: Draw, run_seed: int, engine_index: int, engines: int) -> list[RolloutRequest]:
-    """The requests of one of `engines` engines: a contiguous share of the prompts, all samples of a prompt together."""
-    count = len(draw.prompts)
-    return [
-        request_of(prompt, sample, run_seed, draw.stream, draw.step)
-        for prompt in draw.prompts[count * engine_index // engines : count * (engine_index + 1) // engines]
-        for sample in range(draw.first, draw.first + draw.samples)
-    ]
+@dataclass(slots=True)
+class _Drawing:
+    """This rank's part in one draw."""
 
+    context: SamplingContext
+    draw: Draw
+    queue: Queue
+    board: Board
+    grading: Grading
+    whole: Callable[[Rollout], Rollout]
+    on_ended: Callable[[Rollout], None]
+    on_progress: Callable[[Progress], None]
+    lane: int
+    lanes: int
+    leads: bool
+    requests: int
+    _ended: int = 0
+    _tokens: int = 0
 
-def judge(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], limit: int) -> tuple[list[str], list[Verdict]]:
-    """Text and verdict of each of this rank's rollouts of at most `limit` tokens; there may be none."""
-    asked = {prompt.id: prompt for prompt in prompts}
-    tokens = [rollout.tokens.tolist() for rollout in rollouts]
-    texts = context.tokenizer.batch_decode(tokens, skip_special_tokens=True) if tokens else []  # transformers decodes [] to [""]
-    items = [_item(asked[rollout.prompt_id], rollout, text, limit) for text, rollout in zip(texts, rollouts, strict=True)]
-    return texts, context.grader.score(items)
+    def run(self) -> list[Rollout]:
+        """Draw this engine's part; what was cut off. Raises `GenerationInterrupted`."""
+        engine, sampling = self.context.engine, self.draw.sampling
+        if self.context.episode is None and isinstance(engine, Stepwise):
+            return self._line(engine).run(sampling)
+        requests = self.queue.lane(self.lane)
+        if self.context.episode is None:
+            self._generate(requests, sampling, self._hear if self.leads else None)
+        else:
+            self._episodes().play(requests, self._generate)
+        return []
 
+    def _line(self, engine: Stepwise) -> Line:
+        return Line(
+            engine=engine,
+            queue=self.queue,
+            lane=self.lane,
+            lanes=self.lanes,
+            most=self.context.config.rollout.max_concurrent,
+            leads=self.leads,
+            peers=self.context.peers,
+            should_stop=self.context.stop.requested,
+            should_end=self._has_enough,
+            on_ended=self._hear,
+            on_progress=lambda: self._show(Progress(finished=self._ended, total=self.requests, tokens=self._tokens + engine.tokens)),
+        )
 
-def _item(prompt: Prompt, rollout: Rollout, text: str, limit: int) -> RewardItem:
-    return RewardItem(
-        response=text,
-        ground_truth=prompt.ground_truth,
-        prompt=prompt.text,
-        messages=prompt.messages,
-        finish_reason=rollout.finish_reason,
-        length=len(rollout.tokens),
-        limit=limit,
-        row=prompt.row,
-    )
+    def _has_enough(self, ended: bool) -> bool:
+        """With one engine the answer must not depend on how fast a response is graded, so it waits for those that could matter."""
+        if self.lanes == 1 and ended and self.board.could_have_enough:
+            self.grading.wait()
+        return self.board.has_enough
 
+    def _hear(self, rollout: Rollout) -> None:
+        self._ended += 1
+        self._tokens += len(rollout.tokens)
+        if self.leads:
+            self.board.ended(rollout)
+            self.on_ended(rollout)
+            self.grading.add(self.whole(rollout))
 
-def score(context: SamplingContext, rollouts: Sequence[Rollout], prompts: Sequence[Prompt], limit: int) -> list[Group]:
-    """Grade this rank's rollouts of at most `limit` tokens and gather everybody's: the group of every prompt, on every rank.
+    def _show(self, progress: Progress) -> None:
+        self.grading.check()
+        groups, tokens = self.board.complete, progress.tokens * self.lanes
+        watch.mark(f"rollouts, {groups} of {self.board.groups} groups complete")
+        self.context.console.progress(groups, self.board.groups, tokens)
+        self.on_progress(progress)
 
-    Texts and arrays are on rank 0 alone (`polaris.distributed.travel`).
-    """
-    texts, verdicts = judge(context, rollouts, prompts, limit)
-    mine = [ScoredRollout(rollout=r, text=t, verdict=v) for r, t, v in zip(rollouts, texts, verdicts, strict=True)]
-    found: dict[str, list[ScoredRollout]] = {prompt.id: [] for prompt in prompts}
-    everything = gather_scored(mine, context.world)
-    show_error(context, ((scored.rollout.prompt_id, scored.verdict) for scored in everything))
-    for scored in everything:
-        found[scored.rollout.prompt_id].append(scored)
-    return [Group(prompt=prompt, rollouts=tuple(found[prompt.id])) for prompt in prompts]
+    def _generate(self, requests: Sequence[RolloutRequest], sampling: Sampling, heard: Callable[[Rollout], None] | None) -> list[Rollout]:
+        context = self.context
+        return context.engine.generate(requests, sampling, on_progress=self._show, should_stop=context.stop.requested, on_finished=heard)
+
+    def _episodes(self) -> Episodes:
+        context, draw = self.context, self.draw
+
+        def seed(request: RolloutRequest, turn: int) -> int:
+            return request_seed(context.config.seed, f"{draw.stream}/turn-{turn}", draw.step, request.prompt_id, request.sample)
+
+        prompts = {prompt.id: prompt for prompt in draw.prompts}
+        return Episodes(context=context, prompts=prompts, sampling=draw.sampling, seed=seed, first=self.leads, on_finished=self._hear)

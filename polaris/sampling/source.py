@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from polaris.types import Group
 
@@ -21,7 +21,7 @@ class GroupSource(Protocol):
         """
         ...
 
-    def state(self) -> dict[str, int]:
+    def state(self) -> dict[str, Any]:
         """Which prompts were drawn, for a checkpoint: the cursor of `polaris.data.sampler`."""
         ...
 

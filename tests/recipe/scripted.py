@@ -4,8 +4,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from threading import Barrier
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import numpy as np
+from torch.distributed import HashStore
 
 from polaris.config.model import ModelConfig
 from polaris.config.recipe import DifficultyConfig
@@ -54,6 +56,7 @@ class Ranks:
 
     def __init__(self, size):
         self.size, self._meeting, self._places = size, Barrier(size, timeout=20), [None] * size
+        self.store = HashStore()
 
     def world(self, rank):
         def gather(items):
@@ -70,6 +73,7 @@ class Ranks:
             gather=gather,
             any=lambda flag: any(gather([flag])),
             barrier=lambda: gather([]),
+            store=lambda: self.store,
         )
 
 
@@ -80,6 +84,7 @@ class ScriptedEngine:
     stops_after: int | None = None
     asked: list = field(default_factory=list)
     version: int = 0
+    ended: list = field(default_factory=list)
 
     def generate(self, requests, sampling, *, on_progress, should_stop, on_finished=None):
         self.asked += requests
@@ -89,6 +94,7 @@ class ScriptedEngine:
                 raise GenerationInterrupted
             key = (request.prompt_id, request.sample)
             ended[key] = _response(request, sampling)
+            self.ended.append(key)
             if on_finished is not None:
                 on_finished(ended[key])
             drawn = sum(len(rollout.tokens) for rollout in ended.values())
@@ -133,7 +139,7 @@ def on_ranks(config, work, *, stops_after=(), lost=0):
         context = SamplingContext(
             config=config,
             world=ranks.world(rank),
-            tokenizer=SimpleNamespace(batch_decode=lambda tokens, **_: [" ".join(map(str, one)) for one in tokens]),
+            tokenizer=SimpleNamespace(decode=lambda tokens, **_: " ".join(map(str, tokens))),
             engine=engines[rank],
             grader=ScriptedGrader(lost if rank == 0 else 0),
             console=Console(rank == 0, config.steps),
@@ -144,7 +150,8 @@ def on_ranks(config, work, *, stops_after=(), lost=0):
         except Exception as error:
             return error
 
-    with ThreadPoolExecutor(size) as pool:
+    here = patch("polaris.sampling.draw.gather_scored", lambda mine, world: world.gather(mine))  # arrays go between processes
+    with here, ThreadPoolExecutor(size) as pool:
         results = list(pool.map(one, range(size)))
     return results, engines
 
@@ -158,7 +165,9 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         sampler=None if not prompts else Sampler(len(prompts), min(len(prompts), sampling.config.trainer.prompts_per_step), 0),
         proof=SyncProof(probe=None, yardstick=None, trainer_logprobs=None),
         credited=list,
-        informative=lambda groups, step: len(groups),
+        teaching=lambda groups, step: np.ones(len(groups), bool),
+        usual_lengths=dict,
+        last=9,
     )
     return TrainContext(
         source=source,

@@ -1,6 +1,7 @@
 """The difficulty pass on scripted engines: what a stop leaves, what is drawn again, and what a finished pass is refused for."""
 
 import re
+from collections import Counter
 from dataclasses import replace
 from itertools import count
 from types import SimpleNamespace
@@ -32,6 +33,10 @@ PROMPTS = prompts_named(sorted((f"p{index}" for index in range(21)), key=lambda 
 PLACE = {prompt.id: index for index, prompt in enumerate(PROMPTS)}
 
 
+asked = {}
+"""The engines of a pass, by its name."""
+
+
 @pytest.fixture
 def config(tmp_path):
     return pass_config(tmp_path, SAMPLES)
@@ -41,9 +46,12 @@ def config(tmp_path):
 def measure(config, tmp_path):
     """A pass into a folder: the ranks' pass rates or errors, the number of samples that each engine was asked for, and the folder."""
 
+    asked.clear()
+
     def begin(name, changed=None, **script):
         config_of_pass = changed or config
         results, engines = on_ranks(config_of_pass, lambda context: measure_difficulty(context, PROMPTS, tmp_path / name), **script)
+        asked[name] = engines
         return results, [len(engine.asked) for engine in engines], tmp_path / name
 
     return begin
@@ -73,8 +81,8 @@ def test_a_stop_keeps_the_prompts_whose_samples_had_all_ended(config, measure, t
     assert 0 < len(kept) < len(chunk)
     assert set(kept) < set(chunk)
     assert len(kept) == len(set(kept)), "a rank that is not the first of its group counted too"
-    if engines == 2:  # the engine that was not stopped has finished its half
-        assert set(kept) > set(chunk[8:] if stops_after[0] else chunk[:8])
+    ended = Counter(name for engine in asked["stopped"][::tensor_parallel] for name, _ in engine.ended)
+    assert set(kept) == {name for name, number in ended.items() if number == SAMPLES}
 
     resumed, drawn, folder = measure("stopped", parallel, stops_after=untouched)
     assert sum(drawn) // tensor_parallel == (len(PROMPTS) - len(kept)) * SAMPLES, "a prompt that was kept is not drawn again"
@@ -186,11 +194,12 @@ def test_a_stop_before_any_prompt_is_whole_adds_nothing(measure):
     assert kept_in(folder) == []
 
 
-@pytest.mark.parametrize("stops_after", [(None, None), (25, None)])
-def test_lost_verdicts_stop_every_rank_also_where_a_stop_is_requested(measure, stops_after):
-    failed, _, folder = measure("failed", stops_after=stops_after, lost=2)
+@pytest.mark.parametrize(("stops_after", "lost"), [((None, None), 2), ((31, None), 8)])
+def test_lost_verdicts_stop_every_rank_also_where_a_stop_is_requested(measure, stops_after, lost):
+    failed, _, folder = measure("failed", stops_after=stops_after, lost=lost)
     assert [type(error) for error in failed] == [GradingFailed, GradingFailed]
-    assert "2 of 64 responses killed their grading process" in str(failed[0])
+    counted = int(re.match(r"(\d+) of 64 responses killed their grading process", str(failed[0]))[1])
+    assert counted == lost if stops_after[0] is None else lost - SAMPLES < counted <= lost, "a prompt that is not whole is drawn again"
     assert kept_in(folder) == []
     measured, _, _ = measure("failed", stops_after=(None, None), lost=1)
     assert sum(count for _, count in measured[0].counts.values()) == len(PROMPTS) * SAMPLES - 1

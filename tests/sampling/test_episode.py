@@ -5,15 +5,16 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from torch.distributed import HashStore
 
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.embedded.tokenizer import END, build_tokenizer
 from polaris.errors import Refused, RunFailed
 from polaris.rollout.types import GenerationInterrupted, Sampling, request_seed
-from polaris.sampling.draw import Draw, draw_rollouts
+from polaris.sampling.draw import Draw, sample
 from polaris.sampling.episode import load_episode
-from polaris.types import Prompt
+from polaris.types import Prompt, Verdict
 
 TOKENIZER = build_tokenizer()
 STOP = TOKENIZER.convert_tokens_to_ids(END)
@@ -41,7 +42,7 @@ class Script:
         return rollouts
 
 
-ALONE = SimpleNamespace(rank=0, size=1, any=bool, gather=list)
+ALONE = SimpleNamespace(rank=0, size=1, is_main=True, any=bool, gather=list, store=HashStore)
 
 
 def play(episode, engine=None, world=ALONE, on_finished=None, max_tokens=40, **rollout):
@@ -52,12 +53,24 @@ def play(episode, engine=None, world=ALONE, on_finished=None, max_tokens=40, **r
         tokenizer=TOKENIZER,
         engine=engine or Script(),
         console=SimpleNamespace(progress=lambda *counts: None),
+        draws=iter([0]),
         stop=SimpleNamespace(requested=lambda: False),
+        grader=SimpleNamespace(score=lambda items: [Verdict("wrong")] * len(items), has_raised=False),
         episode=episode,
     )
     sampling = Sampling(temperature=0.7, max_tokens=max_tokens)
     draw = Draw(prompts=PROMPTS, samples=2, sampling=sampling, stream="train", step=4)
-    return context.engine.calls, draw_rollouts(context, draw, on_finished)
+    ended = []
+
+    def hear(rollout):
+        ended.append(rollout)
+        if on_finished is not None:
+            on_finished(rollout)
+
+    with sample(context, draw, draw.requests(5), on_ended=hear) as sampled:
+        if sampled.interrupted:
+            raise GenerationInterrupted
+    return context.engine.calls, sorted(ended, key=lambda rollout: (rollout.prompt_id, rollout.sample))
 
 
 def for_b(turn):
@@ -148,7 +161,8 @@ def test_a_stop_keeps_what_has_ended():
 class Ranks:
     """Two ranks in two threads, with the collectives of `World`."""
 
-    def __init__(self, rank, barrier, parts):
+    def __init__(self, rank, barrier, parts, store):
+        self.store, self.is_main = lambda: store, rank == 0
         self.rank, self.size, self._barrier, self._parts = rank, 2, barrier, parts
 
     def gather(self, items):
@@ -164,7 +178,7 @@ class Ranks:
 
 @pytest.mark.parametrize("stop_in_call", [None, 2])
 def test_ranks_that_share_an_engine_ask_for_the_same_turns_and_one_asks_the_function(stop_in_call):
-    barrier, parts, asked, found = threading.Barrier(2), [[], []], [], {}
+    barrier, parts, store, asked, found = threading.Barrier(2), [[], []], HashStore(), [], {}
 
     def tool(turn):
         asked.append(threading.current_thread().name)
@@ -173,7 +187,7 @@ def test_ranks_that_share_an_engine_ask_for_the_same_turns_and_one_asks_the_func
     def work(rank):
         engine = Script(stop_in_call if rank == 1 else None)
         try:
-            found[rank] = play(tool, engine, Ranks(rank, barrier, parts), tensor_parallel=2)
+            found[rank] = play(tool, engine, Ranks(rank, barrier, parts, store), tensor_parallel=2)
         except GenerationInterrupted:
             found[rank] = engine.calls, None
 

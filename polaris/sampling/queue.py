@@ -1,0 +1,85 @@
+"""One queue of requests over all engines: each has a lane of its own, and helps the fullest one when that is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+import torch.distributed as dist
+
+from polaris.rollout.types import RolloutRequest
+
+Claim = tuple[int, int, int]
+"""A lane, the place of the first request in it, and how many are claimed."""
+NOTHING: Claim = (0, 0, 0)
+
+
+def longest_first(requests: Sequence[RolloutRequest], expected: Mapping[str, float], first: Collection[str] = ()) -> list[RolloutRequest]:
+    """The requests of the prompts in `first`, then the others by the `expected` tokens of a response to their prompt, longest first.
+
+    What is started last then ends no engine's step late. A prompt without a history counts as the mean of those that have one. Equal ones
+    stay in their order, so that without any history the order stays.
+    """
+    mean = sum(expected.values()) / len(expected) if expected else 0.0
+    return sorted(requests, key=lambda one: (one.prompt_id not in first, -expected.get(one.prompt_id, mean)))
+
+
+def deal(count: int, lanes: int) -> list[list[int]]:
+    """The numbers below `count` dealt out to lanes, there and back, so that no lane has all the longest; neighbours are spread.
+
+    >>> deal(7, 3)
+    [[0, 5, 6], [1, 4], [2, 3]]
+    """
+    dealt: list[list[int]] = [[] for _ in range(lanes)]
+    for number in range(count):
+        turn, place = divmod(number, lanes)
+        dealt[place if turn % 2 == 0 else lanes - 1 - place].append(number)
+    return dealt
+
+
+class Queue:
+    """The requests of one draw, the same on every rank; `store`, under `name`, counts how many of each lane are claimed.
+
+    A claim is one atomic addition in the store, so no request is drawn twice and none is left, whichever engine comes first.
+    """
+
+    def __init__(self, requests: Sequence[RolloutRequest], lanes: int, store: dist.Store, name: str) -> None:
+        self._requests = requests
+        self._lanes = deal(len(requests), lanes)
+        self._store, self._keys = store, [f"{name}/lane/{lane}" for lane in range(lanes)]
+        self._open = set(range(lanes))
+
+    @property
+    def keys(self) -> list[str]:
+        """The keys that it leaves in the store."""
+        return self._keys
+
+    def claim(self, lane: int, most: int, running: int) -> Claim:
+        """Up to `most` further requests for an engine that has `running` ones: of its own lane, or one of the fullest lane if that is
+        empty; `NOTHING` if all are.
+
+        An engine helps others only while it runs fewer than its lane had: one that begins first would take theirs otherwise.
+        """
+        if lane in self._open and (claim := self._claim(lane, most))[2]:
+            return claim
+        while self._open and running < len(self._lanes[lane]):
+            left = {other: len(self._lanes[other]) - self._store.add(self._keys[other], 0) for other in sorted(self._open)}
+            fullest = max(left, key=lambda other: left[other])
+            if (claim := self._claim(fullest, 1))[2]:
+                return claim
+        return NOTHING
+
+    def requests(self, claim: Claim) -> list[RolloutRequest]:
+        """What was claimed."""
+        lane, start, count = claim
+        return [self._requests[number] for number in self._lanes[lane][start : start + count]]
+
+    def lane(self, lane: int) -> list[RolloutRequest]:
+        """All of a lane, for an engine that is given its share at once."""
+        return self.requests((lane, 0, len(self._lanes[lane])))
+
+    def _claim(self, lane: int, most: int) -> Claim:
+        start = self._store.add(self._keys[lane], most) - most
+        count = max(0, min(most, len(self._lanes[lane]) - start))
+        if start + most >= len(self._lanes[lane]):
+            self._open.discard(lane)
+        return lane, start, count
