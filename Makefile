@@ -21,6 +21,8 @@ RUNS := tests/embedded tests/run tests/learn tests/sampling tests/recipe tests/d
 
 # Threads that wait spin by default: beside the other half, a step of two threads then takes twenty times as long.
 test test-runs test-parts: export OMP_WAIT_POLICY ?= passive
+# Imports are half of a command without bytecode, which `make setup` leaves to the first of them.
+test test-runs test-parts: export PYTHONDONTWRITEBYTECODE :=
 
 test: .venv/stamp ## run the test suite, in two processes
 	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts

@@ -9,6 +9,7 @@ import threading
 from contextlib import nullcontext
 from pathlib import Path
 
+import programs
 import pytest
 
 from polaris.config.load import QUICKSTART, load_config
@@ -72,8 +73,7 @@ def test_a_program_trains_and_gets_the_folder_and_may_train_again(tmp_path):
     small = ["--rollout.engine=transformers", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=64", "--eval.path=none"]
     small += ["--trainer.steps=2", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1", "--observe.tensorboard=false"]
     overrides = [*small, f"--root={tmp_path}", "--name=own"]
-    command = [sys.executable, str(tmp_path / "program.py"), str(ROOT / "configs" / "quickstart.toml"), *overrides]
-    result = subprocess.run(command, capture_output=True, text=True)
+    result = programs.run(tmp_path / "program.py", ROOT / "configs" / "quickstart.toml", *overrides)
     assert result.returncode == 0, result.stderr
     said = [line for line in result.stdout.splitlines() if line.startswith(("folder: ", "refused: "))]
     assert said[0] == said[2] == f"folder: {tmp_path / 'own'}"

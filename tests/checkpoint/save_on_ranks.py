@@ -1,4 +1,4 @@
-"""Run under torchrun: a save in which one rank is late wherever the others must wait, and a load. Arguments: model folder, folder."""
+"""Run on every rank: a save in which one rank is late wherever the others must wait, and a load. Arguments: model folder, folder."""
 
 import json
 import random

@@ -1,12 +1,10 @@
 """Two ranks save one checkpoint: what each has written is in it before it is committed, and each gets its own back."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import run_ranks
 
 from polaris.checkpoint import layout
 
@@ -15,17 +13,7 @@ SCRIPT = Path(__file__).with_name("save_on_ranks.py")
 
 @pytest.mark.distributed
 def test_a_checkpoint_of_two_ranks_is_committed_after_both_have_written(tiny_qwen3, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(SCRIPT),
-        str(tiny_qwen3),
-        str(tmp_path),
-    ]
-    subprocess.run(command, check=True, env=os.environ | {"OMP_NUM_THREADS": "1"}, timeout=120)
+    run_ranks(2, SCRIPT, tiny_qwen3, tmp_path)
     for rank in range(2):
         facts = json.loads((tmp_path / f"rank-{rank}.json").read_text())
         files = facts.pop("files")

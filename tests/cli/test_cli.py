@@ -7,6 +7,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import programs
 import pytest
 
 from polaris.cli import _parser, main
@@ -64,8 +65,7 @@ def test_training_refuses_and_drops_rows_by_data_strict_and_data_decontaminate(t
         ),
         ([f'--data.decontaminate=["{tmp_path / "none.jsonl"}"]'], "none.jsonl does not exist"),
     ):
-        command = [sys.executable, "-m", "polaris.cli", "train", config, *overrides]
-        result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+        result = programs.run("-m", "polaris.cli", "train", config, *overrides, folder=tmp_path)
         assert result.returncode == 2, result.stderr
         assert message in result.stderr
 
@@ -95,7 +95,7 @@ def test_bad_input_is_two_lines_and_status_2(tmp_path):
         (["data", "check", str(tmp_path / "none.jsonl")], "does not exist"),
         (["eval", "--model", "M"], "--suite; `polaris eval --help`"),
     ):
-        result = subprocess.run([sys.executable, "-m", "polaris.cli", *arguments], capture_output=True, text=True)
+        result = programs.run("-m", "polaris.cli", *arguments)
         assert result.returncode == 2
         assert message in result.stderr
         assert "Traceback" not in result.stderr
@@ -189,15 +189,15 @@ def test_ctrl_c_ends_a_command_on_files_with_130_and_no_traceback(monkeypatch, c
 
 def test_a_dry_run_shows_the_plan_and_the_first_prompt_and_makes_no_folder(tmp_path):
     config = str(ROOT / "configs" / "quickstart.toml")
-    command = [sys.executable, "-m", "polaris.cli", "train", config, "--dry-run", "--trainer.steps=4", "--name=x"]
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    command = ["-m", "polaris.cli", "train", config, "--dry-run", "--trainer.steps=4", "--name=x"]
+    result = programs.run(*command, folder=tmp_path)
     assert result.returncode == 0, result.stderr
     words = " ".join(result.stdout.split())
     assert "steps 4 of 32 prompts x 8 responses; 0.031 times through the prompts" in words
     assert "run runs/x (new)" in words
     assert "<|user|>Compute" in words
     assert not (tmp_path / "runs").exists()
-    wrong = subprocess.run([*command, "--trainer.prompts_per_step=5000"], capture_output=True, text=True, cwd=tmp_path)
+    wrong = programs.run(*command, "--trainer.prompts_per_step=5000", folder=tmp_path)
     assert wrong.returncode == 2
     assert wrong.stderr.startswith("polaris: 4096 prompts do not fill one step of 5000")
 

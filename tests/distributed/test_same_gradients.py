@@ -1,13 +1,12 @@
 """The same rollouts give the same losses and gradients on one rank and on two, and however they are packed."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from programs import run_ranks
 
 sys.path.insert(0, str(Path(__file__).parent))
 import update_once
@@ -20,16 +19,10 @@ def relative(a, b):
     return float((a - b).norm() / b.norm())
 
 
-def torchrun(ranks, *arguments):
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}", *map(str, arguments)]
-    subprocess.run(command, check=True, env=environment, timeout=240)
-
-
 @pytest.mark.distributed
 def test_two_ranks_equal_one(tiny_qwen3, tmp_path):
     for ranks in (1, 2):
-        torchrun(ranks, update_once.__file__, tiny_qwen3, tmp_path / f"{ranks}.pt")
+        run_ranks(ranks, update_once.__file__, tiny_qwen3, tmp_path / f"{ranks}.pt")
     one, two = (torch.load(tmp_path / f"{ranks}.pt", weights_only=True) for ranks in (1, 2))
     for name in one["results"]:
         a, b = two["results"][name], one["results"][name]

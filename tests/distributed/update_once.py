@@ -1,4 +1,4 @@
-"""Run under torchrun: gradients and losses of updates on fixed samples, saved by rank 0. Arguments: model folder, output file."""
+"""Run on every rank: gradients and losses of updates on fixed samples, saved by rank 0. Arguments: model folder, output file."""
 
 import dataclasses
 import sys

@@ -1,27 +1,39 @@
 """Runs of the real command on the embedded model, and what they leave on disk."""
 
 import json
-import os
 import subprocess
 import sys
 import time
+
+from programs import Program, run_ranks
 
 ENGINE = ("--model", "embedded:model", "--engine", "transformers", "--dtype", "float32", "--workers", "1", "--prompt-suffix", "")
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "polaris.evaluate")
 
 
-def start(output, *options, program=(sys.executable, "-m", "polaris.cli", "eval")):
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"} | {"OMP_NUM_THREADS": "1"}
-    command = [*program, "--output", str(output), *options]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+def start(output, *options):
+    return Program("-m", "polaris.cli", "eval", "--output", output, *options)
 
 
-def run(output, *options, status=0, **how):
+def run(output, *options, status=0):
     """The output of a command that ends with `status`."""
-    process = start(output, *options, **how)
+    return ended(start(output, *options), status)
+
+
+def ended(process, status):
     out, err = process.communicate(timeout=600)
     assert process.returncode == status, err[-3000:]
     return out + err
+
+
+def run_on_two_ranks(output, *options):
+    run_ranks(2, "-m", "polaris.evaluate", "--output", output, *options)
+
+
+def run_by_torchrun(output, *options, status):
+    """The output of a command on two ranks that ends with `status`."""
+    command = [*TORCHRUN, "--output", str(output), *options]
+    return ended(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True), status)
 
 
 def lines(output):
@@ -48,6 +60,6 @@ def result(output):
 def wait_for_lines(output, count, process):
     deadline = time.monotonic() + 300
     while len(lines(output)) < count:
-        assert process.poll() is None, process.stderr.read()[-3000:]
+        assert process.poll() is None, process.communicate()[1][-3000:]
         assert time.monotonic() < deadline
         time.sleep(0.02)

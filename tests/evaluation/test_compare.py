@@ -1,9 +1,8 @@
 """Two results compared: what is paired, what is refused, and what is said."""
 
 import json
-import subprocess
-import sys
 
+import programs
 import pytest
 
 from polaris.evaluation.compare import compare, lines
@@ -142,7 +141,6 @@ def test_a_p_too_small_to_mean_anything_is_only_called_small(tmp_path):
 
 def test_the_command(tmp_path):
     first, second = write(tmp_path / "a", counts(*[0, 4] * 10)), write(tmp_path / "b", counts(*[2, 6] * 9, 8, 8))
-    command = [sys.executable, "-m", "polaris.cli", "eval", "compare", str(first), str(second)]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    said = programs.run("-m", "polaris.cli", "eval", "compare", first, second, check=True).stdout
     assert "| set | 1 | 20 | 8, 8 | 25.0% |" in said
     assert "B is better beyond chance" in said

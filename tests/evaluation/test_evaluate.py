@@ -4,12 +4,11 @@ import importlib.util
 import json
 import os
 import signal
-import subprocess
-import sys
 from statistics import fmean
 
+import programs
 import pytest
-from evaluations import TORCHRUN, lines, result, run, samples, start, wait_for_lines
+from evaluations import lines, result, run, run_by_torchrun, run_on_two_ranks, samples, start, wait_for_lines
 
 from polaris.evaluation.compare import compare
 
@@ -21,8 +20,8 @@ def test_numbers_are_those_of_polaris_grade_and_hold_what_repeats_them(reference
     assert found["last_call"]["samples"] == len(samples(reference)) == 2 * (24 + 16) * 8
     assert found["results"]["1"]["first"]["avg"]["mean"] > 0.3, "the embedded model solves a good part"
     for factor in ("1", "1.5"):
-        command = [sys.executable, "-m", "polaris.cli", "grade", str(reference / f"rope-{factor}" / "samples-rank0.jsonl"), "--id", "id"]
-        graded = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        responses = reference / f"rope-{factor}" / "samples-rank0.jsonl"
+        graded = programs.run("-m", "polaris.cli", "grade", responses, "--id", "id", check=True).stdout
         sets = found["results"][factor]
         problems = [numbers for numbers in sets.values() for _ in range(numbers["problems"])]
         assert f"avg@8      {fmean(n['avg']['mean'] for n in problems):.2%}" in graded
@@ -122,7 +121,7 @@ def test_another_problem_set_under_the_same_name_is_refused(options, problems, r
 
 @pytest.mark.distributed
 def test_two_ranks_draw_the_samples_of_one_and_one_rank_resumes_two(options, reference, tmp_path):
-    run(tmp_path / "two", *options, program=TORCHRUN)
+    run_on_two_ranks(tmp_path / "two", *options)
     assert samples(tmp_path / "two") == samples(reference)
     assert result(tmp_path / "two")["results"] == result(reference)["results"]
     parts = sorted((tmp_path / "two" / "rope-1").glob("samples-rank*.jsonl"))
@@ -136,7 +135,7 @@ def test_two_ranks_draw_the_samples_of_one_and_one_rank_resumes_two(options, ref
 @pytest.mark.distributed
 @pytest.mark.usefixtures("as_declared")
 def test_a_refusal_ends_every_rank(options, reference):
-    assert "seed: 0 -> 3" in run(reference, *options, "--seed", "3", program=TORCHRUN, status=2)
+    assert "seed: 0 -> 3" in run_by_torchrun(reference, *options, "--seed", "3", status=2)
 
 
 @pytest.mark.vllm
@@ -144,7 +143,7 @@ def test_a_refusal_ends_every_rank(options, reference):
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_a_tensor_parallel_engine_draws_every_sample_once(options, reference, tmp_path):
     changed = ("--engine", "vllm", "--tensor-parallel", "2", "--yarn", "1", "--kv-cache-mib", "64")
-    run(tmp_path / "run", *options, *changed, program=TORCHRUN)
+    run_on_two_ranks(tmp_path / "run", *options, *changed)
     assert [path.name for path in (tmp_path / "run" / "rope-1").iterdir()] == ["samples-rank0.jsonl"]
     assert samples(tmp_path / "run").keys() == {key for key in samples(reference) if key[0] == "rope-1"}
     for name in ("first", "second"):

@@ -3,8 +3,9 @@
 import json
 import re
 import subprocess
-import sys
 from pathlib import Path
+
+import programs
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "extend.md"
 _FILE = re.compile(r"^```\w+ (\S+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -20,10 +21,14 @@ def write_recipe(heading: str, folder: Path) -> Path:
     return folder
 
 
-def train(folder: Path, *overrides: str, limit_s: float = 300) -> subprocess.CompletedProcess[str]:
+def train(folder: Path, *overrides: str) -> subprocess.CompletedProcess[str]:
     """`polaris train my.toml` in the folder, with one thread: two are slow beside other tests."""
-    command = [sys.executable, "-m", "polaris.cli", "train", "my.toml", "--trainer.cpu_threads=1", *overrides]
-    return subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=limit_s, check=False)
+    return polaris("-m", "polaris.cli", "train", "my.toml", "--trainer.cpu_threads=1", *overrides, folder=folder)
+
+
+def polaris(*command: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """`python *command` in the folder; its stdout has its stderr too."""
+    return programs.run(*command, folder=folder, together=True)
 
 
 def records(folder: Path) -> list[dict]:

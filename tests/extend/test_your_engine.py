@@ -1,10 +1,7 @@
 """The engine of docs/extend.md: it keeps the contract, and a run trains with it."""
 
-import subprocess
-import sys
-
 import pytest
-from recipes import records, train, write_recipe
+from recipes import polaris, records, train, write_recipe
 
 from polaris.rollout.contract import PROMISES
 
@@ -14,8 +11,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.timeout(600)  # the first run on a new machine builds the embedded model
 def test_the_engine_keeps_its_promises_and_trains(tmp_path):
     folder = write_recipe("An engine", tmp_path)
-    command = [sys.executable, "-m", "polaris.rollout.contract", "mine:OneByOne"]
-    tried = subprocess.run(command, cwd=folder, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300, check=False)
+    tried = polaris("-m", "polaris.rollout.contract", "mine:OneByOne", folder=folder)
     assert tried.returncode == 0, tried.stdout
     assert f"{len(PROMISES)} of {len(PROMISES)} promises hold" in tried.stdout
     run = train(folder)

@@ -1,17 +1,18 @@
 """The difficulty pass as a real process: killed, resumed, skipped, refused; and its files."""
 
 import json
-import os
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import programs
 import pyarrow.parquet as pq
 import pytest
 import torch
+from programs import Program, run_ranks
 
 from polaris import cli
 from polaris.config.load import load_config
@@ -52,16 +53,9 @@ def prompt_set(tmp_path_factory):
 def start(prompt_set, tmp_path_factory):
     root = tmp_path_factory.mktemp("runs")
 
-    def begin(name, *overrides, launcher=("-m",)):
-        command = [sys.executable, *launcher, "polaris.cli", "difficulty", str(CONFIG), f"--data.path={prompt_set}"]
-        process = subprocess.Popen(
-            [*command, f"--root={root}", f"--name={name}", *SMALL, *overrides],
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        return process, root / name / "stages"
+    def begin(name, *overrides, program=Program):
+        command = ["-m", "polaris.cli", "difficulty", CONFIG, f"--data.path={prompt_set}"]
+        return program(*command, f"--root={root}", f"--name={name}", *SMALL, *overrides), root / name / "stages"
 
     return begin
 
@@ -189,8 +183,7 @@ def test_a_finished_pass_is_read_and_curated_anew_but_never_mixed_up(straight, s
 @pytest.mark.timeout(900)
 def test_two_ranks_measure_what_one_does(straight, start):
     stages, _ = straight
-    process, shared = start("two", launcher=("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m"))
-    output, _ = finish(process)
+    (output, _), shared = start("two", program=partial(run_ranks, 2))
     assert len(chunks_of(output)) == 5  # of 16 prompts; the last one is a single prompt, which leaves a rank without work
     assert pq.read_table(shared / "difficulty.parquet") == pq.read_table(stages / "difficulty.parquet")
 
@@ -229,7 +222,7 @@ def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set
     problems = [json.loads(line) for line in prompt_set.read_text().splitlines()[:12]]
     rated = [problem | {"rate": f"{index % 4}/3"} for index, problem in enumerate(problems)]
     (tmp_path / "set.jsonl").write_text("".join(json.dumps(problem) + "\n" for problem in rated))
-    command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--data.path={tmp_path / 'set.jsonl'}", f"--root={tmp_path}"]
+    command = ["-m", "polaris.train", CONFIG, f"--data.path={tmp_path / 'set.jsonl'}", f"--root={tmp_path}"]
     command += [
         "--name=run",
         "--rollout.engine=transformers",
@@ -238,7 +231,7 @@ def test_pass_rates_of_the_set_itself_are_curated_and_begin_the_count(prompt_set
         "--eval.path=none",
         "--trainer.cpu_threads=1",
     ]
-    output = subprocess.run([*command, "--difficulty.samples_per_prompt=3", "--difficulty.column=rate"], capture_output=True, text=True)
+    output = programs.run(*command, "--difficulty.samples_per_prompt=3", "--difficulty.column=rate")
     assert output.returncode == 0, output.stderr[-2000:]
     assert "difficulty:" not in output.stdout
     assert "9 of 12 prompts left (dropped: 3 easy)" in output.stdout

@@ -1,15 +1,13 @@
 """The temperature probe on the embedded model: its zones, its retuning, its resumption, and a step of training at what it found."""
 
-import os
 import re
-import subprocess
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
+import programs
 import pytest
 import torch
 from scripted import for_training
@@ -236,14 +234,13 @@ def test_the_first_stage_has_the_whole_probe_on_training_prompts_where_nothing_i
 def test_a_killed_command_draws_only_what_it_had_not_finished(config_file, tmp_path):
     def command(root):
         overrides = [f"--root={root}", "--name=probed", "--probe.temperatures=[0.2, 0.4, 0.6, 0.8, 1.2]"]
-        return [sys.executable, "-m", "polaris.cli", "temperature", str(config_file), *overrides]
+        return ["-m", "polaris.cli", "temperature", config_file, *overrides]
 
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    whole = subprocess.run(command(tmp_path / "whole"), env=environment, capture_output=True, text=True)
+    whole = programs.run(*command(tmp_path / "whole"))
     assert whole.returncode == 0, whole.stderr
     assert "robust generation  <- chosen" in whole.stdout
     unfinished = tmp_path / "killed" / "probed" / "stages" / "unfinished-temperature-probe.json"
-    process = subprocess.Popen(command(tmp_path / "killed"), env=environment, stdout=subprocess.DEVNULL)
+    process = programs.Program(*command(tmp_path / "killed"))
     deadline = time.monotonic() + 200
     while not unfinished.exists() or len(Result(unfinished).read()["readings"]) < 2:
         assert process.poll() is None, "the probe ended early"
@@ -252,7 +249,7 @@ def test_a_killed_command_draws_only_what_it_had_not_finished(config_file, tmp_p
     process.kill()
     process.wait()
     draws = sum(reading["samples"] // 2 for reading in Result(unfinished).read()["readings"])  # rounds of two, up to four
-    again = subprocess.run(command(tmp_path / "killed"), env=environment, capture_output=True, text=True)
+    again = programs.run(*command(tmp_path / "killed"))
     assert again.returncode == 0, again.stderr
     straight, drawn = (re.findall(r"^temperature [\d.]+:.*", said.stdout, re.MULTILINE) for said in (whole, again))
     assert drawn == straight[draws:]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from programs import Program
 
 from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
@@ -59,9 +57,7 @@ def sets(tmp_path_factory):
 
 def start(sets, root, name, config=None):
     data = [f"--eval.path={sets / 'test.jsonl'}", f'--final.suite=["{sets / "test.jsonl"}"]']
-    command = [sys.executable, "-m", "polaris.train", str(config or sets / "sets.toml"), f"--root={root}", f"--name={name}", *data, *SMALL]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    return Program("-m", "polaris.train", config or sets / "sets.toml", f"--root={root}", f"--name={name}", *data, *SMALL)
 
 
 def finish(process):

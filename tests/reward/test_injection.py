@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 
+import programs
 import pytest
 
 from polaris.data.problems import read_problems, rejected
@@ -114,6 +115,6 @@ def test_the_commands(folder):
 
 
 def run(*arguments):
-    result = subprocess.run([sys.executable, "-m", "polaris.cli", *map(str, arguments)], capture_output=True, text=True)
+    result = programs.run("-m", "polaris.cli", *arguments)
     assert result.returncode == 0, result.stderr[-2000:]
     return result.stdout

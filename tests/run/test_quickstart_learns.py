@@ -1,8 +1,6 @@
 """The quickstart's own settings, for as many steps as show that they teach the embedded model something."""
 
-import subprocess
-import sys
-
+import programs
 import pytest
 
 from polaris.config.load import QUICKSTART
@@ -13,7 +11,7 @@ from polaris.observe.metrics import read_records
 @pytest.mark.timeout(600)
 def test_twelve_steps_of_the_quickstart_raise_held_out_accuracy(tmp_path):
     options = [f"--root={tmp_path}", "--rollout.engine=transformers", "--trainer.cpu_threads=1", "--trainer.steps=12", "--eval.every=12"]
-    subprocess.run([sys.executable, "-m", "polaris.train", str(QUICKSTART), *options], check=True, stdout=subprocess.DEVNULL)
+    programs.run("-m", "polaris.train", QUICKSTART, *options, check=True)
     before, after = [one["eval/accuracy"] for one in read_records(tmp_path / "quickstart" / "metrics.jsonl") if "eval/accuracy" in one]
     assert 0.3 < before < 0.5
     assert after > before + 0.03

@@ -1,16 +1,14 @@
 """The real program on the embedded model: learns, is killed, is stopped, and goes on as if nothing had happened."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 import torch
 from samples import training_sample
@@ -47,8 +45,7 @@ SMALL = [
 
 
 def start(root, name):
-    command = [sys.executable, "-m", "polaris.train", str(CONFIG), f"--root={root}", f"--name={name}", *SMALL]
-    return subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True)
+    return programs.Program("-m", "polaris.train", CONFIG, f"--root={root}", f"--name={name}", *SMALL)
 
 
 def finish(process):
@@ -114,9 +111,9 @@ def test_stopped_killed_and_resumed_it_equals_the_one_never_interrupted(straight
 def exported(straight):
     """By the command; the run itself has exported its last step."""
     assert (straight / "export" / "step-000005" / "model.safetensors").is_file()
-    command = [sys.executable, "-m", "polaris.cli", "export", f"{straight}@step-5", f"--output={straight / 'exported'}"]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().splitlines()[-1]
-    again = subprocess.run(command, capture_output=True, text=True)
+    command = ["-m", "polaris.cli", "export", f"{straight}@step-5", f"--output={straight / 'exported'}"]
+    output = programs.run(*command, check=True).stdout.strip().splitlines()[-1]
+    again = programs.run(*command)
     assert again.returncode == 2
     assert "is not empty" in again.stderr
     return Path(output)

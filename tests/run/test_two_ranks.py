@@ -1,12 +1,10 @@
 """Two ranks, of which one is told to stop twice, train as one rank does that nobody stops."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from programs import run_ranks
 from train_ranks import SHIFT, STEPS, check_run, train
 
 from polaris.embedded import resolve
@@ -33,9 +31,7 @@ def problems(tmp_path_factory):
 def test_records_of_two_ranks_with_stops_are_those_of_one_without(world, problems, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     assert train(check_run(one, problems), world, StopRequest()) == [STEPS]
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(SCRIPT), str(two), str(problems)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"})
-    assert result.returncode == 0, result.stderr[-3000:]
+    run_ranks(2, SCRIPT, two, problems)
     expected, found = ([deterministic(r) for r in read_records(root / "run" / "metrics.jsonl")] for root in (one, two))
     steps = [record for record in expected if "reward/mean" in record]
     assert [record["step"] for record in expected if "eval/accuracy" in record] == [0, 2, 4]

@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import programs
 import pytest
 
 from polaris.config.algorithm import AlgorithmConfig
@@ -55,8 +53,7 @@ def test_a_real_run_without_an_update_fails_and_is_not_exported(tmp_path):
         "trainer.prompts_per_step": 2,
         "eval.path": "none",
     }
-    command = [sys.executable, "-m", "polaris.train", str(CONFIG), *(f"--{name}={value}" for name, value in changes.items())]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    result = programs.run("-m", "polaris.train", CONFIG, *(f"--{name}={value}" for name, value in changes.items()))
     assert result.returncode == 1, result.stderr[-2000:]
     assert result.stderr.splitlines()[-1].startswith("polaris: no update was made in 1 step, and")
     assert "done" not in result.stdout

@@ -1,0 +1,99 @@
+"""A process that has imported what the commands of Polaris need, and forks for each: `python fork_server.py DESCRIPTOR`.
+
+Every message on the socket is a command in JSON, with three descriptors: its stdout, its stderr, and where its process id and its exit
+status are written. The end of the socket is the end of this process.
+"""
+
+import atexit
+import gc
+import importlib
+import json
+import os
+import runpy
+import signal
+import socket
+import sys
+from pathlib import Path
+
+LARGEST = 1 << 17
+"""Bytes of a message."""
+MODULES = (
+    "polaris.run.setup",
+    "polaris.recipe.job",
+    "polaris.evaluation.run",
+    "polaris.supervised.job",
+    "polaris.observe.report",
+    "polaris.rollout.transformers_engine",
+    "transformers.models.qwen3.modeling_qwen3",
+)
+OF_VLLM = ("polaris.rollout.vllm_engine", "vllm.model_executor.models.qwen3")
+
+
+def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nothing waits for those that wait for the commands
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes the socket
+    preload()
+    with socket.socket(fileno=int(sys.argv[1])) as requests:
+        while True:
+            message, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 3)
+            if not message:
+                return
+            if not os.fork():
+                break
+            for descriptor in descriptors:
+                os.close(descriptor)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    *outputs, status = descriptors
+    command = os.fork()
+    if not command:
+        os.close(status)
+        become(json.loads(message), outputs)
+        return
+    os.write(status, b"%d\n" % command)
+    for descriptor in outputs:
+        os.close(descriptor)
+    _, ended = os.waitpid(command, 0)
+    os.write(status, b"%d\n" % os.waitstatus_to_exitcode(ended))
+    os._exit(0)
+
+
+def preload() -> None:
+    """Import what takes seconds, as an engine does that is built in float32.
+
+    No thread may have begun when the fork comes, but the one of pyarrow's allocator, which prepares itself for a fork.
+    """
+    sys.path[0] = str(Path(__file__).parents[1])
+    from polaris.rollout.vllm_versions import prepare_process
+
+    prepare_process("float32")
+    for module in (*MODULES, *(OF_VLLM if importlib.util.find_spec("vllm") else ())):
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()  # a collection in a child would copy every page
+    threads = {path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm")} - {"jemalloc_bg_thd"}
+    assert len(threads) == 1, threads
+
+
+def become(request: dict, outputs: list[int]) -> None:
+    """Run a command (`-m MODULE ...` or `FILE ...`) in its folder and environment as `python` would."""
+    for number, descriptor in enumerate(outputs, start=1):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    atexit.register(gc.unfreeze)  # for the last collection, after which libraries count what is left
+    os.chdir(request["folder"])
+    os.environ.clear()
+    os.environ.update(request["environment"])
+    sys.orig_argv = [sys.executable, *request["command"]]
+    first, *rest = request["command"]
+    sys.path[0] = os.getcwd() if first == "-m" else os.path.dirname(first)
+    if first == "-m":
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        runpy.run_path(first, run_name="__main__")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""Commands of Polaris in processes of their own, without the imports that each would begin with (ten seconds): see `fork_server`.
+
+`python -m torch.distributed.run` and commands whose imports or start are tested are started by `subprocess`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+SERVER = Path(__file__).with_name("fork_server.py")
+
+
+class Program:
+    """As `subprocess.Popen`; what it writes is there once it has ended."""
+
+    def __init__(
+        self, *command: str | Path, folder: str | Path = ".", environment: Mapping[str, str] | None = None, together: bool = False
+    ) -> None:
+        """`python *command` in `folder`, where `command` is `-m MODULE ...` or `FILE ...`. `together`: stderr goes to stdout."""
+        self.returncode: int | None = None
+        self._out = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._err = self._out if together else tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
+        self._together = together
+        self._status, written = os.pipe()
+        request = {"command": [*map(str, command)], "folder": os.path.abspath(folder), "environment": dict(environment or os.environ)}
+        socket.send_fds(_server(), [json.dumps(request).encode()], [self._out.fileno(), self._err.fileno(), written])
+        os.close(written)
+        self.pid = self._number()
+
+    def _number(self) -> int:
+        """The next line of the fork server: the process id, then the exit status."""
+        line = b""
+        while not line.endswith(b"\n"):
+            read = os.read(self._status, 1)
+            assert read, "the fork server ended"
+            line += read
+        return int(line)
+
+    def poll(self) -> int | None:
+        return self.returncode if not self._ends_within(0) else self.wait()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, or minus the signal that ended it.
+
+        Raises:
+            subprocess.TimeoutExpired: it runs on.
+        """
+        if self.returncode is None:
+            if not self._ends_within(timeout):
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            self.returncode = self._number()
+            os.close(self._status)
+        return self.returncode
+
+    def _ends_within(self, timeout: float | None) -> bool:
+        return self.returncode is None and bool(select.select([self._status], [], [], timeout)[0])
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote to stdout and to stderr, once it has ended."""
+        self.wait(timeout)
+        said = []
+        for file in (self._out, self._err):
+            file.seek(0)
+            said.append(file.read())
+        return said[0], "" if self._together else said[1]
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+def run(*command: str | Path, check: bool = False, **how: Any) -> subprocess.CompletedProcess[str]:
+    """As `subprocess.run` with the output captured; the arguments are those of `Program`."""
+    program = Program(*command, **how)
+    try:
+        stdout, stderr = program.communicate()
+    finally:  # a test that takes too long
+        program.kill()
+    if check and program.returncode:
+        raise subprocess.CalledProcessError(program.returncode, command, stdout, stderr)
+    return subprocess.CompletedProcess(command, program.returncode, stdout, stderr)
+
+
+def run_ranks(count: int, *command: str | Path) -> list[str]:
+    """What each rank of a process group writes to stdout, started with the variables that torchrun sets; all must end with status 0."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
+    ranks = []
+    for rank in range(count):
+        variables = {name: str(value) for name, value in (group | {"RANK": rank, "LOCAL_RANK": rank}).items()}
+        ranks.append(Program(*command, environment=os.environ | variables))
+    try:
+        while None in (ended := [rank.poll() for rank in ranks]) and not any(ended):
+            time.sleep(0.02)
+    finally:
+        for rank in ranks:
+            rank.kill()
+    outputs = [rank.communicate() for rank in ranks]
+    failed = [f"status {rank.returncode}: {errors[-3000:]}" for rank, (_, errors) in zip(ranks, outputs, strict=True) if rank.returncode]
+    assert not failed, "\n".join(failed)
+    return [said for said, _ in outputs]
+
+
+@functools.cache
+def _server() -> socket.socket:
+    """The socket of the fork server, which ends with this process."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    command = [sys.executable, str(SERVER), str(its.fileno())]
+    process = subprocess.Popen(command, pass_fds=[its.fileno()], env=environment, stdin=subprocess.DEVNULL)
+    its.close()
+    atexit.register(process.wait)
+    atexit.register(ours.close)
+    return ours
