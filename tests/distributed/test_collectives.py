@@ -1,10 +1,10 @@
 """What eight ranks say to each other, counted on torch's fake process group; a collective too many per pack or tensor costs every step."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
+import programs
 import pytest
 from transformers import Qwen3Config
 
@@ -18,8 +18,7 @@ SHAPE = {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "
 def counted(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     Qwen3Config(vocab_size=515, num_hidden_layers=3, tie_word_embeddings=request.param, **SHAPE).save_pretrained(folder)
-    command = [sys.executable, count_collectives.__file__, folder]
-    return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, timeout=200).stdout.splitlines()[-1])
+    return json.loads(programs.run(count_collectives.__file__, folder, check=True).stdout.splitlines()[-1])
 
 
 @pytest.mark.distributed

@@ -1,7 +1,6 @@
 """Rollouts on three ranks: rank 0 has all of them in full, every other rank the arrays of those that it trains on, and facts of all."""
 
 import pickle
-import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from groups import same, scored
+from programs import run_ranks
 
 sys.path.insert(0, str(Path(__file__).parent))
 import travel_on_ranks
@@ -26,8 +26,7 @@ FACTS = ("prompt_id", "sample", "finish_reason", "temperature", "seed", "version
 @pytest.fixture(scope="module")
 def ranks(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={RANKS}", travel_on_ranks.__file__, folder]
-    subprocess.run(command, check=True, timeout=240)
+    run_ranks(RANKS, travel_on_ranks.__file__, folder)
     return [pickle.loads((folder / f"{rank}.pkl").read_bytes()) for rank in range(RANKS)]
 
 
