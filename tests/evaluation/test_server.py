@@ -48,7 +48,7 @@ def vllm_server(tmp_path):
 @pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
 def test_vllms_server_is_waited_for_killed_from_and_resumed(vllm_server, problems, reference, tmp_path):
     options = ("--server", vllm_server, "--suite", str(problems), "--prompt-suffix", "", "-n", "8", "--max-tokens", "128")
-    options += ("--temperature", "1", "--workers", "1", "--concurrent", "16")
+    options += ("--temperature", "1", "--workers", "1", "--concurrent", "4")
     process = start(tmp_path / "run", "--model", "embedded", *options)
     wait_for_lines(tmp_path / "run", 40, process)
     process.kill()
