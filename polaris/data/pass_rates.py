@@ -131,8 +131,19 @@ def _is_share(value: object) -> TypeGuard[float]:
 
 def read_passes(path: Path) -> dict[str, tuple[int, int]]:
     """(passed, count) by id, in the order of the pass. Raises `ValueError` if `path` cannot be read."""
+    columns = _columns(path, "id", "passed", "count")
+    return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))
+
+
+def read_lengths(path: Path) -> dict[str, float]:
+    """Mean tokens of a response by id; empty where none was drawn. Raises `ValueError` as `read_passes`."""
+    columns = _columns(path, "id", "response_length_mean")
+    return dict(zip(columns["id"], columns.get("response_length_mean", ()), strict=False))
+
+
+def _columns(path: Path, *names: str) -> dict[str, list[Any]]:
+    """Those of the columns that the file has."""
     try:
-        columns = pq.read_table(path, columns=["id", "passed", "count"]).to_pydict()
+        return pq.read_table(path, columns=[name for name in names if name in pq.read_schema(path).names]).to_pydict()
     except (OSError, pa.ArrowException) as error:
         raise Refused(f"{path} cannot be read ({error}); delete it and the .json beside it, and the pass runs again") from error
-    return dict(zip(columns["id"], zip(columns["passed"], columns["count"], strict=True), strict=True))

@@ -36,6 +36,8 @@ class Seen:
     recent_graded: float = 0.0
     """Verdicts that count half after each half-life, as they stood at `recent_step`; the difficulty pass is at step 0."""
     recent_step: int = 0
+    offline_length: float = 0.0
+    """Mean tokens of a response in the difficulty pass; 0 without one."""
 
 
 class PromptStatistics:
@@ -55,6 +57,11 @@ class PromptStatistics:
         for name, (passed, graded) in counts.items():
             seen = self._seen.setdefault(name, Seen())
             seen.recent_passed, seen.recent_graded = seen.recent_passed + passed, seen.recent_graded + graded
+
+    def begin_lengths(self, lengths: Mapping[str, float]) -> None:
+        """Mean tokens of the responses of the difficulty pass."""
+        for name, length in lengths.items():
+            self._seen.setdefault(name, Seen()).offline_length = length
 
     def recent(self, prompt_id: str, step: int) -> tuple[float, float]:
         """(passed, graded) of a prompt as they count in `step`."""
@@ -90,8 +97,9 @@ class PromptStatistics:
             seen.clipped += sum(scored.rollout.finish_reason == "length" for scored in group.rollouts)
 
     def usual_lengths(self) -> dict[str, float]:
-        """Mean tokens of a response, by the prompts that were drawn."""
-        return {name: seen.tokens / seen.responses for name, seen in self._seen.items() if seen.responses}
+        """Mean tokens of a response, by the prompts that have one: in training, else in the difficulty pass."""
+        known = {name: seen.tokens / seen.responses if seen.responses else seen.offline_length for name, seen in self._seen.items()}
+        return {name: length for name, length in known.items() if length}
 
     def save(self, folder: Path) -> None:
         """Write `prompt_statistics.parquet`: id and the fields of `Seen`; one row per prompt, by id."""

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
+from polaris.data.pass_rates import read_lengths
 from polaris.errors import Refused
 from polaris.recipe.curation import curate_prompts
 from polaris.recipe.difficulty import measure_difficulty
@@ -63,6 +64,7 @@ def prepare_prompts(context: TrainContext, folder: RunFolder, state: TrainState)
     if state.step == 0:
         context.pass_rates.restore(measured)
         context.statistics.begin(measured.counts)
+        context.statistics.begin_lengths(read_lengths(folder.stages / "difficulty.parquet"))
         for prompt_id, counts in read_results(folder.stages / "difficulty.parquet").items():
             context.results.add_counts(prompt_id, counts)
     return _with_prompts(context, curation.prompts)

@@ -81,7 +81,8 @@ class Colocated:
             self._check(groups, step)
         self.sleep()
         facts = facts_of(groups, drawn.left, left, restarted, version) if begins > places or before or left else {}
-        self.carried.started, self.carried.facts, self.carried.generated = tuple(left), facts, tokens
+        self.carried.started, self.carried.generated = tuple(left), tokens
+        self.carried.facts = facts | {"throughput/engines_busy": drawn.busy}
         return groups
 
     def state(self) -> dict[str, Any]:

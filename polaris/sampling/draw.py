@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -56,10 +57,12 @@ def groups_of(prompts: Sequence[Prompt], scored: Sequence[ScoredRollout]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What the engines have drawn. `cut` are this rank's responses that were cut off, `interrupted` whether a stop was requested."""
+    """What the engines have drawn. `cut` are this rank's responses that were cut off, `interrupted` whether a stop was requested, and
+    `busy` the share of the time, from the first engine's start to the last one's end, that engines were at work, in the mean."""
 
     cut: list[Rollout]
     interrupted: bool
+    busy: float
     _context: SamplingContext
     _grading: Grading
 
@@ -100,12 +103,15 @@ def sample(
     board = Board(outstanding, prompts, store, name, enough)
     with Grading(context, prompts, draw.sampling.max_tokens, board.add) as grading:
         drawing = _Drawing(context, draw, queue, board, grading, whole, on_ended, on_progress, lane, lanes, leads, len(requests))
-        cut, interrupted = list[Rollout](), False
+        cut, interrupted, start = list[Rollout](), False, time.perf_counter()
         try:
             cut = drawing.run()
         except GenerationInterrupted:
             interrupted = True
-        yield Sampled(cut if leads else [], world.any(interrupted), context, grading)
+        own = time.perf_counter() - start
+        interrupted = world.any(interrupted)
+        shares = world.gather([own / (time.perf_counter() - start)])
+        yield Sampled(cut if leads else [], interrupted, sum(shares) / len(shares), context, grading)
     if world.is_main and world.size > 1:
         for key in (*queue.keys, *board.keys):
             store.delete_key(key)

@@ -68,7 +68,7 @@ class StepDraw:
         kept = [rollout for key, rollout in begun.items() if key not in now]
         new = sum(len(rollout.tokens) - rollout.read for rollout in [*now.values(), *kept]) - sum(len(one.tokens) for one in begun.values())
         taken, left = divide(_grown(started, scored, [*cut, *kept]), samples, self._teaches, places)
-        return Drawn(groups=[self._group(one) for one in taken], left=left, new_tokens=new)
+        return Drawn(groups=[self._group(one) for one in taken], left=left, new_tokens=new, busy=sampled.busy)
 
     def _enough(self, started: Sequence[Started], places: int | None) -> Enough | None:
         if places is None:
@@ -97,8 +97,9 @@ def _grown(started: Sequence[Started], scored: Sequence[ScoredRollout], begun: S
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drawn:
-    """The groups that a step takes, what is `left` for the next one, and the tokens that the policy has drawn in this step."""
+    """The groups that a step takes, what is `left` for the next one, the tokens that the policy has drawn, and `Sampled.busy`."""
 
     groups: list[Group]
     left: list[Started]
     new_tokens: int
+    busy: float

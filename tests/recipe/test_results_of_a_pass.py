@@ -3,7 +3,7 @@
 from groups import group
 
 from polaris.config.process import ProcessConfig
-from polaris.data.pass_rates import read_passes
+from polaris.data.pass_rates import read_lengths, read_passes
 from polaris.learn.core import ResultSets
 from polaris.recipe.measured import Journal, Measured, read_results, save_measured
 from polaris.types import Verdict
@@ -20,6 +20,9 @@ def test_results_of_two_rounds_are_added_up_and_survive_the_journal_and_the_file
     save_measured(tmp_path / "difficulty.parquet", rows, drawn=True)
     assert read_results(tmp_path / "difficulty.parquet") == {"a": {"x": 2, "y": 2, "z": 1}, "b": {}}
     assert read_passes(tmp_path / "difficulty.parquet") == {"a": (3, 8), "b": (0, 4)}
+    assert read_lengths(tmp_path / "difficulty.parquet") == {"a": 10.0, "b": 10.0}
+    save_measured(tmp_path / "published.parquet", rows, drawn=False)
+    assert read_lengths(tmp_path / "published.parquet") == {}
 
 
 def test_a_pass_without_a_process_reward_has_none(tmp_path):
