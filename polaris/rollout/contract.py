@@ -123,8 +123,6 @@ def ends(trial: Trial) -> None:
         expect(not set(tokens[:-1]) & set(trial.stops), "an end-of-sequence token stands inside a response")
         expect(stopped == (tokens[-1] in trial.stops), f"finish_reason is {rollout.finish_reason!r} where the last token is {tokens[-1]}")
         expect(len(tokens) == 24 if not stopped else len(tokens) <= 24, f"{len(tokens)} tokens, where max_tokens is 24")
-    short = [replace(request, max_tokens=3) for request in trial.requests()]
-    expect(max(len(rollout.tokens) for rollout in trial.generate(short)) == 3, "a request's own max_tokens = 3 was not kept")
     long = RolloutRequest(prompt_id="long", sample=0, prompt_tokens=trial.prompt(LONGEST - 3), seed=0)
     (rollout,) = trial.generate([long])
     expect(len(rollout.tokens) <= 3, f"prompt and response have {LONGEST - 3} + {len(rollout.tokens)} tokens of {LONGEST}")
@@ -203,6 +201,8 @@ def steps(trial: Trial) -> None:
     for rollout in cut:
         same = next(one for one in whole if (one.prompt_id, one.sample) == (rollout.prompt_id, rollout.sample))
         expect(rollout.tokens.tolist() == same.tokens[: len(rollout.tokens)].tolist(), "what is cut off is no beginning of the response")
+    short = [replace(request, max_tokens=3) for request in requests]
+    expect(max(len(rollout.tokens) for rollout in trial.generate(short)) == 3, "a request's own max_tokens = 3 was not kept")
     trial.expect_same(whole, trial.generate(requests, temperature=1.5), "after requests were aborted")
 
 

@@ -32,8 +32,8 @@ class GenerationInterrupted(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutRequest:
-    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout. `max_tokens` may allow fewer tokens
-    than the call's `Sampling` does: the rest of a response that has begun."""
+    """One sample to draw: number `sample` of the prompt `prompt_id`, which come back on the rollout. Of a `Stepwise` engine `max_tokens`
+    may ask for fewer tokens than its `Sampling` does: the rest of a response that has begun."""
 
     prompt_id: str
     sample: int
@@ -109,8 +109,7 @@ class Engine(Protocol):
 
         A rollout (`RolloutRequest.answered` makes one) has the n tokens [n] int32 of the response, without the prompt. It ends with the
         first end-of-sequence token of the checkpoint (`polaris.rollout.checkpoint.stop_tokens`), as "stop", or after
-        `sampling.max_tokens` tokens (the request's own `max_tokens`, if fewer), or where prompt and response reach `max_model_len`, as
-        "length". Its log-probs [n] float32, in nats,
+        `sampling.max_tokens` tokens, or where prompt and response reach `max_model_len`, as "length". Its log-probs [n] float32, in nats,
         are those of softmax(logits / temperature), cut to `top_k` and `top_p` where they ask for it: the distribution that was sampled
         from. Its tokens depend on the weights, the prompt, `sampling` and `request.seed` alone, and not on the other requests.
 

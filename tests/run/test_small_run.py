@@ -37,16 +37,21 @@ FAULT = Rejected(id="a", source="x:3", reason="proof")
 class Spied:
     """An engine that remembers what it was asked and what it answered."""
 
-    def __init__(self, engine, probe):
-        self._engine, self._probe, self.draws = engine, probe, []
+    def __init__(self, engine):
+        self._engine, self.draws = engine, []
 
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def generate(self, requests, sampling, **hooks):
-        rollouts = self._engine.generate(requests, sampling, **hooks)
-        if requests is not self._probe.requests:
-            self.draws.append((list(requests), sampling, list(rollouts)))
+    def submit(self, requests, sampling):
+        if not self._engine.running:
+            self.draws.append(([], sampling, []))
+        self.draws[-1][0].extend(requests)
+        self._engine.submit(requests, sampling)
+
+    def step(self):
+        rollouts = self._engine.step()
+        self.draws[-1][2].extend(rollouts)
         return rollouts
 
 
@@ -70,7 +75,7 @@ def run(world, tmp_path_factory):
     folder, capture, checked = RunFolder(root / "run"), pytest.MonkeyPatch(), check(config)
     lines, changed = [], []
     with open_training(checked, world, StopRequest()) as context:
-        engine = Spied(context.sampling.engine, context.source.proof.probe)
+        engine = Spied(context.sampling.engine)
         context = dataclasses.replace(with_engine(context, engine), held_out=context.held_out[:3])
         shown = dataclasses.replace(checked, file="my.toml", prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
         told = banner(shown, context, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))
@@ -195,6 +200,8 @@ def test_every_metric_is_on_the_page_and_nothing_else(run):
     elsewhere |= {"reward/kl_reference", "policy/kl_reference_k1", "policy/kl_reference_k3"}
     elsewhere |= {f"curriculum/{name}" for name in ("target", "expected", "measured", "unknown", "effective_prompts")}
     elsewhere |= {f"reward/process_{name}" for name in ("mean", "share", "marks", "too_many", "results", "lost")}
+    elsewhere |= {f"rollout/{name}" for name in ("carried_prompts", "carried_responses", "dropped_tokens", "restarted")}
+    elsewhere |= {f"rollout/{name}" for name in ("taken_length_mean", "carried_length_mean", "staleness_mean", "staleness_max")}
     elsewhere |= {"rollout/diversity_held"} | {"episode/turns_mean", "episode/turns_max", "episode/read_share"}
     elsewhere |= {f"{prefix}data/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("prompts", "accuracy")}  # not in each run
     elsewhere |= {f"{prefix}level/[a-z_]+/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("responses", "accuracy")}

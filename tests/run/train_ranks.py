@@ -58,10 +58,14 @@ class Engine:
                 signal.raise_signal(signal.SIGTERM)
             rollouts = self._engine.generate(requests, sampling, **hooks)
             return [dataclasses.replace(rollout, logprobs=rollout.logprobs + np.float32(self._shift)) for rollout in rollouts]
-        self.draws += 1
-        if self.draws == self.stop_in_draw:
-            signal.raise_signal(signal.SIGTERM)
         return self._engine.generate(requests, sampling, **hooks)
+
+    def submit(self, requests, sampling):
+        self.draws += not self._engine.running
+        if self.draws == self.stop_in_draw:
+            self.stop_in_draw = -1
+            signal.raise_signal(signal.SIGTERM)
+        self._engine.submit(requests, sampling)
 
 
 def with_engine(context, engine):
