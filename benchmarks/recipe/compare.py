@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from itertools import islice
@@ -66,6 +66,9 @@ class Comparison:
     """Variants that do not train on, since their schedule is one of the steps."""
     budgets: Sequence[float] = ()
     """Tokens of each seed, where another machine has trained the variant that sets them."""
+    ranks: int = 1
+    checkouts: Mapping[str, Path] = field(default_factory=dict)
+    """Variants of another commit, by the folder where it is checked out."""
 
     def run(self) -> tuple[Runs, list[float]]:
         """Run what is missing: all runs, and each seed's budget in tokens."""
@@ -84,9 +87,11 @@ class Comparison:
     def _train(self, name: str, seed: int, budget: float) -> Path:
         """The finished run's folder; one with a budget is asked to stop once it has sampled so many tokens."""
         folder = self.root / f"{name.replace(' ', '-').replace(',', '')}-{seed}"
+        launcher = ["torch.distributed.run", "--standalone", f"--nproc-per-node={self.ranks}", "-m"] if self.ranks > 1 else []
         command = [
             sys.executable,
             "-m",
+            *launcher,
             "polaris.train",
             str(self.config),
             f"--root={self.root}",
@@ -97,7 +102,7 @@ class Comparison:
         bounded = budget < math.inf and not self.of_fixed_length(name)
         command += self._lengths(self.steps[-1] + (3 * sum(self.steps) if bounded else 0))
         if not (bounded and sampled(folder) >= budget):
-            run = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=REPOSITORY)
+            run = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=self.checkouts.get(name, REPOSITORY))
             while run.poll() is None and not (bounded and sampled(folder) >= budget):
                 time.sleep(1)
             if run.poll() is None:
@@ -193,14 +198,21 @@ def machine() -> tuple[str, str]:
 
 
 def write(
-    title: str, script: str, command: str, accuracy: Mapping[str, Scores], budgets: Sequence[float], more: str = "", **too: Any
+    title: str,
+    script: str,
+    command: str,
+    accuracy: Mapping[str, Scores],
+    budgets: Sequence[float],
+    more: str = "",
+    folder: str = "recipe",
+    **too: Any,
 ) -> None:
     """JSON and Markdown of the scores under headings; `more` is Markdown below, and `too` are further fields of the JSON."""
     short, name = machine()
     facts = f"{name}; torch {version('torch')}, transformers {version('transformers')}"
     tokens = ", ".join(f"{budget:,.0f}" for budget in budgets)
     text = f"# {title}, {date.today()}, {facts}\n\nHeld-out avg@n at the same number of generated tokens ({tokens}); intervals: 95 %, "
-    text += f"Student's t over seeds. `python benchmarks/recipe/{script}.py {command}`\n"
+    text += f"Student's t over seeds. `python benchmarks/{folder}/{script}.py {command}`\n"
     text += "".join(f"\n## {heading}\n\n{table(scores)}" for heading, scores in accuracy.items()) + more
     path = RESULTS / f"{script}_{short}_{date.today()}"
     path.with_suffix(".md").write_text(text)
