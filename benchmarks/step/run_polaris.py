@@ -1,14 +1,15 @@
-"""Polaris as a contestant: `run_polaris.py polaris-ENGINE`, its own context and its own `train_step`, on configs/quickstart.toml."""
+"""Polaris as a contestant: `run_polaris.py polaris-ENGINE[-RANKS]`, its own context and `train_step`, on configs/quickstart.toml."""
 
 from __future__ import annotations
 
 import os
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, serve
+from workload import LEARNING_RATE, MAX_RESPONSE_TOKENS, PROMPTS, SAMPLES, reserve_stdout, serve
 
 from polaris.config.load import load_config
 from polaris.distributed import mesh
@@ -34,8 +35,10 @@ def main(engine: str, root: str) -> None:
         "optimizer.lr": LEARNING_RATE,
     }
     config = load_config(CONFIG, [f"--{key}={value}" for key, value in overrides.items()])
-    checked, folder = check(config), open_run(config, fresh=False, main=True)
-    with open_training(checked, mesh.start(), StopRequest()) as context:
+    answers, world = reserve_stdout(), mesh.start()
+    config = replace(config, root=world.gather([root] if world.is_main else [])[0])
+    checked, folder = check(config), open_run(config, fresh=False, main=world.is_main)
+    with open_training(checked, world, StopRequest()) as context:
         state = resume(context, folder)
 
         def step() -> dict[str, Any]:
@@ -44,9 +47,18 @@ def main(engine: str, root: str) -> None:
             facts = {key: value for key, value in record.items() if key.startswith("seconds/")}
             return facts | {"response_tokens": record["response/length_mean"] * PROMPTS * SAMPLES}
 
-        serve(step)
+        def together() -> dict[str, Any]:
+            world.any(True)
+            return step()
+
+        if world.is_main:
+            serve(together, answers)
+            world.any(False)
+        else:
+            while world.any(False):
+                step()
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as runs:
-        main(sys.argv[1].removeprefix("polaris-"), runs)
+        main(sys.argv[1].split("-")[1], runs)

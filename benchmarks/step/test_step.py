@@ -17,7 +17,8 @@ from workload import PROMPTS, SAMPLES, Contestant
 from polaris.embedded import resolve
 
 REFERENCE = "trl-generate-32"
-CONTESTANTS = ("polaris-transformers", "polaris-vllm", REFERENCE, "trl-generate-64", "trl-generate-256", "trl-continuous-256")
+POLARIS = ("polaris-transformers", "polaris-vllm", "polaris-transformers-2", "polaris-vllm-2")
+CONTESTANTS = (*POLARIS, REFERENCE, "trl-generate-64", "trl-generate-256", "trl-continuous-256")
 WARMUP_STEPS, STEPS = 2, 10
 
 

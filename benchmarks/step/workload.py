@@ -20,11 +20,14 @@ _HERE = Path(__file__).resolve().parent
 
 
 class Contestant:
-    """A trainer in a process of its own, with as many torch threads as there are cores; `step` runs one complete training step."""
+    """A trainer in a process of its own, with as many torch threads as there are cores; of a name that ends with a number, in so many
+    ranks of one thread. `step` runs one complete training step."""
 
     def __init__(self, name: str) -> None:
-        environment = os.environ | {"OMP_NUM_THREADS": str(os.cpu_count())}
-        command = [sys.executable, str(_HERE / f"run_{name.split('-')[0]}.py"), name]
+        ranks = int(name[-1]) if name.startswith("polaris") and name[-1].isdigit() else 1
+        environment = os.environ | {"OMP_NUM_THREADS": "1" if ranks > 1 else str(os.cpu_count())}
+        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+        command = [sys.executable, *launcher, str(_HERE / f"run_{name.split('-')[0]}.py"), name]
         self._process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def step(self) -> dict[str, float]:
@@ -46,9 +49,8 @@ class Contestant:
         self._process.communicate()
 
 
-def serve(step: Callable[[], dict[str, Any]]) -> None:
-    """A contestant's side: one step per line of stdin, its facts as one line of the real stdout."""
-    answers = reserve_stdout()
+def serve(step: Callable[[], dict[str, Any]], answers: Callable[[dict[str, Any]], None]) -> None:
+    """A contestant's side: one step per line of stdin, its facts as one line of the real stdout (`reserve_stdout`)."""
     for _ in sys.stdin:
         answers(step())
 
