@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from math import ceil, inf
+from math import ceil
 
 from benchmarks.rollout.draws import Draw, Share, lanes_of
 from benchmarks.rollout.engines import Engine, Hardware, Response
@@ -24,7 +24,7 @@ class Policy:
     carry: bool = False
     max_staleness: int = 4
     chunk: int = 8
-    ratio: float = inf
+    ratio: float = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

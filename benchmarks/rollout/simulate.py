@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,8 @@ POLICIES = (
     Policy(name="static share, by expected tokens of an engine", share="by length", history=True),
     Policy(name="queue, no history"),
     QUEUE,
-    Policy(name="queue, no history, helps where twice what is left > what it runs", ratio=2),
-    Policy(name="queue, longest first, helps where twice what is left > what it runs", history=True, ratio=2),
+    Policy(name="queue, no history, helps as soon as its lane is empty", ratio=inf),
+    Policy(name="queue, longest first, helps as soon as its lane is empty", history=True, ratio=inf),
     Policy(name="oversample 1.25, drawn anew", history=True, oversample=1.25),
     Policy(name="oversample 1.25, carried over", history=True, oversample=1.25, carry=True),
     Policy(name="oversample 1.5, carried over", history=True, oversample=1.5, carry=True),

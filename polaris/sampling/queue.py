@@ -57,13 +57,18 @@ class Queue:
         """Up to `most` further requests for an engine that has `running` ones: of its own lane, or one of the fullest lane if that is
         empty; `NOTHING` if all are.
 
-        An engine helps others only while it runs fewer than its lane had: one that begins first would take theirs otherwise.
+        An engine helps others only while it runs fewer than its lane had, since one that begins first would take theirs otherwise, and
+        fewer than twice what the fullest lane has left: what it takes too early, it takes from the memory of its own later tokens.
         """
         if lane in self._open and (claim := self._claim(lane, most))[2]:
             return claim
         while self._open and running < len(self._lanes[lane]):
             left = {other: len(self._lanes[other]) - self._store.add(self._keys[other], 0) for other in sorted(self._open)}
             fullest = max(left, key=lambda other: left[other])
+            if left[fullest] <= 0:
+                self._open.clear()
+            if running >= 2 * left[fullest]:
+                return NOTHING
             if (claim := self._claim(fullest, 1))[2]:
                 return claim
         return NOTHING
