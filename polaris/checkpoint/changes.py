@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Literal
 
 from polaris.config.load import changed_fields, dump_config
@@ -21,6 +22,8 @@ _FREE = (
     # Length, records, and alarms.
     *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "run.", "final.", "sync.", "distributed."),
 )
+_ORDER = tuple(f"rollout.{name}" for name in ("max_concurrent", "kv_cache_mib", "gpu_memory_fraction", "tensor_parallel"))
+"""With rollout.oversample they decide which groups are complete first, and so what a step trains on."""
 _OVER = ("difficulty.", "curation.")
 """Sections of the difficulty pass and curation, which end before the first step."""
 _AT_END = ("steps", "drop_above")
@@ -60,6 +63,9 @@ def find_changes(
         altering.append(f"length of the cosine schedule: {before.steps} -> {after.steps} steps")
     if before.curriculum.target and before.curriculum == after.curriculum and before.steps != after.steps:
         altering.append(f"length of the curriculum: {before.steps} -> {after.steps} steps")
+    ends = [set(accumulate(stage.steps for stage in config.stages)) for config in (before, after)]
+    if after.rollout.oversample > 1 and progress.step in ends[0] - ends[1]:
+        altering.append(f"step {progress.step} is no longer the last: it carried no prompt over")
     first = [short(next(iter(config.reward.weights))) for config in (before, after)]
     if first[0] != first[1]:  # a table in another order has no other fields
         altering.append(f"reward.function: {first[1]} says what is solved, no longer {first[0]}")
@@ -102,6 +108,8 @@ def _kind(change: str, before: RunConfig, after: RunConfig, progress: RunProgres
     if name.startswith(_OVER):
         return "never"
     between = progress.closed > 0 and begun == progress.closed
+    if name in _ORDER and before.rollout.oversample > 1:
+        return "altering"
     return "free" if _is_free(name) or (between and name.startswith("probe.")) else "altering"
 
 

@@ -46,7 +46,7 @@ class RolloutConfig:
     weights that drew it; else it is drawn anew, and what was drawn of it is lost. For rollout.oversample above 1."""
     max_staleness: int = 4
     """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
-    that would be older in the next one."""
+    that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256

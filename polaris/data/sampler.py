@@ -18,7 +18,7 @@ from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import read_prior
 from polaris.data.prompt_statistics import PRIOR, PromptStatistics
 from polaris.data.reading import training_sources
-from polaris.data.target_sampler import TargetSampler
+from polaris.data.target_sampler import TargetSampler, too_many
 from polaris.errors import Refused
 from polaris.types import Prompt
 
@@ -39,7 +39,9 @@ def open_sampler(prompts: Sequence[Prompt], config: RunConfig, statistics: Promp
     """The sampler over a run's or a stage's prompts. Raises `Refused` where an epoch does not fill one step."""
     if config.curriculum.target:
         ids = [prompt.id for prompt in prompts]
-        return TargetSampler(ids, config.trainer.prompts_per_step, config.seed, statistics, config.curriculum, config.steps)
+        return TargetSampler(
+            ids, config.trainer.prompts_per_step, config.seed, statistics, config.curriculum, config.steps, most=config.prompts_begun
+        )
     return Sampler(
         len(prompts),
         config.trainer.prompts_per_step,
@@ -92,9 +94,9 @@ class Sampler:
                 parts = ", ".join(f"{count} of {name}" for name, count in self._parts.items())
                 raise Refused(f"by the weights of data.sets an epoch holds {parts}, which do not fill one step of {batch}; {remedy}")
             if most > batch:
-                raise Refused(f"a step begins {most} prompts (rollout.oversample), but there are {self._size}; lower it, or add prompts")
+                raise Refused(too_many(most, self._size))
             raise Refused(f"{size} prompts do not fill one step of {batch}; {remedy}")
-        self._end = self._size if most > batch else self._size // batch * batch
+        self._whole = most > batch
         self._deferred: list[int] = []
         self._seek(epoch=0, cursor=0)
 
@@ -137,6 +139,7 @@ class Sampler:
 
     def _seek(self, epoch: int, cursor: int) -> None:
         self._epoch, self._cursor = epoch, cursor
+        self._end = self._size if self._whole else cursor + (self._size - cursor) // self._batch * self._batch
         order = _permutation(self._prompts, self._seed, epoch)
         self._order = order if self._sets is None else _thinned(order, self._sets, self._parts)
 

@@ -37,18 +37,25 @@ def weights(passed: np.ndarray, graded: np.ndarray, target: float, width: float)
     return (passed + 1) / (graded + 2), (density * gaussian).sum(axis=1) / density.sum(axis=1)
 
 
+def too_many(begun: int, prompts: int) -> str:
+    """Why a set of so many prompts is too small for a step that begins so many."""
+    return f"a step begins {begun} prompts (rollout.oversample), but there are {prompts}; lower it, or add prompts"
+
+
 class TargetSampler:
     """Batches of `batch` distinct indices of `ids`, drawn one after the other in proportion to `weights`; no prompt comes twice in a step.
     An epoch is as many prompts as there are, but not each of them once.
 
-    Raises `Refused` if there are fewer prompts than one batch.
+    Raises `Refused` if there are fewer prompts than one batch, or than the `most` that a step may begin.
     """
 
     def __init__(
-        self, ids: Sequence[str], batch: int, seed: int, statistics: PromptStatistics, config: CurriculumConfig, steps: int
+        self, ids: Sequence[str], batch: int, seed: int, statistics: PromptStatistics, config: CurriculumConfig, steps: int, most: int = 0
     ) -> None:
         if batch > len(ids):
             raise Refused(f"{len(ids)} prompts do not fill one step of {batch}; lower trainer.prompts_per_step or add prompts")
+        if most > len(ids):
+            raise Refused(too_many(most, len(ids)))
         self._ids, self._batch, self._seed = ids, batch, seed
         self._statistics, self._config, self._steps = statistics, config, steps
         self._epoch = self._cursor = self._step = 0

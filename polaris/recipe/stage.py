@@ -39,6 +39,8 @@ def open_stage(context: TrainContext, stage: Stage, state: TrainState, stages: P
         sampler.restore({"epoch": state.sampler["epoch"] + 1, "cursor": 0})
     context.successes.keep(prompt.id for prompt in context.source.prompts)
     context.results.keep(prompt.id for prompt in context.source.prompts)
+    if not begun:  # the epoch is new; only a stage that --change has shortened can have left something
+        context.source.carried.keep(())
     opened = context.with_config(config)
     return replace(opened, source=replace(opened.source, sampler=sampler, last=stage.end), stage=stage.index)
 
@@ -60,7 +62,7 @@ def close_stage(context: TrainContext, stage: Stage, stages: Path) -> list[str]:
             "temperature": context.temperature,
         }
         stage.result(stages).write(content)
-        full = "" if left > context.config.trainer.prompts_per_step else ", one step, the least that is kept"
+        full = "" if left > context.config.prompts_begun else ", one step, the least that is kept"
         if context.config.stage:  # a run without [[stage]] is one that nobody has named
             context.console.note(
                 f"stage {stage.index + 1} ends: {len(dropped)} prompts above {stage.settings.drop_above:g} dropped, {left} left{full}"
@@ -84,7 +86,7 @@ def easiest(context: TrainContext, drop_above: float) -> list[str]:
     left, weights = Counter(set_of.values()), weights_of(context.config)
     for place, prompt_id in enumerate(candidates):
         left[set_of[prompt_id]] -= 1
-        if sum(parts_of_epoch(+left, weights).values()) < context.config.trainer.prompts_per_step:
+        if sum(parts_of_epoch(+left, weights).values()) < context.config.prompts_begun:
             return candidates[:place]
     return candidates
 

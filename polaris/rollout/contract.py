@@ -25,8 +25,8 @@ from polaris.embedded import resolve
 from polaris.errors import Refused, RunFailed
 from polaris.model.load import locate_model
 from polaris.rollout.checkpoint import stop_tokens
-from polaris.rollout.engine import KEY, create_engine
-from polaris.rollout.types import Engine, GenerationInterrupted, RolloutRequest, Sampling, Stepwise
+from polaris.rollout.engine import KEY, create_engine, is_stepwise
+from polaris.rollout.types import Engine, GenerationInterrupted, RolloutRequest, Sampling
 from polaris.types import Rollout
 
 LONGEST = 96
@@ -183,7 +183,7 @@ def stops(trial: Trial) -> None:
 def steps(trial: Trial) -> None:
     """an engine that steps (`Stepwise`) draws the same where requests come one by one, and gives the beginnings of what it aborts"""
     engine, requests = trial.engine, trial.requests()
-    if not isinstance(engine, Stepwise):
+    if not is_stepwise(engine):
         return
     sampling, whole, found = Sampling(temperature=1.5, max_tokens=24), trial.generate(requests, temperature=1.5), list[Rollout]()
     for request in requests:

@@ -72,8 +72,8 @@ class Decoding:
 
     @property
     def waiting(self) -> int:
-        """Requests without a slot."""
-        return len(self._waiting)
+        """Requests for which no slot is free."""
+        return max(0, len(self._waiting) - self._slots.count + len(self._rows.token))
 
     @property
     def tokens(self) -> int:

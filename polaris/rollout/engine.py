@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeGuard
 
 from polaris import doors
 from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
-from polaris.rollout.types import OPTIONAL, REQUIRED, Engine, EngineClass
+from polaris.rollout.types import OPTIONAL, REQUIRED, STEPWISE, Engine, EngineClass, Stepwise
 from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def check_engine(rollout: RolloutConfig) -> str:
 
     Raises:
         Refused: it is not installed, its version is not supported, tensor parallelism lacks vLLM, or a class of the user's own lacks a
-            member of `Engine`.
+            member of `Engine`, or one of `Stepwise` that rollout.oversample needs.
     """
     _kind(rollout).check(rollout)
     return doors.short(_name(rollout))
@@ -93,7 +93,9 @@ def _name(rollout: RolloutConfig) -> str:
 
 
 def _kind(rollout: RolloutConfig) -> Kind:
-    return ENGINES.get(_name(rollout)) or Kind(lambda rollout: check_class(rollout.engine), partial(_find_own, rollout.engine))
+    return ENGINES.get(_name(rollout)) or Kind(
+        lambda rollout: check_class(rollout.engine, rollout.oversample), partial(_find_own, rollout.engine)
+    )
 
 
 def _find_own(name: str, dtype: str) -> EngineClass:
@@ -102,8 +104,21 @@ def _find_own(name: str, dtype: str) -> EngineClass:
     return engine
 
 
-def check_class(name: str) -> None:
-    """Raise `Refused`, naming it, if a class lacks a member of `Engine` or is not made as `EngineClass` says."""
+def is_stepwise(engine: Engine) -> TypeGuard[Stepwise]:
+    """Whether the engine takes requests from the queue over all engines; one whose class changes `generate` alone is called by that."""
+    return _steps(type(engine))
+
+
+def _steps(engine: type) -> bool:
+    def owner(name: str) -> type:
+        return next((one for one in engine.__mro__ if name in vars(one)), object)
+
+    return all(hasattr(engine, member) for member in STEPWISE) and issubclass(owner("step"), owner("generate"))
+
+
+def check_class(name: str, oversample: float = 1) -> None:
+    """Raise `Refused`, naming it, if a class lacks a member of `Engine`, is not made as `EngineClass` says, or cannot be cut off where
+    `oversample` asks for it."""
     engine = _find_own(name, "")
     if not inspect.isclass(engine):
         raise Refused(f"{KEY} = {doors.short(name)!r} is no class; write one with the members of polaris.rollout.types.Engine")
@@ -114,6 +129,13 @@ def check_class(name: str) -> None:
     if inherited:
         raise Refused(
             f"{KEY} = {doors.short(name)!r} lacks {', '.join(inherited)}; inherit from polaris.rollout.types.Engine, where it is optional"
+        )
+    if oversample > 1 and not _steps(engine):
+        missing = [member for member in STEPWISE if not hasattr(engine, member)]
+        why = f"lacks {', '.join(missing)}" if missing else "changes generate, but not step"
+        raise Refused(
+            f"rollout.oversample = {oversample:g} cuts responses off, for which {KEY} = {doors.short(name)!r} {why}; remove it, or write "
+            "what polaris.rollout.types.Stepwise asks for"
         )
     keywords = ("model", "rollout", "max_model_len", "seed", "rope")
     said = f"{KEY} = {doors.short(name)!r} is made as Class(folder, {'=, '.join(keywords)}=), but it has "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -160,7 +160,6 @@ class Engine(Protocol):
         ...
 
 
-@runtime_checkable
 class Stepwise(Protocol):
     """What an engine has besides `Engine` if it takes requests while others run: then it takes them from the queue over all engines, and
     can be cut off. An engine without it is given its share of a draw at once, and draws all of it.
@@ -200,6 +199,7 @@ class Stepwise(Protocol):
 OPTIONAL = ("asleep_bytes", "rotary_table")
 REQUIRED = tuple(name for name in vars(Engine) if not name.startswith("_") and name not in OPTIONAL)
 """Members of `Engine` that a class must have of its own."""
+STEPWISE = tuple(name for name in vars(Stepwise) if not name.startswith("_"))
 
 
 class EngineClass(Protocol):

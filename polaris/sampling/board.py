@@ -43,6 +43,7 @@ class Board:
         self.groups = len(outstanding)
         self._left = Counter(outstanding)
         self._complete_before = [prompt_id for prompt_id, number in outstanding.items() if not number]
+        self._wanted = self._still_wanted() if enough else (0, 0)
 
     @property
     def keys(self) -> list[str]:
@@ -58,11 +59,8 @@ class Board:
     @property
     def has_enough(self) -> bool:
         """Whether the step may be cut off. The answer never goes back to false."""
-        if self._enough is None:
-            return False
-        before = [prompt_id for prompt_id in self._complete_before if self._teaches(prompt_id, [])]
-        due = len(self._enough.due.difference(self._complete_before))
-        return len(before) + self._add("teach", 0) >= self._enough.groups and self._add("due", 0) >= due
+        teach, due = self._wanted
+        return self._enough is not None and self._add("teach", 0) >= teach and self._add("due", 0) >= due
 
     @property
     def could_have_enough(self) -> bool:
@@ -86,6 +84,12 @@ class Board:
             self._add("teach", int(self._teaches(prompt_id, new)))
             self._add("due", int(prompt_id in self._enough.due))
         self._add("complete", 1)
+
+    def _still_wanted(self) -> tuple[int, int]:
+        """Groups that teach, and prompts that are due, beside those that were complete before."""
+        assert self._enough is not None
+        before = sum(self._teaches(prompt_id, []) for prompt_id in self._complete_before)
+        return self._enough.groups - before, len(self._enough.due.difference(self._complete_before))
 
     def _teaches(self, prompt_id: str, new: Sequence[ScoredRollout]) -> bool:
         assert self._enough is not None

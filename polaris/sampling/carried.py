@@ -9,12 +9,13 @@ Without `rollout.carry_over` a prompt's responses are all drawn anew, with the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
+from polaris.config.rollout import RolloutConfig
 from polaris.rollout.types import RolloutRequest, request_of, request_seed
 from polaris.sampling.carried_file import read, write
 from polaris.types import Group, Prompt, Rollout, ScoredRollout
@@ -77,28 +78,43 @@ class Carried:
         """Write `carried.parquet`; nothing where there is nothing."""
         write(folder, [(one.prompt_id, one.step, one.scored, one.begun) for one in self.started])
 
+    def keep(self, prompt_ids: Collection[str]) -> None:
+        """Forget all other prompts."""
+        self.started = tuple(one for one in self.started if one.prompt_id in prompt_ids)
+
     def load(self, folder: Path) -> None:
         """Hold what `save` wrote."""
         self.started = tuple(Started(prompt_id=name, step=step, scored=scored, begun=begun) for name, step, scored, begun in read(folder))
 
 
-def usable(started: Iterable[Started], version: int, temperature: float, most: int) -> tuple[list[Started], int]:
-    """What can go on with the weights of `version` at `temperature`, and how many responses cannot and begin anew.
+def usable(started: Iterable[Started], version: int, rollout: RolloutConfig) -> tuple[list[Started], int]:
+    """What can go on with the weights of `version` and the settings of `rollout`, and how many responses cannot and begin anew.
 
-    Those of a prompt begin anew where a token of one is more than `most` versions old or was drawn at another temperature.
+    Those of a prompt begin anew where a token of one is too old, or one was drawn at another temperature or to another length: the
+    temperature moves with rollout.temperature = "track", everything else with --change.
     """
     found, restarted = list[Started](), 0
     for one in started:
-        if any(version - rollout.version > most or rollout.temperature != temperature for rollout in one.rollouts):
+        if not all(_fits(response, version, rollout) for response in one.rollouts):
             restarted += len(one.rollouts)
             one = Started(prompt_id=one.prompt_id, step=one.step)
         found.append(one)
     return found, restarted
 
 
-def due(started: Iterable[Started], version: int, most: int) -> frozenset[str]:
-    """The prompts to finish with the weights of `version`: in the next step they would be more than `most` versions old."""
-    return frozenset(one.prompt_id for one in started if any(version + 1 - rollout.version > most for rollout in one.rollouts))
+def _fits(response: Rollout, version: int, rollout: RolloutConfig) -> bool:
+    limit, tokens = rollout.max_response_tokens, len(response.tokens)
+    length = {"stop": tokens <= limit, "length": tokens == limit, "abort": tokens < limit}[response.finish_reason]
+    fresh = version - response.version <= (rollout.max_staleness if rollout.carry_over else 0)
+    return length and fresh and response.temperature == rollout.temperature and response.sample < rollout.samples_per_prompt
+
+
+def due(started: Iterable[Started], step: int, version: int, most: int) -> frozenset[str]:
+    """The prompts that `step` must finish with the weights of `version`: in the next step their tokens would be more than `most` versions
+    old, or they have waited for `most` steps. Else those with the longest responses could wait for ever, and never be trained on."""
+    return frozenset(
+        one.prompt_id for one in started if step - one.step >= most or any(version + 1 - rollout.version > most for rollout in one.rollouts)
+    )
 
 
 def divide(

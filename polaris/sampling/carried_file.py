@@ -32,6 +32,8 @@ _SCHEMA = pa.schema(
 )
 """`sample` and all after it are null for a prompt without responses, `text` and `verdict` (JSON) for one that was cut off."""
 
+_ARRAYS = ("tokens", "logprobs", "versions")
+
 Row = tuple[str, int, tuple[ScoredRollout, ...], tuple[Rollout, ...]]
 """A prompt, the step that began it, its graded responses and those that were cut off."""
 
@@ -50,8 +52,13 @@ def write(folder: Path, prompts: Iterable[Row]) -> None:
 
 def read(folder: Path) -> list[Row]:
     """What `write` wrote, in its order; nothing without the file."""
+    if not (folder / FILE).is_file():
+        return []
     found: dict[tuple[str, int], tuple[list[ScoredRollout], list[Rollout]]] = {}
-    for row in pq.read_table(folder / FILE).to_pylist() if (folder / FILE).is_file() else ():
+    table = pq.read_table(folder / FILE)
+    columns = {name: [np.array(row.values) if row.is_valid else None for row in table[name]] for name in _ARRAYS}
+    for place, row in enumerate(table.drop_columns(list(_ARRAYS)).to_pylist()):
+        row |= {name: column[place] for name, column in columns.items()}
         scored, begun = found.setdefault((row["id"], row["step"]), ([], []))
         if row["verdict"] is not None:
             scored.append(ScoredRollout(rollout=_rollout(row), text=row["text"], verdict=_verdict(json.loads(row["verdict"]))))
@@ -69,9 +76,9 @@ def _rollout(row: dict[str, Any]) -> Rollout:
     return Rollout(
         prompt_id=row["id"],
         sample=row["sample"],
-        tokens=np.array(row["tokens"], np.int32),
-        logprobs=np.array(row["logprobs"], np.float32),
-        versions=np.array(row["versions"], np.int32),
+        tokens=row["tokens"],
+        logprobs=row["logprobs"],
+        versions=row["versions"],
         finish_reason=row["finish_reason"],
         temperature=row["temperature"],
         seed=row["seed"],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,7 +66,7 @@ class Colocated:
             expected=self.usual_lengths(),
             teaches=lambda group: bool(self.teaching(self.credited([group]), step)[0]),
         )
-        before, restarted = usable(self.carried.started, version, temperature, rollout.max_staleness)
+        before, restarted = usable(self.carried.started, version, replace(rollout, temperature=temperature))
         begins = places if step >= self.last else config.prompts_begun
         started = [*before, *self._new(step, max(0, begins - len(before)), before)]
         drawn = drawing.draw(started, places if len(started) > places and step < self.last else None)
@@ -74,13 +74,15 @@ class Colocated:
         groups, tokens = self.credited(drawn.groups), drawn.new_tokens
         self._check(groups, step)
         for _ in range(1, config.algorithm.max_draws):
-            if not self._draws_again(groups, step):
+            if len(self.prompts) - len(started) < places or not self._draws_again(groups, step):
                 break
-            further = drawing.draw(self._new(step, places, left), None)
+            new = self._new(step, places, started)
+            started += new
+            further = drawing.draw(new, None)
             groups, tokens = groups + self.credited(further.groups), tokens + further.new_tokens
             self._check(groups, step)
         self.sleep()
-        facts = facts_of(groups, drawn.left, left, restarted, version) if begins > places or before or left else {}
+        facts = facts_of(groups, drawn.left, left, restarted, version) if config.prompts_begun > places or before else {}
         self.carried.started, self.carried.generated = tuple(left), tokens
         self.carried.facts = facts | {"throughput/engines_busy": drawn.busy}
         return groups

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from polaris.distributed import watch
 from polaris.distributed.travel import gather_scored
+from polaris.rollout.engine import is_stepwise
 from polaris.rollout.types import GenerationInterrupted, Progress, RolloutRequest, Sampling, Stepwise, request_of, request_seed
 from polaris.sampling.board import Board, Enough
 from polaris.sampling.context import SamplingContext
@@ -69,7 +70,7 @@ class Sampled:
     def scored(self) -> list[ScoredRollout]:
         """The responses of all ranks that have ended, graded, on every rank; see `gather_scored`. Waits for what is still being graded."""
         watch.mark("verdicts of this rank's responses")
-        everything = gather_scored(self._grading.wait(), self._context.world)
+        everything = gather_scored(self._grading.scored(), self._context.world)
         show_error(self._context, ((one.rollout.prompt_id, one.verdict) for one in everything))
         return everything
 
@@ -108,6 +109,7 @@ def sample(
             cut = drawing.run()
         except GenerationInterrupted:
             interrupted = True
+            queue.close()  # or another engine would draw what this one was asked to leave
         own = time.perf_counter() - start
         interrupted = world.any(interrupted)
         shares = world.gather([own / (time.perf_counter() - start)])
@@ -139,7 +141,7 @@ class _Drawing:
     def run(self) -> list[Rollout]:
         """Draw this engine's part; what was cut off. Raises `GenerationInterrupted`."""
         engine, sampling = self.context.engine, self.draw.sampling
-        if self.context.episode is None and isinstance(engine, Stepwise):
+        if self.context.episode is None and is_stepwise(engine):
             return self._line(engine).run(sampling)
         requests = self.queue.lane(self.lane)
         if self.context.episode is None:

@@ -26,6 +26,7 @@ class Grading:
         self._context, self._prompts, self._limit, self._on_graded = context, prompts, limit, on_graded
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="grading")
         self._asked: list[Future[ScoredRollout]] = []
+        self._checked = 0
 
     def __enter__(self) -> Grading:
         return self
@@ -39,12 +40,19 @@ class Grading:
 
     def check(self) -> None:
         """Raise what a grading has raised, without waiting for any."""
-        for future in self._asked:
-            if future.done():
-                future.result()
+        while self._checked < len(self._asked) and self._asked[self._checked].done():
+            self._asked[self._checked].result()
+            self._checked += 1
 
-    def wait(self) -> list[ScoredRollout]:
-        """All responses so far, in the order in which they ended. Raises what a grading has raised."""
+    def wait(self) -> None:
+        """Until all responses so far are graded. Raises what a grading has raised."""
+        for future in self._asked[self._checked :]:
+            future.result()
+        self._checked = len(self._asked)
+
+    def scored(self) -> list[ScoredRollout]:
+        """All responses so far, in the order in which they ended; waits, and raises, as `wait`."""
+        self.wait()
         return [future.result() for future in self._asked]
 
     def _grade(self, rollout: Rollout) -> ScoredRollout:

@@ -42,7 +42,7 @@ class Line:
         Raises:
             GenerationInterrupted: a stop was requested; the engine can be used again.
         """
-        ended, looked = False, time.monotonic()
+        ended, looked = True, time.monotonic()  # what was carried over may be enough already
         with preserved_randomness(), any_kernel():
             while True:
                 due = time.monotonic() - looked >= _INTERVAL_S
@@ -78,7 +78,7 @@ class Line:
     def _agreed(self, stop: bool, enough: bool) -> tuple[int, int, int, int, int]:
         """Stop, enough, and a claim of the queue, the same on all ranks that share the engine."""
         room = self._room
-        claim = self.queue.claim(self.lane, room, self.engine.running) if self.leads and room and not stop and not enough else NOTHING
+        claim = self.queue.claim(self.lane, room, self.engine.running) if self.leads and room > 0 and not stop and not enough else NOTHING
         if self.peers is None:
             return int(stop), int(enough), *claim
         votes = torch.tensor([stop, enough, *claim], dtype=torch.int64)

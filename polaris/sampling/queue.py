@@ -53,6 +53,11 @@ class Queue:
         """The keys that it leaves in the store."""
         return self._keys
 
+    def close(self) -> None:
+        """Leave nothing to claim, for any engine."""
+        for key, lane in zip(self._keys, self._lanes, strict=True):
+            self._store.add(key, len(lane))
+
     def claim(self, lane: int, most: int, running: int) -> Claim:
         """Up to `most` further requests for an engine that has `running` ones: of its own lane, or one of the fullest lane if that is
         empty; `NOTHING` if all are.

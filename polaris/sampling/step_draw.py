@@ -75,7 +75,7 @@ class StepDraw:
             return None
         version, most = self.context.engine.version, self.context.config.rollout.max_staleness
         before = {one.prompt_id: one.scored for one in started if one.scored}
-        return Enough(groups=places, teaches=self.teaches, due=due(started, version, most), before=before)
+        return Enough(groups=places, teaches=self.teaches, due=due(started, self.step, version, most), before=before)
 
     def _group(self, one: Started) -> Group:
         (group,) = groups_of([self.prompts[one.prompt_id]], one.scored)

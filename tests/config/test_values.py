@@ -17,7 +17,7 @@ from polaris.errors import Refused
 JUST_ABOVE_0, JUST_BELOW_1, JUST_ABOVE_1 = math.ulp(0.0), math.nextafter(1, 0), math.nextafter(1, 2)
 LEAST = [
     (DataConfig, 1, ["max_prompt_tokens"]),
-    (RolloutConfig, 1, ["samples_per_prompt", "max_response_tokens", "tensor_parallel", "max_concurrent"]),
+    (RolloutConfig, 1, ["samples_per_prompt", "max_response_tokens", "tensor_parallel", "max_concurrent", "oversample", "max_staleness"]),
     (AlgorithmConfig, 0, ["clip_low", "clip_high", "min_informative", "rescue", "correction_low"]),
     (AlgorithmConfig, 1, ["max_draws"]),
     (OptimizerConfig, 0, ["warmup_steps", "weight_decay", "min_lr_fraction", "beta1", "beta2"]),
@@ -57,6 +57,7 @@ MOST = [
     (RolloutConfig, {"max_concurrent": 65536, "gpu_memory_fraction": JUST_BELOW_1}),
     (RewardConfig, {"workers": 1024}),
     (AlgorithmConfig, {"min_informative": 1.0, "correction_low": math.nextafter(2.0, 0)}),
+    (RolloutConfig, {"oversample": 2.0}),
     (OptimizerConfig, {"beta1": JUST_BELOW_1, "beta2": JUST_BELOW_1}),
     (TrainerConfig, {"cpu_threads": 1024}),
     (DistributedConfig, {"update_timeout_minutes": 10_000.0, "wait_timeout_hours": 10_000.0}),
@@ -107,6 +108,8 @@ def test_0_is_no_default(section, name):
         (AlgorithmConfig, {"rescue": 1}, {"rescue": 1, "correction": "off"}),
         (AlgorithmConfig, {"rescue": 0, "correction": "off"}, {"correction_low": 2.0, "correction_high": 2.0}),
         (AlgorithmConfig, {"scarce": "skip", "min_informative": 0.1}, {"scarce": "skip"}),
+        (RolloutConfig, {"oversample": 1.25, "carry_over": True}, {"oversample": 1.0, "carry_over": True}),
+        (RolloutConfig, {"episode": "mine:turn"}, {"episode": "mine:turn", "oversample": 1.25}),
         (TrainerConfig, {"prompts_per_step": 6, "updates_per_step": 3}, {"prompts_per_step": 6, "updates_per_step": 4}),
         (RopeConfig, {"factor": JUST_ABOVE_1, "original_positions": 1}, {"factor": 1.0, "original_positions": 1}),
         (RopeConfig, {"factor": 1.5, "attention_factor": 0.5}, {"factor": 1.0, "attention_factor": 0.5}),
@@ -127,6 +130,15 @@ def test_values_that_are_checked_together(section, accepted, refused):
     section(**accepted)
     with pytest.raises(Refused):
         section(**refused)
+
+
+def test_tokens_of_older_weights_need_a_correction():
+    carries = RolloutConfig(oversample=1.25, carry_over=True)
+    assert RunConfig(rollout=carries, trainer=TrainerConfig(prompts_per_step=8)).prompts_begun == 10
+    assert RunConfig(rollout=RolloutConfig(oversample=1.1), trainer=TrainerConfig(prompts_per_step=10)).prompts_begun == 11
+    RunConfig(rollout=RolloutConfig(oversample=1.25), algorithm=AlgorithmConfig(correction="off"))
+    with pytest.raises(Refused, match=r"rollout\.carry_over .*set algorithm\.correction to"):
+        RunConfig(rollout=carries, algorithm=AlgorithmConfig(correction="off"))
 
 
 DEFAULTS = {

@@ -88,3 +88,36 @@ def test_batches_left_of_an_epoch_also_where_the_batch_does_not_divide_the_set(s
         found.append(sampler.batches_left)
         sampler.next()
     assert found == left
+
+
+@pytest.mark.parametrize(("before", "batch", "after"), [(8, 5, [5, 5, 4]), (4, 6, [6, 6, 4]), (6, 4, [4, 4, 4])])
+def test_with_batches_of_another_size_a_resumed_epoch_still_ends_with_a_step(before, batch, after):
+    """24 prompts, of which two batches were drawn with the old size."""
+    sampler = Sampler(24, batch, 1)
+    sampler.restore({"epoch": 0, "cursor": 2 * before})
+    left = (24 - 2 * before) // batch
+    epochs = []
+    for _ in range(left + 24 // batch):
+        sampler.next()
+        epochs.append(sampler.state()["epoch"])
+    assert epochs == [0] * left + [1] * (24 // batch)
+    assert sampler.batches_left == 0
+
+
+def test_prompts_that_a_step_goes_on_with_are_drawn_later_and_the_position_remembers_them():
+    sampler = Sampler(7, 2, 5, most=3)
+    order = [index for batch in ([2, 4, 3, 1, 5, 0, 6], [4, 5, 1, 6, 0, 2, 3]) for index in batch]
+    assert sampler.next(1, 3) == order[:3]
+    assert sampler.next(2, 2, {order[3], order[4]}) == order[5:7], "those of another step are left out"
+    assert sampler.state() == {"epoch": 0, "cursor": 7, "deferred": order[3:5]}
+    again = Sampler(7, 2, 5, most=3)
+    again.restore(json.loads(json.dumps(sampler.state())))
+    for one in (sampler, again):
+        assert one.next(3, 3) == [*order[3:5], order[7]], "and then they come first"
+        assert "deferred" not in one.state()
+
+
+def test_a_set_must_fill_a_step_that_begins_more_prompts_than_it_takes():
+    Sampler(6, 4, 0, most=6)
+    with pytest.raises(ValueError, match=r"a step begins 6 prompts \(rollout\.oversample\), but there are 5; lower it, or add prompts"):
+        Sampler(5, 4, 0, most=6)

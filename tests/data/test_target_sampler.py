@@ -11,6 +11,7 @@ from polaris.data.plateau import Plateau
 from polaris.data.prompt_statistics import PromptStatistics
 from polaris.data.sampler import open_statistics
 from polaris.data.target_sampler import TargetSampler, target_at, weights
+from polaris.errors import Refused
 
 IDS = [f"p{index}" for index in range(60)]
 
@@ -141,3 +142,18 @@ def test_another_models_pass_rates_are_worth_two_verdicts_until_the_own_ones_com
     for wrong in ("9/8", "x", None, True, 1.5):
         with pytest.raises(ValueError, match=r"script:0 has .* in curriculum\.prior = 'theirs', not a pass rate"):
             open_statistics([replace(prompts[0], row={"theirs": wrong})], config)
+
+
+def test_a_step_draws_none_of_the_prompts_that_it_goes_on_with():
+    statistics = statistics_of(dict.fromkeys(IDS, 0.5))
+    for step in range(1, 9):
+        busy = set(range(step, 60, 2))
+        found = sampler_of(statistics).next(step, 20, busy)
+        assert len(found) == len(set(found)) == 20
+        assert not busy & set(found)
+
+
+def test_a_set_must_fill_a_step_that_begins_more_prompts_than_it_takes():
+    TargetSampler(IDS, 6, 3, PromptStatistics(10), CurriculumConfig(target=(0.5, 0.5)), 100, most=60)
+    with pytest.raises(Refused, match=r"a step begins 61 prompts \(rollout\.oversample\), but there are 60; lower it, or add prompts"):
+        TargetSampler(IDS, 6, 3, PromptStatistics(10), CurriculumConfig(target=(0.5, 0.5)), 100, most=61)

@@ -101,6 +101,9 @@ class ScriptedEngine:
             on_progress(Progress(finished=len(ended), total=len(requests), tokens=drawn))
         return [ended[request.prompt_id, request.sample] for request in requests]
 
+    def sleep(self):
+        pass
+
 
 def _response(request, sampling):
     tokens = np.random.default_rng(request.seed).integers(10, 10 + round(30 * sampling.temperature), 5 + request.seed % 6).astype(np.int32)

@@ -24,6 +24,7 @@ from polaris.recipe.stage import close_stage, dropped_by, easiest, open_stage, w
 from polaris.recipe.stage_temperature import stage_temperature
 from polaris.results import Result
 from polaris.rollout.types import GenerationInterrupted
+from polaris.sampling.carried import Started
 
 STAGES = (StageConfig(steps=3, drop_above=0.6), StageConfig(steps=5, max_response_tokens=64, temperature=0.9, eval_temperature=0.4))
 CONFIG = RunConfig(
@@ -206,3 +207,23 @@ def test_enough_of_each_weighted_set_is_left_for_one_step():
         config = replace(CONFIG, data=DataConfig(sets=sets), trainer=TrainerConfig(prompts_per_step=sized))
         assert on_one_rank(work, config) == dropped
     assert on_one_rank(work, replace(CONFIG, trainer=TrainerConfig(prompts_per_step=4))) == ["b", "f"], "without weights"
+
+
+MORE = replace(CONFIG, rollout=replace(CONFIG.rollout, oversample=1.5))
+
+
+def test_as_many_prompts_are_left_as_a_step_begins(tmp_path, capsys):
+    assert on_one_rank(lambda context: easiest(context, 0.6), MORE) == ["b", "f", "d"]
+    on_one_rank(lambda context: close_stage(context, plan_stages(MORE)[0], tmp_path), MORE)
+    assert "3 left, one step, the least that is kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("before", "left"), [(state(3, 1, 4), ()), (state(4, 2, 2), ("a",))], ids=["a new stage", "a resumed one"])
+def test_a_stage_begins_without_prompts_of_the_one_before(tmp_path, before, left):
+    """Only --change can end a stage at a step that has left something: its prompts come again in the new epoch, or are dropped."""
+
+    def work(context):
+        context.source.carried.started = (Started(prompt_id="a", step=3),)
+        return open_stage(context, plan_stages(MORE)[1], before, tmp_path).source.carried.started
+
+    assert tuple(one.prompt_id for one in on_one_rank(work, MORE)) == left

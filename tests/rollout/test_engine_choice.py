@@ -33,3 +33,56 @@ def test_choosing_imports_neither_torch_nor_vllm():
         "check_engine(RolloutConfig()); assert not {'torch', 'vllm', 'transformers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+OWN = """
+from polaris.rollout.transformers_engine import TransformersEngine
+from polaris.rollout.types import Engine
+
+class Slower(TransformersEngine):
+    def generate(self, requests, sampling, **hooks):
+        return super().generate(requests, sampling, **hooks)
+
+class Other(TransformersEngine):
+    def step(self):
+        return super().step()
+
+class Plain(Engine):
+    def __init__(self, folder, *, model, rollout, max_model_len, seed, rope): ...
+    version = generate = score = load_weights = sleep = wake = close = lambda self: None
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    (tmp_path / "own_engines.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (
+            "Plain",
+            r"lacks running, waiting, tokens, submit, step, abort; remove it, or write what polaris\.rollout\.types\.Stepwise asks for",
+        ),
+        ("Slower", "changes generate, but not step"),
+    ],
+)
+def test_an_engine_that_cannot_be_cut_off_is_refused_where_a_step_begins_more_prompts_than_it_takes(own, name, why):
+    assert engine.check_engine(RolloutConfig(engine=f"own_engines:{name}")) == f"own_engines:{name}"
+    with pytest.raises(
+        ValueError, match=rf"rollout\.oversample = 1\.25 cuts responses off, for which rollout\.engine = 'own_engines:{name}' {why}"
+    ):
+        engine.check_engine(RolloutConfig(engine=f"own_engines:{name}", oversample=1.25))
+
+
+def test_an_engine_that_steps_is_asked_for_steps_unless_it_changes_generate_alone(own):
+    import own_engines
+
+    engine.check_engine(RolloutConfig(engine="own_engines:Other", oversample=1.25))
+    found = {
+        name: engine.is_stepwise(object.__new__(getattr(own_engines, name))) for name in ("Slower", "Other", "Plain", "TransformersEngine")
+    }
+    assert found == {"Slower": False, "Other": True, "Plain": False, "TransformersEngine": True}
