@@ -46,10 +46,11 @@ class Workload:
 
 @dataclass(slots=True)
 class Started:
-    """A prompt since the step in which it was begun."""
+    """A prompt since step `step`, counted from 0, in which it was begun."""
 
     prompt: int
     responses: list[Response]
+    step: int
 
     @property
     def complete(self) -> bool:
@@ -104,7 +105,7 @@ class Run:
         duration = draw.run()
         drawn = sum(one.drawn for group in started for one in group.responses) - already
         taken, left = _divide(started, load, places)
-        kept = left if policy.carry else [Started(one.prompt, []) for one in left]
+        kept = left if policy.carry else [Started(one.prompt, [], one.step) for one in left]
         self._before = kept
         return Step(
             duration=duration,
@@ -141,20 +142,21 @@ class Run:
     def _usable(self, one: Started, version: int) -> Started:
         """As far as it is drawn, what has no token yet under the new weights; all anew where it has a token that is too old."""
         oldest = one.oldest
-        anew = fresh(self.load, one.prompt, version)
+        anew = replace(fresh(self.load, one.prompt, version), step=one.step)
         if oldest is None or version - oldest > self.policy.max_staleness:
             return anew
-        return Started(one.prompt, [old if old.parts else new for old, new in zip(one.responses, anew.responses, strict=True)])
+        return replace(anew, responses=[old if old.parts else new for old, new in zip(one.responses, anew.responses, strict=True)])
 
     def _due(self, started: Sequence[Started], version: int) -> set[int]:
         most = self.policy.max_staleness
-        return {one.prompt for one in started if one.oldest is not None and version + 1 - one.oldest > most}
+        old = {one.prompt for one in started if one.oldest is not None and version + 1 - one.oldest > most}
+        return old | {one.prompt for one in started if version - one.step >= most}
 
 
 def fresh(load: Workload, prompt: int, version: int) -> Started:
     """A prompt that begins under the weights of `version`."""
     lengths = load.lengths.drawn(prompt, version)
-    return Started(prompt, [Response(prompt, sample, length, load.prompt_tokens) for sample, length in enumerate(lengths)])
+    return Started(prompt, [Response(prompt, sample, length, load.prompt_tokens) for sample, length in enumerate(lengths)], version)
 
 
 class _Board:
