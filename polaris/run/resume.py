@@ -35,6 +35,8 @@ def resume(context: TrainContext, folder: RunFolder, origin: Origin | None = Non
     else:
         source.sleep()  # moments and gradients are made while the checkpoint is read
         state = load(checkpoint, learner.policy, learner.optimizer, learner.world, context.kept)
+        if learner.world.any(any(change.startswith("reward.") for change in folder.changes.altering)):
+            source.carried.begin_anew()  # its verdicts are those of another reward
         if state.step > steps:
             raise Refused(f"{folder.path} is at step {state.step}, beyond the {steps} steps that are asked for; raise trainer.steps")
     source.publish(learner.weights(), state.version)

@@ -78,6 +78,10 @@ class Carried:
         """Write `carried.parquet`; nothing where there is nothing."""
         write(folder, [(one.prompt_id, one.step, one.scored, one.begun) for one in self.started])
 
+    def begin_anew(self) -> None:
+        """Keep the prompts, and nothing of their responses."""
+        self.started = tuple(Started(prompt_id=one.prompt_id, step=one.step) for one in self.started)
+
     def keep(self, prompt_ids: Collection[str]) -> None:
         """Forget all other prompts."""
         self.started = tuple(one for one in self.started if one.prompt_id in prompt_ids)

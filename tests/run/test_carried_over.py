@@ -21,6 +21,7 @@ from polaris.recipe.job import train_and_evaluate
 from polaris.rollout.types import RolloutRequest, Sampling
 from polaris.run.checks import check
 from polaris.run.loop import Recorder
+from polaris.run.resume import resume
 from polaris.run.setup import open_training
 from polaris.sampling.carried_file import read
 from polaris.stop import StopRequest
@@ -127,6 +128,22 @@ def test_resumed_it_equals_the_run_that_was_never_interrupted(world, root, strai
         shutil.rmtree(layout.step_folder(copy / "checkpoints", step))
     assert any(begun for _, _, _, begun in carried(copy, 3))
     assert_same(run(world, root, "resumed"), straight)
+
+
+def test_with_another_reward_what_is_carried_begins_anew(world, root, straight):
+    copy = root / "rewarded"
+    shutil.copytree(straight, copy)
+    for step in range(4, LAST + 1):
+        shutil.rmtree(layout.step_folder(copy / "checkpoints", step))
+    before = carried(copy, 3)
+    assert any(scored for _, _, scored, _ in before)
+    run_folder._HELD.clear()
+    checked, folder = train.prepare([str(CONFIG), *arguments(root, "rewarded", **{"reward.timeout_s": 7}), "--change"])
+    with open_training(checked, world, StopRequest()) as context:
+        resume(context, folder)
+        after = context.source.carried.started
+    assert [(one.prompt_id, one.step) for one in after] == [(name, step) for name, step, _, _ in before]
+    assert not any(one.rollouts for one in after)
 
 
 class StopAfter(StopRequest):
