@@ -53,14 +53,14 @@ def test_every_metric_comes_from_a_total_that_there_is():
     logprob = torch.tensor([-1.5, -1.0, -2.25])
     totals = policy_loss_of_batch(logprob, tokens, PolicyLossSettings(correction="tis"), 1.0)[1] | {"entropy": torch.tensor(6.0)}
     statistics = Statistics()
-    for group in ("policy", "mismatch", "rescue"):
+    for group in ("policy", "mismatch", "rescue", "stale"):
         statistics.add_totals(group, totals)
     found = statistics.compute()
     assert list(found) == list(METRICS)
     assert found["policy/entropy"] == 2.0
     assert found["policy/kl_reference_k1"] == pytest.approx((-0.5 + 0 - 1.25) / 3)
     assert found["policy/kl_reference_k3"] == pytest.approx((math.expm1(0.5) - 0.5 + math.expm1(1.25) - 1.25) / 3)
-    for group in ("mismatch", "rescue"):
+    for group in ("mismatch", "rescue", "stale"):
         assert found[f"{group}/nonfinite_fraction"] == 1 / 3
         assert found[f"{group}/logprob_gap_mean"] == 0.375, "of the two tokens whose engine log-prob is a number"
         assert found[f"{group}/logprob_gap_max"] == 0.5

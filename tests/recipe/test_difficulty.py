@@ -154,8 +154,8 @@ def test_a_stopped_engine_keeps_the_finished_prompts_of_a_chunk(straight, prompt
             measure_difficulty(context, checked.prompts.prompts, stages)
         kept = [row["id"] for part in read_records(stages / "difficulty.partial.jsonl")[1:] for row in part["rows"]]
         assert len(kept) % 8, "no part of a chunk was kept"
-        drawn, generate = [], context.engine.generate
-        context.engine.generate = lambda requests, *args, **options: drawn.extend(requests) or generate(requests, *args, **options)
+        drawn, submit = [], context.engine.submit
+        context.engine.submit = lambda requests, sampling: drawn.extend(requests) or submit(requests, sampling)
         measure_difficulty(replace(context, stop=StopRequest()), checked.prompts.prompts, stages)
     left = sorted({prompt.id for prompt in checked.prompts.prompts} - set(kept), key=lambda name: shuffle_key(0, name))
     seeds = [request_seed(0, "difficulty", 0, name, sample) for name in left for sample in range(4)]

@@ -37,21 +37,16 @@ FAULT = Rejected(id="a", source="x:3", reason="proof")
 class Spied:
     """An engine that remembers what it was asked and what it answered."""
 
-    def __init__(self, engine):
-        self._engine, self.draws = engine, []
+    def __init__(self, engine, probe):
+        self._engine, self._probe, self.draws = engine, probe, []
 
     def __getattr__(self, name):
         return getattr(self._engine, name)
 
-    def submit(self, requests, sampling):
-        if not self._engine.running:
-            self.draws.append(([], sampling, []))
-        self.draws[-1][0].extend(requests)
-        self._engine.submit(requests, sampling)
-
-    def step(self):
-        rollouts = self._engine.step()
-        self.draws[-1][2].extend(rollouts)
+    def generate(self, requests, sampling, **hooks):
+        rollouts = self._engine.generate(requests, sampling, **hooks)
+        if requests is not self._probe.requests:
+            self.draws.append((list(requests), sampling, list(rollouts)))
         return rollouts
 
 
@@ -75,7 +70,7 @@ def run(world, tmp_path_factory):
     folder, capture, checked = RunFolder(root / "run"), pytest.MonkeyPatch(), check(config)
     lines, changed = [], []
     with open_training(checked, world, StopRequest()) as context:
-        engine = Spied(context.sampling.engine)
+        engine = Spied(context.sampling.engine, context.source.proof.probe)
         context = dataclasses.replace(with_engine(context, engine), held_out=context.held_out[:3])
         shown = dataclasses.replace(checked, file="my.toml", prompts=dataclasses.replace(checked.prompts, rejected=(FAULT,)))
         told = banner(shown, context, folder, TrainState(step=2, version=0, sampler={}, nonfinite_streak=0))

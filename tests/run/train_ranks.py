@@ -58,14 +58,10 @@ class Engine:
                 signal.raise_signal(signal.SIGTERM)
             rollouts = self._engine.generate(requests, sampling, **hooks)
             return [dataclasses.replace(rollout, logprobs=rollout.logprobs + np.float32(self._shift)) for rollout in rollouts]
-        return self._engine.generate(requests, sampling, **hooks)
-
-    def submit(self, requests, sampling):
-        self.draws += not self._engine.running
+        self.draws += 1
         if self.draws == self.stop_in_draw:
-            self.stop_in_draw = -1
             signal.raise_signal(signal.SIGTERM)
-        self._engine.submit(requests, sampling)
+        return self._engine.generate(requests, sampling, **hooks)
 
 
 def with_engine(context, engine):
