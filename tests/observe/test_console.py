@@ -46,7 +46,7 @@ def test_without_a_terminal_every_line_is_plain():
     text = run("rank0")
     assert all(letter == "\n" or letter.isprintable() for letter in text)
     assert "tiny [bold]x[/bold]" in text
-    assert "step 1/3 rollout  1/2 rollouts, 1.5k tokens" in text
+    assert "step 1/3 rollout  1/2 groups, 1.5k tokens" in text
     assert "step 0/3  eval 25.0%" in text
     assert "step 1/3  reward 0.500  grad nan  eta 3m00s" in text
     assert "accuracy 25.0% -> 50.0%; report report.html" in text
@@ -59,7 +59,7 @@ def test_other_ranks_are_silent():
 def test_progress_without_a_terminal_is_rare():
     code = RUN.replace("console.SECONDS_BETWEEN_LINES = 0.0", "")
     text = subprocess.run([sys.executable, "-c", code, "rank0"], capture_output=True, text=True, check=True, timeout=60).stdout
-    assert "rollouts," not in text
+    assert "groups," not in text
 
 
 def test_ctrl_c_gives_the_cursor_back():
@@ -92,7 +92,7 @@ def test_a_resumed_run_counts_on_from_its_step(capsys, monkeypatch):
     with shown.phase("rollout"):
         shown.progress(1, 2, 1500)
     before, done, after = capsys.readouterr().out.splitlines()
-    assert before.startswith("step 41/50 rollout  1/2 rollouts")
+    assert before.startswith("step 41/50 rollout  1/2 groups")
     assert done == "step 41/50    eta 1m30s"
     assert after.startswith("step 42/50 rollout")
     assert "run ~1m30s left" in after
