@@ -46,7 +46,12 @@ def main(arguments: list[str]) -> int:
         return 0
     if "--dry-run" in arguments:
         return dry_run(lambda: _dry_run([argument for argument in arguments if argument != "--dry-run"]))
-    return run_session(lambda: prepare(arguments), _work, lambda prepared: prepared[0].config.distributed)
+    return run_session(
+        lambda: prepare(arguments),
+        _work,
+        lambda prepared: prepared[0].config.distributed,
+        lambda prepared: prepared[0].config.rollout.roles,
+    )
 
 
 def prepare(arguments: list[str]) -> tuple[Checked, RunFolder]:
@@ -101,7 +106,7 @@ def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Pa
         raise Refused(f"train takes a configuration: train(load_config({str(config)!r}))")
     try:
         prepared = _check(config, fresh=fresh and is_first_attempt(), change=change)
-        run_here(lambda world, stop: _work(prepared, world, stop), config.distributed)
+        run_here(lambda world, stop: _work(prepared, world, stop), config.distributed, config.rollout.roles)
     finally:
         run_folder.release()
     return prepared[1].path

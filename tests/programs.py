@@ -97,15 +97,19 @@ def run(*command: str | Path, check: bool = False, **how: Any) -> subprocess.Com
     return subprocess.CompletedProcess(command, program.returncode, stdout, stderr)
 
 
-def run_ranks(count: int, *command: str | Path) -> list[str]:
-    """What each rank of a process group writes to stdout, started with the variables that torchrun sets; all must end with status 0."""
+def start_ranks(count: int, *command: str | Path) -> list[Program]:
+    """The ranks of a process group, started with the variables that torchrun sets."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": count, "LOCAL_WORLD_SIZE": count}
-    ranks = []
-    for rank in range(count):
-        variables = {name: str(value) for name, value in (group | {"RANK": rank, "LOCAL_RANK": rank}).items()}
-        ranks.append(Program(*command, environment=os.environ | variables))
+    places = [group | {"RANK": rank, "LOCAL_RANK": rank} for rank in range(count)]
+    variables = [{name: str(value) for name, value in place.items()} for place in places]
+    return [Program(*command, environment=os.environ | of_rank) for of_rank in variables]
+
+
+def run_ranks(count: int, *command: str | Path) -> list[str]:
+    """What each rank of a process group writes to stdout; all must end with status 0."""
+    ranks = start_ranks(count, *command)
     try:
         while None in (ended := [rank.poll() for rank in ranks]) and not any(ended):
             time.sleep(0.02)

@@ -18,6 +18,7 @@ _FREE = (
     # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel"),
+    *("rollout.placement", "rollout.engine_ranks"),
     *("reward.workers", "reward.memory_mib"),
     # Length, records, and alarms.
     *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "run.", "final.", "sync.", "distributed."),
@@ -107,6 +108,10 @@ def _kind(change: str, before: RunConfig, after: RunConfig, progress: RunProgres
         return "free" if number >= begun or field in _AT_END else "altering"
     if name.startswith(_OVER):
         return "never"
+    if name == "rollout.placement" and any(
+        config.rollout.placement == "separate" and config.rollout.max_staleness for config in (before, after)
+    ):
+        return "altering"  # its steps are trained on what older weights have drawn
     between = progress.closed > 0 and begun == progress.closed
     if name in _ORDER and before.rollout.oversample > 1:
         return "altering"

@@ -102,6 +102,8 @@ ELSEWHERE = {
     "over_sampling_batch_size": "rollout.oversample",
     "oversampling_factor": "rollout.oversample",
     "partial_rollout": "rollout.carry_over",
+    "async_training": "rollout.placement and rollout.engine_ranks",
+    "max_async_level": "rollout.max_staleness",
     "callbacks": "run.hooks",
     "report_to": "observe.tensorboard, observe.wandb_project, observe.mlflow_experiment and observe.trackio_project",
     "logger": "observe.tensorboard, observe.wandb_project, observe.mlflow_experiment and observe.trackio_project",
@@ -141,7 +143,7 @@ _ABSENT = {
     "offloading": ("param_offload", "optimizer_offload", "cpu_offload", "offload_policy"),
     "DeepSpeed or accelerate": ("deepspeed", "accelerate", "fsdp", "fsdp_config", "zero_stage"),
     "launcher for Ray or Slurm": ("ray", "ray_init", "slurm", "nnodes", "n_gpus_per_node"),
-    "asynchronous training or inference server": ("sglang", "vllm_mode", "vllm_server_host", "async_training"),
+    "inference servers of their own": ("sglang", "vllm_mode", "vllm_server_host"),
     "images or audio": ("images", "image_key", "processor", "vlm", "multi_modal"),
     "upload to the hub": ("push_to_hub", "hub_model_id", "hub_token"),
 }

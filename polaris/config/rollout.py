@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, positive
 from polaris.config.names import shown
@@ -11,6 +12,15 @@ from polaris.doors import is_own
 from polaris.errors import Refused
 
 ENGINES = ("auto", "vllm", "transformers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roles:
+    """What the ranks of a job do: the last `engine_ranks` only sample, with one engine on each `ranks_per_engine` of them, and the others
+    do all the rest."""
+
+    engine_ranks: int = 0
+    ranks_per_engine: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,9 +54,16 @@ class RolloutConfig:
     carry_over: bool = False
     """A response that a step has not finished goes on in the next one behind the tokens it has, each with the log-prob and version of the
     weights that drew it; else it is drawn anew, and what was drawn of it is lost. For rollout.oversample above 1."""
+    placement: Literal["colocated", "separate"] = "colocated"
+    """`colocated`: engines and trainer share the devices and take turns. `separate`: some ranks only sample, all the time, while the others
+    train; new weights reach them in the middle of responses, and each token has its own version."""
+    engine_ranks: int = 0
+    """separate: ranks that only sample, the last ones of the job, with one engine each (or on each rollout.tensor_parallel of them); the
+    others train."""
     max_staleness: int = 4
     """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
-    that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps."""
+    that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps. separate:
+    steps that sampling may run ahead of training, which bounds the same number; with 0 they take turns."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256
@@ -73,6 +90,7 @@ class RolloutConfig:
         )
         at_most("rollout", 65536, max_concurrent=self.max_concurrent)
         self._check_carrying()
+        self._check_placement()
         if not self.temperature > 0:
             raise Refused(f"rollout.temperature = {self.temperature} must be above 0: training needs samples, not greedy text")
         if not 0 < self.gpu_memory_fraction < 1:
@@ -89,7 +107,8 @@ class RolloutConfig:
             )
 
     def _check_carrying(self) -> None:
-        at_least("rollout", 1, oversample=self.oversample, max_staleness=self.max_staleness)
+        at_least("rollout", 1, oversample=self.oversample)
+        at_least("rollout", int(self.oversample > 1), max_staleness=self.max_staleness)
         at_most("rollout", 2, oversample=self.oversample)
         if self.carry_over and self.oversample == 1:
             raise Refused(
@@ -98,6 +117,35 @@ class RolloutConfig:
             )
         if self.episode is not None and self.oversample > 1:
             raise Refused("rollout.oversample cuts responses off, which rollout.episode does not allow; remove one of them")
+
+    def _check_placement(self) -> None:
+        at_least("rollout", 0, engine_ranks=self.engine_ranks)
+        if self.placement == "colocated":
+            if self.engine_ranks:
+                raise Refused(f'rollout.engine_ranks = {self.engine_ranks} needs rollout.placement = "separate"; set it, or remove them')
+            return
+        if not self.engine_ranks:
+            raise Refused('rollout.placement = "separate" needs ranks that sample; set rollout.engine_ranks to 1 or more')
+        if self.oversample > 1:
+            raise Refused(
+                'rollout.oversample cuts long responses off so that engines need not wait for them; with rollout.placement = "separate" '
+                "they never wait: remove it, and let rollout.max_staleness bound how far they run ahead"
+            )
+        if self.episode is not None:
+            raise Refused(
+                'rollout.episode plays its turns where the trainer is, and rollout.placement = "separate" has no engine there; '
+                "remove one of them"
+            )
+        if self.engine_ranks % self.tensor_parallel:
+            raise Refused(
+                f"rollout.engine_ranks = {self.engine_ranks} do not divide into engines of rollout.tensor_parallel = "
+                f"{self.tensor_parallel} ranks; change one of them"
+            )
+
+    @property
+    def roles(self) -> Roles:
+        """What the ranks of a training job do."""
+        return Roles(engine_ranks=self.engine_ranks, ranks_per_engine=self.tensor_parallel if self.engine_ranks else 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

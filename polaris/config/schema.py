@@ -99,8 +99,23 @@ class RunConfig(JobConfig):
                 "rollout.carry_over trains on tokens of older weights, which need an importance correction; set algorithm.correction to "
                 '"tis" or "mask"'
             )
+        if self.rollout.placement == "separate" and self.rollout.max_staleness:
+            self._check_running_ahead()
         for index, stage in enumerate(self.stage):
             finite(f"stage.{index}", **{key.name: getattr(stage, key.name) for key in fields(stage)})
+
+    def _check_running_ahead(self) -> None:
+        ahead = f'rollout.placement = "separate" with rollout.max_staleness = {self.rollout.max_staleness}'
+        if self.algorithm.correction == "off":
+            raise Refused(
+                f'{ahead} trains on tokens of older weights, which need an importance correction; set algorithm.correction to "tis" or '
+                '"mask", or rollout.max_staleness to 0'
+            )
+        if self.algorithm.scarce == "generate":
+            raise Refused(
+                f'algorithm.scarce = "generate" makes a step wait for prompts behind those of later steps, which {ahead} has begun; '
+                "set it to another value, or rollout.max_staleness to 0"
+            )
 
     def check_new(self) -> None:
         """Raise `Refused` for what a configuration must not ask, though the record of an older run may hold it."""
@@ -135,8 +150,14 @@ class RunConfig(JobConfig):
     def check_ranks(self, ranks: int) -> None:
         """Raise `Refused` unless ranks divide into engines, and a group has something to compare."""
         parallel = self.rollout.tensor_parallel
-        if ranks % parallel:
-            raise Refused(f"{ranks} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
+        if self.rollout.engine_ranks >= ranks:
+            raise Refused(
+                f"rollout.engine_ranks = {self.rollout.engine_ranks} leaves none of {ranks} rank{'s' if ranks > 1 else ''} to train; start "
+                "with more (torchrun --nproc-per-node), or lower it"
+            )
+        trainers = ranks - self.rollout.engine_ranks
+        if trainers % parallel and (not self.rollout.engine_ranks or self.final.suite):
+            raise Refused(f"{trainers} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
         if self.rollout.samples_per_prompt == 1:
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")
 

@@ -12,30 +12,70 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh
 
+from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
 
 T = TypeVar("T")
-DEFAULT_LIMITS = DistributedConfig()
+DEFAULT_LIMITS, ALL_ALIKE = DistributedConfig(), Roles()
 _GRACE = timedelta(minutes=2)
 """Collectives time out this much later than `polaris.distributed.watch`, which can name the cause."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """The processes that torchrun started, whatever they do, and its key-value store; None where there is one alone."""
+
+    rank: int = 0
+    size: int = 1
+    store: Any = None
+
+
+ALONE = Job()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """This rank's place. `mesh` spans all ranks in one data-parallel dimension; its process group is for the collectives of an update,
-    which take minutes at most. The default group is for host collectives, which may wait for hours."""
+    """This rank's place among those with its role. `mesh` spans all of them in one data-parallel dimension; its process group is for the
+    collectives of an update, which take minutes at most. The default group is for host collectives, which may wait for hours."""
 
     rank: int
     size: int
     device: torch.device
     mesh: DeviceMesh
     shared: Any = None
-    """Connection to the key-value store of all ranks; None where there is one rank."""
+    """Connection to the key-value store of all ranks of the job; None where there is one rank."""
+    job: Job = ALONE
+    roles: Roles = ALL_ALIKE
+    """Of the ranks of the job: where some only sample, engines are theirs, and trainers have none."""
+
+    @property
+    def samples(self) -> bool:
+        """Whether this rank only samples; the world is then that of its engine."""
+        return self.job.rank >= self._trainers
+
+    @property
+    def engines(self) -> int:
+        """Engines that have ranks of their own."""
+        return self.roles.engine_ranks // self.roles.ranks_per_engine
+
+    @property
+    def sampler(self) -> int:
+        """The number of this rank among those that only sample."""
+        return self.job.rank - self._trainers
+
+    @property
+    def engine(self) -> int:
+        """The number of the engine of a rank that only samples."""
+        return self.sampler // self.roles.ranks_per_engine
+
+    @property
+    def _trainers(self) -> int:
+        return self.job.size - self.roles.engine_ranks
 
     @property
     def is_main(self) -> bool:
-        return self.rank == 0
+        return self.rank == 0 and not self.samples
 
     def store(self) -> dist.Store:
         """The key-value store that all ranks share; alone, a new one."""
@@ -69,32 +109,66 @@ class World:
         self.any(False)
 
 
-def start(limits: DistributedConfig = DEFAULT_LIMITS) -> World:
-    """Join the ranks that torchrun started, or be the only one."""
+def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE) -> World:
+    """Join the ranks that torchrun started, or be the only one. Trainers have a group of their own, and so has each engine: those that die
+    take no group of others with them, and vLLM, whose groups are parts of the default one, needs none but its own ranks."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-    if "RANK" in os.environ:
-        dist.init_process_group(backend, timeout=timedelta(hours=limits.wait_timeout_hours) + _GRACE)
-        # The watch has its own client, since waits of the main thread in the store would block it.
-        watch.start(_store().clone(), dist.get_rank(), dist.get_world_size(), limits)
-    else:
-        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
-    attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-    shared = dist.PrefixStore(f"sampling/{attempt}", _store().clone()) if dist.get_world_size() > 1 else None
+    job = join(limits)
+    trainers = job.size - roles.engine_ranks
+    name, rank, size = "trainers", job.rank, trainers
+    if job.rank >= trainers:
+        engine, rank = divmod(job.rank - trainers, roles.ranks_per_engine)
+        name, size = f"engine/{engine}", roles.ranks_per_engine
+    store = dist.HashStore() if job.store is None else dist.PrefixStore(name, job.store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
+    if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
+        watch.start(job.store.clone(), job.rank, job.size, limits)
+    shared = dist.PrefixStore(f"sampling/{_attempt()}", job.store.clone()) if job.size > 1 else None
     group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
     mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
-    return World(rank=dist.get_rank(), size=dist.get_world_size(), device=device, mesh=mesh, shared=shared)
+    return World(rank=rank, size=size, device=device, mesh=mesh, shared=shared, job=job, roles=roles)
 
 
-def _store() -> Any:
-    return dist.distributed_c10d._get_default_store()
+_job: Job | None = None
+
+
+def join(limits: DistributedConfig = DEFAULT_LIMITS) -> Job:
+    """The job that torchrun started, before its ranks have roles and groups; or this process alone. A second call gives the same."""
+    global _job
+    if _job is None:
+        _job = ALONE
+        if "RANK" in os.environ:
+            store, rank, size = next(dist.rendezvous("env://", timeout=_wait(limits)))
+            store.set_timeout(_wait(limits))
+            _job = Job(rank=rank, size=size, store=store)
+    return _job
+
+
+def agree(word: str, job: Job) -> list[str]:
+    """The words of all ranks of the job, in rank order. It needs no process group, so no rank waits for another one's role."""
+    keys = [f"polaris/{_attempt()}/word/{rank}" for rank in range(job.size)]
+    job.store.set(keys[job.rank], word)
+    job.store.wait(keys)
+    return [job.store.get(key).decode() for key in keys]
+
+
+def _attempt() -> str:
+    """Keys of an attempt outlive torchrun's restart."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+
+
+def _wait(limits: DistributedConfig) -> timedelta:
+    return timedelta(hours=limits.wait_timeout_hours) + _GRACE
 
 
 def stop() -> None:
     """Leave the process group."""
+    global _job
     watch.stop()
     if dist.is_initialized():
         dist.destroy_process_group()
+    _job = None

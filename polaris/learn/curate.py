@@ -45,16 +45,20 @@ class TrainingBatch:
     """They are fewer than algorithm.min_informative asks for."""
     trained: Sequence[int]
     """Indices of the groups that are trained on, in order; substitution repeats an index."""
+    version: int
+    """That of the weights that are trained. Tokens of older ones are stale."""
     samples: Sequence[TrainingSample]
     """Their rollouts, without those that algorithm.truncated = "mask" leaves out."""
 
 
-def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, step: int) -> TrainingBatch:
+def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, step: int, version: int | None = None) -> TrainingBatch:
     """Which groups a step trains on, and with which advantages. Groups without variance have no gradient and are not among them.
 
+    `version` is that of the weights that are trained, by default of those that have drawn the last of the groups' tokens.
     A response whose grading was lost to our own limits takes part in no group.
     """
     algorithm, places = config.algorithm, config.trainer.prompts_per_step
+    version = _newest_version(drawn) if version is None else version
     drawn_kinds = _kinds(drawn, algorithm)
     groups, rescued = rescue(drawn, drawn_kinds.all_wrong, successes, config.seed, step)
     valid, learned = _valid(groups), _learned(groups, algorithm)
@@ -77,7 +81,8 @@ def curate(drawn: Sequence[Group], config: RunConfig, successes: SuccessBuffer, 
         informative=int(informative.sum()),
         scarce=scarce,
         trained=trained,
-        samples=_samples(groups, trained, learned, found),
+        version=version,
+        samples=_samples(groups, trained, learned, found, version),
     )
 
 
@@ -96,24 +101,22 @@ def with_kl(batch: TrainingBatch, kl: np.ndarray, algorithm: AlgorithmConfig) ->
     of_samples[batch.counted] = kl
     rewards = _rewards(batch.groups, algorithm) - algorithm.kl_coefficient * of_samples
     found = advantages(algorithm.advantage, algorithm.advantage_scale, rewards, batch.counted)
-    samples = _samples(batch.groups, batch.trained, _learned(batch.groups, algorithm), found)
+    samples = _samples(batch.groups, batch.trained, _learned(batch.groups, algorithm), found, batch.version)
     return replace(batch, kl=of_samples, advantages=found, samples=samples)
 
 
 def counted_samples(batch: TrainingBatch) -> list[TrainingSample]:
     """The N samples behind the advantages, in the order of `batch.counted`; each once, copies of its group aside."""
-    newest = newest_version(batch.groups)
-    return [_sample(batch.groups[p], s, batch.advantages[p, s], p, newest) for p, s in np.argwhere(batch.counted).tolist()]
+    return [_sample(batch.groups[p], s, batch.advantages[p, s], p, batch.version) for p, s in np.argwhere(batch.counted).tolist()]
 
 
-def _samples(groups: Sequence[Group], trained: Sequence[int], learned: np.ndarray, found: np.ndarray) -> list[TrainingSample]:
+def _samples(groups: Sequence[Group], trained: Sequence[int], learned: np.ndarray, found: np.ndarray, version: int) -> list[TrainingSample]:
     """A copy of a group has a place of its own."""
-    newest = newest_version(groups)
     places = [(place, p, s) for place, p in enumerate(trained) for s in np.flatnonzero(learned[p]).tolist()]
-    return [_sample(groups[p], s, found[p, s], place, newest) for place, p, s in places]
+    return [_sample(groups[p], s, found[p, s], place, version) for place, p, s in places]
 
 
-def newest_version(groups: Sequence[Group]) -> int:
+def _newest_version(groups: Sequence[Group]) -> int:
     """That of the weights which have drawn the last of the groups' tokens."""
     return max(int(scored.rollout.versions[-1]) for group in groups for scored in group.rollouts)
 

@@ -97,7 +97,7 @@ def _run(context: SamplingContext, prompts: Sequence[Prompt], result: Result) ->
     journal = Journal(partial, result.depends_on, write=context.world.is_main)
     rows, config = journal.rows, context.config
     context.console.note(f"difficulty pass: {_before(config, len(prompts), journal)}")
-    early = Early(_share(context, len(prompts)), config.difficulty_tokens, silent=bool(rows))
+    early = Early(_heard(context, len(prompts)), config.difficulty_tokens, silent=bool(rows))
     for chunk in _chunks(context, prompts):
         wanted = [prompt for prompt in chunk if prompt.id not in rows]
         if not wanted:
@@ -127,9 +127,10 @@ def _before(config: RunConfig, prompts: int, journal: Journal) -> str:
     return f"{prompts:,} prompts, {ceiling(prompts, samples, longest)}{known}; what it really takes is estimated after each chunk"
 
 
-def _share(context: SamplingContext, prompts: int) -> int:
-    """Responses that one engine draws at most."""
-    return -(-prompts * context.config.difficulty.samples_per_prompt * context.config.rollout.tensor_parallel // context.world.size)
+def _heard(context: SamplingContext, prompts: int) -> int:
+    """Responses that this rank hears of at most: those of its engine, or all where engines have ranks of their own."""
+    responses = prompts * context.config.difficulty.samples_per_prompt
+    return responses if context.world.engines else -(-responses // context.engines)
 
 
 def _finish(context: SamplingContext, result: Result, rows: Sequence[Measured], seconds: float | None) -> None:
@@ -154,7 +155,7 @@ def _published(prompt: Prompt) -> Measured:
 
 def _chunks(context: SamplingContext, prompts: Sequence[Prompt]) -> Iterator[Sequence[Prompt]]:
     rollout = context.config.rollout
-    together = context.world.size // rollout.tensor_parallel * rollout.max_concurrent
+    together = context.engines * rollout.max_concurrent
     size = max(1, WAVES * together // round_of(context.config))
     shuffled = sorted(prompts, key=lambda prompt: shuffle_key(context.config.seed, prompt.id))
     return (shuffled[start : start + size] for start in range(0, len(prompts), size))

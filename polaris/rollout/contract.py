@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -25,7 +26,7 @@ from polaris.embedded import resolve
 from polaris.errors import Refused, RunFailed
 from polaris.model.load import locate_model
 from polaris.rollout.checkpoint import stop_tokens
-from polaris.rollout.engine import KEY, create_engine, is_stepwise
+from polaris.rollout.engine import KEY, create_engine, is_in_flight, is_stepwise
 from polaris.rollout.types import Engine, GenerationInterrupted, RolloutRequest, Sampling
 from polaris.types import Rollout
 
@@ -80,6 +81,19 @@ class Trial:
         """Log-probs [n - 1] of tokens[1:], by transformers."""
         logits = self.model(torch.tensor([list(tokens)])).logits[0, :-1].float() / temperature
         return logits.log_softmax(-1).gather(1, torch.tensor(list(tokens))[1:, None])[:, 0].numpy()
+
+    @contextmanager
+    def changed(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Other weights, which transformers' model has inside the block."""
+        generator, old = torch.Generator().manual_seed(0), {name: value.clone() for name, value in self.weights.items()}
+        new = {name: value + (0.01 + value.abs().mean()) * torch.randn(value.shape, generator=generator) for name, value in old.items()}
+        try:
+            for name, value in self.weights.items():
+                value.copy_(new[name])
+            yield new
+        finally:
+            for name, value in self.weights.items():
+                value.copy_(old[name])
 
     def expect_same(self, one: Sequence[Rollout], other: Sequence[Rollout], said: str) -> None:
         """Raise `Broken` unless both have the same tokens."""
@@ -252,13 +266,10 @@ def sleeps(trial: Trial) -> None:
 
 def loads(trial: Trial) -> None:
     """load_weights replaces all weights and the version, and nothing of the old ones is used"""
-    requests, generator, tokens = trial.requests(), torch.Generator().manual_seed(0), trial.prompt(40)
-    before, version, old = trial.generate(requests), trial.engine.version, {name: value.clone() for name, value in trial.weights.items()}
+    requests, tokens, version = trial.requests(), trial.prompt(40), trial.engine.version
+    before = trial.generate(requests)
     trial.engine.score(tokens)  # a cache of it would be that of the old weights
-    new = {name: value + (0.01 + value.abs().mean()) * torch.randn(value.shape, generator=generator) for name, value in old.items()}
-    try:
-        for name, value in trial.weights.items():
-            value.copy_(new[name])
+    with trial.changed() as new:
         trial.engine.load_weights(iter(new.items()), version + 7)
         expect(trial.engine.version == version + 7, f"version is {trial.engine.version} after {version + 7} was loaded")
         gap = float(np.abs(trial.engine.score(tokens) - trial.logprobs(tokens)).max())
@@ -266,11 +277,45 @@ def loads(trial: Trial) -> None:
         after = trial.generate(requests)
         trial.expect_logprobs(requests, after)
         expect({int(v) for rollout in after for v in rollout.versions} == {version + 7}, "rollouts do not carry the new version")
-    finally:
-        for name, value in trial.weights.items():
-            value.copy_(old[name])
-    trial.engine.load_weights(iter(old.items()), version)
+    trial.engine.load_weights(iter(trial.weights.items()), version)
     trial.expect_same(before, trial.generate(requests), "with the first weights again")
+
+
+def exchanges(trial: Trial) -> None:
+    """an engine that takes weights in flight (`InFlight`) goes on under them; each token has the version of the weights that drew it"""
+    engine, requests, version = trial.engine, trial.requests(), trial.engine.version
+    if not is_in_flight(engine):
+        return
+    engine.submit(requests, Sampling(temperature=1.5, max_tokens=24))
+    ended = [rollout for _ in range(6) for rollout in engine.step()]
+    first = [replace(requests[0], prompt_id="first", seed=9)]
+    with trial.changed() as new:
+        engine.exchange_weights(iter(new.items()), version + 7)
+        expect(trial.engine.version == version + 7, f"version is {trial.engine.version} after {version + 7} came in flight")
+        engine.submit_first(first, Sampling(temperature=1.0, max_tokens=2))
+        soon = [rollout for _ in range(3) for rollout in engine.step()]
+        expect("first" in {rollout.prompt_id for rollout in soon}, "submit_first let others go first")
+        ended += soon
+        while engine.running:
+            ended += engine.step()
+        after = _expect_versions(trial, [*requests, *first], ended, version + 7)
+    trial.engine.load_weights(iter(trial.weights.items()), version)
+    before = _expect_versions(trial, [*requests, *first], ended, version)
+    expect(before & after != set(), "no response that ran when weights came has tokens of both versions")
+    expect(len(before | after) == len(ended) == len(requests) + 1, f"{len(ended)} of {len(requests) + 1} responses ended")
+
+
+def _expect_versions(trial: Trial, requests: Sequence[RolloutRequest], rollouts: Sequence[Rollout], version: int) -> set[tuple[str, int]]:
+    """Raise `Broken` unless the tokens of `version` have the log-probs of transformers' model as it is; the responses that have any."""
+    by_name, found = {(request.prompt_id, request.sample): request for request in requests}, set[tuple[str, int]]()
+    for rollout in rollouts:
+        request = by_name[rollout.prompt_id, rollout.sample]
+        truth = trial.logprobs((*request.prompt_tokens, *rollout.tokens.tolist()), rollout.temperature)[len(request.prompt_tokens) - 1 :]
+        gap = np.abs(rollout.logprobs - truth)[rollout.versions == version]
+        expect(gap.max(initial=0.0) <= CLOSE, f"a log-prob of a token of version {version} is off by {gap.max(initial=0.0):.3g} nats")
+        expect(bool((np.diff(rollout.versions) >= 0).all()), f"versions of a response are {rollout.versions}")
+        found |= {(rollout.prompt_id, rollout.sample)} if len(gap) else set()
+    return found
 
 
 def incomplete(trial: Trial) -> None:
@@ -285,7 +330,7 @@ def incomplete(trial: Trial) -> None:
 
 
 PROMISES: tuple[Callable[[Trial], None], ...] = (
-    *(order, shapes, ends, seeds, logprobs, truncation, heard, stops, steps, refuses, score, generators, sleeps, loads),
+    *(order, shapes, ends, seeds, logprobs, truncation, heard, stops, steps, refuses, score, generators, sleeps, loads, exchanges),
     incomplete,  # comes last: it closes the engine
 )
 

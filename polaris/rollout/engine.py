@@ -14,7 +14,7 @@ from polaris import doors
 from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
-from polaris.rollout.types import OPTIONAL, REQUIRED, STEPWISE, Engine, EngineClass, Stepwise
+from polaris.rollout.types import IN_FLIGHT, OPTIONAL, REQUIRED, STEPWISE, Engine, EngineClass, InFlight, Stepwise
 from polaris.rollout.vllm_versions import REMEDY, check_version, prepare_process
 
 if TYPE_CHECKING:
@@ -80,10 +80,26 @@ def check_engine(rollout: RolloutConfig) -> str:
 
     Raises:
         Refused: it is not installed, its version is not supported, tensor parallelism lacks vLLM, or a class of the user's own lacks a
-            member of `Engine`, or one of `Stepwise` that rollout.oversample needs.
+            member of `Engine`, one of `Stepwise` that rollout.oversample needs, or one of `InFlight` that rollout.placement does.
     """
     _kind(rollout).check(rollout)
+    if rollout.placement == "separate":
+        _check_in_flight(rollout)
     return doors.short(_name(rollout))
+
+
+def _check_in_flight(rollout: RolloutConfig) -> None:
+    """Raise `Refused` unless the engine can have ranks of its own."""
+    said = (
+        f'rollout.placement = "separate" gives engines new weights in the middle of responses, and {KEY} = {doors.short(_name(rollout))!r}'
+    )
+    if _name(rollout) == "transformers":
+        raise Refused(f"{said} cannot take them; install vLLM, or set rollout.placement to colocated")
+    if not doors.is_own(rollout.engine):
+        return
+    engine = _find_own(rollout.engine, "")
+    if missing := [name for name in (*STEPWISE, *IN_FLIGHT) if not hasattr(engine, name)]:
+        raise Refused(f"{said} lacks {', '.join(missing)}; polaris.rollout.types.InFlight says what each must do")
 
 
 def _name(rollout: RolloutConfig) -> str:
@@ -107,6 +123,11 @@ def _find_own(name: str, dtype: str) -> EngineClass:
 def is_stepwise(engine: Engine) -> TypeGuard[Stepwise]:
     """Whether the engine takes requests from the queue over all engines; one whose class changes `generate` alone is called by that."""
     return _steps(type(engine))
+
+
+def is_in_flight(engine: Engine) -> TypeGuard[InFlight]:
+    """Whether the engine can have ranks of its own."""
+    return is_stepwise(engine) and all(hasattr(engine, member) for member in IN_FLIGHT)
 
 
 def _steps(engine: type) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -196,10 +196,34 @@ class Stepwise(Protocol):
         ...
 
 
+class InFlight(Stepwise, Protocol):
+    """What a `Stepwise` engine has besides if it can have ranks of its own (`rollout.placement = "separate"`). Requests of different
+    `Sampling`s run together."""
+
+    def submit_first(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        """As `submit`, and before all requests that wait."""
+        ...
+
+    def exchange_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """As `Engine.load_weights`, between two steps, while requests run: they go on behind the tokens that they have, which are read
+        again with the new weights, and each of their tokens has the version of the weights that drew it."""
+        ...
+
+
+@runtime_checkable
+class Several(Protocol):
+    """An `Engine` that stands for several ones on ranks of their own; `generate` asks all of them, and gives what the first one drew."""
+
+    def draw_on_each(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
+        """What each engine draws for all the requests, on every rank that trains: they must be few."""
+        ...
+
+
 OPTIONAL = ("asleep_bytes", "rotary_table")
 REQUIRED = tuple(name for name in vars(Engine) if not name.startswith("_") and name not in OPTIONAL)
 """Members of `Engine` that a class must have of its own."""
 STEPWISE = tuple(name for name in vars(Stepwise) if not name.startswith("_"))
+IN_FLIGHT = tuple(name for name in vars(InFlight) if not name.startswith("_"))
 
 
 class EngineClass(Protocol):

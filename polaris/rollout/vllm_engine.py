@@ -52,6 +52,8 @@ class VLLMEngine:
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
         self._pending: dict[str, tuple[RolloutRequest, Sampling]] = {}
+        self._older: dict[str, list[tuple[int, int]]] = {}
+        """Of pending requests that have outlived weights: each older version, and the tokens there were when it ended."""
         self._number = 0
         self._state: Literal["ready", "asleep", "empty"] = "ready"
         with preserved_process(), any_kernel(), warnings.catch_warnings():
@@ -129,20 +131,35 @@ class VLLMEngine:
         """See `Stepwise.submit`."""
         self._submit(requests, sampling)
 
+    def submit_first(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
+        """See `InFlight.submit_first`."""
+        waiting = self._scheduler.waiting
+        before = len(waiting)
+        self._submit(requests, sampling)
+        for request in list(waiting)[: before - 1 : -1]:  # they were appended
+            waiting.remove_request(request)
+            waiting.prepend_request(request)
+
     def step(self) -> list[Rollout]:
         """See `Stepwise.step`. Raises `RuntimeError` where vLLM failed; the engine is closed."""
         return [rollout for _, rollout in self._ended()]
 
     def abort(self) -> list[Rollout]:
         """See `Stepwise.abort`."""
-        states: Any = self._ready().output_processor
+        self._ready()
         begun: list[Rollout] = []
-        for name, (request, sampling) in self._pending.items():
-            (state,) = (states.request_states[internal] for internal in states.external_req_ids[name])
+        for name in self._pending:
+            state = self._state_of(name)
             if state.detokenizer.output_token_ids:
-                begun.append(self._rollout(request, state.make_request_output([], None, Ended.ABORT, None), sampling))
+                begun.append(self._rollout(name, state.make_request_output([], None, Ended.ABORT, None)))
         self._drop()
         return begun
+
+    def _state_of(self, name: str) -> Any:
+        """vLLM's own of a pending request."""
+        states: Any = self._ready().output_processor
+        (state,) = (states.request_states[internal] for internal in states.external_req_ids[name])
+        return state
 
     def _submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[str]:
         """Take requests; their names, by which `_ended` gives their rollouts."""
@@ -159,8 +176,8 @@ class VLLMEngine:
         """One step of all sequences: the requests that have ended."""
         ended: list[tuple[str, Rollout]] = []
         for output in self._step(self._ready()):
-            request, sampling = self._pending.pop(output.request_id)
-            ended.append((output.request_id, self._rollout(request, output, sampling)))
+            ended.append((output.request_id, self._rollout(output.request_id, output)))
+            del self._pending[output.request_id]
         return ended
 
     def _drop(self) -> None:
@@ -168,6 +185,7 @@ class VLLMEngine:
         if self._pending and self._llm is not None:
             self._llm.abort_request(list(self._pending))
         self._pending.clear()
+        self._older.clear()
 
     @property
     def _scheduler(self) -> Any:
@@ -211,6 +229,16 @@ class VLLMEngine:
             RuntimeError: names or shapes are not those of the model, or a request is running. The engine is closed, since vLLM
                 cannot undo a part of an update.
         """
+        self._replace(weights, version, in_flight=False)
+
+    def exchange_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
+        """See `InFlight.exchange_weights`; raises as `load_weights`."""
+        for name in self._pending:
+            self._older.setdefault(name, []).append((self._version, len(self._state_of(name).detokenizer.output_token_ids)))
+        self._replace(weights, version, in_flight=bool(self._pending))
+
+    def _replace(self, weights: Iterable[tuple[str, torch.Tensor]], version: int, *, in_flight: bool) -> None:
+        """Load weights, and drop all KV cache; requests that are `in_flight` are prefilled again."""
         if self._llm is None or self._state == "asleep":
             raise RuntimeError("the rollout engine is closed or asleep; wake it before loading new weights")
         try:
@@ -221,7 +249,7 @@ class VLLMEngine:
                 _repack_tied_head(worker.model_runner.model)
             if self._state == "empty":
                 self._take(self._llm, "kv_cache")
-            if not self._llm.reset_prefix_cache():
+            if not self._llm.reset_prefix_cache(reset_running_requests=in_flight):
                 raise RuntimeError("vLLM did not drop the KV cache of the old weights, since requests are running")
         except BaseException:
             self.close()
@@ -302,11 +330,15 @@ class VLLMEngine:
             skip_clone=True,
         )
 
-    def _rollout(self, request: RolloutRequest, output: Any, sampling: Sampling) -> Rollout:
-        sample = output.outputs[0]
+    def _rollout(self, name: str, output: Any) -> Rollout:
+        """What a pending request has come to."""
+        (request, sampling), sample = self._pending[name], output.outputs[0]
         assert sample.finish_reason in get_args(FinishReason), sample.finish_reason
         tokens, logprobs = np.asarray(sample.token_ids, np.int32), np.asarray(sample.logprobs.logprobs, np.float32)
-        return request.answered(tokens, logprobs, sample.finish_reason, self._version, sampling.temperature)
+        rollout = request.answered(tokens, logprobs, sample.finish_reason, self._version, sampling.temperature)
+        for version, end in reversed(self._older.pop(name, [])):
+            rollout.versions[:end] = version
+        return rollout
 
 
 def _repack_tied_head(model: Any) -> None:

@@ -32,9 +32,10 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     """Facts of a run by name; those of resumed and changed runs included."""
     world, parameters = context.sampling.world, count_parameters(context.learner.policy) / 1e6
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
-    facts = configured(checked, world.size)
+    facts = configured(checked, world.job.size)
     facts["model"] = f"{checked.config.model.path} ({parameters:.1f}M parameters, {checked.config.model.dtype})"
-    facts["device"] = f"{device}, {world.size} rank{'s' if world.size > 1 else ''}"
+    ranks = f"{world.size} {'trainer' if world.engines else 'rank'}{'s' if world.size > 1 else ''}"
+    facts["device"] = f"{device}, {ranks}"
     facts["run"] = str(folder.path)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
@@ -53,7 +54,7 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
         "model": f"{config.model.path} ({config.model.dtype})",
         "prompts": _describe(_sets(checked), checked.prompts),
         "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (neither eval.path nor eval.fraction)",
-        "engine": f"{checked.engine}, {ranks // config.rollout.tensor_parallel} in all",
+        "engine": _engines(checked, ranks),
     }
     if named(config.reward):
         facts["reward"] = _reward(config.reward)
@@ -64,6 +65,17 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     facts |= phases(config, len((checked.held_out or checked.prompts).prompts))
     facts |= _trained_on_too(checked) | _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
+
+
+def _engines(checked: Checked, ranks: int) -> str:
+    """How many engines there are, and where they are not beside the trainers."""
+    rollout = checked.config.rollout
+    if rollout.placement == "colocated":
+        return f"{checked.engine}, {ranks // rollout.tensor_parallel} in all"
+    first, last = ranks - rollout.engine_ranks, ranks - 1
+    where = f"rank {last}" if first == last else f"ranks {first} to {last}"
+    ahead = f"at most {rollout.max_staleness} steps ahead of training" if rollout.max_staleness else "in turns with training"
+    return f"{checked.engine}, {rollout.engine_ranks // rollout.tensor_parallel} in all, on {where} alone, {ahead}"
 
 
 def _trained_on_too(checked: Checked) -> dict[str, str]:

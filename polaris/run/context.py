@@ -14,8 +14,8 @@ from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
 from polaris.run.tracker import TemperatureTracker
-from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import SamplingContext
+from polaris.sampling.stage_source import StageSource
 from polaris.types import Prompt
 
 
@@ -23,7 +23,7 @@ from polaris.types import Prompt
 class TrainContext:
     """One stage of training: where groups come from, who learns from them, and what is remembered of each prompt."""
 
-    source: Colocated
+    source: StageSource
     learner: Learner
     held_out: tuple[Prompt, ...]
     pass_rates: PassRates

@@ -11,7 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from polaris.algorithm.lengths import length_buckets
 from polaris.checkpoint.store import TrainState
-from polaris.learn.curate import TrainingBatch, newest_version
+from polaris.learn.curate import TrainingBatch
 from polaris.learn.learner import StepResult
 from polaris.observe.samples import RolloutSample, choose, token_chars
 from polaris.reward import no_answer
@@ -31,7 +31,7 @@ def step_record(
     drawn = [scored for group in batch.drawn for scored in group.rollouts]
     sampled = context.source.carried.generated
     trained = sum(sample.length for sample in batch.samples)
-    seconds = context.source.clock.seconds
+    seconds, drawing = context.source.clock.seconds, context.source.sampling_seconds
     return {
         "step": state.step,
         "stage": context.stage,
@@ -47,7 +47,7 @@ def step_record(
         **set_facts(batch.drawn),
         **level_facts(batch.drawn),
         **context.source.carried.facts,
-        **curriculum_facts(context.source.sampler.facts(), batch.drawn),
+        **curriculum_facts(context.source.sampler_facts, batch.drawn),
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
         **(episode_facts(drawn) if context.sampling.episode else {}),
@@ -59,8 +59,8 @@ def step_record(
         "sync/logprob_gap": gap,
         **{f"seconds/{phase}": value for phase, value in seconds.items()},
         "seconds/step": context.source.clock.total(),
-        "throughput/rollouts_per_s": len(drawn) / seconds["rollout"],
-        "throughput/rollout_tokens_per_s": sampled / seconds["rollout"],
+        "throughput/rollouts_per_s": len(drawn) / drawing,
+        "throughput/rollout_tokens_per_s": sampled / drawing,
         "throughput/train_tokens_per_s": trained / seconds["update"],
         **memory.facts(),
     }
@@ -118,8 +118,8 @@ def group_facts(batch: TrainingBatch) -> dict[str, float]:
 
     The age of a stored success is the number of weight versions since it was sampled.
     """
-    kinds, version = batch.drawn_kinds, newest_version(batch.drawn)
-    ages = [version - scored.rollout.version for scored in batch.rescued]
+    kinds = batch.drawn_kinds
+    ages = [batch.version - scored.rollout.version for scored in batch.rescued]
     return {
         "groups/drawn": len(batch.drawn),
         "groups/informative": int(kinds.informative.sum()),

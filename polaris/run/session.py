@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
+from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
 from polaris.errors import Refused, RunFailed
 from polaris.stop import StopRequest, is_main
@@ -24,11 +25,12 @@ def run_session(
     prepare: Callable[[], Prepared],
     work: Callable[[Prepared, World, StopRequest], None],
     limits: Callable[[Prepared], DistributedConfig] = lambda _: DistributedConfig(),
+    roles: Callable[[Prepared], Roles] = lambda _: Roles(),
 ) -> int:
     """Exit status: 0 done; 1 the run failed; 2 bad input; 130 and 143 after Ctrl-C and SIGTERM, with what is finished on disk.
 
     `prepare` raises `ValueError` for bad input, before any engine exists; raised on one rank, it ends all. `limits` says how long
-    ranks wait for each other. If one rank was asked to stop, all ranks return that status.
+    ranks wait for each other, and `roles` what they do. If one rank was asked to stop, all ranks return that status.
     """
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     stop = StopRequest()
@@ -40,12 +42,11 @@ def run_session(
             refusal = str(error)
             if is_main():
                 _say(refusal)
-            alone = os.environ.get("WORLD_SIZE", "1") == "1"
-            return 2 if alone else _refuse_together(_start(DistributedConfig()), refusal)
+            return _refuse_together(refusal)
 
-        world = _start(limits(prepared))
-        if status := _refuse_together(world, ""):
-            return status
+        if _refuse_together(""):
+            return 2
+        world = _start(limits(prepared), roles(prepared))
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
 
 
@@ -59,7 +60,7 @@ def dry_run(show: Callable[[], None]) -> int:
     return 0
 
 
-def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConfig) -> None:
+def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConfig, roles: Roles | None = None) -> None:
     """`work` inside of a user's own program, alone or under torchrun: its errors are raised, and after a signal `SystemExit`.
 
     With several ranks it ends as `run_session` does, since other ranks may wait for one that fails.
@@ -68,8 +69,8 @@ def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConf
 
     stop = StopRequest()
     with stop.heard():
-        world = _start(limits)
-        if world.size > 1:
+        world = _start(limits, roles or Roles())
+        if world.job.size > 1:
             _end(world, _status(lambda: work(world, stop), world, stop))
             return
         try:
@@ -86,20 +87,24 @@ def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConf
         raise SystemExit(128 + stop.number)
 
 
-def _start(limits: DistributedConfig) -> World:
+def _start(limits: DistributedConfig, roles: Roles) -> World:
     from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
 
-    return mesh.start(limits)
+    return mesh.start(limits, roles)
 
 
-def _refuse_together(world: World, refusal: str) -> int:
-    """2 if a rank was refused, else 0. Of ranks with the same message, the first one prints it."""
-    refusals = world.gather([refusal])
-    if not any(refusals):
-        return 0
-    if refusal and refusals.index(refusal) == world.rank > 0:
+def _refuse_together(refusal: str) -> int:
+    """2 if a rank was refused, else 0. Of ranks with the same message, the first one prints it. No rank has a role yet: those that are
+    refused may not know any."""
+    if os.environ.get("WORLD_SIZE", "1") == "1":
+        return 2 if refusal else 0
+    from polaris.distributed import mesh
+
+    job = mesh.join()
+    refusals = mesh.agree(refusal, job)
+    if refusal and refusals.index(refusal) == job.rank > 0:
         _say(refusal)
-    return _end(world, 2)
+    return 2 if any(refusals) else 0
 
 
 def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
@@ -117,7 +122,7 @@ def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
             traceback.print_exc()
             return 1
         # It may concern one rank alone, such as a GPU that is occupied; what concerns all, the first of them says.
-        if should_print(world, str(known)):
+        if should_print(world.job, str(known)):
             _say(str(known))
         return 2 if isinstance(known, Refused) else 1
     signals = world.gather([stop.number])  # all ranks are done here, and none is cut off when torchrun sees the first one end
@@ -141,7 +146,7 @@ def _end(world: World, status: int) -> int:
     and torchrun stops all ranks as soon as one has ended."""
     from polaris.distributed import mesh
 
-    if status and world.size > 1:
+    if status and world.job.size > 1:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import torch
 
 from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.load import dump_config
+from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
 from polaris.data.sampler import open_sampler, open_statistics
@@ -25,6 +28,7 @@ from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
 from polaris.reward.rewards import Rewards
 from polaris.rollout.engine import create_engine
+from polaris.rollout.types import Engine
 from polaris.run.alarms import Alarms
 from polaris.run.checks import Checked, max_model_len
 from polaris.run.context import TrainContext
@@ -37,6 +41,8 @@ from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
 from polaris.sampling.context import Reporter, SamplingContext
 from polaris.sampling.episode import load_episode
+from polaris.sampling.remote import RemoteEngines
+from polaris.sampling.separate import Separate
 from polaris.stop import StopRequest
 from polaris.sync.probe import check_far_gap, make_far_probe, make_sync_probe, take_yardstick
 from polaris.sync.publish import SyncProof, measure_gap
@@ -48,7 +54,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
     config, prompts = checked.config, checked.prompts.prompts
     console = Console(world.is_main, config.steps)
     with stop.at_once():
-        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" else 0.0
+        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" and not world.engines else 0.0
         policy, rotary = load_policy(checked.model.folder, config, world, longest=max_model_len(config), engine_fraction=fraction)
         optimizer = build_optimizer(policy, config.optimizer)
         reference = _load_reference(checked, world) if config.algorithm.kl != "off" else None
@@ -60,7 +66,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         successes, statistics = SuccessBuffer(config.algorithm.rescue), open_statistics(prompts, config.curriculum)
         results = ResultSets(config.reward.process)
         yield TrainContext(
-            source=Colocated(
+            source=(Separate if world.engines else Colocated)(
                 context=sampling,
                 clock=Clock(console),
                 prompts=prompts,
@@ -108,14 +114,17 @@ def _prove(checked: Checked, sampling: SamplingContext, learner: Learner, rotary
 def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Reporter) -> Iterator[SamplingContext]:
     """Start engine and grader, with the weights of the checkpoint; closed again in reverse order."""
     config = checked.config
-    length = max_model_len(config)
     with stop.at_once():
-        engine = create_engine(config.rollout, checked.model.folder, config.model, max_model_len=length, seed=config.seed, rope=config.rope)
+        engine = open_engine(checked) if not world.engines else RemoteEngines(world, stop, patience(config))
     try:
         with stop.at_once():
             thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
         console.note(str(thinking))
-        with Rewards(config.reward, thinking.required) as grader:
+        if isinstance(engine, RemoteEngines):
+            engine.begin(dump_config(config), thinking.required)
+        # Engines on ranks of their own grade there.
+        reward = replace(config.reward, workers=1) if world.engines else config.reward
+        with Rewards(reward, thinking.required) as grader:
             with stop.at_once():
                 grader.wait()
             yield SamplingContext(
@@ -126,11 +135,22 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
                 grader=grader,
                 console=console,
                 stop=stop,
-                peers=world.neighbours(config.rollout.tensor_parallel),
+                peers=None if world.engines else world.neighbours(config.rollout.tensor_parallel),
                 episode=load_episode(config.rollout.episode),
             )
     finally:
         engine.close()
+
+
+def open_engine(checked: Checked) -> Engine:
+    """The engine of this rank, with the weights of the checkpoint."""
+    config, length = checked.config, max_model_len(checked.config)
+    return create_engine(config.rollout, checked.model.folder, config.model, max_model_len=length, seed=config.seed, rope=config.rope)
+
+
+def patience(config: RunConfig) -> timedelta:
+    """Longest wait of trainers and engines for each other's weights."""
+    return timedelta(minutes=config.distributed.update_timeout_minutes)
 
 
 def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Recorder:

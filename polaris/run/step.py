@@ -14,8 +14,8 @@ from polaris.run.context import TrainContext
 from polaris.run.peak import PeakMemory
 from polaris.run.record import diversity_facts, step_record
 from polaris.run.tracker import diversity_of
-from polaris.sampling.colocated import scarcity
 from polaris.sampling.source import GroupSource
+from polaris.sampling.stage_source import scarcity
 
 _HALF = "; float16 also overflows where activations pass 65,504, and bfloat16 does not"
 
@@ -42,7 +42,7 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     memory = PeakMemory(context.sampling.engine)
     learner.assert_sharded()
     groups = source.next(step, context.temperature)
-    batch = curate(groups, context.config, context.successes, step)
+    batch = curate(groups, context.config, context.successes, step, state.version)
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
     with clock.phase("update"):

@@ -63,3 +63,8 @@ class SamplingContext:
     """The ranks that share this one's engine; None if it has one of its own."""
     episode: Callable[[Turn], str | None] | None = None
     """`rollout.episode`: what is appended after a turn, for the policy to read before its next one; None ends the response."""
+
+    @property
+    def engines(self) -> int:
+        """Engines of the job, on whichever ranks."""
+        return self.world.engines or self.world.size // self.config.rollout.tensor_parallel

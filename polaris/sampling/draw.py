@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from polaris.sampling.grading import Grading
 from polaris.sampling.guards import show_error
 from polaris.sampling.line import Line
 from polaris.sampling.queue import Queue, longest_first
+from polaris.sampling.remote import Job, RemoteEngines
 from polaris.types import Group, Prompt, Rollout, ScoredRollout
 
 
@@ -65,12 +67,12 @@ class Sampled:
     interrupted: bool
     busy: float
     _context: SamplingContext
-    _grading: Grading
+    _graded: Callable[[], list[ScoredRollout]]
 
     def scored(self) -> list[ScoredRollout]:
         """The responses of all ranks that have ended, graded, on every rank; see `gather_scored`. Waits for what is still being graded."""
         watch.mark("verdicts of this rank's responses")
-        everything = gather_scored(self._grading.scored(), self._context.world)
+        everything = gather_scored(self._graded(), self._context.world)
         show_error(self._context, ((one.rollout.prompt_id, one.verdict) for one in everything))
         return everything
 
@@ -93,6 +95,10 @@ def sample(
     `whole` gives the response of which a rollout is the end. `on_ended` hears of each response of this rank's engine, `on_progress` of
     that engine's progress. Of ranks that share an engine only the first one has responses, and calls `on_ended`.
     """
+    if isinstance(context.engine, RemoteEngines):
+        assert enough is None, "an engine on a rank of its own cuts nothing off"
+        yield _drawn_remotely(context, context.engine, draw, requests, on_ended, on_progress)
+        return
     world, parallel = context.world, context.config.rollout.tensor_parallel
     lanes, lane, leads = world.size // parallel, world.rank // parallel, world.rank % parallel == 0
     store, name = world.store(), f"draw/{next(context.draws)}"
@@ -113,10 +119,51 @@ def sample(
         own = time.perf_counter() - start
         interrupted = world.any(interrupted)
         shares = world.gather([own / (time.perf_counter() - start)])
-        yield Sampled(cut if leads else [], interrupted, sum(shares) / len(shares), context, grading)
+        yield Sampled(cut if leads else [], interrupted, sum(shares) / len(shares), context, grading.scored)
     if world.is_main and world.size > 1:
         for key in (*queue.keys, *board.keys):
             store.delete_key(key)
+
+
+def _drawn_remotely(
+    context: SamplingContext,
+    engines: RemoteEngines,
+    draw: Draw,
+    requests: Sequence[RolloutRequest],
+    on_ended: Callable[[Rollout], None],
+    on_progress: Callable[[Progress], None],
+) -> Sampled:
+    """Draw all on engines that have ranks of their own. The first trainer hears of each response."""
+    job = engines.post(draw.prompts, longest_first(requests, draw.expected), draw.sampling, urgent=True)
+    complete, arrived = wait_for(context, engines, job, on_ended, on_progress)
+    return Sampled([], not complete, engines.busy, context, lambda: arrived)
+
+
+def wait_for(
+    context: SamplingContext,
+    engines: RemoteEngines,
+    job: Job,
+    on_ended: Callable[[Rollout], None] = lambda rollout: None,
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+) -> tuple[bool, list[ScoredRollout]]:
+    """Whether all of the job has come, rather than a stop was requested; and what has come, on the first trainer."""
+    left = Counter(request.prompt_id for request in job.order.requests)
+    groups, arrived, tokens = len(left), list[ScoredRollout](), 0
+
+    def hear(scored: ScoredRollout) -> None:
+        nonlocal tokens
+        arrived.append(scored)
+        tokens += len(scored.rollout.tokens)
+        left[scored.rollout.prompt_id] -= 1
+        watch.mark(f"rollouts, {len(arrived)} of {len(job.order.requests)} have come")
+        on_ended(scored.rollout)
+
+    def show() -> None:
+        complete = sum(not count for count in left.values())
+        context.console.progress(complete, groups, tokens)
+        on_progress(Progress(finished=len(arrived), total=len(job.order.requests), tokens=tokens))
+
+    return engines.wait(job, hear, show), arrived
 
 
 @dataclass(slots=True)

@@ -18,6 +18,15 @@ _INTERVAL_S = 0.1
 """Shortest time between two looks at whether the step has enough, and between two reports of progress."""
 
 
+def room_of(engine: Stepwise, most: int, lanes: int) -> int:
+    """Requests to claim now, of `most` that the engine decodes together. Among several engines few at a time, so that one that begins
+    late finds its own, and none while some wait for memory: another engine may have room for them."""
+    if engine.waiting:
+        return 0
+    room = most - engine.running
+    return room if lanes == 1 else min(room, max(1, most // 8))
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
     """What one engine needs. Ranks that share it (`peers`) make the same calls: the first of them, which `leads`, claims and decides."""
@@ -66,18 +75,9 @@ class Line:
                 if due:
                     self.on_progress()
 
-    @property
-    def _room(self) -> int:
-        """Requests to claim now. Among several engines few at a time, so that one that begins late finds its own, and none while some
-        wait for memory: another engine may have room for them."""
-        if self.engine.waiting:
-            return 0
-        room = self.most - self.engine.running
-        return room if self.lanes == 1 else min(room, max(1, self.most // 8))
-
     def _agreed(self, stop: bool, enough: bool) -> tuple[int, int, int, int, int]:
         """Stop, enough, and a claim of the queue, the same on all ranks that share the engine."""
-        room = self._room
+        room = room_of(self.engine, self.most, self.lanes)
         claim = self.queue.claim(self.lane, room, self.engine.running) if self.leads and room > 0 and not stop and not enough else NOTHING
         if self.peers is None:
             return int(stop), int(enough), *claim

@@ -14,7 +14,7 @@ import numpy as np
 
 from polaris.config.rollout import SyncConfig
 from polaris.errors import RunFailed
-from polaris.rollout.types import Engine, RolloutRequest, Sampling, request_seed, spread_requests
+from polaris.rollout.types import Engine, RolloutRequest, Sampling, Several, request_seed, spread_requests
 from polaris.types import Prompt, Rollout
 
 RESPONSES, MOST_TOKENS = 8, 32
@@ -44,8 +44,12 @@ class SyncProbe:
     sampling: Sampling
 
     def draw(self, engine: Engine) -> list[Rollout]:
-        """The rollouts of the weights that the engine serves now."""
+        """The rollouts of the weights that the engine serves now; those of the first one where it stands for several."""
         return engine.generate(self.requests, self.sampling, on_progress=lambda progress: None, should_stop=lambda: False)
+
+    def draw_on_each(self, engine: Engine) -> list[list[Rollout]]:
+        """As `draw`, of each engine that it stands for."""
+        return engine.draw_on_each(self.requests, self.sampling) if isinstance(engine, Several) else [self.draw(engine)]
 
 
 def make_sync_probe(prompts: Sequence[Prompt], seed: int, most_tokens: int) -> SyncProbe:

@@ -34,9 +34,15 @@ def publish(engine: Engine, weights: Iterable[tuple[str, torch.Tensor]], version
 
 
 def measure_gap(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogprobs, world: World) -> float:
-    """The largest `logprob_gap` of any rank on the responses of the probe, in nats."""
-    rollouts = probe.draw(engine)
-    return max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts))]))
+    """The largest `logprob_gap` of any engine on the responses of the probe, in nats. A collective on every rank that trains.
+
+    Engines on ranks of their own are dealt out to them; all ranks compute log-probs equally often, since that is a collective.
+    """
+    drawn = probe.draw_on_each(engine)
+    if len(drawn) > 1:
+        rounds = -(-len(drawn) // world.size)
+        drawn = [drawn[(world.rank + number * world.size) % len(drawn)] for number in range(rounds)]
+    return max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts)) for rollouts in drawn]))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from polaris.checkpoint import run_folder
-from polaris.checkpoint.changes import Changes
+from polaris.checkpoint.changes import Changes, RunProgress, find_changes
 from polaris.checkpoint.layout import COMMIT, step_folder
 from polaris.checkpoint.run_folder import RunFolder, record_config
 from polaris.config.data import DataConfig, SetConfig
@@ -352,3 +352,14 @@ def test_auto_goes_on_as_the_run_was_graded(recorded, before, now, refused):
             open_run(config)
     else:
         open_run(config)
+
+
+@pytest.mark.parametrize(("staleness", "kind"), [(0, "free"), (1, "altering")])
+def test_engines_may_move_where_the_samples_stay(recorded, staleness, kind):
+    before = with_fields(recorded((), 0), "rollout", {"max_staleness": staleness})
+    after = with_fields(before, "rollout", {"placement": "separate", "engine_ranks": 2})
+    for one, other in ((before, after), (after, before)):
+        found = find_changes(one, other, RunProgress(step=1, closed=0), {}, {})
+        moved = f"rollout.placement: {one.rollout.placement!r} -> {other.rollout.placement!r}"
+        assert moved in getattr(found, kind)
+        assert len(found.free + found.altering + found.never) == 2

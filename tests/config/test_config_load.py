@@ -15,6 +15,7 @@ from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.data import DataConfig, SetConfig
 from polaris.config.load import _build, changed_fields, describe_fields, dump_config, load_config, load_job, read_dumped
 from polaris.config.peers import ABSENT, ELSEWHERE
+from polaris.config.recipe import FinalConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
@@ -289,6 +290,42 @@ def test_sections_are_checked_together():
         RunConfig(rollout=RolloutConfig(tensor_parallel=2)).check_ranks(3)
     with pytest.raises(ValueError, match="2 or more"):
         RunConfig(rollout=RolloutConfig(samples_per_prompt=1)).check_ranks(1)
+    separate = RunConfig(rollout=RolloutConfig(placement="separate", engine_ranks=2))
+    separate.check_ranks(3)
+    sharing = RunConfig(rollout=RolloutConfig(placement="separate", engine_ranks=2, tensor_parallel=2))
+    sharing.check_ranks(3)
+    with pytest.raises(ValueError, match="3 ranks do not divide into engines"):
+        dataclasses.replace(sharing, final=FinalConfig(suite=("x.jsonl",))).check_ranks(5)
+    with pytest.raises(ValueError, match=r"engine_ranks = 2 leaves none of 2 ranks to train; start with more"):
+        separate.check_ranks(2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["--rollout.engine_ranks=0"], r'placement = "separate" needs ranks that sample; set rollout\.engine_ranks'),
+        (["--rollout.placement=colocated"], r'engine_ranks = 1 needs rollout\.placement = "separate"'),
+        (["--rollout.oversample=1.5"], r"rollout\.oversample cuts long responses off.*remove it"),
+        (["--rollout.episode=mine:tool"], r"rollout\.episode .*remove one of them"),
+        (["--rollout.tensor_parallel=2"], r"engine_ranks = 1 do not divide into engines of rollout\.tensor_parallel = 2 ranks"),
+        (["--rollout.max_staleness=-1"], r"max_staleness = -1 is below 0"),
+        (["--rollout.placement=elsewhere"], r"placement"),
+        (
+            ["--algorithm.correction=off"],
+            r"max_staleness = 4 trains on tokens of older weights.*max_staleness to 0",
+        ),
+        (
+            ["--algorithm.scarce=generate", "--algorithm.min_informative=0.3"],
+            r'scarce = "generate" makes a step wait .*max_staleness to 0',
+        ),
+    ],
+)
+def test_what_engines_on_ranks_of_their_own_cannot_do_is_refused(settings, said, tmp_path):
+    (path := tmp_path / "run.toml").touch()
+    separate = ["--rollout.placement=separate", "--rollout.engine_ranks=1"]
+    assert load_config(path, [*separate, "--rollout.max_staleness=0", "--algorithm.correction=off"]).rollout.placement == "separate"
+    with pytest.raises(ValueError, match=said):
+        load_config(path, [*separate, *settings])
 
 
 def test_bounds_name_the_remedy():

@@ -17,7 +17,8 @@ from polaris.errors import Refused
 JUST_ABOVE_0, JUST_BELOW_1, JUST_ABOVE_1 = math.ulp(0.0), math.nextafter(1, 0), math.nextafter(1, 2)
 LEAST = [
     (DataConfig, 1, ["max_prompt_tokens"]),
-    (RolloutConfig, 1, ["samples_per_prompt", "max_response_tokens", "tensor_parallel", "max_concurrent", "oversample", "max_staleness"]),
+    (RolloutConfig, 1, ["samples_per_prompt", "max_response_tokens", "tensor_parallel", "max_concurrent", "oversample"]),
+    (RolloutConfig, 0, ["max_staleness", "engine_ranks"]),
     (AlgorithmConfig, 0, ["clip_low", "clip_high", "min_informative", "rescue", "correction_low"]),
     (AlgorithmConfig, 1, ["max_draws"]),
     (OptimizerConfig, 0, ["warmup_steps", "weight_decay", "min_lr_fraction", "beta1", "beta2"]),
@@ -109,6 +110,7 @@ def test_0_is_no_default(section, name):
         (AlgorithmConfig, {"rescue": 0, "correction": "off"}, {"correction_low": 2.0, "correction_high": 2.0}),
         (AlgorithmConfig, {"scarce": "skip", "min_informative": 0.1}, {"scarce": "skip"}),
         (RolloutConfig, {"oversample": 1.25, "carry_over": True}, {"oversample": 1.0, "carry_over": True}),
+        (RolloutConfig, {"oversample": 1.25, "max_staleness": 1}, {"oversample": 1.25, "max_staleness": 0}),
         (RolloutConfig, {"episode": "mine:turn"}, {"episode": "mine:turn", "oversample": 1.25}),
         (TrainerConfig, {"prompts_per_step": 6, "updates_per_step": 3}, {"prompts_per_step": 6, "updates_per_step": 4}),
         (RopeConfig, {"factor": JUST_ABOVE_1, "original_positions": 1}, {"factor": 1.0, "original_positions": 1}),

@@ -1,11 +1,7 @@
 """Who says why ranks fail, by what torchrun's store holds."""
 
-from types import SimpleNamespace
-
-import pytest
-import torch.distributed as dist
-
 from polaris.distributed.failure import should_print
+from polaris.distributed.mesh import ALONE, Job
 
 
 class Store(dict):
@@ -21,25 +17,20 @@ class Gone:
         raise RuntimeError("connection reset by peer")
 
 
-@pytest.fixture
-def fails(monkeypatch):
-    def fails(rank, reason, store):
-        monkeypatch.setattr(dist.distributed_c10d, "_get_default_store", lambda: store)
-        return should_print(SimpleNamespace(rank=rank, size=2), reason, patience_s=0.05)
-
-    return fails
+def fails(rank, reason, store):
+    return should_print(Job(rank=rank, size=2, store=store), reason, patience_s=0.05)
 
 
-def test_the_first_of_those_with_one_reason_speaks(fails):
+def test_the_first_of_those_with_one_reason_speaks():
     store = Store()
     assert fails(0, "the disk is full", store)
     assert not fails(1, "the disk is full", store)
     assert fails(1, "no such file", store)
 
 
-def test_a_rank_whose_store_is_gone_speaks_for_itself(fails):
+def test_a_rank_whose_store_is_gone_speaks_for_itself():
     assert fails(1, "the disk is full", Gone())
 
 
 def test_one_rank_alone_needs_no_store():
-    assert should_print(SimpleNamespace(rank=0, size=1), "the disk is full")
+    assert should_print(ALONE, "the disk is full")

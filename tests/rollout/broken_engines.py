@@ -108,3 +108,10 @@ def function(): ...
 class Steps(TransformersEngine):
     def abort(self):
         return [replace(rollout, tokens=rollout.tokens[1:]) for rollout in super().abort()]
+
+
+class Exchanges(TransformersEngine):
+    submit_first = TransformersEngine.submit
+
+    def exchange_weights(self, weights, version):
+        self.load_weights(weights, version)  # what runs keeps its cache of the old ones

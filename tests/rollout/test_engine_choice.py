@@ -27,6 +27,15 @@ def test_missing_vllm_is_refused_with_the_remedy(monkeypatch):
         engine.check_engine(RolloutConfig(engine="auto", tensor_parallel=2))
 
 
+def test_an_engine_that_cannot_take_weights_in_flight_has_no_ranks_of_its_own():
+    separate = {"placement": "separate", "engine_ranks": 1}
+    with pytest.raises(ValueError, match=r"'transformers' cannot take them; install vLLM, or set rollout\.placement"):
+        engine.check_engine(RolloutConfig(engine="transformers", **separate))
+    with pytest.raises(ValueError, match=r"'broken_engines:Order' lacks submit_first, exchange_weights; polaris\.rollout\.types\.InFlight"):
+        engine.check_engine(RolloutConfig(engine="broken_engines:Order", **separate))
+    assert engine.check_engine(RolloutConfig(engine="broken_engines:Exchanges", **separate)) == "broken_engines:Exchanges"
+
+
 def test_choosing_imports_neither_torch_nor_vllm():
     code = (
         "import sys; from polaris.rollout.engine import check_engine; from polaris.config.schema import RolloutConfig; "

@@ -12,6 +12,7 @@ from tiny_models import AHEAD, EOS, MAX_LEN, VLLM, VOCAB, ahead_too, generate, p
 
 from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
+from polaris.rollout import contract
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import EngineRefused, GenerationInterrupted
 
@@ -289,3 +290,9 @@ def test_vllm_is_built_outside_deterministic_mode(build, deterministic, monkeypa
     build("vllm", "A", max_concurrent=4)
     assert modes == [False]
     assert torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.parametrize("kind", [AHEAD], indirect=True)
+def test_weights_come_in_flight_also_where_steps_are_scheduled_ahead(kind, build, models):
+    engine = build(kind, "A", max_concurrent=8, max_model_len=contract.LONGEST)
+    contract.exchanges(contract.Trial(engine, models.load("A"), (EOS,)))

@@ -20,7 +20,7 @@ from polaris.run.loop import train_to
 from polaris.run.resume import resume
 from polaris.run.setup import open_recorder, open_training
 from polaris.run.step import train_step
-from polaris.sampling.colocated import scarcity
+from polaris.sampling.stage_source import scarcity
 from polaris.stop import StopRequest
 
 # The first run on a new machine builds the embedded model.
