@@ -70,6 +70,7 @@ class Ranks:
             rank=rank,
             size=self.size,
             is_main=rank == 0,
+            engines=0,
             gather=gather,
             any=lambda flag: any(gather([flag])),
             barrier=lambda: gather([]),
