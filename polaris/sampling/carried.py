@@ -9,13 +9,14 @@ Without `rollout.carry_over` a prompt's responses are all drawn anew, with the r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
 from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 from polaris.rollout.types import RolloutRequest, request_of, request_seed
 from polaris.sampling.carried_file import read, write
 from polaris.types import Group, Prompt, Rollout, ScoredRollout
@@ -44,6 +45,12 @@ class Started:
         begun = {rollout.sample: rollout for rollout in self.begun}
         fresh = [request_of(prompt, sample, seed, "train", self.step) for sample in range(samples) if sample not in ended]
         return [continued(one, begun[one.sample], seed, self.step, limit) if one.sample in begun else one for one in fresh]
+
+
+def requests_of(started: Iterable[Started], prompts: Mapping[str, Prompt], config: RunConfig) -> list[RolloutRequest]:
+    """For every response to the started prompts that has not ended, prompt after prompt."""
+    samples, limit = config.rollout.samples_per_prompt, config.rollout.max_response_tokens
+    return [request for one in started for request in one.requests(prompts[one.prompt_id], samples, config.seed, limit)]
 
 
 def continued(request: RolloutRequest, begun: Rollout, seed: int, step: int, limit: int) -> RolloutRequest:
@@ -132,7 +139,7 @@ def divide(
     taken, left, full = list[Started](), list[Started](), 0
     for one in started:
         complete = len(one.scored) == samples
-        teaches = complete and teach(one)
+        teaches = complete and places is not None and teach(one)
         fits = complete and (not teaches or places is None or full < places)
         full += teaches
         (taken if fits else left).append(one)
@@ -144,7 +151,6 @@ def facts_of(groups: Sequence[Group], cut: Sequence[Started], left: Sequence[Sta
     response that was taken and of one that is carried over, so far; the versions between the step's weights and those of a token."""
     taken = [scored.rollout for group in groups for scored in group.rollouts]
     kept, lost = ([len(rollout.tokens) for one in some for rollout in one.rollouts] for some in (left, cut))
-    ages = np.concatenate([version - rollout.versions for rollout in taken])
     return {
         "rollout/carried_prompts": len(left),
         "rollout/carried_responses": len(kept),
@@ -152,6 +158,11 @@ def facts_of(groups: Sequence[Group], cut: Sequence[Started], left: Sequence[Sta
         "rollout/taken_length_mean": sum(len(rollout.tokens) for rollout in taken) / len(taken),
         "rollout/dropped_tokens": sum(lost) - sum(kept),
         "rollout/restarted": restarted,
-        "rollout/staleness_mean": float(ages.mean()),
-        "rollout/staleness_max": int(ages.max()),
+        **staleness(groups, version),
     }
+
+
+def staleness(groups: Sequence[Group], version: int) -> dict[str, float]:
+    """Versions between the weights of `version` and those that drew the groups' tokens."""
+    ages = np.concatenate([version - scored.rollout.versions for group in groups for scored in group.rollouts])
+    return {"rollout/staleness_mean": float(ages.mean()), "rollout/staleness_max": int(ages.max())}

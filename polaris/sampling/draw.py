@@ -103,9 +103,7 @@ def sample(
     lanes, lane, leads = world.size // parallel, world.rank // parallel, world.rank % parallel == 0
     store, name = world.store(), f"draw/{next(context.draws)}"
     prompts = {prompt.id: prompt for prompt in draw.prompts}
-    outstanding = dict.fromkeys(prompts, 0)
-    for request in requests:
-        outstanding[request.prompt_id] += 1
+    outstanding = dict.fromkeys(prompts, 0) | Counter(request.prompt_id for request in requests)
     queue = Queue(longest_first(requests, draw.expected, first), lanes, store, name)
     board = Board(outstanding, prompts, store, name, enough)
     with Grading(context, prompts, draw.sampling.max_tokens, board.add) as grading:

@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from polaris.distributed.travel import gather_scored
 from polaris.rollout.types import GenerationInterrupted, Sampling
-from polaris.sampling.carried import Started
+from polaris.sampling.carried import Started, requests_of, staleness
 from polaris.sampling.draw import groups_of, wait_for
 from polaris.sampling.guards import show_error
 from polaris.sampling.queue import longest_first
@@ -69,14 +67,8 @@ class Separate(StageSource):
             started += taken.started
             self.check(groups, step)
         self.pace.taken = taken
-        rollouts = [scored.rollout for group in groups for scored in group.rollouts]
-        ages = self.context.engine.version - np.concatenate([rollout.versions for rollout in rollouts])
-        self.carried.generated = sum(len(rollout.tokens) for rollout in rollouts)
-        self.carried.facts = {
-            "throughput/engines_busy": self.engines.busy,
-            "rollout/staleness_mean": float(ages.mean()),
-            "rollout/staleness_max": int(ages.max()),
-        }
+        self.carried.generated = sum(len(scored.rollout.tokens) for group in groups for scored in group.rollouts)
+        self.carried.facts = {"throughput/engines_busy": self.engines.busy} | staleness(groups, self.context.engine.version)
         return groups
 
     def state(self) -> dict[str, Any]:
@@ -101,13 +93,9 @@ class Separate(StageSource):
         left, self.carried.started = self.carried.started, ()
         started = [*left, *self.take(step, max(0, config.trainer.prompts_per_step - len(left)), [*busy, *left])]
         by_id = {prompt.id: prompt for prompt in self.prompts}
-        prompts, limit = [by_id[one.prompt_id] for one in started], config.rollout.max_response_tokens
-        samples = config.rollout.samples_per_prompt
-        requests = [
-            request for one, prompt in zip(started, prompts, strict=True) for request in one.requests(prompt, samples, config.seed, limit)
-        ]
-        sampling = Sampling(temperature=temperature, max_tokens=limit)
-        job = self.engines.post(prompts, longest_first(requests, self.usual_lengths()), sampling)
+        prompts = [by_id[one.prompt_id] for one in started]
+        requests = longest_first(requests_of(started, by_id, config), self.usual_lengths())
+        job = self.engines.post(prompts, requests, Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens))
         return _Ahead(step=step, started=started, prompts=prompts, job=job, after=self.sampler.state(), facts=self.sampler.facts())
 
     def _receive(self, ahead: _Ahead, step: int) -> list[Group]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.sampling.board import Enough
-from polaris.sampling.carried import Started, divide, due, joined
+from polaris.sampling.carried import Started, divide, due, joined, requests_of
 from polaris.sampling.clock import Clock
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.draw import Draw, groups_of, sample
@@ -20,7 +20,7 @@ from polaris.types import Group, Prompt, Rollout, ScoredRollout
 class StepDraw:
     """How a step draws. `teaches` says whether a complete group has a gradient.
 
-    The step ends when `places` groups that teach are complete; without a number, when all are. `carry_over` keeps what is cut off then.
+    The step ends when `places` groups that teach are complete; without a number, when all are.
     """
 
     context: SamplingContext
@@ -34,8 +34,6 @@ class StepDraw:
     def draw(self, started: Sequence[Started], places: int | None) -> Drawn:
         """Draw what is missing of the `started` prompts. Raises `GenerationInterrupted`."""
         config, samples = self.context.config, self.context.config.rollout.samples_per_prompt
-        limit = config.rollout.max_response_tokens
-        prompts = [self.prompts[one.prompt_id] for one in started]
         begun = {(rollout.prompt_id, rollout.sample): rollout for one in started for rollout in one.begun}
 
         def whole(rollout: Rollout) -> Rollout:
@@ -43,16 +41,14 @@ class StepDraw:
             return rollout if before is None else joined(before, rollout)
 
         draw = Draw(
-            prompts=prompts,
+            prompts=[self.prompts[one.prompt_id] for one in started],
             samples=samples,
-            sampling=Sampling(temperature=self.temperature, max_tokens=limit),
+            sampling=Sampling(temperature=self.temperature, max_tokens=config.rollout.max_response_tokens),
             stream="train",
             step=self.step,
             expected=self.expected,
         )
-        requests = [
-            request for one, prompt in zip(started, prompts, strict=True) for request in one.requests(prompt, samples, config.seed, limit)
-        ]
+        requests = requests_of(started, self.prompts, config)
         first = {one.prompt_id for one in started if one.step < self.step}
         with ExitStack() as stack:
             with self.clock.phase("rollout"):
