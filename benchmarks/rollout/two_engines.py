@@ -28,10 +28,12 @@ from polaris.observe.metrics import read_records
 PROMPTS, WARM = 2048, 3
 OPTIONS = ["--trainer.cpu_threads=1", "--eval.every=5", "--observe.tensorboard=false", "--checkpoint.every=1000", "--rollout.engine=vllm"]
 OPTIONS += ["--rollout.temperature=1.2"]
+SEPARATE = ["--rollout.placement=separate", "--rollout.engine_ranks=1"]
 VARIANTS = {
     "queue": [],
     "oversample 2": ["--rollout.oversample=2"],
     "carry over 2": ["--rollout.oversample=2", "--rollout.carry_over=true"],
+    **{f"separate, staleness {most}": [*SEPARATE, f"--rollout.max_staleness={most}"] for most in (0, 1, 2, 4)},
 }
 STATIC = "static share"
 
