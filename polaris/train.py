@@ -51,6 +51,7 @@ def main(arguments: list[str]) -> int:
         _work,
         lambda prepared: prepared[0].config.distributed,
         lambda prepared: prepared[0].config.rollout.roles,
+        _sample,
     )
 
 
@@ -106,7 +107,12 @@ def train(config: RunConfig, *, fresh: bool = False, change: bool = False) -> Pa
         raise Refused(f"train takes a configuration: train(load_config({str(config)!r}))")
     try:
         prepared = _check(config, fresh=fresh and is_first_attempt(), change=change)
-        run_here(lambda world, stop: _work(prepared, world, stop), config.distributed, config.rollout.roles)
+        run_here(
+            lambda world, stop: _work(prepared, world, stop),
+            config.distributed,
+            config.rollout.roles,
+            lambda stop: _sample(prepared, stop),
+        )
     finally:
         run_folder.release()
     return prepared[1].path
@@ -116,6 +122,12 @@ def _work(prepared: tuple[Checked, RunFolder], world: World, stop: StopRequest) 
     from polaris.recipe.job import train_and_evaluate
 
     train_and_evaluate(*prepared, world, stop)
+
+
+def _sample(prepared: tuple[Checked, RunFolder], stop: StopRequest) -> int:
+    from polaris.run.engine_rank import keep_sampling
+
+    return keep_sampling(prepared[0], stop)
 
 
 def _check(config: RunConfig, **start: Any) -> tuple[Checked, RunFolder]:

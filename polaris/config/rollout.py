@@ -64,6 +64,10 @@ class RolloutConfig:
     """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
     that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps. separate:
     steps that sampling may run ahead of training, which bounds the same number; with 0 they take turns."""
+    engine_timeout_minutes: float = 5.0
+    """separate: an engine that draws no token and takes no weights for so long, or gives no sign of life, is ended and started again."""
+    engine_restarts: int = 8
+    """separate: how often engines may be lost in a run, all together, before it stops."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256
@@ -119,7 +123,8 @@ class RolloutConfig:
             raise Refused("rollout.oversample cuts responses off, which rollout.episode does not allow; remove one of them")
 
     def _check_placement(self) -> None:
-        at_least("rollout", 0, engine_ranks=self.engine_ranks)
+        at_least("rollout", 0, engine_ranks=self.engine_ranks, engine_restarts=self.engine_restarts)
+        positive("rollout", engine_timeout_minutes=self.engine_timeout_minutes)
         if self.placement == "colocated":
             if self.engine_ranks:
                 raise Refused(f'rollout.engine_ranks = {self.engine_ranks} needs rollout.placement = "separate"; set it, or remove them')

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
+from polaris.errors import RunFailed
 
 T = TypeVar("T")
 DEFAULT_LIMITS, ALL_ALIKE = DistributedConfig(), Roles()
@@ -69,6 +70,11 @@ class World:
         """The number of the engine of a rank that only samples."""
         return self.sampler // self.roles.ranks_per_engine
 
+    def ranks_of(self, engine: int) -> range:
+        """The ranks of the job that an engine has."""
+        size = self.roles.ranks_per_engine
+        return range(self._trainers + engine * size, self._trainers + (engine + 1) * size)
+
     @property
     def _trainers(self) -> int:
         return self.job.size - self.roles.engine_ranks
@@ -109,9 +115,10 @@ class World:
         self.any(False)
 
 
-def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE) -> World:
+def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, life: int = 0) -> World:
     """Join the ranks that torchrun started, or be the only one. Trainers have a group of their own, and so has each engine: those that die
-    take no group of others with them, and vLLM, whose groups are parts of the default one, needs none but its own ranks."""
+    take no group of others with them, and vLLM, whose groups are parts of the default one, needs none but its own ranks. `life` counts how
+    often this rank's engine was started again."""
     cuda = torch.cuda.is_available()
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
@@ -122,15 +129,20 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE) 
     name, rank, size = "trainers", job.rank, trainers
     if job.rank >= trainers:
         engine, rank = divmod(job.rank - trainers, roles.ranks_per_engine)
-        name, size = f"engine/{engine}", roles.ranks_per_engine
+        name, size = f"engine/{engine}/{life}", roles.ranks_per_engine
     store = dist.HashStore() if job.store is None else dist.PrefixStore(name, job.store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
         watch.start(job.store.clone(), job.rank, job.size, limits)
-    shared = dist.PrefixStore(f"sampling/{_attempt()}", job.store.clone()) if job.size > 1 else None
+    shared = shared_store(job) if job.size > 1 else None
     group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
     mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
     return World(rank=rank, size=size, device=device, mesh=mesh, shared=shared, job=job, roles=roles)
+
+
+def shared_store(job: Job) -> Any:
+    """A connection of its own to the key-value store of all ranks, for what trainers and engines say to each other."""
+    return dist.PrefixStore(f"sampling/{_attempt()}", job.store.clone())
 
 
 _job: Job | None = None
@@ -149,10 +161,18 @@ def join(limits: DistributedConfig = DEFAULT_LIMITS) -> Job:
 
 
 def agree(word: str, job: Job) -> list[str]:
-    """The words of all ranks of the job, in rank order. It needs no process group, so no rank waits for another one's role."""
+    """The words of all ranks of the job, in rank order. It needs no process group, so no rank waits for another one's role.
+
+    Raises:
+        RunFailed: a rank has not come within the store's time limit.
+    """
     keys = [f"polaris/{_attempt()}/word/{rank}" for rank in range(job.size)]
     job.store.set(keys[job.rank], word)
-    job.store.wait(keys)
+    try:
+        job.store.wait(keys)
+    except dist.DistStoreError as error:
+        missing = ", ".join(str(rank) for rank, key in enumerate(keys) if not job.store.check([key]))
+        raise RunFailed(f"rank {missing} did not get through its checks in time; look at its own output, and start again") from error
     return [job.store.get(key).decode() for key in keys]
 
 

@@ -12,7 +12,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_stack
@@ -23,6 +23,8 @@ from polaris.config.training import DistributedConfig
 
 BEAT_S = 2.0
 """Seconds between two heartbeats."""
+WAITS = "waits for "
+"""How a place begins that says for whom the rank waits."""
 _OURS, _TORCH = str(Path(__file__).parents[1]), str(Path(dist.__file__).parent)
 
 
@@ -34,7 +36,7 @@ class _Watch:
 
     def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
-        self._attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # keys of an attempt outlive torchrun's restart
+        self._attempt = _attempt()
         self._main = threading.main_thread().ident or 0
         self._beats = 0
         self._ended = threading.Event()
@@ -69,7 +71,7 @@ class _Watch:
                 return  # the store is gone with torchrun, which ends this process too
 
     def _key(self, name: str, rank: int | None = None) -> str:
-        return f"polaris/{self._attempt}/{name}" + ("" if rank is None else f"/{rank}")
+        return _key(self._attempt, name, rank)
 
     def _beat(self) -> None:
         self._beats += 1
@@ -112,8 +114,7 @@ class _Watch:
 
     def _counts(self) -> list[bytes | None]:
         """The heartbeat count of each rank."""
-        keys = [self._key("beat", rank) for rank in range(self._size)]
-        return [self._store.get(key) if self._store.check([key]) else None for key in keys]
+        return heartbeats(self._store, range(self._size))
 
     def _report(self, silent: set[int]) -> list[str]:
         """One line per rank, suspects first: ranks without a heartbeat, then ranks that wait in no collective.
@@ -123,9 +124,25 @@ class _Watch:
         facts = [(0, f"  rank {rank} HANGS: its process has no heartbeat") for rank in sorted(silent)]
         for rank in sorted(set(range(self._size)) - silent):
             place, seconds, standing, waits = json.loads(self._store.get(self._key("where", rank)))
-            words = "waits for others" if waits else "HANGS, is slow, or waits for its GPU"
-            facts.append((2 if waits else 1, f"  rank {rank} {words}: {place}, for {seconds:.0f} s, in {standing}"))
+            named = place.startswith(WAITS)
+            words = "" if named else "waits for others: " if waits else "HANGS, is slow, or waits for its GPU: "
+            facts.append((2 if waits or named else 1, f"  rank {rank} {words}{place}, for {seconds:.0f} s, in {standing}"))
         return [line for _, line in sorted(facts, key=lambda fact: fact[0])]
+
+
+def heartbeats(store: dist.Store, ranks: Iterable[int]) -> list[bytes | None]:
+    """The heartbeat count of each of these ranks; None before the first one."""
+    keys = [_key(_attempt(), "beat", rank) for rank in ranks]
+    return [store.get(key) if store.check([key]) else None for key in keys]
+
+
+def _key(attempt: str, name: str, rank: int | None) -> str:
+    return f"polaris/{attempt}/{name}" + ("" if rank is None else f"/{rank}")
+
+
+def _attempt() -> str:
+    """Keys of an attempt outlive torchrun's restart."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 _watch: _Watch | None = None

@@ -11,7 +11,6 @@ from polaris.recipe.final import finish
 from polaris.recipe.run import run
 from polaris.run.banner import banner
 from polaris.run.checks import Checked, check_ranks
-from polaris.run.engine_rank import sample_for_trainers
 from polaris.run.resume import resume
 from polaris.run.setup import open_recorder, open_training
 from polaris.run.untrained import NothingTrained, why_untrained
@@ -24,9 +23,6 @@ def train_and_evaluate(checked: Checked, folder: RunFolder, world: World, stop: 
     Raises:
         NothingTrained: all steps have passed without an update; nothing is exported.
     """
-    if world.samples:
-        sample_for_trainers(checked, world, stop)
-        return
     check_ranks(checked, folder, world)
     with open_training(checked, world, stop) as context:
         with stop.at_once():

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from polaris.errors import Refused
+from polaris.errors import Refused, RunFailed
 from polaris.types import FinishReason, Prompt, Rollout
 
 if TYPE_CHECKING:
@@ -216,6 +216,15 @@ class Several(Protocol):
 
     def draw_on_each(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
         """What each engine draws for all the requests, on every rank that trains: they must be few."""
+        ...
+
+    def dismiss(self, places: Sequence[int], error: RunFailed) -> None:
+        """Start the engines anew that have drawn the lists at these places of `draw_on_each`, since they serve other weights; or raise the
+        `error`, where that has not helped."""
+        ...
+
+    def approve(self) -> None:
+        """What `draw_on_each` has drawn last is as the weights draw."""
         ...
 
 

@@ -1,39 +1,73 @@
-"""A whole rank that only samples, from its engine's start to its end (`rollout.placement = "separate"`)."""
+"""A rank that only samples, from its engine's start to its end (`rollout.placement = "separate"`): the rank itself keeps a process below it
+at work, and starts it again where it dies. This module is that process's program too: `python -m polaris.run.engine_rank PIPE PARENT`."""
 
 from __future__ import annotations
 
 import os
+import pickle
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from polaris.config.load import dump_config
-from polaris.distributed.mesh import World
+from polaris.distributed.supervise import Lives, Process, Pulse, end_with_parent, supervise
 from polaris.errors import Refused
-from polaris.observe.console import Console
-from polaris.reward.rewards import Rewards
-from polaris.rollout.engine import is_in_flight
-from polaris.run.checks import Checked
-from polaris.run.setup import open_engine, patience
-from polaris.sampling.context import SamplingContext
-from polaris.sampling.engine_rank import EngineRank
-from polaris.sampling.mailbox import Begin
 from polaris.stop import StopRequest
 
+if TYPE_CHECKING:
+    from polaris.distributed.mesh import World
+    from polaris.run.checks import Checked
 
-def sample_for_trainers(checked: Checked, world: World, stop: StopRequest) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineTask:
+    """What an engine's process needs of what was checked, and which of its lives this is."""
+
+    checked: Checked
+    life: int
+
+
+def keep_sampling(checked: Checked, stop: StopRequest) -> int:
+    """Keep an engine's process at work until the trainers end: the exit status of this rank, which has joined the job."""
+    from polaris.distributed import mesh
+
+    job, config = mesh.join(), checked.config
+    roles = config.rollout.roles
+    engine = (job.rank - (job.size - roles.engine_ranks)) // roles.ranks_per_engine
+    without = replace(checked, prompts=replace(checked.prompts, prompts=()), held_out=None)
+
+    def start(life: int) -> Process:
+        return Process(__name__, pickle.dumps(EngineTask(checked=without, life=life)))
+
+    lives = Lives(mesh.shared_store(job), engine)
+    return supervise(start, lives, stop, 60 * config.rollout.engine_timeout_minutes, 3600 * config.distributed.wait_timeout_hours)
+
+
+def sample_for_trainers(task: EngineTask, world: World, stop: StopRequest, pulse: Pulse) -> None:
     """Draw and grade what the trainers ask for, until they end.
 
     Raises:
         Refused: the trainers have read another configuration.
     """
-    config = checked.config
-    with stop.at_once(), _place_of(world):
-        engine = open_engine(checked)
+    from polaris.observe.console import Console
+    from polaris.reward.rewards import Rewards
+    from polaris.rollout.engine import is_in_flight
+    from polaris.run.setup import open_engine
+    from polaris.sampling.context import SamplingContext
+    from polaris.sampling.engine_rank import EngineRank
+    from polaris.sampling.mailbox import Begin
+
+    config = task.checked.config
+    with stop.at_once(), _place_of(world, task.life):
+        engine = open_engine(task.checked)
     stepping = engine
     assert is_in_flight(stepping), "checked before"
-    rank = EngineRank(stepping, world, stop, config.rollout.max_concurrent, patience(config))
+    rank = EngineRank(stepping, world, stop, pulse, task.life, config.rollout)
     try:
+        if not rank.arrive():
+            return
         command = rank.run()
         if isinstance(command, Begin):
             if command.config != dump_config(config):
@@ -46,7 +80,7 @@ def sample_for_trainers(checked: Checked, world: World, stop: StopRequest) -> No
                     SamplingContext(
                         config=decided,
                         world=world,
-                        tokenizer=checked.tokenizer,
+                        tokenizer=task.checked.tokenizer,
                         engine=engine,
                         grader=grader,
                         console=Console(False, 0),
@@ -62,10 +96,10 @@ def sample_for_trainers(checked: Checked, world: World, stop: StopRequest) -> No
 
 
 @contextmanager
-def _place_of(world: World) -> Iterator[None]:
+def _place_of(world: World, life: int) -> Iterator[None]:
     """vLLM reads its place from the environment: that among the ranks of its own engine. Names in shared memory are of a run."""
     run = "TORCHELASTIC_RUN_ID"
-    own = {"RANK": str(world.rank), "WORLD_SIZE": str(world.size), run: f"{os.environ.get(run, '')}-engine-{world.engine}"}
+    own = {"RANK": str(world.rank), "WORLD_SIZE": str(world.size), run: f"{os.environ.get(run, '')}-engine-{world.engine}-{life}"}
     before = {name: os.environ.get(name) for name in own}
     os.environ.update(own)
     try:
@@ -75,3 +109,19 @@ def _place_of(world: World) -> Iterator[None]:
             os.environ.pop(name)
             if value is not None:
                 os.environ[name] = value
+
+
+def main(pipe: int, parent: int) -> int:
+    """Be the process of an engine."""
+    from polaris.run.session import work_in_world
+
+    end_with_parent(parent)
+    task: EngineTask = pickle.load(sys.stdin.buffer)
+    config, pulse = task.checked.config, Pulse(pipe)
+    return work_in_world(
+        lambda world, stop: sample_for_trainers(task, world, stop, pulse), config.distributed, config.rollout.roles, task.life
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

@@ -26,15 +26,15 @@ def run_session(
     work: Callable[[Prepared, World, StopRequest], None],
     limits: Callable[[Prepared], DistributedConfig] = lambda _: DistributedConfig(),
     roles: Callable[[Prepared], Roles] = lambda _: Roles(),
+    sample: Callable[[Prepared, StopRequest], int] | None = None,
 ) -> int:
     """Exit status: 0 done; 1 the run failed; 2 bad input; 130 and 143 after Ctrl-C and SIGTERM, with what is finished on disk.
 
     `prepare` raises `ValueError` for bad input, before any engine exists; raised on one rank, it ends all. `limits` says how long
-    ranks wait for each other, and `roles` what they do. If one rank was asked to stop, all ranks return that status.
+    ranks wait for each other, and `roles` what they do: those that only sample do `sample`, the others `work`. If one rank was asked to
+    stop, all ranks return that status.
     """
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
-    stop = StopRequest()
-    stop.install()
+    stop = _listen()
     with stop.at_once():
         try:
             prepared = prepare()
@@ -46,8 +46,20 @@ def run_session(
 
         if _refuse_together(""):
             return 2
-        world = _start(limits(prepared), roles(prepared))
+        if not _samples(roles(prepared)):
+            world = _start(limits(prepared), roles(prepared))
+            sample = None
+    if sample is not None:
+        return sample(prepared, stop)
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
+
+
+def work_in_world(work: Callable[[World, StopRequest], None], limits: DistributedConfig, roles: Roles, life: int) -> int:
+    """`work` in a process below a rank, whose `life` this is, after everything was prepared: the exit status of `run_session`."""
+    stop = _listen()
+    with stop.at_once():
+        world = _start(limits, roles, life)
+    return _end(world, _status(lambda: work(world, stop), world, stop))
 
 
 def dry_run(show: Callable[[], None]) -> int:
@@ -60,8 +72,14 @@ def dry_run(show: Callable[[], None]) -> int:
     return 0
 
 
-def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConfig, roles: Roles | None = None) -> None:
-    """`work` inside of a user's own program, alone or under torchrun: its errors are raised, and after a signal `SystemExit`.
+def run_here(
+    work: Callable[[World, StopRequest], None],
+    limits: DistributedConfig,
+    roles: Roles | None = None,
+    sample: Callable[[StopRequest], int] | None = None,
+) -> None:
+    """`work`, or `sample` on a rank that only samples, inside of a user's own program, alone or under torchrun. Errors are raised, and a
+    signal ends it by `SystemExit`.
 
     With several ranks it ends as `run_session` does, since other ranks may wait for one that fails.
     """
@@ -69,6 +87,10 @@ def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConf
 
     stop = StopRequest()
     with stop.heard():
+        if sample is not None and _samples(roles or Roles()):
+            if status := sample(stop):
+                os._exit(status)
+            return
         world = _start(limits, roles or Roles())
         if world.job.size > 1:
             _end(world, _status(lambda: work(world, stop), world, stop))
@@ -87,10 +109,22 @@ def run_here(work: Callable[[World, StopRequest], None], limits: DistributedConf
         raise SystemExit(128 + stop.number)
 
 
-def _start(limits: DistributedConfig, roles: Roles) -> World:
+def _listen() -> StopRequest:
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    stop = StopRequest()
+    stop.install()
+    return stop
+
+
+def _samples(roles: Roles) -> bool:
+    """Whether this rank only samples."""
+    return int(os.environ.get("RANK", "0")) >= int(os.environ.get("WORLD_SIZE", "1")) - roles.engine_ranks
+
+
+def _start(limits: DistributedConfig, roles: Roles, life: int = 0) -> World:
     from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
 
-    return mesh.start(limits, roles)
+    return mesh.start(limits, roles, life)
 
 
 def _refuse_together(refusal: str) -> int:

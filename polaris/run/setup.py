@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import timedelta
 
 import torch
 
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.config.load import dump_config
-from polaris.config.schema import RunConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.plateau import Plateau
 from polaris.data.sampler import open_sampler, open_statistics
@@ -65,18 +63,21 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             proof = _prove(checked, sampling, learner, rotary)
         successes, statistics = SuccessBuffer(config.algorithm.rescue), open_statistics(prompts, config.curriculum)
         results = ResultSets(config.reward.process)
+        source = (Separate if world.engines else Colocated)(
+            context=sampling,
+            clock=Clock(console),
+            prompts=prompts,
+            sampler=open_sampler(prompts, config, statistics),
+            proof=proof,
+            credited=results.credited,
+            teaching=lambda groups, step: teaching(groups, config, successes, step),
+            usual_lengths=statistics.usual_lengths,
+            last=config.steps,
+        )
+        if isinstance(engines := sampling.engine, RemoteEngines):
+            engines.renew = lambda: source.publish(learner.weights(), engines.version)
         yield TrainContext(
-            source=(Separate if world.engines else Colocated)(
-                context=sampling,
-                clock=Clock(console),
-                prompts=prompts,
-                sampler=open_sampler(prompts, config, statistics),
-                proof=proof,
-                credited=results.credited,
-                teaching=lambda groups, step: teaching(groups, config, successes, step),
-                usual_lengths=statistics.usual_lengths,
-                last=config.steps,
-            ),
+            source=source,
             learner=learner,
             all_prompts=prompts,
             held_out=checked.held_out.prompts if checked.held_out else (),
@@ -115,9 +116,11 @@ def open_sampling(checked: Checked, world: World, stop: StopRequest, console: Re
     """Start engine and grader, with the weights of the checkpoint; closed again in reverse order."""
     config = checked.config
     with stop.at_once():
-        engine = open_engine(checked) if not world.engines else RemoteEngines(world, stop, patience(config))
+        engine = open_engine(checked) if not world.engines else RemoteEngines(world, config, stop, console.warning)
     try:
         with stop.at_once():
+            if isinstance(engine, RemoteEngines):
+                engine.meet()
             thinking = settle_thinking(config, checked.prompts.prompts, checked.model.folder, checked.tokenizer, engine, world)
         console.note(str(thinking))
         if isinstance(engine, RemoteEngines):
@@ -146,11 +149,6 @@ def open_engine(checked: Checked) -> Engine:
     """The engine of this rank, with the weights of the checkpoint."""
     config, length = checked.config, max_model_len(checked.config)
     return create_engine(config.rollout, checked.model.folder, config.model, max_model_len=length, seed=config.seed, rope=config.rope)
-
-
-def patience(config: RunConfig) -> timedelta:
-    """Longest wait of trainers and engines for each other's weights."""
-    return timedelta(minutes=config.distributed.update_timeout_minutes)
 
 
 def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Recorder:

@@ -145,7 +145,7 @@ def wait_for(
     on_progress: Callable[[Progress], None] = lambda progress: None,
 ) -> tuple[bool, list[ScoredRollout]]:
     """Whether all of the job has come, rather than a stop was requested; and what has come, on the first trainer."""
-    left = Counter(request.prompt_id for request in job.order.requests)
+    left = Counter(request.prompt_id for request in job.asked)
     groups, arrived, tokens = len(left), list[ScoredRollout](), 0
 
     def hear(scored: ScoredRollout) -> None:
@@ -153,13 +153,13 @@ def wait_for(
         arrived.append(scored)
         tokens += len(scored.rollout.tokens)
         left[scored.rollout.prompt_id] -= 1
-        watch.mark(f"rollouts, {len(arrived)} of {len(job.order.requests)} have come")
+        watch.mark(f"{watch.WAITS}the engines: {len(arrived)} of {len(job.asked)} responses have come")
         on_ended(scored.rollout)
 
     def show() -> None:
         complete = sum(not count for count in left.values())
         context.console.progress(complete, groups, tokens)
-        on_progress(Progress(finished=len(arrived), total=len(job.order.requests), tokens=tokens))
+        on_progress(Progress(finished=len(arrived), total=len(job.asked), tokens=tokens))
 
     return engines.wait(job, hear, show), arrived
 

@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from polaris.config.schema import RunConfig
+from polaris.distributed import watch
 from polaris.distributed.mesh import World
+from polaris.distributed.supervise import say_over
+from polaris.errors import RunFailed
 from polaris.rollout.types import Engine, Progress, RolloutRequest, Sampling
-from polaris.sampling.engine_rank import queue_of
-from polaris.sampling.mailbox import (
-    Answer,
-    Begin,
-    Close,
-    Done,
-    Ended,
-    Graded,
-    Open,
-    Probe,
-    Probed,
-    Served,
-    Signalled,
-    Weights,
-    answers,
-    commands,
-)
+from polaris.sampling.delivery import Delivery, bridge_patience
+from polaris.sampling.fleet import Fleet
+from polaris.sampling.jobs import Job, Jobs
+from polaris.sampling.mailbox import Answer, Arrived, Begin, Close, Graded, Probe, Probed, Running, Signalled, Welcome, commands, welcome
 from polaris.stop import StopRequest
-from polaris.sync.bridge import Bridge
 from polaris.types import Prompt, Rollout, ScoredRollout
 
 if TYPE_CHECKING:
@@ -44,49 +32,58 @@ _FAREWELL_S = 30.0
 """Longest wait for the engines' end."""
 
 
-@dataclass(slots=True)
-class Job:
-    """Requests that were handed out, and what has arrived of them; on the first trainer only."""
-
-    order: Open
-    arrived: list[ScoredRollout] = field(default_factory=list)
-
-    @property
-    def complete(self) -> bool:
-        return len(self.arrived) == len(self.order.requests)
-
-
 class RemoteEngines(Engine):
-    """An `Engine` that stands for all engines of the job. Every rank that trains makes the same calls; the first one writes and reads."""
+    """An `Engine` that stands for all engines of the job. Every rank that trains makes the same calls; the first one writes and reads.
 
-    def __init__(self, world: World, stop: StopRequest, timeout: timedelta) -> None:
-        self._world, self._stop, self._timeout = world, stop, timeout
-        self._commands, self._answers = commands(world.shared), answers(world.shared, world.engines)
-        self._number = self._version = 0
-        self._bridge: Bridge | None = None
-        self._jobs: dict[int, Job] = {}
-        self._served: list[Served] = []
+    An engine that is lost is started again by its ranks (`polaris.distributed.supervise`). When it has come back, all trainers call
+    `renew` where they wait for engines anyway: it publishes the present weights, with proof. `note` hears of both.
+    """
+
+    def __init__(self, world: World, config: RunConfig, stop: StopRequest, note: Callable[[str], None]) -> None:
+        self._world, self._stop, self._note = world, stop, note
+        self.renew: Callable[[], Any] | None = None
+        self._version = self._probes = 0
+        self._renewing: list[int] | None = None
+        """The engines that are given weights anew, while they are."""
+        self._drawn_by: list[int] = []
         self._probed: dict[int, Probed] = {}
-        self._ended = 0
-        self._unread: list[str] = []
-        """Keys of the store that may go once the engines have read what was sent."""
-        self.busy = 0.0
-        """Share of the time between the last two versions in which engines drew, in the mean."""
+        self._begin: tuple[Begin, ...] = ()
+        self._closed = False
+        self._commands = commands(world.shared)
+        self._jobs = Jobs(self._commands if world.is_main else None, world.shared, world.engines)
+        self._fleet = Fleet(world.shared, world.engines, self._beats, config.rollout, 60 * config.distributed.update_timeout_minutes)
+        self._delivery = Delivery(world, self._fleet, self._commands, self._look, bridge_patience(config.rollout))
 
     @property
     def version(self) -> int:
         return self._version
 
+    @property
+    def busy(self) -> float:
+        """Share of the time between the last two versions in which engines drew, in the mean."""
+        return self._delivery.busy
+
+    @property
+    def lost(self) -> int:
+        """Engines that were lost so far; on the first trainer."""
+        return len(self._fleet.lost)
+
+    def meet(self) -> None:
+        """Wait until all engines are built. Returns early where a stop was requested."""
+        watch.mark(f"{watch.WAITS}engines to be built")
+        self._wait(lambda: not self._fleet.absent)
+        for engine in self._fleet.arrived:
+            self._fleet.serves(engine)
+
     def begin(self, config: str, require_thinking: bool) -> None:
         """Let the engines make their graders; `config` is compared with theirs."""
-        self._say(Begin(config=config, require_thinking=require_thinking))
+        self._begin = (Begin(config=config, require_thinking=require_thinking),)
+        if self._world.is_main:
+            self._commands.send(self._begin[0])
 
     def post(self, prompts: Sequence[Prompt], requests: Sequence[RolloutRequest], sampling: Sampling, *, urgent: bool = False) -> Job:
         """Hand requests out. Those of `urgent` jobs are taken first, then those of earlier ones."""
-        job = Job(Open(number=self._next(), prompts=tuple(prompts), requests=tuple(requests), sampling=sampling, urgent=urgent))
-        self._jobs[job.order.number] = job
-        self._say(job.order)
-        return job
+        return self._jobs.post(prompts, requests, sampling, urgent=urgent)
 
     def wait(
         self, job: Job, on_arrived: Callable[[ScoredRollout], None] = lambda scored: None, on_wait: Callable[[], None] = lambda: None
@@ -104,22 +101,35 @@ class RemoteEngines(Engine):
             heard = len(job.arrived)
             return job.complete
 
-        complete = self._wait(arrived, on_wait)
+        complete = self._wait(arrived, on_wait, renews=True)
         if complete:
-            del self._jobs[job.order.number]
-            self._say(Done(number=job.order.number))
-            self._unread += queue_of(job.order, self._world).keys
+            self._jobs.close(job)
         return complete
 
     def draw_on_each(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
-        """See `Several.draw_on_each`. A stop does not cut it short."""
-        probe = Probe(number=self._next(), requests=tuple(requests), sampling=sampling)
-        self._say(probe)
-        while not self._wait(lambda: len(self._probed) == self._world.engines):
-            pass
-        drawn = [list(self._probed.pop(engine).rollouts) for engine in sorted(self._probed)]
-        self._forget()
-        return self._world.gather(drawn)
+        """See `Several.draw_on_each`; of the engines that serve the present weights. A stop does not cut it short.
+
+        While weights are renewed the list may be empty: then the engines were lost in the meantime.
+        """
+        while True:
+            drawn = self._drawn(requests, sampling)
+            if drawn or self._renewing is not None:
+                return drawn
+            self._outlast(lambda: bool(self._fleet.waiting), "an engine that is started again")
+            self._renew()
+
+    def dismiss(self, places: Sequence[int], error: RunFailed) -> None:
+        """Start the engines again that drew the responses at these places of `draw_on_each`: they serve other weights. Raises the `error`
+        if one of them does so for the second time."""
+        if self._world.any(self._world.is_main and any(self._fleet.is_new(self._drawn_by[place]) for place in places)):
+            raise error
+        for place in places if self._world.is_main else ():
+            self._fleet.end(self._drawn_by[place], f"serves other weights: {error}")
+            self._look()
+
+    def approve(self) -> None:
+        """What `draw_on_each` drew was as the present weights draw."""
+        self._fleet.was_proven(self._drawn_by)
 
     def generate(
         self,
@@ -137,23 +147,15 @@ class RemoteEngines(Engine):
         raise NotImplementedError
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """Send weights to all engines, in the middle of what they draw; then they wait for `draw_on_each`, which is the proof."""
-        if self._world.is_main:
-            self._say(Weights(version=version, generation=0))
-            if self._bridge is None:
-                self._bridge = Bridge(self._world, 0, self._timeout)
-            self._bridge.send(weights)
-            while len(self._served) < self._world.engines:
-                self._read()
-                time.sleep(_POLL_S)
-            self.busy = sum(one.busy / one.seconds for one in self._served) / len(self._served)
-            assert {one.version for one in self._served} == {version}
-            self._served.clear()
-            self._forget()
-        else:
-            for _ in weights:
-                pass
+        """Send weights to the engines, in the middle of what they draw; then they wait for `draw_on_each`, which is the proof. Those that
+        are lost on the way, or whose bridge breaks, are given them anew when they are there."""
         self._version = version
+        rest = iter(weights)
+        if self._world.is_main:
+            self._delivery.send(rest, version, self._fleet.arrived if self._renewing is None else self._renewing)
+            self._jobs.forget(self._fleet.all_read)
+        for _ in rest:  # gathering is collective
+            pass
 
     def sleep(self) -> None:
         """Nothing: their devices are their own."""
@@ -163,61 +165,105 @@ class RemoteEngines(Engine):
 
     def close(self) -> None:
         """End the engines, and wait a while until they are closed."""
-        if not self._world.is_main or self._ended:
+        self.renew = None
+        if not self._world.is_main or self._closed:
             return
-        self._say(Close(signal=self._stop.number))
+        self._closed = True
+        self._commands.send(Close(signal=self._stop.number))
+        say_over(self._world.shared)
         deadline = time.monotonic() + _FAREWELL_S
-        while self._ended < self._world.engines and time.monotonic() < deadline:
-            self._read()
+        while self._fleet.arrived and time.monotonic() < deadline:
+            self._look()
             time.sleep(_POLL_S)
 
-    def _next(self) -> int:
-        self._number += 1
-        return self._number
-
-    def _say(self, command: Any) -> None:
+    def _drawn(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
+        """What the engines that serve the present weights draw, but those that are lost meanwhile."""
+        self._probes += 1
+        asked = [engine for engine in self._fleet.present if self._renewing is None or engine in self._renewing]
         if self._world.is_main:
-            self._commands.send(command)
+            self._probed.clear()
+            self._commands.send(Probe(number=self._probes, requests=tuple(requests), sampling=sampling, engines=tuple(asked)))
 
-    def _forget(self) -> None:
-        if self._world.is_main:
-            self._commands.forget(self._unread)
-        self._unread.clear()
+        def left() -> list[int]:
+            return [engine for engine in asked if engine in self._fleet.present]
 
-    def _wait(self, arrived: Callable[[], bool], on_wait: Callable[[], None] = lambda: None) -> bool:
-        """Whether it has `arrived`, rather than a stop was requested; the same on every rank."""
+        self._outlast(lambda: all(engine in self._probed for engine in left()), "the responses to the probe")
+        pairs = [(engine, list(self._probed[engine].rollouts)) for engine in left()] if self._world.is_main else []
+        pairs = self._world.gather(pairs)
+        self._drawn_by = [engine for engine, _ in pairs]
+        return [rollouts for _, rollouts in pairs]
+
+    def _renew(self) -> None:
+        """Publish the present weights to engines that have come back."""
+        assert self.renew is not None
+        self._renewing = self._world.gather(self._fleet.waiting if self._world.is_main else [])
+        try:
+            self.renew()
+            if back := [engine for engine in self._renewing if engine in self._fleet.present]:
+                self._note(f"engine {', '.join(map(str, back))} is back, with weights of version {self._version}")
+        finally:
+            self._renewing = None
+
+    def _outlast(self, arrived: Callable[[], bool], what: str) -> None:
+        """Wait, also where a stop is requested."""
+        watch.mark(f"{watch.WAITS}{what}")
+        while not self._wait(arrived):
+            pass
+
+    def _wait(self, arrived: Callable[[], bool], on_wait: Callable[[], None] = lambda: None, *, renews: bool = False) -> bool:
+        """Whether it has `arrived`, rather than a stop was requested; the same on every rank. With `renews`, engines that come back
+        meanwhile are given weights."""
         while True:
             came = self._watch(arrived) if self._world.is_main else False
-            came, stop = (any(flags) for flags in zip(*self._world.gather([(came, self._stop.requested())]), strict=True))
+            back = renews and self._world.is_main and bool(self._fleet.waiting)
+            said = self._world.gather([(came, self._stop.requested(), back)])
+            came, stop, back = (any(flags) for flags in zip(*said, strict=True))
             if came or stop:
                 return came
+            if back:
+                self._renew()
             on_wait()
 
     def _watch(self, arrived: Callable[[], bool]) -> bool:
         """Look for answers until it has `arrived`, or trainers are to agree again."""
         until = time.monotonic() + _AGREE_S
         while True:
-            self._read()
+            self._look()
             if arrived():
                 return True
             if time.monotonic() > until:
                 return False
             time.sleep(_POLL_S)
 
-    def _read(self) -> None:
-        for engine, channel in enumerate(self._answers):
-            for answer in channel.receive(channel.come(), last=True):
-                self._hear(engine, answer)
+    def _look(self) -> None:
+        """Hear what engines say, and see which are lost."""
+        for engine, answer in self._fleet.answers():
+            self._hear(engine, answer)
+        for engine, reason in self._fleet.fallen():
+            self._note(f"engine {engine} {reason}. It is started again, and what it drew is drawn anew ({self.lost} lost so far)")
+            if self.renew is None and not self._closed:
+                raise RunFailed(f"engine {engine} {reason}, before the first step. Mend the cause, and start again")
+            self._jobs.recall(self._fleet.arrived)
 
     def _hear(self, engine: int, answer: Answer) -> None:
         match answer:
+            case Arrived():
+                if self._fleet.life(engine):
+                    self._jobs.recall([other for other in self._fleet.arrived if other != engine])
+                self._fleet.has_read(engine, self._commands.sent)
+                said = Welcome(commands=(*self._begin, *self._jobs.orders()), place=self._commands.sent)
+                welcome(self._world.shared, engine, self._fleet.life(engine), said)
             case Graded():
-                self._jobs[answer.job].arrived.append(answer.scored)
-            case Served():
-                self._served.append(answer)
+                self._jobs.graded(answer)
+            case Running():
+                self._jobs.running(engine, answer)
             case Probed():
-                self._probed[engine] = answer
+                if answer.number == self._probes:
+                    self._probed[engine] = answer
             case Signalled():
                 self._stop.number = self._stop.number or answer.number
-            case Ended():
-                self._ended += 1
+            case _:
+                self._delivery.hear(engine, answer)
+
+    def _beats(self, engine: int) -> list[Any]:
+        return watch.heartbeats(self._world.job.store, self._world.ranks_of(engine))

@@ -68,7 +68,8 @@ class Separate(StageSource):
             self.check(groups, step)
         self.pace.taken = taken
         self.carried.generated = sum(len(scored.rollout.tokens) for group in groups for scored in group.rollouts)
-        self.carried.facts = {"throughput/engines_busy": self.engines.busy} | staleness(groups, self.context.engine.version)
+        self.carried.facts = {"throughput/engines_busy": self.engines.busy, "rollout/engines_lost": self.engines.lost}
+        self.carried.facts |= staleness(groups, self.context.engine.version)
         return groups
 
     def state(self) -> dict[str, Any]:

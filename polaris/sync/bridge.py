@@ -11,23 +11,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from polaris.distributed.mesh import World
-
 _HEADER = 1024
 """Bytes of the header that goes before each tensor: its name, shape and dtype in JSON, or nothing after the last one."""
 
 
 class Bridge:
-    """The first trainer, which sends, and all engines, which receive. Nobody's default group: whoever is gone breaks this one alone.
+    """The first trainer, rank 0, which sends, and all others, which receive. Nobody's default group: whoever is gone breaks this one alone.
 
-    `generation` counts the bridges of a job. The constructor returns when all are there.
+    `store` is that of this bridge alone. The constructor returns when all `size` ranks are there, and raises RuntimeError where they are
+    not after `timeout`; so do the other members where somebody is gone.
     """
 
-    def __init__(self, world: World, generation: int, timeout: timedelta) -> None:
-        store = dist.PrefixStore(f"bridge/{generation}", world.shared)
-        rank, size = (1 + world.sampler if world.samples else 0), 1 + world.roles.engine_ranks
-        self._device = world.device
-        if world.device.type == "cuda":
+    def __init__(self, store: dist.Store, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
+        self._device = device
+        if device.type == "cuda":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = timeout
             self._group: Any = dist.ProcessGroupNCCL(store, rank, size, options)
@@ -61,3 +58,8 @@ class Bridge:
         options = dist.BroadcastOptions()
         options.rootRank = 0
         self._group.broadcast([tensor], options).wait()
+
+
+def place_of(store: dist.Store, generation: int) -> dist.Store:
+    """Where the ranks of a bridge meet; `generation` counts the bridges of a job."""
+    return dist.PrefixStore(f"bridge/{generation}", store)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from polaris.distributed.mesh import World
-from polaris.rollout.types import Engine, RolloutRequest
-from polaris.sync.probe import SyncProbe, Yardstick, check_gap, logprob_gap
+from polaris.rollout.types import Engine, RolloutRequest, Several
+from polaris.sync.probe import SyncProbe, WeightSyncError, Yardstick, check_gap, logprob_gap
 from polaris.types import Rollout
 
 if TYPE_CHECKING:
@@ -34,15 +34,23 @@ def publish(engine: Engine, weights: Iterable[tuple[str, torch.Tensor]], version
 
 
 def measure_gap(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogprobs, world: World) -> float:
-    """The largest `logprob_gap` of any engine on the responses of the probe, in nats. A collective on every rank that trains.
+    """The largest of `measure_gaps`."""
+    return max(measure_gaps(engine, probe, trainer_logprobs, world), default=0.0)
+
+
+def measure_gaps(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogprobs, world: World) -> list[float]:
+    """The `logprob_gap` of each engine on the responses of the probe, in nats, in the order of `SyncProbe.draw_on_each`; where every rank
+    has an engine of its own, the largest of all. A collective on every rank that trains.
 
     Engines on ranks of their own are dealt out to them; all ranks compute log-probs equally often, since that is a collective.
     """
     drawn = probe.draw_on_each(engine)
-    if len(drawn) > 1:
-        rounds = -(-len(drawn) // world.size)
-        drawn = [drawn[(world.rank + number * world.size) % len(drawn)] for number in range(rounds)]
-    return max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts)) for rollouts in drawn]))
+    if not isinstance(engine, Several):
+        (rollouts,) = drawn
+        return [max(world.gather([logprob_gap(rollouts, trainer_logprobs(probe.requests, rollouts))]))]
+    places = [place for start in range(0, len(drawn), world.size) for place in [(start + world.rank) % len(drawn)]]
+    gaps = dict(world.gather([(place, logprob_gap(drawn[place], trainer_logprobs(probe.requests, drawn[place]))) for place in places]))
+    return [gaps[place] for place in range(len(drawn))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,11 +62,24 @@ class SyncProof:
     trainer_logprobs: TrainerLogprobs
 
     def check(self, engine: Engine, version: int, world: World) -> float:
-        """The gap (`measure_gap`) after `version` was published.
+        """The gap (`measure_gap`) after `version` was published. One of several engines that serves other weights is started again.
 
         Raises:
             WeightSyncError: the engine's log-probs differ from the trainer's.
         """
-        gap = measure_gap(engine, self.probe, self.trainer_logprobs, world)
-        check_gap(gap, self.yardstick, version)
-        return gap
+        while True:
+            gaps = measure_gaps(engine, self.probe, self.trainer_logprobs, world)
+            wrong = dict[int, WeightSyncError]()
+            for place, gap in enumerate(gaps):
+                try:
+                    check_gap(gap, self.yardstick, version)
+                except WeightSyncError as error:
+                    if not isinstance(engine, Several) or gap == float("inf"):
+                        raise
+                    wrong[place] = error
+            if not isinstance(engine, Several):
+                return gaps[0]
+            if not wrong:
+                engine.approve()
+                return max(gaps, default=0.0)
+            engine.dismiss(list(wrong), next(iter(wrong.values())))
