@@ -82,7 +82,8 @@ def test_killed_in_generation_in_a_transfer_and_while_idle(colocated, problems, 
     assert seen == ["generation", "idle", "transfer"]
     assert said[0].count("was killed by SIGKILL") == 3, said[0]
     assert_same_samples(tmp_path, colocated)
-    assert read_records(tmp_path / "run" / "metrics.jsonl")[-1]["rollout/engines_lost"] >= 2
+    records = read_records(tmp_path / "run" / "metrics.jsonl")
+    assert [record["rollout/engines_lost"] for record in records if "reward/mean" in record][-1] >= 2
 
 
 def test_one_that_hangs_and_one_that_serves_other_weights(colocated, problems, tmp_path):
