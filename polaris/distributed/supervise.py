@@ -23,7 +23,7 @@ from polaris.stop import StopRequest
 
 _POLL_S = 0.1
 _PULSE_S = 0.5
-"""Between two words of a process that it is at work."""
+"""Between two words of a process that it is at work at the same place."""
 _FAREWELL_S = 30.0
 """How long a process may go on that is to end."""
 _EXPECTED = (0, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
@@ -68,14 +68,14 @@ class Pulse:
     """The process's own end of the pipe on which it says that it is at work, and where; `None` where nobody listens."""
 
     def __init__(self, pipe: int | None = None) -> None:
-        self._pipe, self._said = pipe, 0.0
+        self._pipe, self._said, self._place = pipe, 0.0, ""
         if pipe is not None:
             os.set_blocking(pipe, False)
 
     def beat(self, place: str) -> None:
         """The process is at `place`, and has moved since the last time."""
-        if self._pipe is not None and time.monotonic() - self._said > _PULSE_S:
-            self._said = time.monotonic()
+        if self._pipe is not None and (place != self._place or time.monotonic() - self._said > _PULSE_S):
+            self._said, self._place = time.monotonic(), place
             with suppress(OSError):  # nobody reads: then nobody is interested
                 os.write(self._pipe, f"{place}\n".encode()[-512:])
 

@@ -2,8 +2,8 @@
 
 By default torchrun prints thirty or more lines of its own traceback after every failure of a rank, even a refusal, and ends with
 status 1. A rank cannot change that when it ends. But torchrun loads the entry points `torchrun.handlers` when it starts; they are
-meant for rendezvous backends, and ours (see pyproject.toml) is one of them. It changes nothing for other programs. If a rank could
-not print why it ended, as when it was killed, torchrun's list of exit codes stays.
+meant for rendezvous backends, and ours (see pyproject.toml) is one of them. It changes nothing for other programs. A rank that was killed
+could not print why it ended: one line says it in its place. If it ended in another way without a word, torchrun's list of exit codes stays.
 """
 
 from __future__ import annotations
@@ -53,16 +53,36 @@ def status_of(error: BaseException) -> int | None:
     return next((code for code in said if code != _TOLD), _TOLD if said else None)
 
 
+def killed(error: BaseException) -> str | None:
+    """What to say of the rank that was killed first; None if none was, or others ended without a word in another way."""
+    if type(error).__name__ != "ChildFailedError":
+        return None
+    failures = vars(error)["failures"].items()
+    silent = [(failure.timestamp, rank, failure) for rank, failure in failures if failure.exitcode not in {*_EXPLAINED, -signal.SIGTERM}]
+    if not silent or any(failure.exitcode >= 0 for _, _, failure in silent):
+        return None
+    _, rank, failure = min(silent, key=lambda one: one[:2])
+    name = signal.Signals(-failure.exitcode).name
+    hint = "; that may be the system, where a machine has run out of memory" if name == "SIGKILL" else ""
+    return (
+        f"rank {rank} (process {failure.pid}) was killed by {name}{hint}. What is finished is on disk, and the same command goes on from "
+        "there; torchrun --max-restarts=1 would do so by itself"
+    )
+
+
 def _end(usual: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     status = status_of(error)
+    if status is None and (said := killed(error)):
+        print(f"polaris: {said}", file=sys.stderr, flush=True)
+        status = 1
     if status is not None:
         raise SystemExit(status)  # sets the exit status of the process, as raised in this hook
     usual(kind, error, trace)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """False for records that torchrun ends the other ranks, or that a rank has failed, which the rank has printed."""
-    return not record.getMessage().startswith(("Sending process", "failed (exitcode"))
+    """False for records that torchrun ends the other ranks, or that a rank has failed, which the rank has printed or `killed` says."""
+    return not record.getMessage().startswith(("Sending process", "Unable to shutdown process", "failed (exitcode"))
 
 
 def _no_backend(parameters: Any) -> NoReturn:

@@ -169,8 +169,8 @@ def _explained(error: Exception) -> RunFailed | None:
         return RunFailed(f"{error}; make room, or mend the disk. What is finished is on disk, and the same command goes on from there")
     if isinstance(error, RuntimeError) and re.search(r"Connection (closed|reset) by peer", str(error)):
         return RunFailed(
-            "another rank is gone: see its message, or the exit codes that torchrun lists. What is finished is on disk, and the same "
-            "command goes on from there"
+            "another rank is gone: see its message, or what torchrun says of it. What is finished is on disk, and the same command goes on "
+            "from there"
         )
     return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_POLL_S = 0.0002
 _HEADER = 1024
 """Bytes of the header that goes before each tensor: its name, shape and dtype in JSON, or nothing after the last one."""
 
@@ -23,7 +25,7 @@ class Bridge:
     """
 
     def __init__(self, store: dist.Store, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
-        self._device = device
+        self._device, self._timeout = device, timeout
         if device.type == "cuda":
             options = dist.ProcessGroupNCCL.Options()
             options._timeout = timeout
@@ -57,7 +59,14 @@ class Bridge:
     def _broadcast(self, tensor: Tensor) -> None:
         options = dist.BroadcastOptions()
         options.rootRank = 0
-        self._group.broadcast([tensor], options).wait()
+        work = self._group.broadcast([tensor], options)
+        deadline = time.monotonic() + self._timeout.total_seconds()
+        while self._device.type == "cuda" and not work.is_completed():  # NCCL waits for a member that is gone on the device, for ever
+            if time.monotonic() > deadline:
+                self._group.abort()
+                raise RuntimeError(f"a broadcast of weights did not end within {self._timeout.total_seconds() / 60:g} minutes")
+            time.sleep(_POLL_S)
+        work.wait()
 
 
 def place_of(store: dist.Store, generation: int) -> dist.Store:

@@ -25,8 +25,8 @@ def failed(*codes):
         (failed(143, 2), 2),
         (failed(143, 130), 130),
         (failed(-signal.SIGTERM), None),
-        (failed(1, -signal.SIGKILL), None),
         (failed(3), None),
+        (failed(3, -signal.SIGKILL), None),
         (SignalException("stopped", signal.SIGINT), 130),
         (SignalException("stopped", signal.SIGTERM), 143),
         (OSError("another"), None),
@@ -44,6 +44,16 @@ def test_the_status_is_that_of_the_first_rank_that_said_why(error, status):
         _end(lambda *facts: said.append(facts), type(error), error, None)
     assert ended.value.code == status
     assert said == []
+
+
+def test_of_ranks_that_were_killed_the_first_is_named(capsys):
+    error = failed(1, -signal.SIGKILL, -signal.SIGSEGV, -signal.SIGTERM)
+    for rank, second in enumerate((5, 9, 7, 4)):
+        error.failures[rank].timestamp = second
+    with pytest.raises(SystemExit) as ended:
+        _end(lambda *facts: pytest.fail("torchrun's own words"), type(error), error, None)
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("polaris: rank 2 (process 102) was killed by SIGSEGV. What is finished is on disk")
 
 
 @pytest.mark.parametrize(
