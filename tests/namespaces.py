@@ -40,8 +40,13 @@ class Machines:
 
     def torchrun(self, machine: int, ranks: int, *command: str | Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
         """The part of one machine in a job of both."""
-        options = ["--nnodes=2", f"--nproc-per-node={ranks}", f"--node-rank={machine}", f"--local-addr={ADDRESSES[machine]}"]
-        options += ["--rdzv-backend=c10d", f"--rdzv-endpoint={ADDRESSES[0]}:29500", "--rdzv-id=two-machines"]
+        options = [
+            "--nnodes=2",
+            f"--nproc-per-node={ranks}",
+            f"--node-rank={machine}",
+            f"--master-addr={ADDRESSES[0]}",
+            "--master-port=29500",
+        ]
         program = ["ip", "netns", "exec", self._names[machine], sys.executable, "-m", "torch.distributed.run", *options, *map(str, command)]
         own = {"GLOO_SOCKET_IFNAME": self._ends[machine], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         return subprocess.Popen(

@@ -17,10 +17,11 @@ ENGINES = ("auto", "vllm", "transformers")
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roles:
     """What the ranks of a job do: the last `engine_ranks` only sample, with one engine on each `ranks_per_engine` of them, and the others
-    do all the rest."""
+    do all the rest. There are `servers` outside the job besides, which are engines too."""
 
     engine_ranks: int = 0
     ranks_per_engine: int = 1
+    servers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -49,16 +49,18 @@ class World:
     job: Job = ALONE
     roles: Roles = ALL_ALIKE
     """Of the ranks of the job: where some only sample, engines are theirs, and trainers have none."""
+    server: int | None = None
+    """The number of the server outside the job that this process drives, which is no rank."""
 
     @property
     def samples(self) -> bool:
-        """Whether this rank only samples; the world is then that of its engine."""
-        return self.job.rank >= self._trainers
+        """Whether this process only samples; the world is then that of its engine."""
+        return self.server is not None or self.job.rank >= self._trainers
 
     @property
     def engines(self) -> int:
-        """Engines that have ranks of their own."""
-        return self.roles.engine_ranks // self.roles.ranks_per_engine
+        """Engines that have ranks of their own, and behind them servers outside the job."""
+        return self.roles.engine_ranks // self.roles.ranks_per_engine + self.roles.servers
 
     @property
     def sampler(self) -> int:
@@ -67,13 +69,15 @@ class World:
 
     @property
     def engine(self) -> int:
-        """The number of the engine of a rank that only samples."""
+        """The number of the engine of a rank that only samples, or of the server that this process drives."""
+        if self.server is not None:
+            return self.engines - self.roles.servers + self.server
         return self.sampler // self.roles.ranks_per_engine
 
     def ranks_of(self, engine: int) -> range:
-        """The ranks of the job that an engine has."""
+        """The ranks of the job that an engine has; none if it is a server outside of it."""
         size = self.roles.ranks_per_engine
-        return range(self._trainers + engine * size, self._trainers + (engine + 1) * size)
+        return range(self._trainers, self.job.size)[engine * size : (engine + 1) * size]
 
     @property
     def _trainers(self) -> int:
@@ -140,9 +144,38 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
     return World(rank=rank, size=size, device=device, mesh=mesh, shared=shared, job=job, roles=roles)
 
 
+def beside(roles: Roles, server: int, limits: DistributedConfig) -> World:
+    """The world of a process below the first trainer that drives a server outside the job: it speaks through the store alone."""
+    place = store_place()
+    client = dist.TCPStore(place.host, place.port, is_master=False, wait_for_workers=False, timeout=_wait(limits))
+    job = Job(size=int(os.environ["WORLD_SIZE"]), store=client)
+    shared = dist.PrefixStore(place.prefix, client)
+    none = cast(DeviceMesh, None)
+    return World(rank=0, size=1, device=torch.device("cpu"), mesh=none, shared=shared, job=job, roles=roles, server=server)
+
+
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where the job's store is, and the prefix of all keys of `shared_store` in it."""
+
+    host: str
+    port: int
+    prefix: str
+
+
+def store_place() -> StorePlace:
+    """For processes that are no ranks."""
+    agents = f"/worker/attempt_{_attempt()}/" if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else ""
+    return StorePlace(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), f"{agents}{_shared()}")
+
+
 def shared_store(job: Job) -> Any:
     """A connection of its own to the key-value store of all ranks, for what trainers and engines say to each other."""
-    return dist.PrefixStore(f"sampling/{_attempt()}", job.store.clone())
+    return dist.PrefixStore(_shared(), job.store.clone())
+
+
+def _shared() -> str:
+    return f"sampling/{_attempt()}"
 
 
 _job: Job | None = None

@@ -137,7 +137,7 @@ def supervise(start: Callable[[int], Process], lives: Lives, stop: StopRequest, 
     A process that says nothing for `silence_s`, or `start_s` after its start, is killed, and so is one whose life was ended by others. One
     that dies before it first says something has not come up at all: if that is the first life, so ends the rank.
     """
-    life, guard = 0, _Guard(silence_s + 2 * _FAREWELL_S)
+    life, guard = 0, _Guard(silence_s + _FAREWELL_S + 10)
     while True:
         process = start(life)
         try:

@@ -11,6 +11,7 @@ from polaris.recipe.final import finish
 from polaris.recipe.run import run
 from polaris.run.banner import banner
 from polaris.run.checks import Checked, check_ranks
+from polaris.run.engine_rank import driven_servers
 from polaris.run.resume import resume
 from polaris.run.setup import open_recorder, open_training
 from polaris.run.untrained import NothingTrained, why_untrained
@@ -24,7 +25,7 @@ def train_and_evaluate(checked: Checked, folder: RunFolder, world: World, stop: 
         NothingTrained: all steps have passed without an update; nothing is exported.
     """
     check_ranks(checked, folder, world)
-    with open_training(checked, world, stop) as context:
+    with driven_servers(checked, world), open_training(checked, world, stop) as context:
         with stop.at_once():
             state = resume(context, folder, checked.origin)
         context.console.resumed(state.step)

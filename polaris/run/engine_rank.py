@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Thread
 from typing import TYPE_CHECKING
 
 from polaris.config.load import dump_config
-from polaris.distributed.supervise import Lives, Process, Pulse, end_with_parent, supervise
+from polaris.distributed.supervise import Lives, Process, Pulse, end_with_parent, say_over, supervise
 from polaris.errors import Refused
 from polaris.stop import StopRequest
 
@@ -23,10 +24,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTask:
-    """What an engine's process needs of what was checked, and which of its lives this is."""
+    """What an engine's process needs of what was checked, and which of its lives this is; `server` is the number of the server outside the
+    job that it drives, if it does."""
 
     checked: Checked
     life: int
+    server: int | None = None
+
+    def pickled(self) -> bytes:
+        """Without the prompts, which come with the jobs."""
+        checked = replace(self.checked, prompts=replace(self.checked.prompts, prompts=()), held_out=None)
+        return pickle.dumps(replace(self, checked=checked))
 
 
 def keep_sampling(checked: Checked, stop: StopRequest) -> int:
@@ -36,12 +44,38 @@ def keep_sampling(checked: Checked, stop: StopRequest) -> int:
     job, config = mesh.join(), checked.config
     roles = config.rollout.roles
     engine = (job.rank - (job.size - roles.engine_ranks)) // roles.ranks_per_engine
-    without = replace(checked, prompts=replace(checked.prompts, prompts=()), held_out=None)
+    return _keep(EngineTask(checked=checked, life=0), Lives(mesh.shared_store(job), engine), stop)
+
+
+@contextmanager
+def driven_servers(checked: Checked, world: World) -> Iterator[None]:
+    """While the block runs, a process below the first trainer drives each server outside the job, as those below other ranks do their
+    engines. The block must end the engines."""
+    from polaris.distributed import mesh
+
+    def drive(server: int) -> None:
+        lives = Lives(mesh.shared_store(world.job), world.engines - world.roles.servers + server)
+        if status := _keep(EngineTask(checked=checked, life=0, server=server), lives, StopRequest()):
+            lives.end(0, f"did not come up (status {status}): see its message")
+
+    threads = [Thread(target=drive, args=(server,), name=f"server {server}") for server in range(world.roles.servers * world.is_main)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        if threads:
+            say_over(world.shared)
+        for thread in threads:
+            thread.join()
+
+
+def _keep(task: EngineTask, lives: Lives, stop: StopRequest) -> int:
+    config = task.checked.config
 
     def start(life: int) -> Process:
-        return Process(__name__, pickle.dumps(EngineTask(checked=without, life=life)))
+        return Process(__name__, replace(task, life=life).pickled())
 
-    lives = Lives(mesh.shared_store(job), engine)
     return supervise(start, lives, stop, 60 * config.rollout.engine_timeout_minutes, 3600 * config.distributed.wait_timeout_hours)
 
 
@@ -113,14 +147,18 @@ def _place_of(world: World, life: int) -> Iterator[None]:
 
 def main(pipe: int, parent: int) -> int:
     """Be the process of an engine."""
-    from polaris.run.session import work_in_world
+    from polaris.distributed import mesh
+    from polaris.run.session import work_below
 
     end_with_parent(parent)
     task: EngineTask = pickle.load(sys.stdin.buffer)
     config, pulse = task.checked.config, Pulse(pipe)
-    return work_in_world(
-        lambda world, stop: sample_for_trainers(task, world, stop, pulse), config.distributed, config.rollout.roles, task.life
-    )
+    roles, limits = config.rollout.roles, config.distributed
+
+    def start() -> World:
+        return mesh.start(limits, roles, task.life) if task.server is None else mesh.beside(roles, task.server, limits)
+
+    return work_below(lambda world, stop: sample_for_trainers(task, world, stop, pulse), start)
 
 
 if __name__ == "__main__":

@@ -46,19 +46,19 @@ def run_session(
 
         if _refuse_together(""):
             return 2
-        if not _samples(roles(prepared)):
-            world = _start(limits(prepared), roles(prepared))
-            sample = None
-    if sample is not None:
+        samples = sample is not None and _samples(roles(prepared))
+        world = None if samples else _start(limits(prepared), roles(prepared))
+    if world is None:
+        assert sample is not None
         return sample(prepared, stop)
     return _end(world, _status(lambda: work(prepared, world, stop), world, stop))
 
 
-def work_in_world(work: Callable[[World, StopRequest], None], limits: DistributedConfig, roles: Roles, life: int) -> int:
-    """`work` in a process below a rank, whose `life` this is, after everything was prepared: the exit status of `run_session`."""
+def work_below(work: Callable[[World, StopRequest], None], start: Callable[[], World]) -> int:
+    """`work` in a process below a rank, after everything was prepared: the exit status of `run_session`."""
     stop = _listen()
     with stop.at_once():
-        world = _start(limits, roles, life)
+        world = start()
     return _end(world, _status(lambda: work(world, stop), world, stop))
 
 
@@ -121,10 +121,10 @@ def _samples(roles: Roles) -> bool:
     return int(os.environ.get("RANK", "0")) >= int(os.environ.get("WORLD_SIZE", "1")) - roles.engine_ranks
 
 
-def _start(limits: DistributedConfig, roles: Roles, life: int = 0) -> World:
+def _start(limits: DistributedConfig, roles: Roles) -> World:
     from polaris.distributed import mesh  # takes seconds: not before what is wrong in a configuration was said
 
-    return mesh.start(limits, roles, life)
+    return mesh.start(limits, roles)
 
 
 def _refuse_together(refusal: str) -> int:

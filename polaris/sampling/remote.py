@@ -266,4 +266,6 @@ class RemoteEngines(Engine):
                 self._delivery.hear(engine, answer)
 
     def _beats(self, engine: int) -> list[Any]:
-        return watch.heartbeats(self._world.job.store, self._world.ranks_of(engine))
+        ranks = self._world.ranks_of(engine)
+        # What drives a server is a process of this machine, and ends when the server does not answer.
+        return watch.heartbeats(self._world.job.store, ranks) if ranks else [time.monotonic()]
