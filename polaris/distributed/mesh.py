@@ -134,7 +134,7 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
     if job.rank >= trainers:
         engine, rank = divmod(job.rank - trainers, roles.ranks_per_engine)
         name, size = f"engine/{engine}/{life}", roles.ranks_per_engine
-    store = dist.HashStore() if job.store is None else dist.PrefixStore(name, job.store)
+    store = dist.HashStore() if job.store is None else dist.PrefixStore(f"groups/{_attempt()}/{name}", job.store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
         watch.start(job.store.clone(), job.rank, job.size, limits)

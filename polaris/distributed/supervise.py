@@ -17,7 +17,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from polaris.stop import StopRequest
 
@@ -26,8 +27,9 @@ _PULSE_S = 0.5
 """Between two words of a process that it is at work at the same place."""
 _FAREWELL_S = 30.0
 """How long a process may go on that is to end."""
-_EXPECTED = (0, 2, 128 + signal.SIGINT, 128 + signal.SIGTERM)
-"""Exit statuses after which nothing is started again: done, refused, stopped."""
+_REFUSED = 2
+_EXPECTED = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+"""Exit statuses after which nothing is started again: done, stopped."""
 _PARENT_DEATH = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
@@ -135,19 +137,23 @@ def supervise(start: Callable[[int], Process], lives: Lives, stop: StopRequest, 
     """The exit status of the last life. `start` begins the process of a life.
 
     A process that says nothing for `silence_s`, or `start_s` after its start, is killed, and so is one whose life was ended by others. One
-    that dies before it first says something has not come up at all: if that is the first life, so ends the rank.
+    that is refused, or dies before it first says something, has not come up at all: if that is the first life, so ends the rank. After a
+    request to stop nothing is started again.
     """
-    life, guard = 0, _Guard(silence_s + _FAREWELL_S + 10)
-    while True:
-        process = start(life)
-        try:
-            status = _attend(process, lives, life, stop, guard, silence_s, start_s)
-        finally:
-            process.kill()
-        if isinstance(status, int):
-            return status
-        lives.end(life, status)
-        life += 1
+    life = 0
+    with _Guard(silence_s + _FAREWELL_S + 10) as guard:
+        while True:
+            process = start(life)
+            try:
+                status = _attend(process, lives, life, stop, guard, silence_s, start_s)
+            finally:
+                process.kill()
+            if isinstance(status, int):
+                return status
+            lives.end(life, status)
+            if stop.number:
+                return 128 + stop.number
+            life += 1
 
 
 class _Guard:
@@ -155,11 +161,21 @@ class _Guard:
 
     def __init__(self, limit_s: float) -> None:
         self._limit_s, self.moved = limit_s, time.monotonic()
-        threading.Thread(target=self._watch, name="polaris-guard", daemon=True).start()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="polaris-guard", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
 
     def _watch(self) -> None:
         while time.monotonic() - self.moved < self._limit_s:
-            time.sleep(1.0)
+            if self._ended.wait(1.0):
+                return
         host, minutes = os.environ.get("MASTER_ADDR", "the first machine"), self._limit_s / 60
         print(f"polaris: nothing was heard of {host} for {minutes:.1f} minutes; this engine ends", file=sys.stderr, flush=True)
         os._exit(1)
@@ -173,12 +189,14 @@ def _attend(process: Process, lives: Lives, life: int, stop: StopRequest, guard:
         guard.moved = time.monotonic()
         try:
             if status is not None:
-                final = status in _EXPECTED or not (process.begun or life) or lives.over
+                if lives.over:
+                    return _last(status)
+                final = status in _EXPECTED or (not life and (status == _REFUSED or not process.begun))
                 return _positive(status) if final else _in_words(status)
             if (reason := lives.reason(life)) is not None:
                 return reason
             if lives.over:
-                return _positive(process.wait(_FAREWELL_S) or 0)
+                return _last(process.wait(_FAREWELL_S))
         except RuntimeError:  # the store is gone, and so are the trainers
             return _positive(status if status is not None else process.wait(_FAREWELL_S) or 0)
         limit = silence_s if process.begun else start_s
@@ -188,6 +206,11 @@ def _attend(process: Process, lives: Lives, life: int, stop: StopRequest, guard:
             told = True
             process.send_signal(stop.number)
         time.sleep(_POLL_S)
+
+
+def _last(status: int | None) -> int:
+    """The status of a rank whose engine nobody needs any more. No failure: torchrun would end the trainers, which may be at work still."""
+    return status if status is not None and status in _EXPECTED else 0
 
 
 def _positive(status: int) -> int:

@@ -106,8 +106,9 @@ def patch_vllm() -> None:
 
 
 def _shared_memory(group: CpuCommunicator) -> str:
-    """Name of the memory in which CPU ranks add. vLLM's name is the same for all torchruns: two at once, or one after a kill, fail."""
-    run = f"{os.environ['MASTER_PORT']}-{os.environ.get('TORCHELASTIC_RUN_ID', '')}"
+    """Name of the memory in which CPU ranks add. vLLM's name is the same for all torchruns: two at once, or one after a kill, fail. So
+    does a restart by torchrun, unless the name has its number."""
+    run = "-".join([os.environ["MASTER_PORT"], *(os.environ.get(f"TORCHELASTIC_{name}", "") for name in ("RUN_ID", "RESTART_COUNT"))])
     return f"polaris-{run}-{group.unique_name}-{'-'.join(map(str, group.ranks))}"
 
 

@@ -12,7 +12,7 @@ from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.sampling.fleet import Fleet
 from polaris.sampling.mailbox import Answer, Channel, Go, Ready, Served, Weights
-from polaris.sync.bridge import Bridge, place_of
+from polaris.sync.bridge import Bridge, BridgeBroken, place_of
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +44,7 @@ class Delivery:
         lost = len(self._fleet.lost)
         try:
             self._bridge_of(members).send(weights)
-        except RuntimeError as error:  # gloo's and NCCL's, where a member is gone
+        except BridgeBroken as error:
             self._bridge = None
             self._until(lambda: len(self._fleet.lost) > lost, _RUMOUR_S)
             if len(self._fleet.lost) == lost:

@@ -14,6 +14,7 @@ from polaris.config.rollout import RolloutConfig
 from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.distributed.supervise import Lives, Pulse
+from polaris.errors import RunFailed
 from polaris.rollout.isolation import any_kernel, preserved_randomness
 from polaris.rollout.types import InFlight
 from polaris.sampling.context import SamplingContext
@@ -49,7 +50,7 @@ from polaris.sampling.mailbox import (
 )
 from polaris.sampling.queue import NOTHING, Claim, Queue
 from polaris.stop import StopRequest
-from polaris.sync.bridge import Bridge, place_of
+from polaris.sync.bridge import Bridge, BridgeBroken, place_of
 from polaris.types import Rollout, ScoredRollout
 
 _IDLE_S = 0.003
@@ -184,20 +185,31 @@ class EngineRank:
         job = self._jobs[order.number] = _Job(order, queue, Grading(self._context, prompts, order.sampling.max_tokens, graded))
 
     def _take(self, order: Weights) -> None:
+        order = self._called(order)
         self._engine.exchange_weights(self._received(order), order.version)
         seconds = time.monotonic() - self._since
         self._answer(Served(version=order.version, busy=self._busy, seconds=seconds))
         self._busy, self._since, self._held = 0.0, time.monotonic(), True
 
+    def _called(self, order: Weights, begun: int | None = None) -> Weights:
+        """Get ready for the weights of an order, or of one that follows before the word comes to cross: that one.
+
+        Raises:
+            RunFailed: a part of those of version `begun` has come, and this is another.
+        """
+        while True:
+            if begun not in (None, order.version):
+                raise RunFailed(f"only a part of the weights of version {begun} came, and then those of version {order.version}")
+            self._answer(Ready(generation=order.generation, read=self._commands.read))
+            following = self._next_word(order)
+            if isinstance(following, Go):
+                return order
+            order = following
+
     def _received(self, order: Weights) -> Iterator[tuple[str, torch.Tensor]]:
         """The weights of an order. Where the bridge breaks, what has not come yet comes over the next one."""
         done = set[str]()
         while True:
-            self._answer(Ready(generation=order.generation, read=self._commands.read))
-            following = self._next_word(order)
-            if isinstance(following, Weights):
-                order = following
-                continue
             try:
                 for name, tensor in self._bridge_of(order).receive():
                     self._moved(f"weights of version {order.version}, {name}")
@@ -205,9 +217,9 @@ class EngineRank:
                         done.add(name)
                         yield name, tensor
                 return
-            except RuntimeError:  # gloo's and NCCL's, where a member is gone
+            except BridgeBroken:
                 self._bridge = None
-            order = self._next_word(None)
+            order = self._called(self._next_word(None), begun=order.version)
 
     @overload
     def _next_word(self, order: Weights) -> Weights | Go: ...
@@ -257,6 +269,8 @@ class EngineRank:
         self._engine.submit(requests, job.order.sampling)
 
     def _draw(self) -> None:
+        for job in self._jobs.values():
+            job.grading.check()
         if self._held or not self._engine.running:
             self._rest(f"{watch.WAITS}requests")
             return
@@ -269,8 +283,6 @@ class EngineRank:
         if ended or drawn != self._drawn:
             self._drawn = drawn
             self._moved("rollouts")
-        for job in self._jobs.values():
-            job.grading.check()
 
     def _rest(self, place: str) -> None:
         time.sleep(_IDLE_S)

@@ -123,6 +123,8 @@ class Fleet:
         for engine, member in enumerate(self._members):
             if not member.ended and (reason := member.lives.reason(member.life) or self._silence(engine, now)) is not None:
                 member.lives.end(member.life, reason)
+                for _ in member.answers.receive(member.answers.come(), last=True):
+                    pass  # nor is it left in the store
                 member.life += 1
                 member.arrived = member.present = member.proven = False
                 member.answers = answers(self._store, engine, member.life)

@@ -109,13 +109,16 @@ class RemoteEngines(Engine):
     def draw_on_each(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
         """See `Several.draw_on_each`; of the engines that serve the present weights. A stop does not cut it short.
 
-        While weights are renewed the list may be empty: then the engines were lost in the meantime.
+        The list is empty where all engines were lost while weights are renewed, or where a stop was requested before one has come back:
+        what was trained can be saved without any.
         """
         while True:
             drawn = self._drawn(requests, sampling)
             if drawn or self._renewing is not None:
                 return drawn
-            self._outlast(lambda: bool(self._fleet.waiting), "an engine that is started again")
+            watch.mark(f"{watch.WAITS}an engine that is started again")
+            if not self._wait(lambda: bool(self._fleet.waiting)):
+                return []
             self._renew()
 
     def dismiss(self, places: Sequence[int], error: RunFailed) -> None:
@@ -125,7 +128,7 @@ class RemoteEngines(Engine):
             raise error
         for place in places if self._world.is_main else ():
             self._fleet.end(self._drawn_by[place], f"serves other weights: {error}")
-            self._look()
+            self._see_losses()  # before anything is heard that it drew with them
 
     def approve(self) -> None:
         """What `draw_on_each` drew was as the present weights draw."""
@@ -239,6 +242,10 @@ class RemoteEngines(Engine):
         """Hear what engines say, and see which are lost."""
         for engine, answer in self._fleet.answers():
             self._hear(engine, answer)
+        self._see_losses()
+
+    def _see_losses(self) -> None:
+        """See which engines are lost; what they have said since is drawn anew."""
         for engine, reason in self._fleet.fallen():
             self._note(f"engine {engine} {reason}. It is started again, and what it drew is drawn anew ({self.lost} lost so far)")
             if self.renew is None and not self._closed:

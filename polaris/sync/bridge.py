@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,21 +18,26 @@ _HEADER = 1024
 """Bytes of the header that goes before each tensor: its name, shape and dtype in JSON, or nothing after the last one."""
 
 
+class BridgeBroken(RuntimeError):
+    """A member is gone, or does not move: no error of this rank's own."""
+
+
 class Bridge:
     """The first trainer, rank 0, which sends, and all others, which receive. Nobody's default group: whoever is gone breaks this one alone.
 
-    `store` is that of this bridge alone. The constructor returns when all `size` ranks are there, and raises RuntimeError where they are
+    `store` is that of this bridge alone. The constructor returns when all `size` ranks are there, and raises `BridgeBroken` where they are
     not after `timeout`; so do the other members where somebody is gone.
     """
 
     def __init__(self, store: dist.Store, rank: int, size: int, device: torch.device, timeout: timedelta) -> None:
         self._device, self._timeout = device, timeout
-        if device.type == "cuda":
-            options = dist.ProcessGroupNCCL.Options()
-            options._timeout = timeout
-            self._group: Any = dist.ProcessGroupNCCL(store, rank, size, options)
-        else:
-            self._group = dist.ProcessGroupGloo(store, rank, size, timeout)
+        with _breaking():
+            if device.type == "cuda":
+                options = dist.ProcessGroupNCCL.Options()
+                options._timeout = timeout
+                self._group: Any = dist.ProcessGroupNCCL(store, rank, size, options)
+            else:
+                self._group = dist.ProcessGroupGloo(store, rank, size, timeout)
 
     def send(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         """All tensors, one at a time; called by the first trainer."""
@@ -57,6 +63,10 @@ class Bridge:
         return bytes(tensor.tolist()).rstrip(b"\0").decode()
 
     def _broadcast(self, tensor: Tensor) -> None:
+        with _breaking():
+            self._wait_for(tensor)
+
+    def _wait_for(self, tensor: Tensor) -> None:
         options = dist.BroadcastOptions()
         options.rootRank = 0
         work = self._group.broadcast([tensor], options)
@@ -67,6 +77,15 @@ class Bridge:
                 raise RuntimeError(f"a broadcast of weights did not end within {self._timeout.total_seconds() / 60:g} minutes")
             time.sleep(_POLL_S)
         work.wait()
+
+
+@contextmanager
+def _breaking() -> Iterator[None]:
+    """What gloo and NCCL raise where a member is gone, as `BridgeBroken`."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise BridgeBroken(str(error)) from error
 
 
 def place_of(store: dist.Store, generation: int) -> dist.Store:

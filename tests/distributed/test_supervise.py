@@ -40,6 +40,7 @@ def lives(tmp_path, monkeypatch):
         reasons = [found.reason(life) for life in range(5)]
         pids = [int(line.split()[1]) for line in (tmp_path / "seen").read_text().splitlines()]
         assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+        assert "polaris-guard" not in [thread.name for thread in threading.enumerate()], "it would end this process"
         return status, [reason for reason in reasons if reason], len(pids)
 
     return run
@@ -53,6 +54,12 @@ def test_it_is_started_again_until_it_ends(lives):
 @pytest.mark.parametrize("status", [2, 130])
 def test_a_refusal_and_a_stop_are_the_end(lives, status):
     assert lives(f"pulse.beat('here')\nsys.exit({status})") == (status, [], 1)
+
+
+def test_a_refusal_after_a_restart_is_a_loss(lives):
+    """The settings were good enough for the first life: the device's memory may not be free yet."""
+    body = "pulse.beat('here')\nif life == '0': os.kill(os.getpid(), 9)\nif life == '1': sys.exit(2)"
+    assert lives(body) == (0, ["was killed by SIGKILL", "ended with status 2: see its message"], 3)
 
 
 def test_one_that_never_came_up_is_not_started_again(lives):
@@ -96,8 +103,25 @@ def test_a_signal_is_passed_on_once(lives):
     assert lives(body, signalled, stop) == (143, [], 1)
 
 
+def test_a_stop_starts_nothing_again(lives):
+    """A process that has just been started does not handle the signal yet, and would die of it again and again."""
+    stop = StopRequest()
+    body = "pulse.beat('x')\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\ntime.sleep(1.5)\nos.kill(os.getpid(), 9)"
+
+    def signalled(store):
+        while not os.path.exists(os.environ["SEEN"]):
+            time.sleep(0.01)
+        time.sleep(0.5)
+        stop.number = signal.SIGTERM
+        time.sleep(4)
+        say_over(store)
+
+    assert lives(body, signalled, stop) == (143, ["was killed by SIGKILL"], 1)
+
+
 def test_when_the_trainers_are_done_nothing_begins_again(lives):
-    assert lives("pulse.beat('x')\ntime.sleep(1)\nos.kill(os.getpid(), 9)", say_over) == (137, [], 1)
+    """Nor does it fail the job, whose trainers may be at work on the final evaluation."""
+    assert lives("pulse.beat('x')\ntime.sleep(1)\nos.kill(os.getpid(), 9)", say_over) == (0, [], 1)
 
 
 def test_without_its_parent_it_ends(tmp_path):
