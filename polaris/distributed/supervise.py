@@ -152,6 +152,7 @@ def supervise(start: Callable[[int], Process], lives: Lives, stop: StopRequest, 
                 return status
             lives.end(life, status)
             if stop.number:
+                _outlast_trainers(lives, guard)
                 return 128 + stop.number
             life += 1
 
@@ -206,6 +207,14 @@ def _attend(process: Process, lives: Lives, life: int, stop: StopRequest, guard:
             told = True
             process.send_signal(stop.number)
         time.sleep(_POLL_S)
+
+
+def _outlast_trainers(lives: Lives, guard: _Guard) -> None:
+    """Wait until the trainers are done, which may still be saving: torchrun ends all ranks soon after one has failed."""
+    with suppress(RuntimeError):  # the store is gone with them
+        while not lives.over:
+            guard.moved = time.monotonic()
+            time.sleep(_POLL_S)
 
 
 def _last(status: int | None) -> int:
