@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -218,9 +218,9 @@ class Several(Protocol):
         """What each engine draws for all the requests, on every rank that trains: they must be few."""
         ...
 
-    def dismiss(self, places: Sequence[int], error: RunFailed) -> None:
-        """Start the engines anew that have drawn the lists at these places of `draw_on_each`, since they serve other weights; or raise the
-        `error`, where that has not helped."""
+    def dismiss(self, found: Mapping[int, str], error: RunFailed) -> None:
+        """Start the engines anew that have drawn the lists at these places of `draw_on_each`, for these reasons; or raise the `error`, if
+        that has not helped."""
         ...
 
     def approve(self) -> None:

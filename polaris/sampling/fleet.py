@@ -12,6 +12,8 @@ from polaris.distributed.supervise import Lives
 from polaris.errors import RunFailed
 from polaris.sampling.mailbox import Answer, Arrived, Channel, Ended, answers
 
+_MARGIN_S = 10.0
+"""How much longer an engine may be silent here than for the rank above it, which sees more and should say why."""
 _LOOK_S = 0.25
 """Between two looks for engines that were lost."""
 
@@ -153,9 +155,9 @@ class Fleet:
         member, beats = self._members[engine], self._beats(engine)
         if beats != member.beats:
             member.beats, member.heard = beats, now
-        if not member.arrived or now - member.heard <= self._silence_s:
+        if not member.arrived or now - member.heard <= self._silence_s + _MARGIN_S:
             return None
-        return f"gave no sign of life for {self._silence_s / 60:g} minutes (rollout.engine_timeout_minutes): is its machine still there?"
+        return f"gave no sign of life for {self._silence_s / 60:g} minutes (rollout.engine_timeout_minutes), as where its machine is gone"
 
     def _those(self, chosen: Callable[[_Member], bool]) -> list[int]:
         return [engine for engine, member in enumerate(self._members) if chosen(member)]

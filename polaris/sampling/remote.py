@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -121,13 +121,12 @@ class RemoteEngines(Engine):
                 return []
             self._renew()
 
-    def dismiss(self, places: Sequence[int], error: RunFailed) -> None:
-        """Start the engines again that drew the responses at these places of `draw_on_each`: they serve other weights. Raises the `error`
-        if one of them does so for the second time."""
-        if self._world.any(self._world.is_main and any(self._fleet.is_new(self._drawn_by[place]) for place in places)):
+    def dismiss(self, found: Mapping[int, str], error: RunFailed) -> None:
+        """See `Several.dismiss`. One that was started again must be right at once, or the `error` is raised."""
+        if self._world.any(self._world.is_main and any(self._fleet.is_new(self._drawn_by[place]) for place in found)):
             raise error
-        for place in places if self._world.is_main else ():
-            self._fleet.end(self._drawn_by[place], f"serves other weights: {error}")
+        for place, reason in found.items() if self._world.is_main else ():
+            self._fleet.end(self._drawn_by[place], reason)
             self._see_losses()  # before anything is heard that it drew with them
 
     def approve(self) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -91,7 +92,9 @@ def test_one_that_hangs_and_one_that_serves_other_weights(colocated, problems, t
     assert statuses == [0, 0], said
     assert seen == ["hang", "stale"]
     assert "engine 0 did not move for 0.2 minutes at: rollouts" in said[0]
-    assert "engine 0 serves other weights: after the sync of version 2, engine and trainer differ by" in said[0]
+    assert re.search(
+        r"engine 0 serves other weights: [\d.e-]+ nats per sampled token from version 2, and [\d.e-]+ are allowed\. It", said[0]
+    )
     assert_same_samples(tmp_path, colocated)
 
 

@@ -109,6 +109,6 @@ def test_what_an_engine_drew_with_other_weights_does_not_count(one):
     job = engines.post([PROMPT], [REQUEST], SAMPLING)
     assert len(engines.draw_on_each([REQUEST], SAMPLING)) == 1
     engine.answers.send(Graded(job=1, scored=ScoredRollout(rollout=ROLLOUT, text="", verdict=Verdict("wrong"))))
-    engines.dismiss([0], RunFailed("differs"))
+    engines.dismiss({0: "serves other weights"}, RunFailed("differs"))
     assert engines.lost == 1
     assert not job.arrived
