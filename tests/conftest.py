@@ -70,9 +70,9 @@ def trainer(tiny_qwen3, world):
     return policy, world
 
 
-@pytest.fixture
-def as_declared(tmp_path_factory, monkeypatch):
-    """Programs that the test starts find our entry points as pyproject.toml declares them, however old the installed package is."""
+@pytest.fixture(scope="session")
+def declared(tmp_path_factory):
+    """PYTHONPATH of programs that find our entry points as pyproject.toml declares them, however old the installed package is."""
     declared = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["entry-points"]
     folder = tmp_path_factory.mktemp("installed")
     package = folder / "polaris_rl-0.dist-info"
@@ -80,4 +80,10 @@ def as_declared(tmp_path_factory, monkeypatch):
     (package / "METADATA").write_text("Name: polaris-rl\nVersion: 0\n")
     groups = (f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in points.items()) for group, points in declared.items())
     (package / "entry_points.txt").write_text("".join(groups))
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH")))))
+    return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
+@pytest.fixture
+def as_declared(declared, monkeypatch):
+    """Programs that the test starts have the PYTHONPATH `declared`."""
+    monkeypatch.setenv("PYTHONPATH", declared)

@@ -18,7 +18,7 @@ _FREE = (
     # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "model.gradient_checkpointing", "model.fused_modules", "deterministic"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel"),
-    *("rollout.placement", "rollout.engine_ranks", "rollout.engine_timeout_minutes", "rollout.engine_restarts"),
+    *("rollout.placement", "rollout.engine_ranks", "rollout.engine_timeout_minutes", "rollout.engine_restarts", "rollout.servers"),
     *("reward.workers", "reward.memory_mib"),
     # Length, records, and alarms.
     *("trainer.steps", "trainer.max_nonfinite_steps", "eval.every", "checkpoint.", "observe.", "run.", "final.", "sync.", "distributed."),

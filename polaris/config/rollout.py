@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import Literal
+from urllib.parse import urlsplit
 
 from polaris.config.bounds import at_least, at_most, positive
 from polaris.config.names import shown
@@ -61,6 +62,8 @@ class RolloutConfig:
     engine_ranks: int = 0
     """separate: ranks that only sample, the last ones of the job, with one engine each (or on each rollout.tensor_parallel of them); the
     others train."""
+    servers: tuple[str, ...] = ()
+    """separate: vLLM servers outside the job that sample too, such as `["http://host:8000"]`, with or without rollout.engine_ranks."""
     max_staleness: int = 4
     """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
     that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps. separate:
@@ -126,12 +129,13 @@ class RolloutConfig:
     def _check_placement(self) -> None:
         at_least("rollout", 0, engine_ranks=self.engine_ranks, engine_restarts=self.engine_restarts)
         positive("rollout", engine_timeout_minutes=self.engine_timeout_minutes)
+        self._check_servers()
         if self.placement == "colocated":
             if self.engine_ranks:
                 raise Refused(f'rollout.engine_ranks = {self.engine_ranks} needs rollout.placement = "separate"; set it, or remove them')
             return
-        if not self.engine_ranks:
-            raise Refused('rollout.placement = "separate" needs ranks that sample; set rollout.engine_ranks to 1 or more')
+        if not self.engine_ranks and not self.servers:
+            raise Refused('rollout.placement = "separate" needs engines; set rollout.engine_ranks to 1 or more, or rollout.servers')
         if self.oversample > 1:
             raise Refused(
                 'rollout.oversample cuts long responses off so that engines need not wait for them; with rollout.placement = "separate" '
@@ -147,6 +151,21 @@ class RolloutConfig:
                 f"rollout.engine_ranks = {self.engine_ranks} do not divide into engines of rollout.tensor_parallel = "
                 f"{self.tensor_parallel} ranks; change one of them"
             )
+
+    def _check_servers(self) -> None:
+        if not self.servers:
+            return
+        for url in self.servers:
+            parts = urlsplit(url)
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+                raise Refused(f"rollout.servers: {shown(url)} is no address of a server; write one such as 'http://host:8000'")
+        roots = [url.rstrip("/") for url in self.servers]
+        if twice := [url for url in roots if roots.count(url) > 1]:
+            raise Refused(f"rollout.servers names {twice[0]} twice; each server is one engine: name it once")
+        if self.placement != "separate":
+            raise Refused('rollout.servers sample while others train, which needs rollout.placement = "separate"; set it, or remove them')
+        if self.engine not in ("auto", "vllm"):
+            raise Refused(f"rollout.servers are vLLM's, and rollout.engine = {shown(self.engine)} is not; remove one of them")
 
     @property
     def roles(self) -> Roles:

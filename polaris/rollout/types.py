@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -208,6 +208,29 @@ class InFlight(Stepwise, Protocol):
         """As `Engine.load_weights`, between two steps, while requests run: they go on behind the tokens that they have, which are read
         again with the new weights, and each of their tokens has the version of the weights that drew it."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What an engine outside the job must agree with: the `shapes` of all parameters (`polaris.rollout.checkpoint.expected_weights`), and
+    the fields of its `polaris.model.rope.Rope`."""
+
+    shapes: dict[str, list[int]]
+    rope: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BridgePlace:
+    """Where an engine outside the job joins the bridge of weights (`polaris.sync.bridge`): the job's store at `host` and `port`, with the
+    `prefix` of the bridge's keys, and the `rank` of the engine's first worker among the `size` members. `timeout_s` bounds the wait for all
+    of them, and for each tensor."""
+
+    host: str
+    port: int
+    prefix: str
+    rank: int
+    size: int
+    timeout_s: float
 
 
 @runtime_checkable

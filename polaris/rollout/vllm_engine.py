@@ -1,4 +1,5 @@
-"""Rollouts by vLLM's V1 engine inside the trainer's process. Only this file, `vllm_setup` and `vllm_versions` import vLLM."""
+"""Rollouts by vLLM's V1 engine inside the trainer's process. Only files whose names begin with `vllm`, and
+`polaris.sync.vllm_weights`, import vLLM."""
 
 from __future__ import annotations
 
@@ -15,7 +16,6 @@ import torch.distributed as dist
 from vllm import LLMEngine, SamplingParams
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.inputs import tokens_input
-from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead, VocabParallelEmbedding
 from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 from vllm.v1.engine import FinishReason as Ended
@@ -23,10 +23,11 @@ from vllm.v1.engine import FinishReason as Ended
 from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused, in_one_line
-from polaris.model.rope import Rope, rotary_table
-from polaris.rollout.checkpoint import check_requests, complete, expected_weights, stop_tokens
+from polaris.model.rope import Rope
+from polaris.rollout.checkpoint import check_requests, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, RolloutRequest, Sampling
+from polaris.rollout.vllm_model import replace_weights, rotary_table_of
 from polaris.rollout.vllm_setup import UNFIT, check_arguments, engine_arguments, patch_vllm, unfit
 from polaris.types import FinishReason, Rollout
 
@@ -212,15 +213,9 @@ class VLLMEngine:
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
-        """See `Engine.rotary_table`; positions beyond the table are left out. If vLLM runs transformers' modules, the table is theirs."""
+        """See `Engine.rotary_table`."""
         runner = self._ready().model_executor.driver_worker.worker.model_runner
-        caches = {id(module): module.cos_sin_cache for module in runner.model.modules() if hasattr(module, "cos_sin_cache")}
-        if not caches:
-            return rotary_table(runner.model, positions, runner.dtype)
-        if len(caches) > 1:
-            return None
-        (cache,) = caches.values()
-        return cache[[position for position in positions if position < len(cache)]].cpu()
+        return rotary_table_of(runner.model, positions, runner.dtype)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
         """See `Engine.load_weights`. Any float dtype; vLLM casts to its own.
@@ -243,10 +238,13 @@ class VLLMEngine:
             raise RuntimeError("the rollout engine is closed or asleep; wake it before loading new weights")
         try:
             worker = self._llm.model_executor.driver_worker.worker
-            named = ((self._names[name], weight) for name, weight in complete(weights, self._shapes))
-            worker.reload_weights(weights_iterator=named)
-            if not self._on_gpu:
-                _repack_tied_head(worker.model_runner.model)
+            replace_weights(
+                worker.model_runner.model,
+                lambda named: worker.reload_weights(weights_iterator=named),
+                weights,
+                self._shapes,
+                self._names,
+            )
             if self._state == "empty":
                 self._take(self._llm, "kv_cache")
             if not self._llm.reset_prefix_cache(reset_running_requests=in_flight):
@@ -339,15 +337,6 @@ class VLLMEngine:
         for version, end in reversed(self._older.pop(name, [])):
             rollout.versions[:end] = version
         return rollout
-
-
-def _repack_tied_head(model: Any) -> None:
-    """Repack a tied output head: on CPU it keeps the oneDNN-packed matrix of the old weights (vLLM 0.24 to 0.32)."""
-    heads = [module for module in model.modules() if isinstance(module, ParallelLMHead)]
-    embeddings = [module for module in model.modules() if isinstance(module, VocabParallelEmbedding) and module not in heads]
-    for head in heads:
-        if any(head.weight is embedding.weight for embedding in embeddings):
-            head.quant_method.process_weights_after_loading(head)
 
 
 def _pool_bytes() -> int:

