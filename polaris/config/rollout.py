@@ -170,7 +170,8 @@ class RolloutConfig:
     @property
     def roles(self) -> Roles:
         """What the ranks of a training job do."""
-        return Roles(engine_ranks=self.engine_ranks, ranks_per_engine=self.tensor_parallel if self.engine_ranks else 1)
+        shared = self.tensor_parallel if self.engine_ranks else 1
+        return Roles(engine_ranks=self.engine_ranks, ranks_per_engine=shared, servers=len(self.servers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

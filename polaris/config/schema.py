@@ -156,7 +156,7 @@ class RunConfig(JobConfig):
                 "with more (torchrun --nproc-per-node), or lower it"
             )
         trainers = ranks - self.rollout.engine_ranks
-        if trainers % parallel and (not self.rollout.engine_ranks or self.final.suite):
+        if trainers % parallel and (self.rollout.placement == "colocated" or self.final.suite):
             raise Refused(f"{trainers} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
         if self.rollout.samples_per_prompt == 1:
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")

@@ -35,6 +35,15 @@ class Job:
 ALONE = Job()
 
 
+@dataclass(frozen=True, slots=True)
+class StorePlace:
+    """Where the job's store is, and the prefix of all keys of `shared_store` in it."""
+
+    host: str
+    port: int
+    prefix: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
     """This rank's place among those with its role. `mesh` spans all of them in one data-parallel dimension; its process group is for the
@@ -51,6 +60,8 @@ class World:
     """Of the ranks of the job: where some only sample, engines are theirs, and trainers have none."""
     server: int | None = None
     """The number of the server outside the job that this process drives, which is no rank."""
+    place: StorePlace | None = None
+    """Where that server finds the store."""
 
     @property
     def samples(self) -> bool:
@@ -138,35 +149,26 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
         watch.start(job.store.clone(), job.rank, job.size, limits)
-    shared = shared_store(job) if job.size > 1 else None
+    shared = shared_store(job) if job.size > 1 or roles.servers else None
     group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
     mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
     return World(rank=rank, size=size, device=device, mesh=mesh, shared=shared, job=job, roles=roles)
 
 
-def beside(roles: Roles, server: int, limits: DistributedConfig) -> World:
-    """The world of a process below the first trainer that drives a server outside the job: it speaks through the store alone."""
-    place = store_place()
+def beside(roles: Roles, server: int, limits: DistributedConfig, place: StorePlace) -> World:
+    """The world of a process below the first trainer that drives a server outside the job: it speaks through the store alone, which is at
+    the trainer's `store_place`."""
     client = dist.TCPStore(place.host, place.port, is_master=False, wait_for_workers=False, timeout=_wait(limits))
     job = Job(size=int(os.environ["WORLD_SIZE"]), store=client)
     shared = dist.PrefixStore(place.prefix, client)
     none = cast(DeviceMesh, None)
-    return World(rank=0, size=1, device=torch.device("cpu"), mesh=none, shared=shared, job=job, roles=roles, server=server)
+    return World(rank=0, size=1, device=torch.device("cpu"), mesh=none, shared=shared, job=job, roles=roles, server=server, place=place)
 
 
-@dataclass(frozen=True, slots=True)
-class StorePlace:
-    """Where the job's store is, and the prefix of all keys of `shared_store` in it."""
-
-    host: str
-    port: int
-    prefix: str
-
-
-def store_place() -> StorePlace:
-    """For processes that are no ranks."""
-    agents = f"/worker/attempt_{_attempt()}/" if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else ""
-    return StorePlace(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), f"{agents}{_shared()}")
+def store_place(job: Job) -> StorePlace:
+    """For processes that are no ranks. Some versions of torch have a part of the store for each attempt of torchrun."""
+    part = "" if isinstance(job.store, dist.TCPStore) else f"/worker/attempt_{_attempt()}/"
+    return StorePlace(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), f"{part}{_shared()}")
 
 
 def shared_store(job: Job) -> Any:

@@ -82,8 +82,6 @@ def check_engine(rollout: RolloutConfig) -> str:
         Refused: it is not installed, its version is not supported, tensor parallelism lacks vLLM, or a class of the user's own lacks a
             member of `Engine`, one of `Stepwise` that rollout.oversample needs, or one of `InFlight` that rollout.placement does.
     """
-    if rollout.servers:
-        raise Refused("rollout.servers cannot be used yet: nothing in the job drives them; remove it")
     _kind(rollout).check(rollout)
     if rollout.placement == "separate":
         _check_in_flight(rollout)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from secrets import token_hex
@@ -21,8 +21,17 @@ from polaris.model.folder import transformers_config
 from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, stop_tokens
 from polaris.rollout.server_check import Wanted, check_server
-from polaris.rollout.server_client import Failed, Reply, ServerClient, ServerLost
-from polaris.rollout.types import BridgePlace, Engine, GenerationInterrupted, Progress, RolloutRequest, Sampling
+from polaris.rollout.server_client import Failed, Reply, ServerClient, ServerLost, address_towards
+from polaris.rollout.types import (
+    BRIDGE_BROKE,
+    BridgePlace,
+    Engine,
+    GenerationInterrupted,
+    Progress,
+    RolloutRequest,
+    Sampling,
+    TransferBroken,
+)
 from polaris.types import FinishReason, Rollout
 
 if TYPE_CHECKING:
@@ -30,6 +39,8 @@ if TYPE_CHECKING:
 
 START_S, SILENCE_S = 900.0, 60.0
 """Longest wait for a server that is not there yet, and for one that has stopped to answer."""
+RESERVED = 8
+"""Sequences of the server that are for requests which come first: as many as a probe has."""
 _STEP_S = 0.05
 """Longest wait of one `step`."""
 _INTERVAL_S = 0.1
@@ -45,6 +56,7 @@ class _Pending:
     name: str
     request: RolloutRequest
     sampling: Sampling
+    first: bool
     earlier: int = 0
 
 
@@ -82,7 +94,11 @@ class ServerEngine(Engine):
         try:
             self._client.wait_for_it(start_s, silence_s)
             wanted = Wanted(
-                model_path=str(model_path), dtype=model.dtype, max_model_len=max_model_len, most=rollout.max_concurrent, rope=rope
+                model_path=str(model_path),
+                dtype=model.dtype,
+                max_model_len=max_model_len,
+                most=rollout.max_concurrent + RESERVED,
+                rope=rope,
             )
             self._server = check_server(self._client, wanted)
             self._served = [(_FRESH, 0)]
@@ -116,12 +132,12 @@ class ServerEngine(Engine):
 
     def submit(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
         """See `Stepwise.submit`."""
-        self._queue.extend(self._named(requests, sampling))
+        self._queue.extend(self._named(requests, sampling, first=False))
         self._send()
 
     def submit_first(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> None:
-        """See `InFlight.submit_first`; those that wait in the server for memory stay before them."""
-        self._queue.extendleft(reversed(self._named(requests, sampling)))
+        """See `InFlight.submit_first`: `RESERVED` places in the server are for these."""
+        self._queue.extendleft(reversed(self._named(requests, sampling, first=True)))
         self._send()
 
     def step(self) -> list[Rollout]:
@@ -175,9 +191,10 @@ class ServerEngine(Engine):
         `InFlight.exchange_weights`. A place that it has is not joined again.
 
         Raises:
-            ServerLost: the bridge broke, or the weights are not those of the model. The server draws nothing until it has others.
+            TransferBroken: the server draws nothing until it has others.
+            ServerLost: the weights are not those of the model, or the server fails.
         """
-        self._update(version, place)
+        self._update(version, replace(place, host=address_towards(self._client.url, place.host)))
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:
         raise NotImplementedError
@@ -197,14 +214,15 @@ class ServerEngine(Engine):
         """See `Engine.close`. The server drops our requests, and lives on."""
         self._client.close()
 
-    def _named(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[_Pending]:
+    def _named(self, requests: Sequence[RolloutRequest], sampling: Sampling, *, first: bool) -> list[_Pending]:
         check_requests(requests, self._max_model_len, self._vocab_size)
-        first, self._number = self._number, self._number + len(requests)
-        return [_Pending(f"{self._own}-{first + index}", request, sampling) for index, request in enumerate(requests)]
+        number, self._number = self._number, self._number + len(requests)
+        return [_Pending(f"{self._own}-{number + index}", request, sampling, first) for index, request in enumerate(requests)]
 
     def _send(self) -> None:
         """Send requests that the server has places for."""
-        while self._queue and len(self._sent) < self._server.most:
+        most = self._server.most
+        while self._queue and len(self._sent) < most - (0 if self._queue[0].first else min(RESERVED, most // 2)):
             one = self._queue.popleft()
             self._sent[one] = future = self._client.start(self._draw(one))
             future.add_done_callback(lambda _, one=one: self._ended.put(one))  # type: ignore[misc]
@@ -279,15 +297,25 @@ class ServerEngine(Engine):
         self._order("/update_weight_version", {"new_version": f"{label}-incomplete"})
         if bridge is not None and bridge != self._place:
             self._place = None
-            self._order("/init_weight_transfer_engine", {"init_info": {"place": asdict(bridge)}})
+            self._transfer("/init_weight_transfer_engine", {"init_info": {"place": asdict(bridge)}})
             self._place = bridge
         self._begin()
-        self._order("/update_weights", {"update_info": {"bridge": bridge is not None}})
+        self._transfer("/update_weights", {"update_info": {"bridge": bridge is not None}})
         self._order("/finish_weight_update", {"weight_version": label})
         if not self._order("/reset_prefix_cache?reset_running_requests=true")["success"]:
             raise ServerLost(f"{self._client.url} did not drop the KV cache of the old weights")
         self._served.append((label, version))
         self._order("/resume")
+
+    def _transfer(self, path: str, body: Any) -> None:
+        """As `_order`, of something that others may break."""
+        try:
+            self._order(path, body)
+        except ServerLost as error:
+            self._place = None
+            if BRIDGE_BROKE in str(error):
+                raise TransferBroken(str(error)) from error
+            raise
 
     def _begin(self) -> None:
         """Begin an update. One that was never ended, since its driver was killed, is ended before: with our backend that does nothing."""

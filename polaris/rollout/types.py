@@ -233,6 +233,28 @@ class BridgePlace:
     timeout_s: float
 
 
+BRIDGE_BROKE = "the bridge broke"
+"""What a part of an engine outside the job says when others are gone, or have not come."""
+
+
+class TransferBroken(RunFailed):
+    """Weights did not come, since the bridge broke; the engine draws nothing until others come."""
+
+
+@runtime_checkable
+class Outside(Protocol):
+    """What an `InFlight` engine has in the place of `exchange_weights` whose model is outside of this process: it takes weights itself."""
+
+    @property
+    def workers(self) -> int:
+        """Members of a bridge that it takes."""
+        ...
+
+    def take_weights(self, place: BridgePlace, version: int) -> None:
+        """As `InFlight.exchange_weights`, with the weights that come over the bridge at `place`. Raises `TransferBroken`."""
+        ...
+
+
 @runtime_checkable
 class Several(Protocol):
     """An `Engine` that stands for several ones on ranks of their own; `generate` asks all of them, and gives what the first one drew."""

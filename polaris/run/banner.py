@@ -73,9 +73,12 @@ def _engines(checked: Checked, ranks: int) -> str:
     if rollout.placement == "colocated":
         return f"{checked.engine}, {ranks // rollout.tensor_parallel} in all"
     first, last = ranks - rollout.engine_ranks, ranks - 1
-    where = f"rank {last}" if first == last else f"ranks {first} to {last}"
+    where = f"on rank {last} alone" if first == last else f"on ranks {first} to {last} alone"
+    servers = f"{len(rollout.servers)} on {'a server' if len(rollout.servers) == 1 else 'servers'} outside the job"
+    where = ", ".join([where] * bool(rollout.engine_ranks) + [servers] * bool(rollout.servers))
+    count = rollout.engine_ranks // rollout.tensor_parallel + len(rollout.servers)
     ahead = f"at most {rollout.max_staleness} steps ahead of training" if rollout.max_staleness else "in turns with training"
-    return f"{checked.engine}, {rollout.engine_ranks // rollout.tensor_parallel} in all, on {where} alone, {ahead}"
+    return f"{checked.engine}, {count} in all, {where}, {ahead}"
 
 
 def _trained_on_too(checked: Checked) -> dict[str, str]:

@@ -26,6 +26,7 @@ from polaris.data.sampler import open_sampler, open_statistics
 from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
+from polaris.errors import Refused
 from polaris.learn.objective import check_loss
 from polaris.model.check import check_checkpoint
 from polaris.model.identity import model_identity
@@ -113,6 +114,8 @@ def check(config: RunConfig) -> Checked:
         ValueError: with the remedy.
     """
     config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
+    if config.rollout.servers and "RANK" not in os.environ:
+        raise Refused("rollout.servers meet the job in torchrun's store; start it with `torchrun --nproc-per-node=1 -m polaris.train`")
     engine = check_engine(config.rollout)
     if is_main():
         check_trackers(config)

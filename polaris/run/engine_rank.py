@@ -18,18 +18,19 @@ from polaris.errors import Refused
 from polaris.stop import StopRequest
 
 if TYPE_CHECKING:
-    from polaris.distributed.mesh import World
+    from polaris.distributed.mesh import StorePlace, World
     from polaris.run.checks import Checked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineTask:
     """What an engine's process needs of what was checked, and which of its lives this is; `server` is the number of the server outside the
-    job that it drives, if it does."""
+    job that it drives, if it does, and `place` where the store is then."""
 
     checked: Checked
     life: int
     server: int | None = None
+    place: StorePlace | None = None
 
     def pickled(self) -> bytes:
         """Without the prompts, which come with the jobs."""
@@ -55,7 +56,8 @@ def driven_servers(checked: Checked, world: World) -> Iterator[None]:
 
     def drive(server: int) -> None:
         lives = Lives(mesh.shared_store(world.job), world.engines - world.roles.servers + server)
-        if status := _keep(EngineTask(checked=checked, life=0, server=server), lives, StopRequest()):
+        task = EngineTask(checked=checked, life=0, server=server, place=mesh.store_place(world.job))
+        if status := _keep(task, lives, StopRequest()):
             lives.end(0, f"did not come up (status {status}): see its message")
 
     threads = [Thread(target=drive, args=(server,), name=f"server {server}") for server in range(world.roles.servers * world.is_main)]
@@ -88,14 +90,14 @@ def sample_for_trainers(task: EngineTask, world: World, stop: StopRequest, pulse
     from polaris.observe.console import Console
     from polaris.reward.rewards import Rewards
     from polaris.rollout.engine import is_in_flight
-    from polaris.run.setup import open_engine
+    from polaris.run.setup import open_engine, open_server
     from polaris.sampling.context import SamplingContext
     from polaris.sampling.engine_rank import EngineRank
     from polaris.sampling.mailbox import Begin
 
     config = task.checked.config
     with stop.at_once(), _place_of(world, task.life):
-        engine = open_engine(task.checked)
+        engine = open_engine(task.checked) if task.server is None else open_server(task.checked, task.server)
     stepping = engine
     assert is_in_flight(stepping), "checked before"
     rank = EngineRank(stepping, world, stop, pulse, task.life, config.rollout)
@@ -156,7 +158,9 @@ def main(pipe: int, parent: int) -> int:
     roles, limits = config.rollout.roles, config.distributed
 
     def start() -> World:
-        return mesh.start(limits, roles, task.life) if task.server is None else mesh.beside(roles, task.server, limits)
+        if task.server is None or task.place is None:
+            return mesh.start(limits, roles, task.life)
+        return mesh.beside(roles, task.server, limits, task.place)
 
     return work_below(lambda world, stop: sample_for_trainers(task, world, stop, pulse), start)
 

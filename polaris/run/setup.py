@@ -20,12 +20,14 @@ from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
+from polaris.model.rope import resolve_rope
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
 from polaris.reward.rewards import Rewards
 from polaris.rollout.engine import create_engine
+from polaris.rollout.server_engine import ServerEngine
 from polaris.rollout.types import Engine
 from polaris.run.alarms import Alarms
 from polaris.run.checks import Checked, max_model_len
@@ -149,6 +151,13 @@ def open_engine(checked: Checked) -> Engine:
     """The engine of this rank, with the weights of the checkpoint."""
     config, length = checked.config, max_model_len(checked.config)
     return create_engine(config.rollout, checked.model.folder, config.model, max_model_len=length, seed=config.seed, rope=config.rope)
+
+
+def open_server(checked: Checked, server: int) -> Engine:
+    """A server outside the job, with the weights of the checkpoint."""
+    config, folder, length = checked.config, checked.model.folder, max_model_len(checked.config)
+    url, rope = config.rollout.servers[server], resolve_rope(folder, config.rope)
+    return ServerEngine(url, folder, model=config.model, rollout=config.rollout, max_model_len=length, rope=rope)
 
 
 def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Recorder:

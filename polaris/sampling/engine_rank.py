@@ -16,7 +16,7 @@ from polaris.distributed.mesh import World
 from polaris.distributed.supervise import Lives, Pulse
 from polaris.errors import RunFailed
 from polaris.rollout.isolation import any_kernel, preserved_randomness
-from polaris.rollout.types import InFlight
+from polaris.rollout.types import BridgePlace, InFlight, Outside, TransferBroken
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.delivery import bridge_patience
 from polaris.sampling.grading import Grading
@@ -50,7 +50,7 @@ from polaris.sampling.mailbox import (
 )
 from polaris.sampling.queue import NOTHING, Claim, Queue
 from polaris.stop import StopRequest
-from polaris.sync.bridge import Bridge, BridgeBroken, place_of
+from polaris.sync.bridge import Bridge, BridgeBroken, place_of, prefix_of
 from polaris.types import Rollout, ScoredRollout
 
 _IDLE_S = 0.003
@@ -97,7 +97,7 @@ class EngineRank:
 
     def arrive(self) -> bool:
         """Say that the engine is built, and hear what holds; False where the trainers need it no more."""
-        self._answer(Arrived(ranks=self._world.size))
+        self._answer(Arrived(ranks=self._engine.workers if isinstance(self._engine, Outside) else self._world.size))
         lives = Lives(self._world.shared, self._world.engine)
         while (said := welcomed(self._world.shared, self._world.engine, self._life)) is None:
             if lives.over:
@@ -186,7 +186,10 @@ class EngineRank:
 
     def _take(self, order: Weights) -> None:
         order = self._called(order)
-        self._engine.exchange_weights(self._received(order), order.version)
+        if isinstance(self._engine, Outside):
+            order = self._let_take(self._engine, order)
+        else:
+            self._engine.exchange_weights(self._received(order), order.version)
         seconds = time.monotonic() - self._since
         self._answer(Served(version=order.version, busy=self._busy, seconds=seconds))
         self._busy, self._since, self._held = 0.0, time.monotonic(), True
@@ -205,6 +208,22 @@ class EngineRank:
             if isinstance(following, Go):
                 return order
             order = following
+
+    def _let_take(self, engine: Outside, order: Weights) -> Weights:
+        """Weights go to an engine outside of this process: the order that it has taken. Where the bridge breaks, all come over the next."""
+        while True:
+            self._moved(f"weights of version {order.version}")
+            try:
+                engine.take_weights(self._place_on(order), order.version)
+                return order
+            except TransferBroken:
+                order = self._called(self._next_word(None))
+
+    def _place_on(self, order: Weights) -> BridgePlace:
+        store, rank = self._world.place, order.ranks[self._world.engine]
+        assert store is not None, "engines outside of their process are servers"
+        prefix, timeout_s = f"{store.prefix}/{prefix_of(order.generation)}", self._timeout.total_seconds()
+        return BridgePlace(host=store.host, port=store.port, prefix=prefix, rank=rank, size=order.size, timeout_s=timeout_s)
 
     def _received(self, order: Weights) -> Iterator[tuple[str, torch.Tensor]]:
         """The weights of an order. Where the bridge breaks, what has not come yet comes over the next one."""

@@ -90,4 +90,9 @@ def _breaking() -> Iterator[None]:
 
 def place_of(store: dist.Store, generation: int) -> dist.Store:
     """Where the ranks of a bridge meet; `generation` counts the bridges of a job."""
-    return dist.PrefixStore(f"bridge/{generation}", store)
+    return dist.PrefixStore(prefix_of(generation), store)
+
+
+def prefix_of(generation: int) -> str:
+    """That of its keys in the store."""
+    return f"bridge/{generation}"

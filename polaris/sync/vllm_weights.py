@@ -6,6 +6,8 @@ in one `update_weights`, checks that it is whole, and can be asked again after i
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -20,9 +22,9 @@ from vllm.model_executor.model_loader.reload.layerwise import finalize_layerwise
 from polaris.model.rope import Rope
 from polaris.model.rope_check import check_rope
 from polaris.rollout.checkpoint import expected_weights
-from polaris.rollout.types import BridgePlace, ModelFacts
+from polaris.rollout.types import BRIDGE_BROKE, BridgePlace, ModelFacts
 from polaris.rollout.vllm_model import Weights, repack_tied_head, replace_weights, rotary_table_of
-from polaris.sync.bridge import Bridge
+from polaris.sync.bridge import Bridge, BridgeBroken
 
 
 @dataclass(kw_only=True)
@@ -98,15 +100,30 @@ class BridgedWeights(WeightTransferEngine[Beginning, Source]):
             raise RuntimeError(f"its logits are {self.model_config.head_dtype}, the trainer's float32")
 
     def _join(self, place: BridgePlace) -> Bridge:
-        timeout = timedelta(seconds=place.timeout_s)
-        store = dist.TCPStore(place.host, place.port, is_master=False, timeout=timeout)
-        rank = place.rank + self.parallel_config.rank
-        return Bridge(dist.PrefixStore(place.prefix, store), rank, place.size, self.device, timeout)
+        timeout, rank = timedelta(seconds=place.timeout_s), place.rank + self.parallel_config.rank
+        with _broken():
+            store = dist.TCPStore(place.host, place.port, is_master=False, timeout=timeout)
+            return Bridge(dist.PrefixStore(place.prefix, store), rank, place.size, self.device, timeout)
 
     def _from_bridge(self) -> None:
-        if self._bridge is None:
+        bridge = self._bridge
+        if bridge is None:
             raise RuntimeError("weights were announced, but this worker is on no bridge")
-        replace_weights(self.model, self._reload, self._bridge.receive(), *expected_weights(self.model_config.model))
+
+        def received() -> Weights:
+            with _broken():
+                yield from bridge.receive()
+
+        replace_weights(self.model, self._reload, received(), *expected_weights(self.model_config.model))
 
     def _reload(self, named: Weights | None) -> None:
         reload_weights(self.vllm_config, self.model, weights_iterator=named, weights_path=None, is_checkpoint_format=True)
+
+
+@contextmanager
+def _broken() -> Iterator[None]:
+    """Say in words that the bridge broke: all that reaches the job of an error is its text."""
+    try:
+        yield
+    except (BridgeBroken, dist.DistError) as error:
+        raise RuntimeError(f"{BRIDGE_BROKE}: {error}") from error

@@ -3,11 +3,10 @@
 import http.client
 import json
 import os
-import shlex
+import pickle
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from contextlib import closing, contextmanager
@@ -19,79 +18,117 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from tiny_models import MAX_LEN, generate, prompt, requests_for
+from programs import start_ranks
+from transformers import AutoModelForCausalLM
+from vllm_server import serving
 
 from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.rollout import RolloutConfig
+from polaris.embedded import resolve
 from polaris.errors import Refused, RunFailed
-from polaris.model.rope import resolve_rope
+from polaris.model.rope import OWN, resolve_rope
 from polaris.rollout import server_client
-from polaris.rollout.engine import is_in_flight
+from polaris.rollout.engine import create_engine, is_in_flight
 from polaris.rollout.server_check import Wanted
 from polaris.rollout.server_client import ServerLost
 from polaris.rollout.server_engine import ServerEngine
-from polaris.rollout.types import BridgePlace, GenerationInterrupted, Sampling
+from polaris.rollout.types import BridgePlace, GenerationInterrupted, RolloutRequest, Sampling, TransferBroken
 from polaris.rollout.vllm_versions import SERVERS, installed_version
 from polaris.sync.bridge import Bridge
 
 pytestmark = [
+    pytest.mark.timeout(600),  # the first run on a new machine builds the embedded model
     pytest.mark.vllm,
     pytest.mark.slow,
     pytest.mark.skipif(installed_version() < SERVERS, reason="vLLM is not installed, or has other endpoints for weights"),
 ]
-ROOT = Path(__file__).resolve().parents[2]
 KEY = "a secret"
-MOST = 16
-"""Sequences that the server decodes together."""
-LONG = Sampling(temperature=1.0, max_tokens=300)
+MOST, MAX_LEN = 16, 400
+"""Sequences that the server decodes together, and their tokens."""
+LONG = Sampling(temperature=2.0, max_tokens=300)
+FOLDER = Path(__file__).parent
 
 
-def wanted(models, name="A", **others):
-    path = str(models.root / name)
-    facts = {"dtype": "float32", "max_model_len": MAX_LEN, "most": MOST, "rope": resolve_rope(path)}
-    return Wanted(model_path=path, **(facts | others))
+def wanted(folder):
+    return Wanted(model_path=folder, dtype="float32", max_model_len=MAX_LEN, most=MOST, rope=resolve_rope(folder))
 
 
 @pytest.fixture(scope="module")
-def server(models, declared, tmp_path_factory):
-    """Process and port of a server with model A, started as our refusals say."""
-    words = shlex.split(wanted(models).command(cuda=False))
-    words[words.index("python")] = sys.executable
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    words += f"--host 127.0.0.1 --port {port} --skip-tokenizer-init --enforce-eager --kv-cache-memory-bytes {32 << 20}".split()
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(ROOT), declared]),
-        "VLLM_API_KEY": KEY,
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-        "TORCHDYNAMO_DISABLE": "1",
-    }
-    log = tmp_path_factory.mktemp("server") / "server.log"
-    with log.open("wb") as out:
-        process = subprocess.Popen(["env", *words], stdout=out, stderr=out, env=environment, start_new_session=True, cwd=ROOT)
-    yield process, port
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
-    print(log.read_text()[-5000:])  # shown where a test fails
+def folder():
+    return resolve("embedded:model")
+
+
+@pytest.fixture(scope="module")
+def server(folder, declared, tmp_path_factory):
+    """Process and port of a server of the embedded model, started as our refusals say."""
+    with serving(wanted(folder).command(cuda=False), declared, tmp_path_factory.mktemp("server") / "log", KEY) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def models(folder):
+    """A: the server's checkpoint. B: the same with noise, which can be told from it."""
+    found = {name: AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval() for name in "AB"}
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for parameter in found["B"].parameters():
+            if parameter.ndim == 2:
+                parameter += 0.05 * torch.randn_like(parameter)
+    return found
+
+
+@pytest.fixture(scope="module")
+def weights(models):
+    return {name: [(key, value.detach()) for key, value in model.named_parameters()] for name, model in models.items()}
+
+
+@pytest.fixture(scope="module")
+def ours(folder, server):
+    """Our own engine, in this process; made while the server starts."""
+    rollout = RolloutConfig(engine="vllm", kv_cache_mib=32, max_concurrent=64)
+    engine = create_engine(rollout, folder, ModelConfig(dtype="float32"), max_model_len=MAX_LEN, seed=0)
+    yield engine
+    engine.close()
+
+
+@torch.no_grad()
+def logprobs(model, tokens, temperature):
+    """Log-probs [n - 1] of tokens[1:], by transformers alone."""
+    logits = model(torch.tensor([tokens])).logits[0, :-1] / temperature
+    return logits.log_softmax(-1).gather(1, torch.tensor(tokens)[1:, None])[:, 0].numpy()
+
+
+def prompt(length, start=0):
+    return tuple((start + 7 * number) % 300 + 4 for number in range(length))
+
+
+def requests_for(*prompts, samples=1, seed=0):
+    return [
+        RolloutRequest(prompt_id=str(number), sample=sample, prompt_tokens=tokens, seed=seed + 1000 * number + sample)
+        for number, tokens in enumerate(prompts)
+        for sample in range(samples)
+    ]
+
+
+def generate(engine, requests, should_stop=lambda: False, **settings):
+    sampling = Sampling(**{"temperature": 1.0, "max_tokens": 32} | settings)
+    return engine.generate(requests, sampling, on_progress=lambda progress: None, should_stop=should_stop)
 
 
 @pytest.fixture
-def connect(server, models, monkeypatch):
+def connect(server, folder, monkeypatch):
     """Engines on the server, closed with the test."""
     monkeypatch.setenv("VLLM_API_KEY", KEY)
     engines = []
 
-    def make(port=server[1], name="A", dtype="float32", max_model_len=MAX_LEN, rope=None, start_s=300.0, silence_s=30.0):
-        path = models.root / name
+    def make(port=server[1], path=folder, dtype="float32", max_model_len=MAX_LEN, rope=OWN, start_s=300.0, silence_s=30.0):
         engine = ServerEngine(
             f"http://127.0.0.1:{port}/",
             path,
             model=ModelConfig(dtype=dtype),
             rollout=RolloutConfig(),
             max_model_len=max_model_len,
-            rope=rope or resolve_rope(path),
+            rope=resolve_rope(path, rope),
             start_s=start_s,
             silence_s=silence_s,
         )
@@ -152,70 +189,68 @@ def same(mine, theirs):
         assert (one.finish_reason, one.seed, one.temperature) == (other.finish_reason, other.seed, other.temperature)
 
 
-def test_it_draws_what_our_engine_draws(connect, shared, models):
-    engine, ours = connect(), shared("vllm", "A")
-    ours.load_weights(models.load("A").named_parameters(), 0)
+def test_it_draws_what_our_engine_draws(ours, connect, weights):
+    engine = connect()
+    ours.load_weights(weights["A"], 0)
     requests = requests_for(prompt(5), prompt(70, 3), prompt(MAX_LEN - 8, 1), samples=8, seed=1 << 61)
-    for settings in ({}, {"temperature": 0.7, "max_tokens": 200}, {"top_k": 5}, {"top_p": 0.8}):
+    for settings in ({}, {"temperature": 2.0, "max_tokens": 200}, {"top_k": 5}, {"top_p": 0.8}):
         mine, theirs = (generate(one, requests, **settings) for one in (engine, ours))
         same(mine, theirs)
-    assert {one.finish_reason for one in mine} == {"stop", "length"}
-    assert {one.version for one in mine} == {0}
-    with pytest.raises(ValueError, match="outside the model's vocabulary of 128"):
-        engine.submit(requests_for((2, 128)), LONG)
+        assert {one.version for one in mine} == {0}
+        if settings.get("max_tokens"):
+            assert {one.finish_reason for one in mine} == {"stop", "length"}
+    with pytest.raises(ValueError, match="outside the model's vocabulary of 320"):
+        engine.submit(requests_for((2, 320)), LONG)
     assert engine.workers == 1
     assert not engine.running
     assert is_in_flight(engine)
 
 
-def test_weights_come_in_the_middle_of_responses(connect, shared, models, trainer):
+def test_weights_come_in_the_middle_of_responses(connect, ours, models, weights, trainer):
     engine, place = connect(), trainer.place()
-    requests = requests_for(*(prompt(4 + 9 * number, number) for number in range(6)), samples=8)
-    prompts = {request.prompt_id: request.prompt_tokens for request in requests}
+    requests = requests_for(*(prompt(4 + 9 * number, number) for number in range(4)), samples=8)
     rollouts, served = [], {0: "A"}
-    weights = {name: list(models.load(name).named_parameters()) for name in "AB"}
     engine.submit(requests, LONG)
     for version, name in ((1, "B"), (4, "A")):
-        rollouts += drain(engine, lambda ended: len(ended) >= 6)
+        rollouts += drain(engine, lambda ended: len(ended) >= 3)
         with trainer.sending(place, weights[name]):
             engine.take_weights(place, version)
         assert engine.version == version
         served[version] = name
     first = requests_for(prompt(9), samples=2, seed=77)
-    engine.submit_first(first, LONG)
-    assert engine.waiting >= len(requests) - len(rollouts) - MOST
+    left = engine.running
+    engine.submit_first(first, Sampling(temperature=2.0, max_tokens=8))
+    assert engine.waiting >= left - MOST
     rollouts += (rest := drain(engine))
-    seeds = [one.seed for one in rest]
-    assert max(seeds.index(request.seed) for request in first) < len(rest) - 2
-    rollouts = [one for one in rollouts if one.prompt_id in prompts and one.seed < 77 * 1000]
+    ended = [one.seed for one in rest]
+    assert max(ended.index(request.seed) for request in first) < min(8, len(rest) - 2), "the first ones came first"
     assert len(rollouts) == len(requests) + len(first)
+    prompts = {request.seed: request.prompt_tokens for request in (*requests, *first)}
     mixed, off = 0, 0.0
     for rollout in rollouts:
         found = sorted(set(rollout.versions.tolist()))
         assert rollout.versions.tolist() == sorted(rollout.versions)
-        start = prompts[rollout.prompt_id] if rollout.seed not in {one.seed for one in first} else first[0].prompt_tokens
-        truth = {name: models.logprobs(name, (*start, *rollout.tokens.tolist()))[len(start) - 1 :] for name in "AB"}
+        whole, begin = [*prompts[rollout.seed], *rollout.tokens.tolist()], len(prompts[rollout.seed]) - 1
+        truth = {name: logprobs(model, whole, 2.0)[begin:] for name, model in models.items()}
         for version in found:
             mine = rollout.versions == version
             np.testing.assert_allclose(rollout.logprobs[mine], truth[served[version]][mine], atol=2e-5)
         mixed += len(found) > 1
         off = max(off, float(np.abs(truth["A"] - truth["B"]).max()))
-    assert mixed >= MOST / 2
+    assert mixed >= MOST / 4
     assert off > 1, "the weights can be told apart"
     again = requests_for(prompt(70), samples=4)
     with trainer.sending(place, weights["B"]):
         engine.take_weights(place, 5)
-    ours = shared("vllm", "A")
-    ours.load_weights(models.load("B").named_parameters(), 5)
+    ours.load_weights(weights["B"], 5)
     same(generate(engine, again), generate(ours, again))
 
 
-def test_after_a_broken_bridge_it_draws_nothing_until_it_has_whole_weights(connect, shared, models, trainer):
+def test_after_a_broken_transfer_it_draws_nothing_until_it_has_whole_weights(connect, ours, weights, trainer):
     engine, requests = connect(), requests_for(prompt(70), samples=4)
-    weights = dict(models.load("B").named_parameters())
-    wrong = list(weights.items())
-    wrong[-1] = (wrong[-1][0], wrong[-1][1][:-1])
-    for broken, said in ((list(weights.items())[:-1], "1 of [0-9]+ weights were not published"), (wrong, "has shape")):
+    name, last = weights["B"][-1]
+    wrong = [*weights["B"][:-1], (name, last[:-1])]
+    for broken, said in ((weights["B"][:-1], "1 of [0-9]+ weights were not published"), (wrong, "has shape")):
         place = trainer.place()
         with pytest.raises(ServerLost, match=rf"update_weights failed: status 500.*{said}"), trainer.sending(place, broken):
             engine.take_weights(place, 1)
@@ -223,44 +258,38 @@ def test_after_a_broken_bridge_it_draws_nothing_until_it_has_whole_weights(conne
     until = time.monotonic() + 0.5
     assert drain(engine, lambda ended: time.monotonic() > until) == []
     place = trainer.place()
-    with trainer.sending(place, weights.items()):
+    with trainer.sending(place, weights["B"]):
         engine.take_weights(place, 1)
-    ours = shared("vllm", "A")
-    ours.load_weights(weights.items(), 1)
-    theirs = generate(ours, requests, max_tokens=300)
+    ours.load_weights(weights["B"], 1)
     found = {one.sample: one for one in drain(engine)}
-    same([found[request.sample] for request in requests], theirs)
+    same([found[request.sample] for request in requests], generate(ours, requests, temperature=2.0, max_tokens=300))
 
 
-def test_another_driver_begins_with_the_checkpoint(connect, shared, models, trainer):
-    """Whatever the one before has left: here an update that it did not end."""
+def test_another_driver_begins_with_the_checkpoint(connect, ours, weights, trainer):
+    """Whatever the one before has left: here a bridge that broke, and an update that it did not end."""
     before, place = connect(), trainer.place()
 
     def dying():
-        yield from list(models.load("B").named_parameters())[:5]
+        yield from weights["B"][:5]
         raise RuntimeError
 
-    with (
-        trainer.sending(place, dying()),
-        pytest.raises(ServerLost, match=r"update_weights failed: status 500.*Connection (closed|reset) by peer"),
-    ):
+    with trainer.sending(place, dying()), pytest.raises(TransferBroken, match=r"update_weights failed: status 500.*the bridge broke"):
         before.take_weights(place, 1)
     before._order("/start_weight_update")
     engine, requests = connect(), requests_for(prompt(70), samples=4)
     assert engine.version == 0
-    ours = shared("vllm", "A")
-    ours.load_weights(models.load("A").named_parameters(), 0)
+    ours.load_weights(weights["A"], 0)
     same(generate(engine, requests), generate(ours, requests))
     with pytest.raises(ServerLost, match="which this job did not give it"):
         generate(before, requests)
 
 
 def test_it_can_be_cut_off(connect):
-    engine, requests = connect(), requests_for(prompt(49, 5), prompt(31, 3), samples=12)
-    whole = {(one.prompt_id, one.sample): one for one in generate(engine, requests, max_tokens=300)}
+    engine, requests = connect(), requests_for(prompt(4), prompt(13, 1), samples=8)
+    whole = {(one.prompt_id, one.sample): one for one in generate(engine, requests, temperature=2.0, max_tokens=300)}
     calls = iter(range(3))
     with pytest.raises(GenerationInterrupted):
-        generate(engine, requests, max_tokens=300, should_stop=lambda: next(calls) == 2)
+        generate(engine, requests, temperature=2.0, max_tokens=300, should_stop=lambda: next(calls) == 2)
     engine.submit(requests, LONG)
     time.sleep(0.2)
     cut = engine.abort()
@@ -335,13 +364,16 @@ def test_a_refused_request_is_named(connect, proxy):
     [
         ({"dtype": "bfloat16"}, r"has --dtype float32, not bfloat16"),
         ({"max_model_len": MAX_LEN + 1}, rf"has --max-model-len {MAX_LEN}, and the run's sequences have up to {MAX_LEN + 1} tokens"),
-        ({"name": "UA"}, r"it is another model, whose lm_head.weight is None, the run's \[128, 64\]"),
+        ({"layers": 4}, r"it is another model, whose model\.layers\.3\.\S+ is None, the run's \["),
         ({"rope": RopeConfig(factor=2.0)}, r"the server's rotary table has shape"),
     ],
 )
-def test_another_server_than_the_run_needs_is_refused(settings, said, connect, models):
-    if "rope" in settings:
-        settings = {"rope": resolve_rope(models.root / "A", settings["rope"])}
+def test_another_server_than_the_run_needs_is_refused(settings, said, connect, folder, tmp_path):
+    settings = dict(settings)
+    if layers := settings.pop("layers", None):
+        config = json.loads((Path(folder) / "config.json").read_text()) | {"num_hidden_layers": layers, "layer_types": None}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        settings["path"] = tmp_path
     with pytest.raises(Refused, match=rf"{said}.*this starts one that fits: VLLM_SERVER_DEV_MODE=1 python -m vllm") as refusal:
         connect(**settings)
     assert ("""--hf-overrides '{"rope_parameters": {"rope_type": "yarn\"""" in str(refusal.value)) == ("rope" in settings)
@@ -391,6 +423,40 @@ def test_a_server_that_is_not_there_is_refused(connect, monkeypatch):
         free.bind(("127.0.0.1", 0))
         with pytest.raises(Refused, match=r"was asked for its health for 1 s and is not well: ClientConnectorError"):
             connect(free.getsockname()[1], start_s=1.0)
+
+
+SMALL = (
+    *("--name=run", "--observe.tensorboard=false", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=48"),
+    *("--rollout.max_concurrent=8", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1", "--trainer.steps=3"),
+    *('--run.hooks=["keeps_groups:Keep"]', "--distributed.wait_timeout_hours=0.1", "--eval.every=100", "--eval.samples_per_prompt=1"),
+    *("--rollout.placement=separate", "--rollout.max_staleness=0", "--checkpoint.every=100"),
+)
+
+
+@pytest.mark.distributed
+def test_a_job_samples_by_it_and_goes_on_when_its_driver_is_killed(server, ours, weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("VLLM_API_KEY", KEY)
+    servers = f"--rollout.servers=['http://127.0.0.1:{server[1]}']"
+    (trainer,) = start_ranks(1, FOLDER / "train_here.py", f"--root={tmp_path}", *SMALL, servers)
+    try:
+        while not (tmp_path / "run" / "step-1.pickle").exists() and trainer.poll() is None:
+            time.sleep(0.01)
+        subprocess.run(["pkill", "-KILL", "-P", str(trainer.pid), "-f", "polaris.run.engine_rank"], check=True)
+        status = trainer.wait(300)
+    finally:
+        trainer.kill()
+    said = "".join(trainer.communicate())
+    assert status == 0, said
+    assert "engine 0 was killed by SIGKILL. It is started again" in said
+    assert "1 in all, 1 on a server outside the job, in turns with training" in said
+    drawn = [pickle.loads((tmp_path / "run" / f"step-{step}.pickle").read_bytes()) for step in (1, 2, 3)]
+    for version, pairs in enumerate(drawn):
+        assert {version} == {number for _, rollout in pairs for number in rollout.versions.tolist()}
+    requests = [
+        RolloutRequest(prompt_id=one.prompt_id, sample=one.sample, prompt_tokens=tuple(tokens), seed=one.seed) for tokens, one in drawn[0]
+    ]
+    ours.load_weights(weights["A"], 0)
+    same([rollout for _, rollout in drawn[0]], generate(ours, requests, temperature=drawn[0][0][1].temperature, max_tokens=48))
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
