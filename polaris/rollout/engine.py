@@ -82,10 +82,17 @@ def check_engine(rollout: RolloutConfig) -> str:
         Refused: it is not installed, its version is not supported, tensor parallelism lacks vLLM, or a class of the user's own lacks a
             member of `Engine`, one of `Stepwise` that rollout.oversample needs, or one of `InFlight` that rollout.placement does.
     """
+    if rollout.servers and not rollout.engine_ranks:
+        return "vllm"  # on the machines of the servers
+    _check_own(rollout)
+    return doors.short(_name(rollout))
+
+
+def _check_own(rollout: RolloutConfig) -> None:
+    """`check_engine` for engines on ranks of the job."""
     _kind(rollout).check(rollout)
     if rollout.placement == "separate":
         _check_in_flight(rollout)
-    return doors.short(_name(rollout))
 
 
 def _check_in_flight(rollout: RolloutConfig) -> None:
@@ -196,7 +203,7 @@ def create_engine(
             f"sequences of {max_model_len} tokens exceed the model's {resolved.max_positions} positions; shorten the responses, "
             "or set rope.factor or rope.max_positions"
         )
-    check_engine(rollout)
+    _check_own(rollout)
     build = _kind(rollout).find(model.dtype)
     engine = build(model_path, model=model, rollout=rollout, max_model_len=max_model_len, seed=seed, rope=resolved)
     try:  # None without a table: the trainer then compares log-probs (`make_far_probe`)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from transformers import PreTrainedTokenizerBase
 
@@ -58,6 +59,19 @@ class Checked:
     """Where the configuration was read from, for the console."""
     content: Mapping[str, Any] = field(default_factory=dict)
     """Digests of model and prompts, by which a resumed run is recognised; on rank 0 only."""
+
+
+def _check_store(servers: Sequence[str]) -> None:
+    """Raise `Refused` where servers outside the job cannot reach the store in which they meet the trainers."""
+    if servers and "MASTER_ADDR" not in os.environ:
+        raise Refused("rollout.servers meet the job in torchrun's store; start it with `torchrun --nproc-per-node=1 -m polaris.train`")
+    host = os.environ.get("MASTER_ADDR", "")
+    if _is_here(host) and (far := [url for url in servers if not _is_here(urlsplit(url).hostname or "")]):
+        raise Refused(f"{far[0]} cannot reach torchrun's store at {host}; give torchrun this machine's address as --master-addr")
+
+
+def _is_here(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
 
 
 def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
@@ -114,8 +128,7 @@ def check(config: RunConfig) -> Checked:
         ValueError: with the remedy.
     """
     config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
-    if config.rollout.servers and "RANK" not in os.environ:
-        raise Refused("rollout.servers meet the job in torchrun's store; start it with `torchrun --nproc-per-node=1 -m polaris.train`")
+    _check_store(config.rollout.servers)
     engine = check_engine(config.rollout)
     if is_main():
         check_trackers(config)

@@ -1,11 +1,14 @@
+import re
 import subprocess
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from polaris.config.rollout import RolloutConfig
 from polaris.rollout import engine
 from polaris.rollout.types import request_seed
+from polaris.run.checks import _check_store
 
 
 def test_seed_is_a_function_of_every_field():
@@ -95,3 +98,25 @@ def test_an_engine_that_steps_is_asked_for_steps_unless_it_changes_generate_alon
         name: engine.is_stepwise(object.__new__(getattr(own_engines, name))) for name in ("Slower", "Other", "Plain", "TransformersEngine")
     }
     assert found == {"Slower": False, "Other": True, "Plain": False, "TransformersEngine": True}
+
+
+def test_trainers_of_servers_outside_the_job_need_no_engine(monkeypatch):
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    assert engine.check_engine(RolloutConfig(placement="separate", servers=("http://node:8000",))) == "vllm"
+
+
+@pytest.mark.parametrize(
+    ("address", "url", "said"),
+    [
+        (None, "http://node:8000", "start it with `torchrun"),
+        ("localhost", "http://node:8000", "http://node:8000 cannot reach torchrun's store at localhost; give torchrun"),
+        ("127.0.0.1", "http://127.0.0.1:8000", None),
+        ("trainer", "http://node:8000", None),
+    ],
+)
+def test_servers_must_reach_the_store(address, url, said, monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    if address is not None:
+        monkeypatch.setenv("MASTER_ADDR", address)
+    with pytest.raises(ValueError, match=re.escape(said)) if said else nullcontext():
+        _check_store([url])
