@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -35,7 +36,8 @@ class Bridge:
             if device.type == "cuda":
                 options = dist.ProcessGroupNCCL.Options()
                 options._timeout = timeout
-                self._group: Any = dist.ProcessGroupNCCL(store, rank, size, options)
+                with _without_watchdog():
+                    self._group: Any = dist.ProcessGroupNCCL(store, rank, size, options)
             else:
                 self._group = dist.ProcessGroupGloo(store, rank, size, timeout)
 
@@ -70,13 +72,21 @@ class Bridge:
         options = dist.BroadcastOptions()
         options.rootRank = 0
         work = self._group.broadcast([tensor], options)
+        if self._device.type == "cuda":
+            self._watch(work)
+        work.wait()
+
+    def _watch(self, work: dist.Work) -> None:
+        """Wait for NCCL, which would wait for a member that is gone on the device, for ever."""
         deadline = time.monotonic() + self._timeout.total_seconds()
-        while self._device.type == "cuda" and not work.is_completed():  # NCCL waits for a member that is gone on the device, for ever
+        while not work.is_completed():
             if time.monotonic() > deadline:
                 self._group.abort()
                 raise RuntimeError(f"a broadcast of weights did not end within {self._timeout.total_seconds() / 60:g} minutes")
             time.sleep(_POLL_S)
-        work.wait()
+        if not work.is_success():
+            self._group.abort()
+            raise RuntimeError("a broadcast of weights failed: a member is gone")
 
 
 @contextmanager
@@ -86,6 +96,19 @@ def _breaking() -> Iterator[None]:
         yield
     except RuntimeError as error:
         raise BridgeBroken(str(error)) from error
+
+
+@contextmanager
+def _without_watchdog() -> Iterator[None]:
+    """A group that is made here does not end its process where a member is gone, as NCCL groups of torch do."""
+    name = "TORCH_NCCL_ASYNC_ERROR_HANDLING"
+    before, os.environ[name] = os.environ.get(name), "0"
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        if before is not None:
+            os.environ[name] = before
 
 
 def place_of(store: dist.Store, generation: int) -> dist.Store:
