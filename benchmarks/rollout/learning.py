@@ -17,30 +17,18 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from two_engines import OPTIONS, VARIANTS, natural
+from two_engines import VARIANTS, natural, on_two_ranks
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "recipe"))
 
-from compare import CONFIGS, REPOSITORY, RESULTS, Comparison, curve, machine, student_interval, write
-
-from polaris.data.sources import write_rows
+from compare import REPOSITORY, RESULTS, curve, machine, student_interval, write
 
 CURVES = {name: options for name, options in VARIANTS.items() if name != "oversample 2"}
 
 
 def main(seeds: int, root: Path, steps: int) -> None:
     """Run what is missing, one run at a time, and write table and picture."""
-    write_rows(root / "train.jsonl", natural())
-    comparison = Comparison(
-        config=CONFIGS / "quickstart.toml",
-        options=[f"--data.path={root / 'train.jsonl'}", *OPTIONS],
-        variants=CURVES,
-        steps=[steps],
-        root=root,
-        seeds=seeds,
-        parallel=1,
-        ranks=2,
-    )
+    comparison = on_two_ranks(root, natural(), CURVES, steps, seeds, {})
     runs, budgets = comparison.run()
     curves = {name: [curve(runs[name, seed]) for seed in range(seeds)] for name in CURVES}
     places = np.linspace(0, min(budgets), 13)

@@ -11,7 +11,7 @@ where each engine gets its part of the prompts at once: `git worktree add OLD 24
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -44,24 +44,36 @@ def main(seeds: int, root: Path, steps: int, old: Path | None) -> None:
     variants = VARIANTS if old is None else {**VARIANTS, STATIC: []}
     for task, rows in {"natural lengths": natural(), "a long tail": long_tail()}.items():
         place = root / task.replace(" ", "-")
-        write_rows(place / "train.jsonl", rows)
-        comparison = Comparison(
-            config=CONFIGS / "quickstart.toml",
-            options=[f"--data.path={place / 'train.jsonl'}", *OPTIONS],
-            variants=variants,
-            steps=[steps],
-            root=place,
-            seeds=seeds,
-            parallel=1,
-            ranks=2,
-            checkouts={STATIC: old} if old else {},
-        )
+        comparison = on_two_ranks(place, rows, variants, steps, seeds, {STATIC: old} if old else {})
         runs, budgets = comparison.run()
         spent += budgets
         accuracy[task] = comparison.scores(runs, budgets)
         speeds[task] = {name: [speed(runs[name, seed]) for seed in range(seeds)] for name in variants}
     more = "".join(f"\n## Speed, {task}\n\n{table(found)}" for task, found in speeds.items())
     write("Two engines on two ranks", Path(__file__).stem, f"{seeds} ROOT {steps}", accuracy, spent, more, folder="rollout", speeds=speeds)
+
+
+def on_two_ranks(
+    root: Path,
+    rows: Sequence[Mapping[str, Any]],
+    variants: Mapping[str, Sequence[str]],
+    steps: int,
+    seeds: int,
+    checkouts: Mapping[str, Path],
+) -> Comparison:
+    """Runs of the quickstart's model on these problems, one at a time, each on two ranks."""
+    write_rows(root / "train.jsonl", rows)
+    return Comparison(
+        config=CONFIGS / "quickstart.toml",
+        options=[f"--data.path={root / 'train.jsonl'}", *OPTIONS],
+        variants=variants,
+        steps=[steps],
+        root=root,
+        seeds=seeds,
+        parallel=1,
+        ranks=2,
+        checkouts=checkouts,
+    )
 
 
 def natural() -> list[dict[str, Any]]:
