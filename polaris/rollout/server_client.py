@@ -13,7 +13,6 @@ from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass
 from threading import Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -199,17 +198,6 @@ class ServerClient:
     async def _end(self) -> None:
         await self._cancel_others()
         await self._session.close()
-
-
-def address_towards(url: str, host: str) -> str:
-    """What the server at `url` is told of `host`: where that names this machine for itself alone, its address on the way to the server."""
-    if host not in ("localhost", "127.0.0.1", "::1"):
-        return host
-    parts = urlsplit(url)
-    family, _, _, _, address = socket.getaddrinfo(parts.hostname, parts.port or 80, type=socket.SOCK_DGRAM)[0]
-    with socket.socket(family, socket.SOCK_DGRAM) as way:
-        way.connect(address)  # sends nothing
-        return str(way.getsockname()[0])
 
 
 async def _session() -> aiohttp.ClientSession:

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from secrets import token_hex
@@ -21,7 +21,7 @@ from polaris.model.folder import transformers_config
 from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, stop_tokens
 from polaris.rollout.server_check import Wanted, check_server
-from polaris.rollout.server_client import Failed, Reply, ServerClient, ServerLost, address_towards
+from polaris.rollout.server_client import Failed, Reply, ServerClient, ServerLost
 from polaris.rollout.types import (
     BRIDGE_BROKE,
     BridgePlace,
@@ -194,7 +194,7 @@ class ServerEngine(Engine):
             TransferBroken: the server draws nothing until it has others.
             ServerLost: the weights are not those of the model, or the server fails.
         """
-        self._update(version, replace(place, host=address_towards(self._client.url, place.host)))
+        self._update(version, place)
 
     def score(self, tokens: Sequence[int]) -> np.ndarray:
         raise NotImplementedError

@@ -436,8 +436,10 @@ SMALL = (
 @pytest.mark.distributed
 def test_a_job_samples_by_it_and_goes_on_when_its_driver_is_killed(server, ours, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("VLLM_API_KEY", KEY)
-    servers = f"--rollout.servers=['http://127.0.0.1:{server[1]}']"
-    (trainer,) = start_ranks(1, FOLDER / "train_here.py", f"--root={tmp_path}", *SMALL, servers)
+    rows = Path(resolve("embedded:train")).read_text(encoding="utf-8").splitlines()[:16]
+    (problems := tmp_path / "problems.jsonl").write_text("\n".join(rows))
+    options = (f"--data.path={problems}", f"--eval.path={problems}", f"--rollout.servers=['http://127.0.0.1:{server[1]}']")
+    (trainer,) = start_ranks(1, FOLDER / "train_here.py", f"--root={tmp_path}", *SMALL, *options)
     try:
         while not (tmp_path / "run" / "step-1.pickle").exists() and trainer.poll() is None:
             time.sleep(0.01)
