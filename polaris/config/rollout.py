@@ -24,6 +24,15 @@ class Roles:
     ranks_per_engine: int = 1
     servers: int = 0
 
+    def place_of(self, rank: int, size: int) -> tuple[int, int] | None:
+        """The engine of a rank of the job, which has `size` of them, and its rank among that engine's; None if it trains."""
+        trainers = size - self.engine_ranks
+        return None if rank < trainers else divmod(rank - trainers, self.ranks_per_engine)
+
+    def engine_of_server(self, server: int) -> int:
+        """The number of a server among the engines: servers come behind those that have ranks."""
+        return self.engine_ranks // self.ranks_per_engine + server
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutConfig:

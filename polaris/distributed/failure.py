@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import time
 
 from polaris.distributed.mesh import Job
+from polaris.distributed.watch import attempt
 
 _POLL_S = 0.02
 
@@ -18,7 +18,7 @@ def should_print(job: Job, reason: str, patience_s: float = 2.0) -> bool:
     """
     if job.size == 1:
         return True
-    keys = [f"polaris/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}/failed/{rank}" for rank in range(job.size)]
+    keys = [f"polaris/{attempt()}/failed/{rank}" for rank in range(job.size)]
     deadline = time.monotonic() + patience_s
     try:
         job.store.set(keys[job.rank], reason)

@@ -15,6 +15,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
 from polaris.distributed import watch
+from polaris.distributed.watch import attempt
 from polaris.errors import RunFailed
 
 T = TypeVar("T")
@@ -66,33 +67,26 @@ class World:
     @property
     def samples(self) -> bool:
         """Whether this process only samples; the world is then that of its engine."""
-        return self.server is not None or self.job.rank >= self._trainers
+        return self.server is not None or self.roles.place_of(self.job.rank, self.job.size) is not None
 
     @property
     def engines(self) -> int:
         """Engines that have ranks of their own, and behind them servers outside the job."""
-        return self.roles.engine_ranks // self.roles.ranks_per_engine + self.roles.servers
-
-    @property
-    def sampler(self) -> int:
-        """The number of this rank among those that only sample."""
-        return self.job.rank - self._trainers
+        return self.roles.engine_of_server(self.roles.servers)
 
     @property
     def engine(self) -> int:
         """The number of the engine of a rank that only samples, or of the server that this process drives."""
         if self.server is not None:
-            return self.engines - self.roles.servers + self.server
-        return self.sampler // self.roles.ranks_per_engine
+            return self.roles.engine_of_server(self.server)
+        place = self.roles.place_of(self.job.rank, self.job.size)
+        assert place is not None, "this rank trains"
+        return place[0]
 
     def ranks_of(self, engine: int) -> range:
         """The ranks of the job that an engine has; none if it is a server outside of it."""
         size = self.roles.ranks_per_engine
-        return range(self._trainers, self.job.size)[engine * size : (engine + 1) * size]
-
-    @property
-    def _trainers(self) -> int:
-        return self.job.size - self.roles.engine_ranks
+        return range(self.job.size - self.roles.engine_ranks, self.job.size)[engine * size : (engine + 1) * size]
 
     @property
     def is_main(self) -> bool:
@@ -140,12 +134,11 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
         torch.cuda.set_device(device)
     backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     job = join(limits)
-    trainers = job.size - roles.engine_ranks
-    name, rank, size = "trainers", job.rank, trainers
-    if job.rank >= trainers:
-        engine, rank = divmod(job.rank - trainers, roles.ranks_per_engine)
+    name, rank, size = "trainers", job.rank, job.size - roles.engine_ranks
+    if (place := roles.place_of(job.rank, job.size)) is not None:
+        engine, rank = place
         name, size = f"engine/{engine}/{life}", roles.ranks_per_engine
-    store = dist.HashStore() if job.store is None else dist.PrefixStore(f"groups/{_attempt()}/{name}", job.store)
+    store = dist.HashStore() if job.store is None else dist.PrefixStore(f"groups/{attempt()}/{name}", job.store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
         watch.start(job.store.clone(), job.rank, job.size, limits)
@@ -167,7 +160,7 @@ def beside(roles: Roles, server: int, limits: DistributedConfig, place: StorePla
 
 def store_place(job: Job) -> StorePlace:
     """For processes that are no ranks. Some versions of torch have a part of the store for each attempt of torchrun."""
-    part = "" if isinstance(job.store, dist.TCPStore) else f"/worker/attempt_{_attempt()}/"
+    part = "" if isinstance(job.store, dist.TCPStore) else f"/worker/attempt_{attempt()}/"
     return StorePlace(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), f"{part}{_shared()}")
 
 
@@ -177,7 +170,7 @@ def shared_store(job: Job) -> Any:
 
 
 def _shared() -> str:
-    return f"sampling/{_attempt()}"
+    return f"sampling/{attempt()}"
 
 
 _job: Job | None = None
@@ -201,7 +194,7 @@ def agree(word: str, job: Job) -> list[str]:
     Raises:
         RunFailed: a rank has not come within the store's time limit.
     """
-    keys = [f"polaris/{_attempt()}/word/{rank}" for rank in range(job.size)]
+    keys = [f"polaris/{attempt()}/word/{rank}" for rank in range(job.size)]
     job.store.set(keys[job.rank], word)
     try:
         job.store.wait(keys)
@@ -209,11 +202,6 @@ def agree(word: str, job: Job) -> list[str]:
         missing = ", ".join(str(rank) for rank, key in enumerate(keys) if not job.store.check([key]))
         raise RunFailed(f"rank {missing} did not get through its checks in time; look at its own output, and start again") from error
     return [job.store.get(key).decode() for key in keys]
-
-
-def _attempt() -> str:
-    """Keys of an attempt outlive torchrun's restart."""
-    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 
 def _wait(limits: DistributedConfig) -> timedelta:

@@ -36,7 +36,7 @@ class _Watch:
 
     def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
-        self._attempt = _attempt()
+        self._attempt = attempt()
         self._main = threading.main_thread().ident or 0
         self._beats = 0
         self._ended = threading.Event()
@@ -132,16 +132,16 @@ class _Watch:
 
 def heartbeats(store: dist.Store, ranks: Iterable[int]) -> list[bytes | None]:
     """The heartbeat count of each of these ranks; None before the first one."""
-    keys = [_key(_attempt(), "beat", rank) for rank in ranks]
+    keys = [_key(attempt(), "beat", rank) for rank in ranks]
     return [store.get(key) if store.check([key]) else None for key in keys]
 
 
-def _key(attempt: str, name: str, rank: int | None) -> str:
-    return f"polaris/{attempt}/{name}" + ("" if rank is None else f"/{rank}")
+def _key(number: str, name: str, rank: int | None) -> str:
+    return f"polaris/{number}/{name}" + ("" if rank is None else f"/{rank}")
 
 
-def _attempt() -> str:
-    """Keys of an attempt outlive torchrun's restart."""
+def attempt() -> str:
+    """Which start of the ranks by torchrun this is. Its store outlives a restart, so that every key must name the attempt."""
     return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
 
 

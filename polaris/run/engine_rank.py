@@ -42,10 +42,10 @@ def keep_sampling(checked: Checked, stop: StopRequest) -> int:
     """Keep an engine's process at work until the trainers end: the exit status of this rank, which has joined the job."""
     from polaris.distributed import mesh
 
-    job, config = mesh.join(), checked.config
-    roles = config.rollout.roles
-    engine = (job.rank - (job.size - roles.engine_ranks)) // roles.ranks_per_engine
-    return _keep(EngineTask(checked=checked, life=0), Lives(mesh.shared_store(job), engine), stop)
+    job = mesh.join()
+    place = checked.config.rollout.roles.place_of(job.rank, job.size)
+    assert place is not None, "this rank trains"
+    return _keep(EngineTask(checked=checked, life=0), Lives(mesh.shared_store(job), place[0]), stop)
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def driven_servers(checked: Checked, world: World) -> Iterator[None]:
     from polaris.distributed import mesh
 
     def drive(server: int) -> None:
-        lives = Lives(mesh.shared_store(world.job), world.engines - world.roles.servers + server)
+        lives = Lives(mesh.shared_store(world.job), world.roles.engine_of_server(server))
         task = EngineTask(checked=checked, life=0, server=server, place=mesh.store_place(world.job))
         if status := _keep(task, lives, StopRequest()):
             lives.end(0, f"did not come up (status {status}): see its message")

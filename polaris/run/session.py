@@ -118,7 +118,7 @@ def _listen() -> StopRequest:
 
 def _samples(roles: Roles) -> bool:
     """Whether this rank only samples."""
-    return int(os.environ.get("RANK", "0")) >= int(os.environ.get("WORLD_SIZE", "1")) - roles.engine_ranks
+    return roles.place_of(int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))) is not None
 
 
 def _start(limits: DistributedConfig, roles: Roles) -> World:
