@@ -73,7 +73,7 @@ class RolloutConfig:
     others train."""
     servers: tuple[str, ...] = ()
     """separate: vLLM servers outside the job that sample too, such as `["http://host:8000"]`, with or without rollout.engine_ranks."""
-    max_staleness: int = 4
+    max_staleness: int = 1
     """carry_over: most versions between the weights that draw and those that drew a response's first token. A step waits for responses
     that would be older in the next one; with or without carry_over, for those to a prompt that has waited for as many steps. separate:
     steps that sampling may run ahead of training, which bounds the same number; with 0 they take turns."""

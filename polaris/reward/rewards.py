@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent import futures
 from concurrent.futures import Future
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -58,10 +59,13 @@ class Rewards:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._resources.close()
 
-    def wait(self) -> None:
-        """Return when a process has loaded the user's code. Raises `RunFailed` if it does not load."""
+    def wait(self, on_wait: Callable[[], None] = lambda: None) -> None:
+        """Return when a process has loaded the user's code; calls `on_wait` every second. Raises `RunFailed` if it does not load."""
         if self._host is not None:
-            self._host.submit("null").result()
+            loaded = self._host.submit("null")
+            while not futures.wait([loaded], 1.0).done:
+                on_wait()
+            loaded.result()
 
     def score(self, items: Sequence[RewardItem]) -> list[Verdict]:
         """What each item earns, with the parts of it where `math` is not the only reward.

@@ -111,7 +111,7 @@ def sample_for_trainers(task: EngineTask, world: World, stop: StopRequest, pulse
             decided = replace(config, reward=replace(config.reward, require_thinking=command.require_thinking))
             reward = config.reward if world.rank == 0 else replace(config.reward, workers=1)
             with Rewards(reward, command.require_thinking) as grader:
-                grader.wait()
+                grader.wait(lambda: pulse.beat("the rewards to be loaded"))
                 command = rank.run(
                     SamplingContext(
                         config=decided,

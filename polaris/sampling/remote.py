@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -47,6 +48,10 @@ class RemoteEngines(Engine):
         """The engines that are given weights anew, while they are."""
         self._drawn_by: list[int] = []
         self._probed: dict[int, Probed] = {}
+        self._doubted: dict[int, list[Graded]] = {}
+        """What came from engines since they were given weights: it counts once these are proven."""
+        self._news = False
+        """Whether an engine has said something since the trainers last agreed."""
         self._begin: tuple[Begin, ...] = ()
         self._closed = False
         self._commands = commands(world.shared)
@@ -132,6 +137,8 @@ class RemoteEngines(Engine):
     def approve(self) -> None:
         """What `draw_on_each` drew was as the present weights draw."""
         self._fleet.was_proven(self._drawn_by)
+        for graded in chain.from_iterable(self._doubted.pop(engine, []) for engine in self._drawn_by):
+            self._jobs.graded(graded)
 
     def generate(
         self,
@@ -154,7 +161,9 @@ class RemoteEngines(Engine):
         self._version = version
         rest = iter(weights)
         if self._world.is_main:
-            self._delivery.send(rest, version, self._fleet.arrived if self._renewing is None else self._renewing)
+            engines = self._fleet.arrived if self._renewing is None else self._renewing
+            self._doubted |= {engine: self._doubted.get(engine, []) for engine in engines}
+            self._delivery.send(rest, version, engines)
             self._jobs.forget(self._fleet.all_read)
         for _ in rest:  # gathering is collective
             pass
@@ -218,8 +227,11 @@ class RemoteEngines(Engine):
         while True:
             came = self._watch(arrived) if self._world.is_main else False
             back = renews and self._world.is_main and bool(self._fleet.waiting)
-            said = self._world.gather([(came, self._stop.requested(), back)])
-            came, stop, back = (any(flags) for flags in zip(*said, strict=True))
+            said = self._world.gather([(came, self._stop.requested(), back, self._news)])
+            came, stop, back, news = (any(flags) for flags in zip(*said, strict=True))
+            self._news = False
+            if news and not self._world.is_main:
+                watch.mark(f"{watch.WAITS}the first trainer, which hears the engines")
             if came or stop:
                 return came
             if back:
@@ -249,9 +261,11 @@ class RemoteEngines(Engine):
             self._note(f"engine {engine} {reason}. It is started again, and what it drew is drawn anew ({self.lost} lost so far)")
             if self.renew is None and not self._closed:
                 raise RunFailed(f"engine {engine} {reason}, before the first step. Mend the cause, and start again")
+            self._doubted.pop(engine, None)
             self._jobs.recall(self._fleet.arrived)
 
     def _hear(self, engine: int, answer: Answer) -> None:
+        self._news = True
         match answer:
             case Arrived():
                 if self._fleet.life(engine):
@@ -259,6 +273,8 @@ class RemoteEngines(Engine):
                 self._fleet.has_read(engine, self._commands.sent)
                 said = Welcome(commands=(*self._begin, *self._jobs.orders()), place=self._commands.sent)
                 welcome(self._world.shared, engine, self._fleet.life(engine), said)
+            case Graded() if engine in self._doubted:
+                self._doubted[engine].append(answer)
             case Graded():
                 self._jobs.graded(answer)
             case Running():

@@ -312,7 +312,7 @@ def test_sections_are_checked_together():
         (["--rollout.placement=elsewhere"], r"placement"),
         (
             ["--algorithm.correction=off"],
-            r"max_staleness = 4 trains on tokens of older weights.*max_staleness to 0",
+            r"max_staleness = 1 trains on tokens of older weights.*max_staleness to 0",
         ),
         (
             ["--algorithm.scarce=generate", "--algorithm.min_informative=0.3"],

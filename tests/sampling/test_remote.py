@@ -25,6 +25,7 @@ SAMPLING = Sampling(temperature=1.0, max_tokens=4)
 REQUEST = RolloutRequest(prompt_id="p", sample=0, prompt_tokens=(1,), seed=1)
 ROLLOUT = REQUEST.answered(np.array([1], np.int32), np.zeros(1, np.float32), "stop", 0, 1.0)
 PROMPT = Prompt(id="p", tokens=(1,), text="", ground_truth="1", source="")
+GRADED = Graded(job=1, scored=ScoredRollout(rollout=ROLLOUT, text="", verdict=Verdict("wrong")))
 
 
 class Engine(threading.Thread):
@@ -104,11 +105,27 @@ def test_an_error_of_the_trainers_own_is_no_loss_of_an_engine(one):
     assert engines.lost == 0
 
 
-def test_what_an_engine_drew_with_other_weights_does_not_count(one):
+@pytest.mark.parametrize("sent", ["before the probe", "after it"])
+def test_what_an_engine_drew_with_other_weights_does_not_count(one, sent):
     engines, engine, _ = one
     job = engines.post([PROMPT], [REQUEST], SAMPLING)
+    engines.load_weights([("first", torch.zeros(2))], 1)
+    if sent == "before the probe":  # so that it is heard before the proof has failed
+        engine.answers.send(GRADED)
     assert len(engines.draw_on_each([REQUEST], SAMPLING)) == 1
-    engine.answers.send(Graded(job=1, scored=ScoredRollout(rollout=ROLLOUT, text="", verdict=Verdict("wrong"))))
+    if sent == "after it":
+        engine.answers.send(GRADED)
     engines.dismiss({0: "serves other weights"}, RunFailed("differs"))
     assert engines.lost == 1
     assert not job.arrived
+
+
+def test_what_comes_while_weights_are_being_proven_counts_once_they_are(one):
+    engines, engine, _ = one
+    job = engines.post([PROMPT], [REQUEST], SAMPLING)
+    engines.load_weights([("first", torch.zeros(2))], 1)
+    engine.answers.send(GRADED)
+    engines.draw_on_each([REQUEST], SAMPLING)
+    assert not job.complete
+    engines.approve()
+    assert within(5, lambda: [engines.wait(job)]) == [True]
