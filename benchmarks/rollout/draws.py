@@ -6,6 +6,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from math import ceil
 from typing import Literal
 
 from benchmarks.rollout.engines import Engine, Response
@@ -23,20 +24,31 @@ class Lane:
 
 
 def lanes_of(responses: Sequence[Response], engines: int, share: Share, expected: Callable[[Response], float]) -> list[Lane]:
-    """The responses of each engine in its order. "by length" gives each to the engine that expects the fewest tokens so far."""
+    """The responses of each engine in its order. "by length" gives each to the engine that expects the fewest tokens so far; "queue" keeps
+    so many samples of a prompt together that an engine draws as many tokens as it reads. `expected` is 0 where nothing is known."""
     dealt: list[list[Response]] = [[] for _ in range(engines)]
-    loads = [0.0] * engines
+    loads, bunch, size = [0.0] * engines, -1, 0
     for number, response in enumerate(responses):
         if share == "contiguous":
             lane = number * engines // len(responses)
         elif share == "by length":
             lane = loads.index(min(loads))
-            loads[lane] += expected(response)
+            loads[lane] += expected(response) + 1
         else:
-            place = number % (2 * engines)
+            most = _together(response, expected(response)) if share == "queue" else 1
+            if number and responses[number - 1].prompt == response.prompt and size < most:
+                size += 1
+            else:
+                bunch, size = bunch + 1, 1
+            place = bunch % (2 * engines)
             lane = min(place, 2 * engines - 1 - place)
         dealt[lane].append(response)
     return [Lane(deque(one), len(one)) for one in dealt]
+
+
+def _together(response: Response, expected: float) -> int:
+    """Samples of its prompt that stay together with a response. One that goes on has tokens of its own to read."""
+    return ceil(response.prompt_tokens / expected) if expected and not response.parts else 1
 
 
 @dataclass(slots=True, kw_only=True)

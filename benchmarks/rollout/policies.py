@@ -128,7 +128,7 @@ class Run:
         alone = policy.share != "queue" or load.engines == 1
         return Draw(
             engines=[Engine(load.hardware, version) for _ in range(load.engines)],
-            lanes=lanes_of(missing, load.engines, policy.share, lambda one: expected.get(one.prompt, 0.0) + 1),
+            lanes=lanes_of(missing, load.engines, policy.share, lambda one: expected.get(one.prompt, 0.0)),
             chunk=load.hardware.most if alone else max(1, load.hardware.most // policy.chunk),
             helps=policy.ratio if policy.share == "queue" else 0,
             ended=board.ended,

@@ -30,6 +30,7 @@ def evaluate(context: TrainContext, step: int) -> dict[str, Any]:
         sampling=Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens),
         stream="eval",
         step=0,
+        expected=context.statistics.usual_lengths(),
     )
     clock.restart()
     with clock.phase("eval", in_step=False):

@@ -104,7 +104,7 @@ def sample(
     store, name = world.store(), f"draw/{next(context.draws)}"
     prompts = {prompt.id: prompt for prompt in draw.prompts}
     outstanding = dict.fromkeys(prompts, 0) | Counter(request.prompt_id for request in requests)
-    queue = Queue(longest_first(requests, draw.expected, first), lanes, store, name)
+    queue = Queue(longest_first(requests, draw.expected, first), draw.expected, lanes, store, name)
     board = Board(outstanding, prompts, store, name, enough)
     with Grading(context, prompts, draw.sampling.max_tokens, board.add) as grading:
         drawing = _Drawing(context, draw, queue, board, grading, whole, on_ended, on_progress, lane, lanes, leads, len(requests))
@@ -132,7 +132,7 @@ def _drawn_remotely(
     on_progress: Callable[[Progress], None],
 ) -> Sampled:
     """Draw all on engines that have ranks of their own. The first trainer hears of each response."""
-    job = engines.post(draw.prompts, longest_first(requests, draw.expected), draw.sampling, urgent=True)
+    job = engines.post(draw.prompts, requests, draw.sampling, draw.expected, urgent=True)
     complete, arrived = wait_for(context, engines, job, on_ended, on_progress)
     return Sampled([], not complete, engines.busy, context, lambda: arrived)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from polaris.rollout.types import RolloutRequest, Sampling
 from polaris.sampling.mailbox import Channel, Done, Graded, Key, Open, Recall, Running, key_of
-from polaris.sampling.queue import Queue
+from polaris.sampling.queue import Queue, longest_first, usual
 from polaris.types import Prompt, ScoredRollout
 
 
@@ -41,10 +41,25 @@ class Jobs:
         self._unread: list[tuple[int, list[str]]] = []
         """Keys of the store that may go when the engines have read so many commands."""
 
-    def post(self, prompts: Sequence[Prompt], requests: Sequence[RolloutRequest], sampling: Sampling, *, urgent: bool) -> Job:
-        """Hand requests out."""
+    def post(
+        self,
+        prompts: Sequence[Prompt],
+        requests: Sequence[RolloutRequest],
+        sampling: Sampling,
+        expected: Mapping[str, float],
+        *,
+        urgent: bool,
+    ) -> Job:
+        """Hand requests out, those `expected` to be longest first."""
         self._number += 1
-        order = Open(number=self._number, prompts=tuple(prompts), requests=tuple(requests), sampling=sampling, urgent=urgent)
+        order = Open(
+            number=self._number,
+            prompts=tuple(prompts),
+            requests=tuple(longest_first(requests, expected)),
+            sampling=sampling,
+            expected=usual(requests, expected),
+            urgent=urgent,
+        )
         job = self._open[order.number] = Job(order, order.requests)
         self._hand_out(job)
         return job
@@ -114,4 +129,4 @@ class Jobs:
 
 def queue_of(order: Open, lanes: int, store: Any) -> Queue:
     """The requests of an order, dealt out to the engines."""
-    return Queue(order.requests, lanes, store, f"job/{order.number}/{order.revision}")
+    return Queue(order.requests, order.expected, lanes, store, f"job/{order.number}/{order.revision}")

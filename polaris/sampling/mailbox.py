@@ -30,8 +30,9 @@ class Begin:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
-    """Job `number`: these requests, in this order, of which each engine takes those that it has room for. Each rollout is graded. An
-    `urgent` job comes before others: trainers wait for it already.
+    """Job `number`: these requests, in this order, of which each engine takes those that it has room for. Each rollout is graded.
+    `expected` are the tokens that a response to each prompt usually has, where any are known. An `urgent` job comes before others:
+    trainers wait for it already.
 
     An order of the same number takes the place of the one before, as its next `revision`: what was lost with an engine is drawn again.
     """
@@ -40,6 +41,7 @@ class Open:
     prompts: tuple[Prompt, ...]
     requests: tuple[RolloutRequest, ...]
     sampling: Sampling
+    expected: Mapping[str, float]
     urgent: bool = False
     revision: int = 0
 

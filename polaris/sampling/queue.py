@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from math import ceil, inf
 
 import torch.distributed as dist
 
@@ -16,11 +17,17 @@ NOTHING: Claim = (0, 0, 0)
 def longest_first(requests: Sequence[RolloutRequest], expected: Mapping[str, float], first: Collection[str] = ()) -> list[RolloutRequest]:
     """The requests of the prompts in `first`, then the others by the `expected` tokens of a response to their prompt, longest first.
 
-    What is started last then ends no engine's step late. A prompt without a history counts as the mean of those that have one. Equal ones
+    What is started last then ends no engine's step late. A prompt without a history counts as the mean of all that have one. Equal ones
     stay in their order, so that without any history the order stays.
     """
+    lengths = usual(requests, expected)
+    return sorted(requests, key=lambda one: (one.prompt_id not in first, -lengths.get(one.prompt_id, 0.0)))
+
+
+def usual(requests: Sequence[RolloutRequest], expected: Mapping[str, float]) -> dict[str, float]:
+    """The expected tokens of a response to each prompt of these requests, where any are known; see `longest_first`."""
     mean = sum(expected.values()) / len(expected) if expected else 0.0
-    return sorted(requests, key=lambda one: (one.prompt_id not in first, -expected.get(one.prompt_id, mean)))
+    return {one.prompt_id: expected.get(one.prompt_id, mean) for one in requests} if expected else {}
 
 
 def deal(count: int, lanes: int) -> list[list[int]]:
@@ -36,15 +43,34 @@ def deal(count: int, lanes: int) -> list[list[int]]:
     return dealt
 
 
+def bunches(requests: Sequence[RolloutRequest], expected: Mapping[str, float]) -> list[list[int]]:
+    """The numbers of neighbouring requests that stay together, since each engine that draws a prompt has to read it first: as many samples
+    of a prompt as its tokens are times those of a response, rounded up. So an engine reads no more than it draws.
+
+    One by one go those of which no length is known, and those that go on with a response, which is theirs alone to read.
+    """
+    lengths, found, before = usual(requests, expected), list[list[int]](), None
+    for number, request in enumerate(requests):
+        most = ceil(len(request.prompt_tokens) / lengths.get(request.prompt_id, inf)) if request.max_tokens is None else 1
+        if request.prompt_id == before and len(found[-1]) < most:
+            found[-1].append(number)
+        else:
+            found.append([number])
+        before = request.prompt_id
+    return found
+
+
 class Queue:
-    """The requests of one draw, the same on every rank; `store`, under `name`, counts how many of each lane are claimed.
+    """The requests of one draw, the same on every rank, dealt out in `bunches`; `store`, under `name`, counts how many of each lane are
+    claimed.
 
     A claim is one atomic addition in the store, so no request is drawn twice and none is left, whichever engine comes first.
     """
 
-    def __init__(self, requests: Sequence[RolloutRequest], lanes: int, store: dist.Store, name: str) -> None:
+    def __init__(self, requests: Sequence[RolloutRequest], expected: Mapping[str, float], lanes: int, store: dist.Store, name: str) -> None:
+        together = bunches(requests, expected)
         self._requests = requests
-        self._lanes = deal(len(requests), lanes)
+        self._lanes = [[number for place in lane for number in together[place]] for lane in deal(len(together), lanes)]
         self._store, self._keys = store, [f"{name}/lane/{lane}" for lane in range(lanes)]
         self._open = set(range(lanes))
 

@@ -86,9 +86,18 @@ class RemoteEngines(Engine):
         if self._world.is_main:
             self._commands.send(self._begin[0])
 
-    def post(self, prompts: Sequence[Prompt], requests: Sequence[RolloutRequest], sampling: Sampling, *, urgent: bool = False) -> Job:
-        """Hand requests out. Those of `urgent` jobs are taken first, then those of earlier ones."""
-        return self._jobs.post(prompts, requests, sampling, urgent=urgent)
+    def post(
+        self,
+        prompts: Sequence[Prompt],
+        requests: Sequence[RolloutRequest],
+        sampling: Sampling,
+        expected: Mapping[str, float],
+        *,
+        urgent: bool = False,
+    ) -> Job:
+        """Hand requests out, those first whose responses are `expected` to be longest (tokens, by prompt). Those of `urgent` jobs are taken
+        first, then those of earlier ones."""
+        return self._jobs.post(prompts, requests, sampling, expected, urgent=urgent)
 
     def wait(
         self, job: Job, on_arrived: Callable[[ScoredRollout], None] = lambda scored: None, on_wait: Callable[[], None] = lambda: None

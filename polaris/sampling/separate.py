@@ -12,7 +12,6 @@ from polaris.rollout.types import GenerationInterrupted, Sampling
 from polaris.sampling.carried import Started, requests_of, staleness
 from polaris.sampling.draw import groups_of, wait_for
 from polaris.sampling.guards import show_error
-from polaris.sampling.queue import longest_first
 from polaris.sampling.remote import Job, RemoteEngines
 from polaris.sampling.stage_source import StageSource
 from polaris.types import Group, Prompt
@@ -95,8 +94,8 @@ class Separate(StageSource):
         started = [*left, *self.take(step, max(0, config.trainer.prompts_per_step - len(left)), [*busy, *left])]
         by_id = {prompt.id: prompt for prompt in self.prompts}
         prompts = [by_id[one.prompt_id] for one in started]
-        requests = longest_first(requests_of(started, by_id, config), self.usual_lengths())
-        job = self.engines.post(prompts, requests, Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens))
+        sampling = Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens)
+        job = self.engines.post(prompts, requests_of(started, by_id, config), sampling, self.usual_lengths())
         return _Ahead(step=step, started=started, prompts=prompts, job=job, after=self.sampler.state(), facts=self.sampler.facts())
 
     def _receive(self, ahead: _Ahead, step: int) -> list[Group]:

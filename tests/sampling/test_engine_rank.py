@@ -62,7 +62,7 @@ def test_a_grader_that_fails_after_the_last_response_ends_the_engine():
     context = SimpleNamespace(tokenizer=SimpleNamespace(decode=lambda tokens, **how: ""), grader=SimpleNamespace(score=refuse))
     to = commands(store)
     prompt = Prompt(id="p", tokens=(1,), text="", ground_truth="1", source="")
-    to.send(Open(number=1, prompts=(prompt,), requests=(REQUEST,), sampling=Sampling(temperature=1.0, max_tokens=4)))
+    to.send(Open(number=1, prompts=(prompt,), requests=(REQUEST,), sampling=Sampling(temperature=1.0, max_tokens=4), expected={}))
     late = threading.Timer(3, lambda: to.send(Close(signal=0)))
     late.start()
     try:

@@ -1,6 +1,7 @@
 """The queue over all engines: who gets which request, in which order, and that each goes to one engine."""
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 from torch.distributed import HashStore
 
 from polaris.rollout.types import RolloutRequest
-from polaris.sampling.queue import NOTHING, Queue, deal, longest_first
+from polaris.sampling.queue import NOTHING, Queue, bunches, deal, longest_first
 
 
 def requests_of(*prompts, samples=1):
@@ -54,24 +55,42 @@ def test_every_lane_gets_as_many_and_its_share_of_the_longest(count, lanes):
     st.lists(st.integers(0, 9), min_size=5, max_size=5),
 )
 def test_engines_that_race_get_every_request_once(count, lanes, mosts, runnings):
-    requests, store, together = requests_of(*map(str, range(count))), HashStore(), Barrier(lanes)
+    requests, store, together = requests_of(*map(str, range(count)), samples=3), HashStore(), Barrier(lanes)
+    expected = {str(number): 1 / (1 + number % 3) for number in range(count)}
 
     def engine(lane):
-        queue, found = Queue(requests, lanes, store, "draw"), []
+        queue, found = Queue(requests, expected, lanes, store, "draw"), []
         together.wait()
         while (claim := queue.claim(lane, mosts[lane], 0))[2]:
             found.append(queue.requests(claim))
             assert 1 <= len(found[-1]) <= mosts[lane]
-        return [request.prompt_id for part in found for request in part]
+        return [request for part in found for request in part]
 
     with ThreadPoolExecutor(lanes) as pool:
         found = list(pool.map(engine, range(lanes)))
-    assert sorted(name for part in found for name in part) == sorted(request.prompt_id for request in requests)
+    assert sorted(names([request]) for part in found for request in part) == sorted(names([request]) for request in requests)
+
+
+@pytest.mark.parametrize(
+    ("length", "sizes"),
+    [(None, [1] * 8), (4000, [1] * 8), (140, [1] * 8), (139, [2] * 4), (50, [3, 3, 2]), (22, [7, 1]), (2, [8])],
+)
+def test_samples_of_a_long_prompt_with_short_responses_stay_together(length, sizes):
+    (one,) = requests_of("a")
+    requests = [replace(one, prompt_id=name, sample=sample, prompt_tokens=(1,) * 140) for name in "ab" for sample in range(8)]
+    expected = {} if length is None else {"a": length}  # b counts as the mean
+    assert [len(bunch) for bunch in bunches(requests, expected)] == sizes * 2
+    assert [number for bunch in bunches(requests, expected) for number in bunch] == list(range(16))
+    queues = [Queue(requests, expected, 2, HashStore(), "draw") for _ in range(2)]
+    read = sum(len({request.prompt_id for request in queue.lane(lane)}) for lane, queue in enumerate(queues))
+    assert read == (2 if len(sizes) == 1 else 4), "prompts that engines read"
+    going_on = [replace(request, max_tokens=9) for request in requests]
+    assert [len(bunch) for bunch in bunches(going_on, {"a": 2})] == [1] * 16, "each has tokens of its own to read"
 
 
 def test_an_engine_helps_the_fullest_one_with_a_request_at_a_time_as_soon_as_it_runs_fewer_than_it_had():
     requests, store = requests_of(*"abcdefghijkl"), HashStore()
-    first, second, third = (Queue(requests, 3, store, "draw") for _ in range(3))  # lanes afgl, behk, cdij
+    first, second, third = (Queue(requests, {}, 3, store, "draw") for _ in range(3))  # lanes afgl, behk, cdij
     assert names(first.requests(first.claim(0, 4, 0))) == "a0f0g0l0"
     assert first.claim(0, 4, 4) == NOTHING, "as many as it had still run"
     assert names(second.requests(second.claim(1, 2, 0))) == "b0e0"
@@ -83,7 +102,7 @@ def test_an_engine_helps_the_fullest_one_with_a_request_at_a_time_as_soon_as_it_
 
 def test_what_is_closed_gives_nothing_to_anyone():
     requests, store = requests_of(*"abcdef"), HashStore()
-    first, second = (Queue(requests, 2, store, "draw") for _ in range(2))
+    first, second = (Queue(requests, {}, 2, store, "draw") for _ in range(2))
     assert first.claim(0, 1, 0)[2] == 1
     second.close()
     assert first.claim(0, 3, 0) == second.claim(1, 3, 0) == NOTHING
