@@ -1,5 +1,6 @@
 """What tests of several folders share."""
 
+import gc
 import os
 import sys
 import tomllib
@@ -12,6 +13,14 @@ from hypothesis import settings
 # How long an example takes says how busy the machine is.
 settings.register_profile("unhurried", deadline=None)
 settings.load_profile("unhurried")
+
+
+def pytest_runtest_setup():
+    """Let collections of garbage, which vLLM asks for several times per engine, pass over the half million objects of its import; it
+    takes that back as an engine ends."""
+    if "vllm" in sys.modules and not gc.get_freeze_count():
+        gc.collect()
+        gc.freeze()
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +90,19 @@ def declared(tmp_path_factory):
     groups = (f"[{group}]\n" + "".join(f"{name} = {place}\n" for name, place in points.items()) for group, points in declared.items())
     (package / "entry_points.txt").write_text("".join(groups))
     return os.pathsep.join(filter(None, (str(folder), os.environ.get("PYTHONPATH"))))
+
+
+@pytest.fixture(scope="session")
+def vllm_server(declared, tmp_path_factory):
+    """Process and port of vLLM's server of the embedded model, which is being started as our refusals say; the last tests that use it
+    end it."""
+    from vllm_server import KEY, serving, wanted
+
+    from polaris.embedded import resolve
+
+    command = wanted(resolve("embedded:model")).command(cuda=False)
+    with serving(command, declared, tmp_path_factory.mktemp("server") / "log", KEY) as started:
+        yield started
 
 
 @pytest.fixture

@@ -34,24 +34,40 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for pytest, which then closes the socket
     preload()
     with socket.socket(fileno=int(sys.argv[1])) as requests:
-        while True:
-            message, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 3)
-            if not message:
-                return
-            if not os.fork():
-                break
-            for descriptor in descriptors:
-                os.close(descriptor)
+        served = serve(requests)
+    if served is not None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        become(json.loads(served[0]), served[1])
+
+
+def serve(requests: socket.socket, tied: bool = False) -> tuple[bytes, list[int]] | None:
+    """In a process of its own for each request: the message, and all descriptors but the last one. In this process None, at the end.
+
+    `tied`: such a process leads a group, and its parent, which waits for it, ends with this process.
+    """
+    server = os.getpid()
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(requests, LARGEST, 4)
+        if not message:
+            return None
+        if not os.fork():
+            break
+        for descriptor in descriptors:
+            os.close(descriptor)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    *outputs, status = descriptors
+    if tied:
+        from polaris.distributed.supervise import end_with_parent
+
+        end_with_parent(server)
+    *given, status = descriptors
     command = os.fork()
     if not command:
         os.close(status)
-        become(json.loads(message), outputs)
-        return
+        return message, given
+    if tied:
+        os.setpgid(command, command)
     os.write(status, b"%d\n" % command)
-    for descriptor in outputs:
+    for descriptor in given:
         os.close(descriptor)
     _, ended = os.waitpid(command, 0)
     os.write(status, b"%d\n" % os.waitstatus_to_exitcode(ended))
@@ -80,6 +96,11 @@ def become(request: dict, outputs: list[int]) -> None:
     for number, descriptor in enumerate(outputs, start=1):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    if "FORK_ENGINES" in request["environment"]:
+        sys.path.append(str(Path(__file__).parent))
+        from forked_engines import hatch
+
+        request = hatch(request)
     atexit.register(gc.unfreeze)  # for the last collection, after which libraries count what is left
     os.chdir(request["folder"])
     os.environ.clear()

@@ -14,7 +14,7 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.checkpoint import layout
 
-KILLS = 12
+KILLS = 8
 
 
 def open_policy(folder):

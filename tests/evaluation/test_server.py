@@ -1,19 +1,14 @@
 """An OpenAI-compatible server as the generator: vLLM's own with the embedded model, and one that fails on purpose."""
 
-import importlib.util
 import json
-import os
 import re
-import signal
-import socket
-import subprocess
-import sys
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
+from vllm_server import KEY
 
 from polaris.embedded import resolve
 from polaris.evaluation import server_source
@@ -23,39 +18,25 @@ from polaris.evaluation.settings import EvalSettings, ServerSettings
 from polaris.evaluation.source import Hooks, Wanted
 from polaris.evaluation.suites import load_suites
 from polaris.rollout.types import GenerationInterrupted
-
-
-@pytest.fixture
-def vllm_server(tmp_path):
-    """URL of a server that is just being started, and ends with the test."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", resolve("embedded:model"), "--enforce-eager"]
-    command += ["--served-model-name", "embedded", "--dtype", "float32", "--max-model-len", "512", "--generation-config", "vllm"]
-    command += ["--host", "127.0.0.1", "--port", str(port)]
-    environment = os.environ | {"VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1"}
-    with (tmp_path / "server.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, env=environment, start_new_session=True)
-    yield f"http://127.0.0.1:{port}/v1"
-    os.killpg(process.pid, signal.SIGTERM)
-    process.wait(timeout=60)
+from polaris.rollout.vllm_versions import SERVERS, installed_version
 
 
 @pytest.mark.vllm
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.skipif(importlib.util.find_spec("vllm") is None, reason="vLLM is not installed")
-def test_vllms_server_is_waited_for_killed_from_and_resumed(vllm_server, problems, reference, tmp_path):
-    options = ("--server", vllm_server, "--suite", str(problems), "--prompt-suffix", "", "-n", "8", "--max-tokens", "128")
+@pytest.mark.skipif(installed_version() < SERVERS, reason="vLLM is not installed, or its server cannot be that of other tests too")
+def test_vllms_server_is_waited_for_killed_from_and_resumed(vllm_server, problems, reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    model, url = resolve("embedded:model"), f"http://127.0.0.1:{vllm_server[1]}/v1"
+    options = ("--server", url, "--suite", str(problems), "--prompt-suffix", "", "-n", "8", "--max-tokens", "128")
     options += ("--temperature", "1", "--workers", "1", "--concurrent", "4")
-    process = start(tmp_path / "run", "--model", "embedded", *options)
+    process = start(tmp_path / "run", "--model", model, *options)
     wait_for_lines(tmp_path / "run", 40, process)
     process.kill()
     process.communicate()
     kept = lines(tmp_path / "run")
     assert len(kept) < 320
-    run(tmp_path / "run", "--model", "embedded", *options)
+    run(tmp_path / "run", "--model", model, *options)
     assert result(tmp_path / "run")["last_call"]["samples"] == 320 - len(kept)
     ours, engines = samples(tmp_path / "run"), samples(reference)
     assert {key: value[2] for key, value in ours.items()} == {key: value[2] for key, value in engines.items() if key[0] == "rope-1"}

@@ -1,4 +1,5 @@
 import functools
+import gc
 import importlib.util
 from contextlib import contextmanager, nullcontext
 
@@ -51,8 +52,10 @@ def build(models):
         return engines[-1]
 
     yield make
-    for engine in engines:
-        engine.close()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gc, "collect", lambda generation=2: 0)  # half a second for each, at the end of the process
+        for engine in engines:
+            engine.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,15 +1,14 @@
 """Engines on ranks of their own, by the real program and the real engine: what they draw, with which weights, and how they end."""
 
 import json
-import pickle
 import signal
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from programs import run, run_ranks, start_ranks
+from programs import run_ranks, start_ranks
+from separate_job import HERE, MEASURED, SMALL, assert_same_samples, drawn, separate
 from transformers import AutoModelForCausalLM
 
 from polaris.checkpoint.export import export
@@ -17,48 +16,11 @@ from polaris.embedded import resolve
 from polaris.observe.metrics import deterministic, read_records
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.vllm, pytest.mark.slow]  # the first run on a new machine builds the embedded model
-HERE = Path(__file__).with_name("train_here.py")
-SMALL = (
-    *("--name=run", "--observe.tensorboard=false", "--rollout.samples_per_prompt=4", "--rollout.max_response_tokens=48"),
-    *("--rollout.kv_cache_mib=32", "--rollout.max_concurrent=8", "--trainer.prompts_per_step=4", "--trainer.cpu_threads=1"),
-    *("--eval.every=2", "--eval.samples_per_prompt=1", '--run.hooks=["keeps_groups:Keep"]', "--distributed.wait_timeout_hours=0.1"),
-    "--optimizer.lr=3e-5",
-)
 STEPS = 5
-
-
-def separate(engines, staleness):
-    return "--rollout.placement=separate", f"--rollout.engine_ranks={engines}", f"--rollout.max_staleness={staleness}"
-
-
-@pytest.fixture(scope="module")
-def problems(tmp_path_factory):
-    """Some the model nearly always solves, some it seldom does."""
-    pytest.importorskip("vllm")
-    with open(resolve("embedded:train"), encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    folder, paths = tmp_path_factory.mktemp("data"), []
-    for key, places in (("data", range(8)), ("eval", range(8, 10))):
-        chosen = [[row for row in rows if row["difficulty"] == difficulty][place] for difficulty in (3, 4, 5, 6) for place in places]
-        (folder / f"{key}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in chosen))
-        paths.append(f"--{key}.path={folder / key}.jsonl")
-    return paths
 
 
 def records(root):
     return [deterministic(record) for record in read_records(root / "run" / "metrics.jsonl")]
-
-
-def drawn(root, step):
-    """The tokens of each prompt, with a rollout of it."""
-    return pickle.loads((root / "run" / f"step-{step}.pickle").read_bytes())
-
-
-@pytest.fixture(scope="module")
-def colocated(problems, tmp_path_factory):
-    root = tmp_path_factory.mktemp("colocated")
-    run(HERE, f"--root={root}", *SMALL, *problems, "--trainer.steps=3", "--difficulty.samples_per_prompt=2", check=True)
-    return root
 
 
 @pytest.mark.distributed
@@ -67,19 +29,10 @@ def colocated(problems, tmp_path_factory):
     [(2, 1, 1), (4, 2, 1), (3, 2, 2)],
     ids=["one trainer, one engine", "two of each", "one trainer, one engine on two ranks"],
 )
-def test_in_turns_they_draw_and_learn_what_colocated_ones_do(ranks, engine_ranks, parallel, colocated, problems, tmp_path):
-    settings = (
-        *separate(engine_ranks, 0),
-        f"--rollout.tensor_parallel={parallel}",
-        "--trainer.steps=3",
-        "--difficulty.samples_per_prompt=2",
-    )
+def test_in_turns_they_draw_and_learn_what_colocated_ones_do(ranks, engine_ranks, parallel, colocated, problems, fork_engines, tmp_path):
+    settings = (*separate(engine_ranks, 0), f"--rollout.tensor_parallel={parallel}", MEASURED, "--eval.every=2", "--trainer.steps=3")
     run_ranks(ranks, HERE, f"--root={tmp_path}", *SMALL, *problems, *settings)
-    for step in (1, 2, 3):
-        for (_, ours), (_, theirs) in zip(drawn(tmp_path, step), drawn(colocated, step), strict=True):
-            assert (ours.prompt_id, ours.sample, ours.tokens.tolist()) == (theirs.prompt_id, theirs.sample, theirs.tokens.tolist())
-            np.testing.assert_allclose(ours.logprobs, theirs.logprobs, atol=1e-5 if ranks == 2 else 1e-4)
-            assert ours.versions.tolist() == theirs.versions.tolist()
+    assert_same_samples(tmp_path, colocated, atol=1e-5 if ranks == 2 else 1e-4)
     found, expected = records(tmp_path), records(colocated)
     assert [record["step"] for record in expected if "eval/accuracy" in record] == [0, 2, 3]
     assert sum(record.get("groups/informative", 0) for record in expected) > 3, "there is something to learn"
@@ -95,7 +48,12 @@ def test_in_turns_they_draw_and_learn_what_colocated_ones_do(ranks, engine_ranks
 @pytest.fixture(scope="module")
 def ahead(problems, tmp_path_factory):
     """A run whose engine is two steps ahead and has room for two responses; it is told to stop by its engine's rank, and resumed."""
-    root = tmp_path_factory.mktemp("ahead")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORK_ENGINES", "1")
+        return _stopped_and_resumed(problems, tmp_path_factory.mktemp("ahead"))
+
+
+def _stopped_and_resumed(problems, root):
     command = (
         *(HERE, f"--root={root}", *SMALL, *problems, *separate(1, 2), f"--trainer.steps={STEPS}", "--rollout.max_concurrent=2"),
         *("--checkpoint.every=1", "--checkpoint.keep=10", "--optimizer.lr=2e-4", "--eval.every=100"),

@@ -50,7 +50,7 @@ class Engine(threading.Thread):
                 self.version = command.version
                 self.answers.send(Ready(generation=command.generation, read=self.commands.read))
             case Go():
-                bridge = Bridge(place_of(self.store, command.generation), 1, 2, torch.device("cpu"), timedelta(seconds=10))
+                bridge = Bridge(place_of(self.store, command.generation), 1, 2, torch.device("cpu"), timedelta(seconds=1))
                 try:
                     self.got = list(bridge.receive())
                 except RuntimeError:
