@@ -13,6 +13,7 @@ import runpy
 import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 
 LARGEST = 1 << 17
@@ -22,11 +23,17 @@ MODULES = (
     "polaris.recipe.job",
     "polaris.evaluation.run",
     "polaris.supervised.job",
+    "polaris.observe.charts",
     "polaris.observe.report",
     "polaris.rollout.transformers_engine",
     "transformers.models.qwen3.modeling_qwen3",
 )
-OF_VLLM = ("polaris.rollout.vllm_engine", "vllm.model_executor.models.qwen3")
+OF_VLLM = (
+    "polaris.rollout.vllm_engine",
+    "vllm.model_executor.models.qwen3",
+    "vllm.v1.worker.cpu_worker",
+    "vllm.model_executor.layers.quantization.online.base",
+)
 
 
 def main() -> None:
@@ -101,19 +108,33 @@ def become(request: dict, outputs: list[int]) -> None:
         from forked_engines import hatch
 
         request = hatch(request)
-    atexit.register(gc.unfreeze)  # for the last collection, after which libraries count what is left
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.orig_argv = [sys.executable, *request["command"]]
     first, *rest = request["command"]
     sys.path[0] = os.getcwd() if first == "-m" else os.path.dirname(first)
-    if first == "-m":
-        sys.argv = rest
-        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
-    else:
-        sys.argv = [first, *rest]
-        runpy.run_path(first, run_name="__main__")
+    try:
+        if first == "-m":
+            sys.argv = rest
+            runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = [first, *rest]
+            runpy.run_path(first, run_name="__main__")
+    except SystemExit as end:
+        leave(end.code)
+    leave(None)
+
+
+def leave(code: int | str | None) -> None:
+    """End as `sys.exit(code)` does, but for the last collection of garbage, which takes seconds: it would copy every page."""
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(int(bool(code)) if isinstance(code, str) else code or 0)
 
 
 if __name__ == "__main__":
