@@ -132,7 +132,7 @@ def _drawn_remotely(
     on_progress: Callable[[Progress], None],
 ) -> Sampled:
     """Draw all on engines that have ranks of their own. The first trainer hears of each response."""
-    job = engines.post(draw.prompts, requests, draw.sampling, draw.expected, urgent=True)
+    job = engines.jobs.post(draw.prompts, requests, draw.sampling, draw.expected, urgent=True)
     complete, arrived = wait_for(context, engines, job, on_ended, on_progress)
     return Sampled([], not complete, engines.busy, context, lambda: arrived)
 

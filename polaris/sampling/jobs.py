@@ -48,9 +48,10 @@ class Jobs:
         sampling: Sampling,
         expected: Mapping[str, float],
         *,
-        urgent: bool,
+        urgent: bool = False,
     ) -> Job:
-        """Hand requests out, those `expected` to be longest first."""
+        """Hand requests out, those first whose responses are `expected` to be longest (tokens, by prompt). Those of `urgent` jobs are taken
+        first, then those of earlier ones."""
         self._number += 1
         order = Open(
             number=self._number,

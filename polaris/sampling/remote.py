@@ -20,7 +20,7 @@ from polaris.sampling.fleet import Fleet
 from polaris.sampling.jobs import Job, Jobs
 from polaris.sampling.mailbox import Answer, Arrived, Begin, Close, Graded, Probe, Probed, Running, Signalled, Welcome, commands, welcome
 from polaris.stop import StopRequest
-from polaris.types import Prompt, Rollout, ScoredRollout
+from polaris.types import Rollout, ScoredRollout
 
 if TYPE_CHECKING:
     import torch
@@ -55,7 +55,7 @@ class RemoteEngines(Engine):
         self._begin: tuple[Begin, ...] = ()
         self._closed = False
         self._commands = commands(world.shared)
-        self._jobs = Jobs(self._commands if world.is_main else None, world.shared, world.engines)
+        self.jobs = Jobs(self._commands if world.is_main else None, world.shared, world.engines)
         self._fleet = Fleet(world.shared, world.engines, self._beats, config.rollout, 60 * config.distributed.update_timeout_minutes)
         self._delivery = Delivery(world, self._fleet, self._commands, self._look, bridge_patience(config.rollout))
 
@@ -86,19 +86,6 @@ class RemoteEngines(Engine):
         if self._world.is_main:
             self._commands.send(self._begin[0])
 
-    def post(
-        self,
-        prompts: Sequence[Prompt],
-        requests: Sequence[RolloutRequest],
-        sampling: Sampling,
-        expected: Mapping[str, float],
-        *,
-        urgent: bool = False,
-    ) -> Job:
-        """Hand requests out, those first whose responses are `expected` to be longest (tokens, by prompt). Those of `urgent` jobs are taken
-        first, then those of earlier ones."""
-        return self._jobs.post(prompts, requests, sampling, expected, urgent=urgent)
-
     def wait(
         self, job: Job, on_arrived: Callable[[ScoredRollout], None] = lambda scored: None, on_wait: Callable[[], None] = lambda: None
     ) -> bool:
@@ -117,7 +104,7 @@ class RemoteEngines(Engine):
 
         complete = self._wait(arrived, on_wait, renews=True)
         if complete:
-            self._jobs.close(job)
+            self.jobs.close(job)
         return complete
 
     def draw_on_each(self, requests: Sequence[RolloutRequest], sampling: Sampling) -> list[list[Rollout]]:
@@ -147,7 +134,7 @@ class RemoteEngines(Engine):
         """What `draw_on_each` drew was as the present weights draw."""
         self._fleet.was_proven(self._drawn_by)
         for graded in chain.from_iterable(self._doubted.pop(engine, []) for engine in self._drawn_by):
-            self._jobs.graded(graded)
+            self.jobs.graded(graded)
 
     def generate(
         self,
@@ -173,7 +160,7 @@ class RemoteEngines(Engine):
             engines = self._fleet.arrived if self._renewing is None else self._renewing
             self._doubted |= {engine: self._doubted.get(engine, []) for engine in engines}
             self._delivery.send(rest, version, engines)
-            self._jobs.forget(self._fleet.all_read)
+            self.jobs.forget(self._fleet.all_read)
         for _ in rest:  # gathering is collective
             pass
 
@@ -271,23 +258,23 @@ class RemoteEngines(Engine):
             if self.renew is None and not self._closed:
                 raise RunFailed(f"engine {engine} {reason}, before the first step. Mend the cause, and start again")
             self._doubted.pop(engine, None)
-            self._jobs.recall(self._fleet.arrived)
+            self.jobs.recall(self._fleet.arrived)
 
     def _hear(self, engine: int, answer: Answer) -> None:
         self._news = True
         match answer:
             case Arrived():
                 if self._fleet.life(engine):
-                    self._jobs.recall([other for other in self._fleet.arrived if other != engine])
+                    self.jobs.recall([other for other in self._fleet.arrived if other != engine])
                 self._fleet.has_read(engine, self._commands.sent)
-                said = Welcome(commands=(*self._begin, *self._jobs.orders()), place=self._commands.sent)
+                said = Welcome(commands=(*self._begin, *self.jobs.orders()), place=self._commands.sent)
                 welcome(self._world.shared, engine, self._fleet.life(engine), said)
             case Graded() if engine in self._doubted:
                 self._doubted[engine].append(answer)
             case Graded():
-                self._jobs.graded(answer)
+                self.jobs.graded(answer)
             case Running():
-                self._jobs.running(engine, answer)
+                self.jobs.running(engine, answer)
             case Probed():
                 if answer.number == self._probes:
                     self._probed[engine] = answer

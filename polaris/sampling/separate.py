@@ -95,7 +95,7 @@ class Separate(StageSource):
         by_id = {prompt.id: prompt for prompt in self.prompts}
         prompts = [by_id[one.prompt_id] for one in started]
         sampling = Sampling(temperature=temperature, max_tokens=config.rollout.max_response_tokens)
-        job = self.engines.post(prompts, requests_of(started, by_id, config), sampling, self.usual_lengths())
+        job = self.engines.jobs.post(prompts, requests_of(started, by_id, config), sampling, self.usual_lengths())
         return _Ahead(step=step, started=started, prompts=prompts, job=job, after=self.sampler.state(), facts=self.sampler.facts())
 
     def _receive(self, ahead: _Ahead, step: int) -> list[Group]:

@@ -52,7 +52,7 @@ def asked():
     store = dist.HashStore()
     jobs, engines = Jobs(commands(store), store, ENGINES), Engines(store)
     prompt = Prompt(id="p", tokens=(1,), text="", ground_truth="1", source="")
-    job = jobs.post([prompt], [request(sample) for sample in range(12)], Sampling(temperature=1.0, max_tokens=4), {}, urgent=False)
+    job = jobs.post([prompt], [request(sample) for sample in range(12)], Sampling(temperature=1.0, max_tokens=4), {})
     for engine in range(ENGINES):
         engines.read(engine)
     return store, jobs, engines, job

@@ -108,7 +108,7 @@ def test_an_error_of_the_trainers_own_is_no_loss_of_an_engine(one):
 @pytest.mark.parametrize("sent", ["before the probe", "after it"])
 def test_what_an_engine_drew_with_other_weights_does_not_count(one, sent):
     engines, engine, _ = one
-    job = engines.post([PROMPT], [REQUEST], SAMPLING, {})
+    job = engines.jobs.post([PROMPT], [REQUEST], SAMPLING, {})
     engines.load_weights([("first", torch.zeros(2))], 1)
     if sent == "before the probe":  # so that it is heard before the proof has failed
         engine.answers.send(GRADED)
@@ -122,7 +122,7 @@ def test_what_an_engine_drew_with_other_weights_does_not_count(one, sent):
 
 def test_what_comes_while_weights_are_being_proven_counts_once_they_are(one):
     engines, engine, _ = one
-    job = engines.post([PROMPT], [REQUEST], SAMPLING, {})
+    job = engines.jobs.post([PROMPT], [REQUEST], SAMPLING, {})
     engines.load_weights([("first", torch.zeros(2))], 1)
     engine.answers.send(GRADED)
     engines.draw_on_each([REQUEST], SAMPLING)
