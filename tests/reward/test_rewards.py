@@ -220,6 +220,7 @@ def test_rows_are_checked_for_golds_and_columns(mine):
 
 
 def test_a_module_that_does_not_load_in_time_is_an_error_at_start(mine, tmp_path, monkeypatch):
+    waited = []
     monkeypatch.setattr(process, "START_LIMIT_S", 1.0)
     (tmp_path / "slow.py").write_text(
         "import os, time\nif os.environ.get('SLOW'): time.sleep(600)\ndef reward(response): return 1\n", encoding="utf-8"
@@ -231,7 +232,8 @@ def test_a_module_that_does_not_load_in_time_is_an_error_at_start(mine, tmp_path
         pytest.raises(RunFailed, match=r"cannot start[\s\S]*not ready after 1 s[\s\S]*raise reward\.memory_mib = 1024"),
         Rewards(RewardConfig(function=function, workers=1), require_thinking=False) as rewards,
     ):
-        rewards.wait()
+        rewards.wait(lambda: waited.append(1.0))
+    assert waited, "its caller may say that it is at work"
 
 
 def test_a_file_edited_while_the_run_goes_on_is_not_mixed_in(mine, tmp_path):

@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
+from polaris.distributed import watch
 from polaris.distributed.mesh import Job, Roles, World
 from polaris.distributed.supervise import Lives
 from polaris.errors import RunFailed
@@ -129,3 +130,15 @@ def test_what_comes_while_weights_are_being_proven_counts_once_they_are(one):
     assert not job.complete
     engines.approve()
     assert within(5, lambda: [engines.wait(job)]) == [True]
+
+
+def test_a_trainer_to_whom_no_engine_speaks_makes_progress_when_the_first_one_hears(monkeypatch):
+    marks, hears, comes = [], (False, False, False, True), (True, False, False, False)
+    replies = iter([[hears], [(False, False, False, False)], [comes]])
+    monkeypatch.setattr(World, "gather", lambda self, items: next(replies))
+    monkeypatch.setattr(watch, "mark", marks.append)
+    job = Job(size=3, store=dist.HashStore())
+    world = World(rank=1, size=2, device=torch.device("cpu"), mesh=None, shared=job.store, job=job, roles=Roles(engine_ranks=1))
+    engines = RemoteEngines(world, RunConfig(rollout=RolloutConfig(placement="separate", engine_ranks=1)), StopRequest(), lambda note: None)
+    assert engines.wait(engines.jobs.post([PROMPT], [REQUEST], SAMPLING, {}))
+    assert len(marks) == 1
