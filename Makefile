@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup quickstart test test-runs test-parts test-versions peers test-peers mutants check benchmark package clean
+.PHONY: help setup quickstart test base test-runs test-engines test-parts test-versions peers test-peers mutants check benchmark package clean
 
 VENV := .venv/bin
 export OMP_NUM_THREADS ?= 1
@@ -15,25 +15,32 @@ setup: .venv/stamp ## create .venv and install everything (once)
 quickstart: .venv/stamp ## train the embedded model with the real loop, in minutes; see runs/quickstart/report.html
 	@$(VENV)/polaris train configs/quickstart.toml
 
-# Two halves of about the same length, each in a process of its own: engines and process groups of one do not meet those of the other.
-# The kernels come first: they need no base model, which the other half builds meanwhile.
+# Three parts of about the same length, each in a process of its own: engines and process groups of one do not meet those of the others, and
+# one computes while another waits. The kernels come first in theirs: they need no base model, which the others build meanwhile.
 RUNS := tests/embedded tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
+ENGINES := $(addprefix tests/run/,test_separate.py test_lost_engines.py test_two_machines.py) tests/evaluation tests/rollout
+PARTS := tests/kernels $(filter-out tests/kernels $(RUNS) $(ENGINES),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
 
-# Threads that wait spin by default: beside the other half, a step of two threads then takes twenty times as long.
-test test-runs test-parts: export OMP_WAIT_POLICY ?= passive
+# Threads that wait spin by default: beside the others, a step of two threads then takes twenty times as long.
+test test-runs test-engines test-parts: export OMP_WAIT_POLICY ?= passive
 # Imports are half of a command without bytecode, which `make setup` leaves to the first of them.
-test test-runs test-parts: export PYTHONDONTWRITEBYTECODE :=
+test test-runs test-engines test-parts: export PYTHONDONTWRITEBYTECODE :=
 
-test: .venv/stamp ## run the test suite, in two processes
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-runs test-parts
+test: .venv/stamp ## run the test suite, in three processes
+	@$(MAKE) --no-print-directory --jobs=3 --output-sync=target test-runs test-engines test-parts
 
 # The base model first: its build, minutes on a busy machine, is no part of the first test that wants it.
-test-runs: .venv/stamp
+test-runs test-engines: base
+	@$(VENV)/pytest --durations=15 $(SUITE)
+
+test-runs: SUITE = $(RUNS) $(addprefix --ignore=,$(ENGINES))
+test-engines: SUITE = $(ENGINES)
+
+base: .venv/stamp
 	@$(VENV)/python -m polaris.cli embedded build > /dev/null
-	@$(VENV)/pytest --durations=15 $(RUNS)
 
 test-parts: .venv/stamp
-	@$(VENV)/pytest --durations=15 tests/kernels $(filter-out tests/kernels $(RUNS),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
+	@$(VENV)/pytest --durations=15 $(PARTS)
 
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh
