@@ -51,7 +51,7 @@ def bunches(requests: Sequence[RolloutRequest], expected: Mapping[str, float]) -
     """
     lengths, found, before = usual(requests, expected), list[list[int]](), None
     for number, request in enumerate(requests):
-        most = ceil(len(request.prompt_tokens) / lengths.get(request.prompt_id, inf)) if request.max_tokens is None else 1
+        most = ceil(len(request.prompt_tokens) / max(1.0, lengths.get(request.prompt_id, inf))) if request.max_tokens is None else 1
         if request.prompt_id == before and len(found[-1]) < most:
             found[-1].append(number)
         else:

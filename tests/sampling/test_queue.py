@@ -73,7 +73,7 @@ def test_engines_that_race_get_every_request_once(count, lanes, mosts, runnings)
 
 @pytest.mark.parametrize(
     ("length", "sizes"),
-    [(None, [1] * 8), (4000, [1] * 8), (140, [1] * 8), (139, [2] * 4), (50, [3, 3, 2]), (22, [7, 1]), (2, [8])],
+    [(None, [1] * 8), (4000, [1] * 8), (140, [1] * 8), (139, [2] * 4), (50, [3, 3, 2]), (22, [7, 1]), (2, [8]), (0, [8])],
 )
 def test_samples_of_a_long_prompt_with_short_responses_stay_together(length, sizes):
     (one,) = requests_of("a")
