@@ -100,7 +100,7 @@ def vllm_server(declared, tmp_path_factory):
 
     from polaris.embedded import resolve
 
-    command = wanted(resolve("embedded:model")).command(cuda=False)
+    command = wanted(resolve("embedded:model")).command("http://127.0.0.1:8000", cuda=False)
     with serving(command, declared, tmp_path_factory.mktemp("server") / "log", KEY) as started:
         yield started
 

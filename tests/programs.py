@@ -68,6 +68,11 @@ class Program:
     def _ends_within(self, timeout: float | None) -> bool:
         return self.returncode is None and bool(select.select([self._status], [], [], timeout)[0])
 
+    def so_far(self) -> str:
+        """What it has written to stderr."""
+        size = os.fstat(self._err.fileno()).st_size
+        return os.pread(self._err.fileno(), size, 0).decode()
+
     def communicate(self, timeout: float | None = None) -> tuple[str, str]:
         """What it wrote to stdout and to stderr, once it has ended."""
         self.wait(timeout)

@@ -188,6 +188,9 @@ def _attend(process: Process, lives: Lives, life: int, stop: StopRequest, guard:
     while True:
         status = process.poll()
         guard.moved = time.monotonic()
+        if stop.number and not told and status is None:
+            told = True
+            process.send_signal(stop.number)
         try:
             if status is not None:
                 if lives.over:
@@ -203,9 +206,6 @@ def _attend(process: Process, lives: Lives, life: int, stop: StopRequest, guard:
         limit = silence_s if process.begun else start_s
         if time.monotonic() - process.moved > limit:
             return f"did not move for {limit / 60:g} minutes at: {process.place}"
-        if stop.number and not told:
-            told = True
-            process.send_signal(stop.number)
         time.sleep(_POLL_S)
 
 

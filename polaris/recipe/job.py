@@ -25,7 +25,7 @@ def train_and_evaluate(checked: Checked, folder: RunFolder, world: World, stop: 
         NothingTrained: all steps have passed without an update; nothing is exported.
     """
     check_ranks(checked, folder, world)
-    with driven_servers(checked, world), open_training(checked, world, stop) as context:
+    with driven_servers(checked, world, stop), open_training(checked, world, stop) as context:
         with stop.at_once():
             state = resume(context, folder, checked.origin)
         context.console.resumed(state.step)

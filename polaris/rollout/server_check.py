@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
+import torch
 from packaging.version import InvalidVersion, Version
 
 from polaris.errors import Refused
@@ -18,6 +20,8 @@ from polaris.rollout.checkpoint import expected_weights
 from polaris.rollout.server_client import Reply, ServerClient
 from polaris.rollout.types import ModelFacts
 from polaris.rollout.vllm_versions import BEYOND, SERVERS, WEIGHT_BACKEND
+
+_WHOLE_PROMPTS = "--no-enable-chunked-prefill"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +42,16 @@ class Wanted:
     most: int
     rope: Rope
 
-    def command(self, cuda: bool) -> str:
-        """How to start it."""
+    def remedy(self, url: str, cuda: bool | None = None) -> str:
+        """How to start it, in a sentence; on a device like ours where it is not known."""
+        command = self.command(url, torch.cuda.is_available() if cuda is None else cuda)
+        return f"Where Polaris is installed, this starts one that fits: {command}"
+
+    def command(self, url: str, cuda: bool) -> str:
+        """How to start it, to be found at `url`."""
         options = {
+            "host": "0.0.0.0",
+            "port": urlsplit(url).port or 80,
             "model": self.model_path,
             "dtype": self.dtype,
             "max-model-len": self.max_model_len,
@@ -53,8 +64,9 @@ class Wanted:
         if overrides := {name: value for name, value in (self.rope.overrides | head).items() if own.get(name) != value}:
             options["hf-overrides"] = json.dumps(overrides)
         exact = "TRITON_F32_DEFAULT=ieee " if cuda and self.dtype == "float32" else ""  # else float32 products are cut to TF32
+        flags = "--enable-scale-out" if cuda else f"--enable-scale-out {_WHOLE_PROMPTS}"
         words = " ".join(f"--{name} {shlex.quote(str(value))}" for name, value in options.items())
-        return f"{exact}VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server --enable-scale-out {words}"
+        return f"{exact}VLLM_SERVER_DEV_MODE=1 python -m vllm.entrypoints.openai.api_server {flags} {words}"
 
     @property
     def facts(self) -> ModelFacts:
@@ -70,15 +82,16 @@ def check_server(client: ServerClient, wanted: Wanted) -> Server:
         Refused: it would not, or it lacks what we need of it; with the command that starts one that has it.
     """
     _check_version(client)
-    remedy = _remedy(wanted, cuda=True)
+    remedy = wanted.remedy(client.url)
     _check_door(client.ask("GET", "/v1/models"), client, f"does not list models. {remedy}")
     world = client.ask("GET", "/get_world_size")
     _check_door(world, client, f"does not take weights, since VLLM_SERVER_DEV_MODE is not set. {remedy}")
     nothing = client.ask("POST", "/inference/v1/abort_requests", {"request_ids": []})
     _check_door(nothing, client, f"does not take tokens, since --enable-scale-out is not set. {remedy}")
     found = client.ask("GET", "/server_info?config_format=json", limit_s=60.0).json["vllm_config"]
-    remedy = _remedy(wanted, cuda=found["device_config"]["device"].startswith("cuda"))
-    if faults := [*_faults(found, wanted)]:
+    cuda = found["device_config"]["device"].startswith("cuda")
+    remedy = wanted.remedy(client.url, cuda)
+    if faults := [*_faults(found, wanted, cuda)]:
         raise Refused(f"{client.url} has {'; '.join(faults)}. {remedy}")
     if client.drawn is None:
         raise Refused(f"{client.url} does not say how much it draws; start it without --disable-log-stats")
@@ -108,11 +121,7 @@ def _check_door(reply: Reply, client: ServerClient, fault: str) -> None:
         raise Refused(f"{client.url} is not well: {reply}")
 
 
-def _remedy(wanted: Wanted, cuda: bool) -> str:
-    return f"Where Polaris is installed, this starts one that fits: {wanted.command(cuda)}"
-
-
-def _faults(found: dict[str, Any], wanted: Wanted) -> Iterator[str]:
+def _faults(found: dict[str, Any], wanted: Wanted, cuda: bool) -> Iterator[str]:
     """Options of the server that would change tokens or log-probs, or keep weights from it."""
     model, backend = found["model_config"], (found["weight_transfer_config"] or {}).get("backend")
     for option, has, needs in (
@@ -125,5 +134,7 @@ def _faults(found: dict[str, Any], wanted: Wanted) -> Iterator[str]:
     ):
         if has != needs:
             yield f"{option} {has}, not {needs}"
+    if not cuda and found["scheduler_config"]["enable_chunked_prefill"]:
+        yield f"no {_WHOLE_PROMPTS}, without which vLLM on CPU ends at a seeded request that is prefilled in parts"
     if model["max_model_len"] < wanted.max_model_len:
         yield f"--max-model-len {model['max_model_len']}, and the run's sequences have up to {wanted.max_model_len} tokens"

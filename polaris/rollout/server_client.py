@@ -7,6 +7,7 @@ import json
 import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
@@ -81,16 +82,24 @@ class ServerClient:
         self._session = self.start(_session()).result()
         self._healthy = asyncio.Event()
 
-    def wait_for_it(self, longest_s: float, silence_s: float) -> None:
-        """Wait until the server is well. From then on it is looked at, and given up after a silence of `silence_s`.
+    def wait_for_it(self, longest_s: float, silence_s: float, remedy: Callable[[], str]) -> None:
+        """Wait until the server is well; says so, with the `remedy`, where it is not at once. From then on it is looked at, and given up
+        after a silence of `silence_s`.
 
         Raises:
             Refused: it was not well after `longest_s`.
         """
-        until = time.monotonic() + longest_s
+        until, said = time.monotonic() + longest_s, False
         while (reason := self.start(self._illness()).result()) is not None:
             if time.monotonic() > until:
-                raise Refused(f"{self.url} was asked for its health for {longest_s:.0f} s and is not well: {reason}")
+                raise Refused(f"{self.url} was asked for its health for {longest_s:.0f} s and is not well: {reason}. {remedy()}")
+            if not said:
+                said = True
+                print(
+                    f"polaris: {self.url} is waited for, for {longest_s / 60:.2g} minutes: {reason}. {remedy()}",
+                    file=sys.stderr,
+                    flush=True,
+                )
             time.sleep(min(_LOOK_S, longest_s / 4))
         self._healthy.set()
         self._watching = self.start(self._watch(silence_s))

@@ -92,7 +92,6 @@ class ServerEngine(Engine):
         self._aborting = False
         self._client = ServerClient(url)
         try:
-            self._client.wait_for_it(start_s, silence_s)
             wanted = Wanted(
                 model_path=str(model_path),
                 dtype=model.dtype,
@@ -100,6 +99,7 @@ class ServerEngine(Engine):
                 most=rollout.max_concurrent + RESERVED,
                 rope=rope,
             )
+            self._client.wait_for_it(start_s, silence_s, lambda: wanted.remedy(url))
             self._server = check_server(self._client, wanted)
             self._served = [(_FRESH, 0)]
             if self._get("/weight_info")["weight_version"] != _FRESH or self._get("/is_paused")["is_paused"]:

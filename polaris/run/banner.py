@@ -77,7 +77,8 @@ def _engines(checked: Checked, ranks: int) -> str:
     servers = f"{len(rollout.servers)} on {'a server' if len(rollout.servers) == 1 else 'servers'} outside the job"
     where = ", ".join([where] * bool(rollout.engine_ranks) + [servers] * bool(rollout.servers))
     count = rollout.engine_ranks // rollout.tensor_parallel + len(rollout.servers)
-    ahead = f"at most {rollout.max_staleness} steps ahead of training" if rollout.max_staleness else "in turns with training"
+    most = f"at most {rollout.max_staleness} {'step' if rollout.max_staleness == 1 else 'steps'}"
+    ahead = f"{most} ahead of training" if rollout.max_staleness else "in turns with training"
     return f"{checked.engine}, {count} in all, {where}, {ahead}"
 
 

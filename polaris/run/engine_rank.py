@@ -49,7 +49,7 @@ def keep_sampling(checked: Checked, stop: StopRequest) -> int:
 
 
 @contextmanager
-def driven_servers(checked: Checked, world: World) -> Iterator[None]:
+def driven_servers(checked: Checked, world: World, stop: StopRequest) -> Iterator[None]:
     """While the block runs, a process below the first trainer drives each server outside the job, as those below other ranks do their
     engines. The block must end the engines."""
     from polaris.distributed import mesh
@@ -57,7 +57,7 @@ def driven_servers(checked: Checked, world: World) -> Iterator[None]:
     def drive(server: int) -> None:
         lives = Lives(mesh.shared_store(world.job), world.roles.engine_of_server(server))
         task = EngineTask(checked=checked, life=0, server=server, place=mesh.store_place(world.job))
-        if status := _keep(task, lives, StopRequest()):
+        if (status := _keep(task, lives, stop)) and not stop.number:
             lives.end(0, f"did not come up (status {status}): see its message")
 
     threads = [Thread(target=drive, args=(server,), name=f"server {server}") for server in range(world.roles.servers * world.is_main)]

@@ -254,9 +254,10 @@ class RemoteEngines(Engine):
     def _see_losses(self) -> None:
         """See which engines are lost; what they have said since is drawn anew."""
         for engine, reason in self._fleet.fallen():
-            self._note(f"engine {engine} {reason}. It is started again, and what it drew is drawn anew ({self.lost} lost so far)")
             if self.renew is None and not self._closed:
                 raise RunFailed(f"engine {engine} {reason}, before the first step. Mend the cause, and start again")
+            again = "It is started again" if self._world.ranks_of(engine) else "Its server is asked again; start that where it has ended"
+            self._note(f"engine {engine} {reason}. {again}. What it drew is drawn anew ({self.lost} lost so far)")
             self._doubted.pop(engine, None)
             self.jobs.recall(self._fleet.arrived)
 

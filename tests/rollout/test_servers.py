@@ -4,6 +4,7 @@ import http.client
 import json
 import os
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -387,13 +388,19 @@ def test_other_settings_of_a_server_are_refused(connect, proxy, monkeypatch):
             return body
         info = json.loads(body)
         info["vllm_config"]["model_config"] |= {"logprobs_mode": "raw_logprobs", "quantization": "fp8"}
+        info["vllm_config"]["scheduler_config"]["enable_chunked_prefill"] = True
         info["vllm_config"]["weight_transfer_config"] = None
         return json.dumps(info).encode()
 
     old, proxy.change = False, change
     with pytest.raises(Refused) as refusal:
         connect(proxy.port)
-    for fault in ("--logprobs-mode raw_logprobs, not processed_logprobs", "backend None, not polaris", "--quantization fp8, not None"):
+    for fault in (
+        "--logprobs-mode raw_logprobs, not processed_logprobs",
+        "backend None, not polaris",
+        "--quantization fp8, not None",
+        "no --no-enable-chunked-prefill",
+    ):
         assert fault in str(refusal.value)
     old = True
     with pytest.raises(Refused, match=r"runs vLLM 0\.24\.0, and servers work with vllm>=0\.32"):
@@ -403,11 +410,14 @@ def test_other_settings_of_a_server_are_refused(connect, proxy, monkeypatch):
         connect()
 
 
-def test_a_server_that_is_not_there_is_refused(connect, monkeypatch):
+def test_a_server_that_is_not_there_is_said_at_once_and_refused(connect, capsys):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        with pytest.raises(Refused, match=r"was asked for its health for 1 s and is not well: ClientConnectorError"):
-            connect(free.getsockname()[1], start_s=1.0)
+        port = free.getsockname()[1]
+        with pytest.raises(Refused, match=rf"was asked for its health for 1 s and is not well: ClientConnectorError.*--port {port} "):
+            connect(port, start_s=1.0)
+    (said,) = capsys.readouterr().err.splitlines()
+    assert re.search(rf"http://127\.0\.0\.1:{port} is waited for, for 0\.017 minutes: Client.*this starts one that fits: VLLM_SERVER", said)
 
 
 SMALL = (
@@ -434,7 +444,7 @@ def test_a_job_samples_by_it_and_goes_on_when_its_driver_is_killed(vllm_server, 
         trainer.kill()
     said = "".join(trainer.communicate())
     assert status == 0, said
-    assert "engine 0 was killed by SIGKILL. It is started again" in said
+    assert "engine 0 was killed by SIGKILL. Its server is asked again" in said
     assert "1 in all, 1 on a server outside the job, in turns with training" in said
     drawn = [pickle.loads((tmp_path / "run" / f"step-{step}.pickle").read_bytes()) for step in (1, 2, 3)]
     for version, pairs in enumerate(drawn):
@@ -444,6 +454,27 @@ def test_a_job_samples_by_it_and_goes_on_when_its_driver_is_killed(vllm_server, 
     ]
     ours.load_weights(weights["A"], 0)
     same([rollout for _, rollout in drawn[0]], generate(ours, requests, temperature=drawn[0][0][1].temperature, max_tokens=48))
+
+
+@pytest.mark.distributed
+def test_a_stop_does_not_wait_for_a_server_that_is_not_there(tmp_path, monkeypatch):
+    rows = Path(resolve("embedded:train")).read_text(encoding="utf-8").splitlines()[:16]
+    (problems := tmp_path / "problems.jsonl").write_text("\n".join(rows))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        options = (f"--data.path={problems}", f"--eval.path={problems}", f"--rollout.servers=['http://127.0.0.1:{free.getsockname()[1]}']")
+        monkeypatch.setenv("FORK_ENGINES", "1")
+        (trainer,) = start_ranks(1, HERE, f"--root={tmp_path}", *SMALL, *options)
+        try:
+            while "is waited for, for 15 minutes" not in trainer.so_far():
+                time.sleep(0.05)
+            asked = time.monotonic()
+            trainer.send_signal(signal.SIGTERM)
+            status = trainer.wait(60)
+        finally:
+            trainer.kill()
+    assert status == 143, trainer.communicate()
+    assert time.monotonic() - asked < 15
 
 
 @pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL], ids=["stopped", "killed"])
