@@ -80,7 +80,7 @@ class RolloutConfig:
     engine_timeout_minutes: float = 5.0
     """separate: an engine that draws no token and takes no weights for so long, or gives no sign of life, is ended and started again."""
     engine_restarts: int = 8
-    """separate: how often engines may be lost in a run, all together, before it stops."""
+    """separate: how often engines may be lost since the run was started or resumed, all together; at the next loss it stops."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
     max_concurrent: int = 256
