@@ -99,6 +99,7 @@ class StopRequest:
 
     def _end(self, number: int) -> None:
         if self._raises:
+            self.number = self.number or number
             raise Stopped(128 + number)
         alone = os.environ.get("WORLD_SIZE", "1") == "1"
         if self._idle and alone and self._saying.acquire(timeout=0.2):  # both listeners come here

@@ -54,8 +54,8 @@ def _together(response: Response, expected: float) -> int:
 @dataclass(slots=True, kw_only=True)
 class Draw:
     """Responses in lanes, one for each engine. An engine takes at most `chunk` of its own lane before a step of its sequences; once that is
-    empty, one of the fullest lane, if it runs fewer than its own were and than `helps` times what is left there (0: never). None is taken
-    while one has no memory.
+    empty, one of the fullest lane, if it runs fewer than its own were, or its part, and than `helps` times what is left there (0: never).
+    None is taken while one has no memory.
 
     `ended(response)` says whether the draw has enough now; then each engine stops after the step that it is in.
     """
@@ -124,7 +124,8 @@ class Draw:
 
     def _may_help(self, engine: Engine, own: Lane) -> bool:
         left = len(self._fullest.left)
-        return left > 0 and self.helps > 0 and engine.unfinished < min(own.size, self.helps * left)
+        part = max(1, own.size, sum(lane.size for lane in self.lanes) // len(self.lanes))
+        return left > 0 and self.helps > 0 and engine.unfinished < min(part, self.helps * left)
 
     def _stop(self, now: int, stopper: int, queue: list[tuple[int, int]], plans: list[tuple[int, int]]) -> None:
         """Each other engine looks after its step, of those that are planned, that ends then or later."""

@@ -51,7 +51,7 @@ class Wanted:
         """How to start it, to be found at `url`."""
         options = {
             "host": "0.0.0.0",
-            "port": urlsplit(url).port or 80,
+            "port": urlsplit(url).port or (443 if url.startswith("https") else 80),
             "model": self.model_path,
             "dtype": self.dtype,
             "max-model-len": self.max_model_len,

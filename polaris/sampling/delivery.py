@@ -31,6 +31,8 @@ class Delivery:
         self._bridge: tuple[tuple[tuple[int, int], ...], Bridge] | None = None
         self._ready: set[int] = set()
         self._served: dict[int, Served] = {}
+        self._awaited = frozenset[int]()
+        """Engines whose weights are on the way; the word of one for whom the way broke comes too late."""
         self.busy = 0.0
 
     def send(self, weights: Iterator[tuple[str, torch.Tensor]], version: int, engines: Sequence[int]) -> None:
@@ -41,11 +43,11 @@ class Delivery:
         members = tuple((engine, self._fleet.life(engine)) for engine in engines)
         if not members or not self._gather(members):
             return
-        lost = len(self._fleet.lost)
+        lost, self._awaited = len(self._fleet.lost), frozenset(engines)
         try:
             self._bridge_of(members).send(weights)
         except BridgeBroken as error:
-            self._bridge = None
+            self._bridge, self._awaited = None, frozenset()
             self._until(lambda: len(self._fleet.lost) > lost, _RUMOUR_S)
             if len(self._fleet.lost) == lost:
                 self._fleet.count(f"the transfer of the weights of version {version} broke: {error}")
@@ -61,7 +63,7 @@ class Delivery:
             self._fleet.has_read(engine, answer.read)
             if answer.generation == self._generation:
                 self._ready.add(engine)
-        elif isinstance(answer, Served) and answer.version == self._version:
+        elif isinstance(answer, Served) and answer.version == self._version and engine in self._awaited:
             self._served[engine] = answer
             self._fleet.serves(engine)
 

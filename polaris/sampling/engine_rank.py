@@ -314,7 +314,7 @@ class EngineRank:
     def _ended(self, rollout: Rollout) -> None:
         owner = self._owner.pop(key_of(rollout))
         if isinstance(owner, _Job):
-            if self._leads:
+            if self._leads and owner.order.number in self._jobs:  # else another engine has drawn it too, and the job is done
                 owner.grading.add(rollout)
             return
         owner.rollouts.append(rollout)

@@ -38,6 +38,7 @@ class Jobs:
         self._number = self._recall = 0
         self._asked: set[int] = set()
         self._running: dict[int, set[Key]] = {}
+        self._doubted: dict[int, list[Graded]] = {}
         self._unread: list[tuple[int, list[str]]] = []
         """Keys of the store that may go when the engines have read so many commands."""
 
@@ -76,8 +77,29 @@ class Jobs:
         """What is open."""
         return tuple(job.order for job in self._open.values())
 
-    def graded(self, answer: Graded) -> None:
-        """A response has arrived. One that was drawn twice, since an engine was lost that was not, counts once."""
+    def graded(self, engine: int, answer: Graded) -> None:
+        """A response has arrived from an engine."""
+        if engine in self._doubted:
+            self._doubted[engine].append(answer)
+        else:
+            self._count(answer)
+
+    def doubt(self, engines: Collection[int]) -> None:
+        """What comes from these engines counts once they are believed: they are given weights, which are not proven yet."""
+        self._doubted |= {engine: self._doubted.get(engine, []) for engine in engines}
+
+    def believe(self, engines: Collection[int]) -> None:
+        """Their weights are proven."""
+        for engine in engines:
+            for answer in self._doubted.pop(engine, []):
+                self._count(answer)
+
+    def lose(self, engine: int) -> None:
+        """An engine is no more, and what is doubted of it does not count; `recall` follows."""
+        self._doubted.pop(engine, None)
+
+    def _count(self, answer: Graded) -> None:
+        """A response that was drawn twice, since an engine was lost that was not, counts once."""
         job, key = self._open.get(answer.job), key_of(answer.scored.rollout)
         if job is not None and key not in job.found:
             job.found.add(key)
@@ -113,7 +135,8 @@ class Jobs:
         if self._asked:
             return
         for job in self._open.values():
-            elsewhere = job.found | self._running[job.order.number]
+            doubted = {key_of(one.scored.rollout) for held in self._doubted.values() for one in held if one.job == job.order.number}
+            elsewhere = job.found | self._running[job.order.number] | doubted
             missing = tuple(request for request in job.asked if key_of(request) not in elsewhere)
             if missing:
                 job.order = replace(job.order, requests=missing, revision=job.order.revision + 1)

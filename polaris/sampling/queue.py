@@ -89,11 +89,13 @@ class Queue:
         empty; `NOTHING` if all are.
 
         An engine helps others only while it runs fewer than its lane had, since one that begins first would take theirs otherwise, and
-        fewer than twice what the fullest lane has left: what it takes too early, it takes from the memory of its own later tokens.
+        fewer than twice what the fullest lane has left: what it takes too early, it takes from the memory of its own later tokens. One
+        whose lane had less than its part counts as if it had had that, or a request.
         """
         if lane in self._open and (claim := self._claim(lane, most))[2]:
             return claim
-        while self._open and running < len(self._lanes[lane]):
+        part = max(1, len(self._lanes[lane]), len(self._requests) // len(self._lanes))
+        while self._open and running < part:
             left = {other: len(self._lanes[other]) - self._store.add(self._keys[other], 0) for other in sorted(self._open)}
             fullest = max(left, key=lambda other: left[other])
             if left[fullest] <= 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,8 +47,6 @@ class RemoteEngines(Engine):
         """The engines that are given weights anew, while they are."""
         self._drawn_by: list[int] = []
         self._probed: dict[int, Probed] = {}
-        self._doubted: dict[int, list[Graded]] = {}
-        """What came from engines since they were given weights: it counts once these are proven."""
         self._news = False
         """Whether an engine has said something since the trainers last agreed."""
         self._begin: tuple[Begin, ...] = ()
@@ -133,8 +130,7 @@ class RemoteEngines(Engine):
     def approve(self) -> None:
         """What `draw_on_each` drew was as the present weights draw."""
         self._fleet.was_proven(self._drawn_by)
-        for graded in chain.from_iterable(self._doubted.pop(engine, []) for engine in self._drawn_by):
-            self.jobs.graded(graded)
+        self.jobs.believe(self._drawn_by)
 
     def generate(
         self,
@@ -157,8 +153,9 @@ class RemoteEngines(Engine):
         self._version = version
         rest = iter(weights)
         if self._world.is_main:
+            self._look()  # what has come until now was drawn by weights that are proven
             engines = self._fleet.arrived if self._renewing is None else self._renewing
-            self._doubted |= {engine: self._doubted.get(engine, []) for engine in engines}
+            self.jobs.doubt(engines)
             self._delivery.send(rest, version, engines)
             self.jobs.forget(self._fleet.all_read)
         for _ in rest:  # gathering is collective
@@ -258,7 +255,7 @@ class RemoteEngines(Engine):
                 raise RunFailed(f"engine {engine} {reason}, before the first step. Mend the cause, and start again")
             again = "It is started again" if self._world.ranks_of(engine) else "Its server is asked again; start that where it has ended"
             self._note(f"engine {engine} {reason}. {again}. What it drew is drawn anew ({self.lost} lost so far)")
-            self._doubted.pop(engine, None)
+            self.jobs.lose(engine)
             self.jobs.recall(self._fleet.arrived)
 
     def _hear(self, engine: int, answer: Answer) -> None:
@@ -270,10 +267,8 @@ class RemoteEngines(Engine):
                 self._fleet.has_read(engine, self._commands.sent)
                 said = Welcome(commands=(*self._begin, *self.jobs.orders()), place=self._commands.sent)
                 welcome(self._world.shared, engine, self._fleet.life(engine), said)
-            case Graded() if engine in self._doubted:
-                self._doubted[engine].append(answer)
             case Graded():
-                self.jobs.graded(answer)
+                self.jobs.graded(engine, answer)
             case Running():
                 self.jobs.running(engine, answer)
             case Probed():

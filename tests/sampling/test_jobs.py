@@ -61,8 +61,8 @@ def asked():
 def test_what_a_lost_engine_had_taken_is_handed_out_again_and_nothing_else(asked):
     _, jobs, engines, job = asked
     first, second = engines.claim(0, 3), engines.claim(1, 2)
-    jobs.graded(graded(first[0]))
-    jobs.graded(graded(second[0]))
+    jobs.graded(0, graded(first[0]))
+    jobs.graded(0, graded(second[0]))
     engines.taken[1].discard(key_of(second[0]))
     jobs.recall([1, 2])  # engine 0 is gone, with two unanswered
     assert not engines.claim(2, 5), "no engine takes anything until it is known what is missing"
@@ -100,11 +100,38 @@ def test_the_last_engine_takes_everything_and_a_response_that_comes_twice_counts
     (order,) = jobs.orders()
     assert (order.revision, len(order.requests)) == (1, 12)
     for one in (*order.requests, order.requests[0]):
-        jobs.graded(graded(one))
+        jobs.graded(0, graded(one))
     assert job.complete
     assert len(job.arrived) == 12
     jobs.close(job)
-    jobs.graded(graded(request(0)))  # an engine that was thought lost
+    jobs.graded(0, graded(request(0)))  # an engine that was thought lost
     assert isinstance(engines.read(0)[-1], Done)
     jobs.forget(engines.channels[0].read)
     assert not store.num_keys(), "the store keeps nothing of an ended job"
+
+
+@pytest.mark.parametrize("proven", [True, False])
+def test_what_has_come_from_an_engine_with_unproven_weights_is_drawn_anew_only_with_its_loss(asked, proven):
+    _, jobs, engines, job = asked
+    (one,) = engines.claim(1, 1)
+    jobs.doubt([1])
+    jobs.graded(1, graded(one))
+    engines.taken[1].clear()
+    jobs.recall([1, 2])  # engine 0 is gone
+    for engine in (1, 2):
+        *_, recall = engines.read(engine)
+        jobs.running(engine, engines.running(engine, recall.number))
+    (order,) = engines.read(2)
+    assert key_of(one) not in {key_of(request) for request in order.requests}
+    assert not job.arrived
+    if proven:
+        jobs.believe([1])
+        assert [key_of(scored.rollout) for scored in job.arrived] == [key_of(one)]
+        return
+    jobs.lose(1)
+    jobs.recall([2])
+    (recall,) = engines.read(2)
+    jobs.running(2, engines.running(2, recall.number))
+    (order,) = engines.read(2)
+    assert len(order.requests) == 12
+    assert not job.arrived

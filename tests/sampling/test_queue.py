@@ -100,6 +100,17 @@ def test_an_engine_helps_the_fullest_one_with_a_request_at_a_time_as_soon_as_it_
     assert names(third.requests(third.claim(2, 9, 2))) == "h0"
 
 
+@pytest.mark.parametrize(("samples", "takes"), [(8, 4), (1, 1)])
+def test_an_engine_whose_lane_is_empty_helps_with_its_part(samples, takes):
+    """As where the other one is lost: all samples of a prompt were dealt to it."""
+    requests = [replace(one, prompt_tokens=(1,) * 400) for one in requests_of("a", samples=samples)]
+    queue, running = Queue(requests, {"a": 2.0}, 2, HashStore(), "draw"), 0
+    assert not queue.lane(1)
+    while queue.claim(1, 8, running)[2]:
+        running += 1
+    assert running == takes
+
+
 def test_what_is_closed_gives_nothing_to_anyone():
     requests, store = requests_of(*"abcdef"), HashStore()
     first, second = (Queue(requests, {}, 2, store, "draw") for _ in range(2))
