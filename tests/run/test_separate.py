@@ -47,7 +47,7 @@ def test_in_turns_they_draw_and_learn_what_colocated_ones_do(ranks, engine_ranks
 
 @pytest.fixture(scope="module")
 def ahead(problems, tmp_path_factory):
-    """A run whose engine is two steps ahead and has room for two responses; it is told to stop by its engine's rank, and resumed."""
+    """A run whose engine is two steps ahead and has room for one response; it is told to stop by its engine's rank, and resumed."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FORK_ENGINES", "1")
         return _stopped_and_resumed(problems, tmp_path_factory.mktemp("ahead"))
@@ -55,7 +55,7 @@ def ahead(problems, tmp_path_factory):
 
 def _stopped_and_resumed(problems, root):
     command = (
-        *(HERE, f"--root={root}", *SMALL, *problems, *separate(1, 2), f"--trainer.steps={STEPS}", "--rollout.max_concurrent=2"),
+        *(HERE, f"--root={root}", *SMALL, *problems, *separate(1, 2), f"--trainer.steps={STEPS}", "--rollout.max_concurrent=1"),
         *("--checkpoint.every=1", "--checkpoint.keep=10", "--optimizer.lr=2e-4", "--eval.every=100"),
     )
     ranks = start_ranks(2, *command)
