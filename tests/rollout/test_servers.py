@@ -194,7 +194,7 @@ def test_it_draws_what_our_engine_draws(ours, connect, weights):
 
 def test_weights_come_in_the_middle_of_responses(connect, ours, models, weights, trainer):
     engine, place = connect(), trainer.place()
-    requests = requests_for(*(prompt(4 + 9 * number, number) for number in range(4)), samples=8)
+    requests = requests_for(*(prompt(4 + 9 * number, number) for number in range(4)), samples=20)
     rollouts, served = [], {0: "A"}
     engine.submit(requests, LONG)
     for version, name in ((1, "B"), (4, "A")):
