@@ -276,9 +276,11 @@ def test_it_can_be_cut_off(connect):
     calls = iter(range(3))
     with pytest.raises(GenerationInterrupted):
         generate(engine, requests, temperature=2.0, max_tokens=300, should_stop=lambda: next(calls) == 2)
-    engine.submit(requests, LONG)
-    time.sleep(0.2)
-    cut = engine.abort()
+    for pause in (0.2, 0.5, 1.0, 2.0):  # on a busy machine nothing has come after the first
+        engine.submit(requests, LONG)
+        time.sleep(pause)
+        if cut := engine.abort():
+            break
     assert not engine.running
     assert 0 < len(cut) <= MOST
     assert "abort" in {one.finish_reason for one in cut}
