@@ -34,7 +34,8 @@ REWARDS = {"math": 'function = "math"'} | {
 CONFIG = """
 name = "shaped"
 deterministic = true
-model = {{ path = "embedded:model", dtype = "float32", gradient_checkpointing = false }}
+model = {{ path = "embedded:model", dtype = "float32" }}
+memory = {{ activations = "keep" }}
 data = {{ path = "embedded:train", max_prompt_tokens = 64 }}
 rollout = {{ samples_per_prompt = 8, max_response_tokens = {limit}, kv_cache_mib = 128 }}
 algorithm = {{ loss = "dapo", substitution = true }}

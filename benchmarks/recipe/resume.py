@@ -37,7 +37,7 @@ CHANGES = {
     "folder moved and renamed": [],
     "data.path, eval.path: other folder and names": ["--data.path={root}/moved/a.jsonl", "--eval.path={root}/moved/b.jsonl"],
     "model.path: other folder": ["--model.path={root}/moved/model"],
-    "model.gradient_checkpointing = true": ["--model.gradient_checkpointing=true"],
+    'memory.activations = "recompute"': ["--memory.activations=recompute"],
     "rollout.kv_cache_mib 256 -> 128": ["--rollout.kv_cache_mib=128"],
     "rollout.gpu_memory_fraction 0.8 -> 0.5": ["--rollout.gpu_memory_fraction=0.5"],
     "reward.workers 1 -> 2": ["--reward.workers=2"],

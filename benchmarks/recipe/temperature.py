@@ -35,7 +35,8 @@ from polaris.stop import StopRequest
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 CONFIG = """
 deterministic = true
-model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = false }
+model = { path = "embedded:model", dtype = "float32" }
+memory = { activations = "keep" }
 data = { path = "embedded:train", max_prompt_tokens = 64 }
 rollout = { engine = "transformers", max_response_tokens = 192, temperature = 1.0 }
 reward = { workers = 1 }

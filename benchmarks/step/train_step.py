@@ -71,6 +71,7 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
     from polaris.learn.packing import TrainingSample
     from polaris.learn.statistics import Statistics
     from polaris.learn.update import rank_packs, update
+    from polaris.model.activations import save_activations
     from polaris.model.fused import can_fuse, fuse_modules
     from polaris.model.load import build_model
     from polaris.model.policy import Policy
@@ -88,9 +89,9 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
     policy = shard(Policy(build_model(folder)), world.mesh, getattr(torch, dtype))
     policy.model.to_empty(device=world.device)
     policy.model.init_weights()
-    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
+    save_activations(policy.model, "recompute", world.device)
     optimizer = build_optimizer(policy, run.optimizer)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, tokens).astype(np.int32)
     rollout = Rollout(

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 from polaris.config.bounds import at_least, finite
-from polaris.config.model import ModelConfig, RopeConfig
+from polaris.config.model import MemoryConfig, ModelConfig, RopeConfig
 from polaris.config.training import CheckpointConfig, DistributedConfig, ObserveConfig, OptimizerConfig
 from polaris.errors import Refused
 
@@ -25,10 +25,22 @@ class JobConfig:
     """Only deterministic torch kernels in the trainer; engines choose their own."""
     model: ModelConfig = field(default_factory=ModelConfig)
     rope: RopeConfig = field(default_factory=RopeConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     distributed: DistributedConfig = field(default_factory=DistributedConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     observe: ObserveConfig = field(default_factory=ObserveConfig)
+
+    def check_trainers(self, ranks: int) -> None:
+        """Raise `Refused` unless the ranks that train divide into copies of the state and these into ranks that share packs."""
+        replicas, sharing = self.distributed.replicas, self.distributed.sequence_parallel
+        for key, parts, whole in (("replicas", replicas, ranks), ("sequence_parallel", sharing, ranks // replicas)):
+            if whole % parts or not whole:
+                of = f" of one of {replicas} replicas" if key != "replicas" and replicas > 1 else ""
+                raise Refused(
+                    f"distributed.{key} = {parts} does not divide the {whole or ranks} rank{'s' * (whole != 1)}{of} that train; change it, "
+                    "or start another number of ranks (torchrun --nproc-per-node)"
+                )
 
     @property
     def folder(self) -> Path:

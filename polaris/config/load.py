@@ -127,7 +127,16 @@ _ZERO = ("correction_low", "success_above", "drop_up_to")
 def read_dumped(values: dict[str, Any], path: str) -> RunConfig | SftConfig:
     """Inverse of `dump_config`, after JSON; a field that is newer than the record has its default. Raises `Refused`, naming `path`."""
     kind = SftConfig if is_sft(values) else RunConfig
-    return _build(kind, _renewed(kind, values), path, kind)
+    return _build(kind, _renewed(kind, _moved(values)), path, kind)
+
+
+def _moved(values: dict[str, Any]) -> dict[str, Any]:
+    """A record of a version before `[memory]`."""
+    model = dict(values.get("model", {}))
+    if "gradient_checkpointing" not in model:
+        return values
+    activations = "recompute" if model.pop("gradient_checkpointing") else "keep"
+    return {**values, "model": model, "memory": {"activations": activations}}
 
 
 def _renewed(hint: Any, value: Any, name: str = "") -> Any:

@@ -21,10 +21,20 @@ class ModelConfig:
     """Jinja template in the place of the tokenizer's, as text or as a file beside the configuration's; exports have it too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Compute dtype of forward, backward and rollout; parameters and optimizer state are always float32."""
-    gradient_checkpointing: bool = True
-    """Recompute each layer's activations in the backward pass."""
     fused_modules: bool = True
     """On CUDA, run Liger's RMSNorm, SwiGLU and rope in place of the model's own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConfig:
+    """Where the trainer keeps what it needs, from the fastest to the smallest; no setting changes a gradient."""
+
+    activations: Literal["keep", "recompute_mlp", "recompute", "offload"] = "recompute"
+    """What the forward pass leaves for the backward: everything, or all but what each layer's MLP computes inside, or the inputs of the
+    layers alone, which then compute again; or these inputs in host memory."""
+    optimizer: Literal["device", "host"] = "device"
+    """Where float32 weights, gradients and moments are, 16 bytes a parameter over all ranks. With "host" the optimizer steps there, and
+    weights come to the GPU in the compute dtype, one layer at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

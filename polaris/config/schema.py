@@ -156,6 +156,7 @@ class RunConfig(JobConfig):
                 "with more (torchrun --nproc-per-node), or lower it"
             )
         trainers = ranks - self.rollout.engine_ranks
+        self.check_trainers(trainers)
         if trainers % parallel and (self.rollout.placement == "colocated" or self.final.suite):
             raise Refused(f"{trainers} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
         if self.rollout.samples_per_prompt == 1:

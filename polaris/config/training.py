@@ -79,14 +79,23 @@ class TrainerConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DistributedConfig:
-    """How long ranks wait for each other."""
+    """How ranks divide the work, and how long they wait for each other."""
 
+    sequence_parallel: int = 1
+    """Neighbouring ranks that share each pack (Ulysses): every one has its part of the tokens, and in attention of the heads."""
+    replicas: int = 1
+    """Copies of weights and optimizer, each sharded over neighbouring ranks (hybrid sharding). With one on each node, only the gradients
+    of an update travel between nodes."""
+    reshard: bool = True
+    """Free the weights that a layer has gathered after each pass; false keeps them until the end of an update, 2 bytes a parameter in half
+    precision, and gathers them once."""
     update_timeout_minutes: float = 30.0
     """Longest time without progress inside an update or a weight sync; then the ranks that hang are named and the run ends."""
     wait_timeout_hours: float = 12.0
     """The same while ranks wait for each other's rollouts, verdicts or files: one response of 90,000 tokens may take an hour."""
 
     def __post_init__(self) -> None:
+        at_least("distributed", 1, sequence_parallel=self.sequence_parallel, replicas=self.replicas)
         limits = {"update_timeout_minutes": self.update_timeout_minutes, "wait_timeout_hours": self.wait_timeout_hours}
         positive("distributed", **limits)
         at_most("distributed", 10_000, **limits)

@@ -14,7 +14,8 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
-from polaris.distributed import watch
+from polaris.distributed import sequence_parallel, watch
+from polaris.distributed.sequence_parallel import SequenceRanks
 from polaris.distributed.watch import attempt
 from polaris.errors import RunFailed
 
@@ -47,13 +48,16 @@ class StorePlace:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class World:
-    """This rank's place among those with its role. `mesh` spans all of them in one data-parallel dimension; its process group is for the
-    collectives of an update, which take minutes at most. The default group is for host collectives, which may wait for hours."""
+    """This rank's place among those with its role. `mesh` spans all of them: in one dimension, or in two where there are copies of the
+    state, each sharded over neighbours. Its process groups are for the collectives of an update, which take minutes at most. The default
+    group is for host collectives, which may wait for hours."""
 
     rank: int
     size: int
     device: torch.device
     mesh: DeviceMesh
+    sequence: SequenceRanks = sequence_parallel.ALONE
+    """The ranks that train on the same packs, each with its part of their tokens."""
     shared: Any = None
     """Connection to the key-value store of all ranks of the job; None where there is one rank."""
     job: Job = ALONE
@@ -63,6 +67,11 @@ class World:
     """The number of the server outside the job that this process drives, which is no rank."""
     place: StorePlace | None = None
     """Where that server finds the store."""
+
+    @property
+    def shares(self) -> tuple[int, int]:
+        """Which share of the packs this rank trains, and how many shares there are."""
+        return self.rank // self.sequence.size, self.size // self.sequence.size
 
     @property
     def samples(self) -> bool:
@@ -100,9 +109,7 @@ class World:
         """The group of `size` ranks, one after the other, that this rank is in; None if it is alone. A collective on every rank."""
         if size == 1:
             return None
-        ranks = range(self.size)
-        groups = [dist.new_group(ranks[start : start + size], backend="gloo") for start in ranks[::size]]
-        return groups[self.rank // size]
+        return _neighbours(self.rank, self.size, size, backend="gloo")
 
     def gather(self, items: Sequence[T]) -> list[T]:
         """The items of all ranks, in rank order, on every rank."""
@@ -132,20 +139,44 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
     device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
-    backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
     job = join(limits)
     name, rank, size = "trainers", job.rank, job.size - roles.engine_ranks
     if (place := roles.place_of(job.rank, job.size)) is not None:
         engine, rank = place
         name, size = f"engine/{engine}/{life}", roles.ranks_per_engine
     store = dist.HashStore() if job.store is None else dist.PrefixStore(f"groups/{attempt()}/{name}", job.store)
-    dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_wait(limits))
+    dist.init_process_group(_backend(device), store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
         watch.start(job.store.clone(), job.rank, job.size, limits)
     shared = shared_store(job) if job.size > 1 or roles.servers else None
-    group = dist.new_group(backend=backend, timeout=timedelta(minutes=limits.update_timeout_minutes) + _GRACE)
-    mesh = DeviceMesh.from_group(group, device.type, mesh_dim_names=("data",))
-    return World(rank=rank, size=size, device=device, mesh=mesh, shared=shared, job=job, roles=roles)
+    mesh, sequence = divide(rank, size, device, limits if name == "trainers" else DEFAULT_LIMITS)
+    return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles)
+
+
+def divide(rank: int, size: int, device: torch.device, limits: DistributedConfig) -> tuple[DeviceMesh, SequenceRanks]:
+    """The mesh of the ranks that train, and those that share packs with this one; a collective on all of them."""
+    options: dict[str, Any] = {"backend": _backend(device), "timeout": timedelta(minutes=limits.update_timeout_minutes) + _GRACE}
+    shards, sharing = size // limits.replicas, limits.sequence_parallel
+    if limits.replicas == 1:
+        mesh = DeviceMesh.from_group(dist.new_group(**options), device.type, mesh_dim_names=("shard",))
+    else:
+        ranks = torch.arange(size).view(-1, shards)
+        neighbours = _neighbours(rank, size, shards, **options)
+        copies = [dist.new_group(alike.tolist(), **options) for alike in ranks.T][rank % shards]
+        mesh = DeviceMesh.from_group([copies, neighbours], device.type, ranks, mesh_dim_names=("replicate", "shard"))
+    if sharing == 1:
+        return mesh, sequence_parallel.ALONE
+    return mesh, SequenceRanks(_neighbours(rank, size, sharing, **options), sharing, rank % sharing)
+
+
+def _backend(device: torch.device) -> str:
+    return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+
+
+def _neighbours(rank: int, size: int, count: int, **options: Any) -> dist.ProcessGroup:
+    """The group of `count` ranks, one after the other, that this one is in; a collective on all of the `size` ranks."""
+    ranks = range(size)
+    return [dist.new_group(ranks[start : start + count], **options) for start in ranks[::count]][rank // count]
 
 
 def beside(roles: Roles, server: int, limits: DistributedConfig, place: StorePlace) -> World:

@@ -43,15 +43,16 @@ def count(samples: Sequence[TrainingSample], max_response_tokens: int) -> Counts
     )
 
 
-def weighted(samples: Sequence[TrainingSample], config: AlgorithmConfig) -> list[TrainingSample]:
-    """The samples of one update, with the weight of each one's tokens where that is not the loss's own.
+def weighted(samples: Sequence[TrainingSample], config: AlgorithmConfig, shared: bool = False) -> list[TrainingSample]:
+    """The samples of one update, with the weight of each one's tokens where that is not the loss's own, or where ranks have `shared`
+    sequences, whose length is then not seen in a rank's part.
 
     "token" and "constant": 1. "sequence" (GRPO): 1 over the sample's tokens. "prompt" (ScaleRL, Khatri et al. 2025): 1 over the tokens
     of all of the prompt's samples.
     """
     kind = aggregate_of(config)
-    shared = loss_of_config(config).aggregate == "sequence"
-    if kind != "prompt" and shared == (kind == "sequence"):
+    of_sequences = loss_of_config(config).aggregate == "sequence"
+    if kind != "prompt" and of_sequences == (kind == "sequence") and not (shared and of_sequences):
         return list(samples)
     tokens = Counter[int]()
     for sample in samples:

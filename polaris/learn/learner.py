@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from polaris.config.schema import RunConfig
-from polaris.distributed.fsdp import assert_sharded, reshard, shard_group
+from polaris.distributed.fsdp import assert_sharded, groups_of, reshard
 from polaris.distributed.mesh import World
 from polaris.learn.aggregate import weighted
 from polaris.learn.curate import TrainingBatch, counted_samples, with_kl
@@ -69,10 +69,10 @@ class Learner:
     def update(self, samples: Sequence[TrainingSample], step: int) -> StepResult:
         """All updates of step `step`. Every rank gives the same samples, of which rank 0 alone need hold the arrays. The proximal policy is
         the policy before the first update."""
-        trainer = self.config.trainer
+        trainer, shared = self.config.trainer, self.world.sequence.size > 1
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)
-        batches = [weighted(part, self.config.algorithm) for part in split_updates(samples, trainer.updates_per_step)]
+        batches = [weighted(part, self.config.algorithm, shared) for part in split_updates(samples, trainer.updates_per_step)]
         packs = dealt_packs(batches, self.world, trainer.tokens_per_pack)
         if len(batches) > 1:
             packs = [with_proximal_logprobs(self.policy, of_batch) for of_batch in packs]
@@ -84,7 +84,7 @@ class Learner:
             update(self.policy, self.optimizer, of_batch, batch, self.config, statistics)
             for batch, of_batch in zip(batches, packs, strict=True)
         ]
-        statistics.all_reduce(self.world.device, shard_group(self.policy))
+        statistics.all_reduce(self.world.device, groups_of(self.policy))
         return StepResult(updates=updates, statistics=statistics.compute())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:

@@ -16,9 +16,20 @@ from torch import Tensor
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.doors import calling, is_own, load, short
 from polaris.errors import Refused, RunFailed
+from polaris.learn.packing import Pack
 from polaris.learn.statistics import Statistics
-from polaris_kernels import Head, PolicyLoss, PolicyLossSettings, TokenBatch, TokenLoss, linear_policy_loss_of_batch, policy_loss_of_batch
-from polaris_kernels.policy_loss.registry import LOSSES
+from polaris_kernels import (
+    Head,
+    PolicyLoss,
+    PolicyLossSettings,
+    TokenBatch,
+    TokenLoss,
+    linear_logprob,
+    linear_policy_loss_of_batch,
+    policy_loss_of_batch,
+)
+from polaris_kernels.policy_loss.correction import of_sequences
+from polaris_kernels.policy_loss.registry import LOSSES, loss_of
 from polaris_kernels.policy_loss.settings import Kind
 
 KEY = "algorithm.loss"
@@ -86,6 +97,29 @@ def policy_loss_settings(config: AlgorithmConfig) -> PolicyLossSettings:
         correction_high=config.correction_high,
         kl=config.kl_coefficient if config.kl == "k3" else 0.0,
     )
+
+
+def pack_objective(
+    hidden: Tensor, head: Head, temperature: Tensor, pack: Pack, settings: PolicyLossSettings, denominator: float | Tensor
+) -> tuple[Tensor, Statistics]:
+    """`policy_objective` of a pack, or of this rank's part of it: the sum over the ranks that share it is that of the whole.
+
+    `hidden` [R, H] are the states of `pack.rows`, and `temperature` [R] those of their softmax. A loss that looks at whole sequences gets
+    the log-probs of all ranks, and differentiates its own ones.
+    """
+    if pack.layout.ranks.size == 1 or not (loss_of(settings).of_sequences or of_sequences(settings)):
+        apart = {name: marked[pack.own] for name, marked in pack.apart.items()}
+        apart = {name: marked for name, marked in apart.items() if bool(marked.any())}
+        return policy_objective(hidden, head, replace(pack.own_batch, temperature=temperature), settings, denominator, apart)
+    targets = pack.own_batch.targets
+    assert targets is not None
+    found = linear_logprob(hidden, head.weight, targets, temperature=temperature, bias=head.bias, softcap=head.softcap or None)
+    logprob, entropy = (pack.whole(values) for values in found if values is not None)
+    loss, totals = policy_loss_of_batch(logprob, pack.batch, settings, denominator)
+    if pack.layout.ranks.rank:
+        return loss - loss.detach(), Statistics()
+    totals |= {"entropy": entropy.double().sum()}
+    return loss, pack_statistics(totals, logprob.detach(), pack.batch, settings, pack.apart)
 
 
 def policy_objective(

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from polaris.distributed.sequence_parallel import ALONE, SequenceRanks, gather_rows
 from polaris.model.attention import PackLayout, pack_layout
 from polaris.types import Rollout
 from polaris_kernels import TokenBatch
@@ -61,7 +62,9 @@ class TrainingSample:
 class Pack:
     """One forward pass, without padding. `rows` [R] are the positions that predict the response tokens, whose values `batch` holds.
 
-    `apart` [R] bool marks the tokens whose metrics are apart, see `polaris.learn.objective.policy_objective`.
+    `apart` [R] bool marks the tokens whose metrics are apart, see `polaris.learn.objective.policy_objective`. Where ranks share the pack,
+    `tokens`, `position_ids` and `rows` are those of this rank's part; `layout`, `batch` and `apart` are of all, and `own` are the places of
+    `rows` among them.
     """
 
     tokens: Tensor
@@ -70,6 +73,18 @@ class Pack:
     rows: Tensor
     batch: TokenBatch
     apart: Mapping[str, Tensor]
+    own: slice
+
+    @property
+    def own_batch(self) -> TokenBatch:
+        """What `batch` holds of `rows`."""
+        if self.layout.ranks.size == 1:
+            return self.batch
+        return self.batch[torch.arange(self.own.start, self.own.stop, device=self.rows.device)]
+
+    def whole(self, values: Tensor) -> Tensor:
+        """[R] values of all response tokens, of which each rank that shares the pack has found its part."""
+        return gather_rows(values, self.own, len(self.batch.advantage), self.layout.ranks)
 
 
 def karmarkar_karp(costs: Sequence[float], parts: int) -> list[list[int]]:
@@ -116,27 +131,37 @@ def _split(share: list[int], lengths: Sequence[int], packs: int) -> list[list[in
     return [[share[i] for i in part] for part in karmarkar_karp([lengths[i] for i in share], packs)]
 
 
-def build_pack(samples: Sequence[TrainingSample], device: torch.device) -> Pack:
-    """Concatenate samples, whose arrays this rank holds; an empty list gives one pass over a single token that trains nothing."""
+def build_pack(samples: Sequence[TrainingSample], device: torch.device, ranks: SequenceRanks = ALONE) -> Pack:
+    """Concatenate samples, whose arrays this rank holds; an empty list gives one pass over a single token that trains nothing.
+
+    This rank's part is one of equal length for all `ranks`; to that end a sequence of a few tokens that trains nothing comes last.
+    """
     assert all((sample.rollout.tokens >= 0).all() for sample in samples), "another rank holds these tokens"
     whole = [np.concatenate([np.asarray(s.prompt_tokens, dtype=np.int64), s.rollout.tokens]) for s in samples]
     lengths = [len(tokens) for tokens in whole] or [1]
+    if rest := -sum(lengths) % ranks.size:
+        lengths.append(rest)
+    fill = sum(lengths) - sum(map(len, whole))
     starts = np.cumsum([0, *lengths[:-1]])
     chosen = [sample.chosen for sample in samples]
     responses = np.array([len(places) for places in chosen], dtype=np.int64)
-    rows = [start + len(s.prompt_tokens) - 1 + places for start, s, places in zip(starts, samples, chosen, strict=False)]
+    places_of = [start + len(s.prompt_tokens) - 1 + places for start, s, places in zip(starts, samples, chosen, strict=False)]
 
     def joined(parts: list[np.ndarray], dtype: type = np.int64) -> Tensor:
         return torch.from_numpy(np.concatenate([np.zeros(0, dtype=dtype), *parts])).to(device)
+
+    part, rows = ranks.part(sum(lengths)), np.concatenate([np.zeros(0, np.int64), *places_of])
+    own = slice(*np.searchsorted(rows, (part.start, part.stop)).tolist())
 
     def per_token(values: list[float]) -> Tensor:
         return torch.from_numpy(np.repeat(np.array(values, dtype=np.float32), responses)).to(device)
 
     return Pack(
-        tokens=joined(whole or [np.zeros(1, dtype=np.int64)]),
-        position_ids=joined([np.arange(length) for length in lengths]),
-        layout=pack_layout(lengths, device),
-        rows=joined(rows),
+        tokens=joined([*whole, np.zeros(fill, dtype=np.int64)])[part],
+        position_ids=joined([np.arange(length) for length in lengths])[part],
+        layout=pack_layout(lengths, device, ranks),
+        rows=joined([rows[own] - part.start]),
+        own=own,
         batch=TokenBatch(
             targets=joined([s.rollout.tokens[places].astype(np.int64) for s, places in zip(samples, chosen, strict=True)]),
             temperature=per_token([s.rollout.temperature for s in samples]),
@@ -167,6 +192,7 @@ class Packs(Sequence[Pack]):
     samples: Sequence[TrainingSample]
     plan: Sequence[Sequence[int]]
     device: torch.device
+    ranks: SequenceRanks = ALONE
     values: Mapping[str, Sequence[Tensor]] = field(default_factory=dict)
 
     def __len__(self) -> int:
@@ -181,7 +207,7 @@ class Packs(Sequence[Pack]):
     def __getitem__(self, index: int | slice) -> Pack | Packs:
         if isinstance(index, slice):
             return replace(self, plan=self.plan[index], values={name: found[index] for name, found in self.values.items()})
-        pack = build_pack([self.samples[i] for i in self.plan[index]], self.device)
+        pack = build_pack([self.samples[i] for i in self.plan[index]], self.device, self.ranks)
         found = {name: tensors[index].to(self.device) for name, tensors in self.values.items()}
         return replace(pack, batch=replace(pack.batch, **found))
 

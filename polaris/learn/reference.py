@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributed.fsdp import CPUOffloadPolicy, OffloadPolicy
 
 from polaris.config.model import RopeConfig
 from polaris.distributed import watch
@@ -74,10 +73,7 @@ def load_reference(folder: Path, rope: RopeConfig, world: World, dtype: torch.dt
     for parameter in policy.parameters():  # Module.to would round the rotary table too
         parameter.data = parameter.data.to(dtype)
     policy.requires_grad_(False)
-    shard(policy, world.mesh, dtype, CPUOffloadPolicy() if world.device.type == "cuda" else OffloadPolicy())
-    load_weights(policy.model, folder, torch.device("cpu"))
-    for module in policy.modules():
-        for name, buffer in module.named_buffers(recurse=False):
-            module._buffers[name] = buffer.to(world.device)
+    shard(policy, world.mesh, dtype, on_host=world.device.type == "cuda")
+    load_weights(policy.model, folder, world.device, on_host=True)
     policy.eval()
     return Reference(policy)

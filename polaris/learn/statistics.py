@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -87,14 +88,16 @@ class Statistics:
         for name, value in other._maxima.items():
             self.add_max(name, value)
 
-    def all_reduce(self, device: torch.device, group: dist.ProcessGroup | None = None) -> None:
-        """Merge over all ranks in one SUM and one MAX collective on `device`; nothing if torch.distributed is not in use."""
+    def all_reduce(self, device: torch.device, groups: Sequence[dist.ProcessGroup | None] = (None,)) -> None:
+        """Merge over all ranks of the groups, in one SUM and one MAX collective of each on `device`; nothing if torch.distributed is not in
+        use."""
         if not dist.is_initialized():
             return
         sums = torch.stack([self._sums[name].to(device) for name in MEANS])
         maxima = torch.stack([self._maxima[name].to(device) for name in MAXIMA])
-        dist.all_reduce(sums, op=dist.ReduceOp.SUM, group=group)
-        dist.all_reduce(maxima, op=dist.ReduceOp.MAX, group=group)
+        for group in groups:
+            dist.all_reduce(sums, op=dist.ReduceOp.SUM, group=group)
+            dist.all_reduce(maxima, op=dist.ReduceOp.MAX, group=group)
         self._sums = dict(zip(MEANS, sums, strict=True))
         self._maxima = dict(zip(MAXIMA, maxima, strict=True))
 

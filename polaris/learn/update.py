@@ -13,11 +13,11 @@ from torch import Tensor
 
 from polaris.config.schema import RunConfig
 from polaris.distributed import watch
-from polaris.distributed.fsdp import divide_gradients, shard_group
+from polaris.distributed.fsdp import begin_pack, divide_gradients, groups_of
 from polaris.distributed.mesh import World
 from polaris.distributed.travel import deal
 from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale
-from polaris.learn.objective import policy_loss_settings, policy_objective
+from polaris.learn.objective import pack_objective, policy_loss_settings
 from polaris.learn.packing import Pack, Packs, TrainingSample, plan_packs
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
@@ -42,20 +42,23 @@ def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[
 
 def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> Packs:
     """This rank's packs of one update's samples (`weighted`, where the loss is averaged otherwise than it would by itself)."""
-    plan = plan_packs([sample.length for sample in samples], world.size, tokens_per_pack)
-    return Packs(samples, plan[world.rank], world.device)
+    share, shares = world.shares
+    plan = plan_packs([sample.length for sample in samples], shares, tokens_per_pack * world.sequence.size)
+    return Packs(samples, plan[share], world.device, world.sequence)
 
 
 def dealt_packs(batches: Sequence[Sequence[TrainingSample]], world: World, tokens_per_pack: int) -> list[Packs]:
     """`rank_packs` of each batch, where only rank 0 need hold the arrays of all samples: it deals out those of the others' packs."""
-    plans = [plan_packs([sample.length for sample in batch], world.size, tokens_per_pack) for batch in batches]
-    shares = [
-        [batch[i].rollout for batch, plan in zip(batches, plans, strict=True) for members in plan[rank] for i in members]
-        for rank in range(world.size)
+    share, count = world.shares
+    plans = [plan_packs([sample.length for sample in batch], count, tokens_per_pack * world.sequence.size) for batch in batches]
+    dealt = [
+        [batch[i].rollout for batch, plan in zip(batches, plans, strict=True) for members in plan[part] for i in members]
+        for part in range(count)
+        for _ in range(world.sequence.size)
     ]
-    own = {id(known): rollout for known, rollout in zip(shares[world.rank], deal(shares, world), strict=True)}
+    own = {id(known): rollout for known, rollout in zip(dealt[world.rank], deal(dealt, world), strict=True)}
     held = [[replace(sample, rollout=own.get(id(sample.rollout), sample.rollout)) for sample in batch] for batch in batches]
-    return [Packs(batch, plan[world.rank], world.device) for batch, plan in zip(held, plans, strict=True)]
+    return [Packs(batch, plan[share], world.device, world.sequence) for batch, plan in zip(held, plans, strict=True)]
 
 
 @torch.no_grad()
@@ -69,9 +72,15 @@ def with_proximal_logprobs(policy: Policy, packs: Packs) -> Packs:
 
 
 def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:
-    """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of their hidden states."""
-    batch = pack.batch
-    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, batch.targets, batch.temperature, objective)
+    """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of the hidden states of this rank's part."""
+    batch = pack.own_batch
+    found = policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, batch.targets, batch.temperature, objective)
+    return tuple(pack.whole(values) for values in found) if objective is None else found
+
+
+def counted(total: Tensor, pack: Pack) -> Tensor:
+    """A sum over all of a pack's tokens, on one of the ranks that have it; 0 on the others."""
+    return total if pack.layout.ranks.rank == 0 else torch.zeros_like(total)
 
 
 def accumulate(
@@ -91,9 +100,10 @@ def accumulate(
     loss_sum = torch.zeros((), dtype=torch.float64)
     for index, pack in enumerate(packs):
         watch.mark(f"update, pack {index + 1} of {len(packs)}")
+        begin_pack(policy, index + 1 == len(packs), config.distributed.reshard)
 
         def objective(hidden: Tensor, head: Head, temperature: Tensor, pack: Pack = pack) -> tuple[Tensor, Statistics]:
-            return policy_objective(hidden, head, replace(pack.batch, temperature=temperature), settings, 1 / scale, pack.apart)
+            return pack_objective(hidden, head, temperature, pack, settings, 1 / scale)
 
         loss, pack_statistics = forward(policy, pack, objective)
         loss.backward()
@@ -120,7 +130,8 @@ def update(
 
 def guarded_step(policy: Policy, optimizer: torch.optim.Optimizer, loss: Tensor, grad_clip: float, packs: int) -> UpdateResult:
     """The optimizer's step with the gradients that `packs` passes have left, and this rank's share of the `loss`; see `update`."""
-    dist.all_reduce(loss, group=shard_group(policy))
+    for group in groups_of(policy):
+        dist.all_reduce(loss, group=group)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), grad_clip)
     grad_norm = float(norm.full_tensor() if isinstance(norm, torch.distributed.tensor.DTensor) else norm)
     applied = bool(torch.isfinite(loss)) and bool(torch.isfinite(torch.tensor(grad_norm)))

@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 from transformers.masking_utils import AttentionMaskInterface
 
+from polaris.distributed.sequence_parallel import ALONE, SequenceRanks, heads_for_tokens, repeats, tokens_for_heads
 from polaris.errors import Refused
 
 NAME = "polaris_packed"
@@ -28,10 +29,11 @@ _MEANINGS = {"softcap": "a soft cap on its scores", "s_aux": "attention sinks", 
 
 @dataclass(frozen=True)
 class PackLayout:
-    """Where the sequences of a pack lie. `cu_seqlens` [S + 1] int32: start of each sequence, then T."""
+    """Where the sequences of a pack lie. `cu_seqlens` [S + 1] int32: start of each sequence, then T. `ranks` share its tokens."""
 
     lengths: list[int]
     cu_seqlens: Tensor
+    ranks: SequenceRanks = ALONE
 
     @property
     def max_length(self) -> int:
@@ -46,11 +48,11 @@ class PackLayout:
         return tuple((slots.to(device), rows.to(device), count, longest) for slots, rows, count, longest in groups)
 
 
-def pack_layout(lengths: list[int], device: torch.device) -> PackLayout:
-    """Layout of sequences of these lengths, in this order."""
+def pack_layout(lengths: list[int], device: torch.device, ranks: SequenceRanks = ALONE) -> PackLayout:
+    """Layout of sequences of these lengths, in this order, whose tokens `ranks` share evenly."""
     cu_seqlens = torch.zeros(len(lengths) + 1, dtype=torch.int32)
     cu_seqlens[1:] = torch.tensor(lengths).cumsum(0)
-    return PackLayout(lengths, cu_seqlens.to(device))
+    return PackLayout(lengths, cu_seqlens.to(device), ranks)
 
 
 def _length_groups(lengths: list[int], starts: list[int]) -> tuple[tuple[Tensor, Tensor, int, int], ...]:
@@ -82,6 +84,7 @@ def packed_attention(
 ) -> tuple[Tensor, None]:
     """Attention of query [1, H, T, D] over key [1, K, T, D] and value [1, K, T, D] within each sequence -> [1, T, H, D].
 
+    Ranks that share a pack give and get the T / P tokens that they have; in between, each attends over all T with H / P of the heads.
     The varlen kernels of CUDA take half precision only. There is no dropout.
 
     Raises:
@@ -89,9 +92,13 @@ def packed_attention(
     """
     check_asked(attention_mask, layout.max_length, asked)
     q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    ranks = layout.ranks
+    if ranks.size > 1:
+        copies = repeats(k.shape[1], ranks.size)
+        q, k, v = (heads_for_tokens(x, ranks) for x in (q, k.repeat_interleave(copies, dim=1), v.repeat_interleave(copies, dim=1)))
     varlen = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
     out = _cuda_attention(q, k, v, layout, scaling) if varlen else _grouped_attention(q, k, v, layout, scaling)
-    return out[None], None
+    return (tokens_for_heads(out, ranks) if ranks.size > 1 else out)[None], None
 
 
 def check_asked(attention_mask: Tensor | None, longest: int, asked: dict[str, Any]) -> None:

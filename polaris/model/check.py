@@ -16,14 +16,16 @@ from polaris.model.names import checkpoint_names, names_in
 from polaris.model.rope import OWN
 
 
-def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0) -> None:
+def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sharing: int = 1) -> None:
     """Compare the weights that the architecture needs with those in the folder; no weight is read.
 
     Args:
         longest: tokens of the longest sequence (prompt and response).
+        sharing: ranks that share the tokens of a pack.
 
     Raises:
-        ValueError: an unknown or unsupported architecture, a damaged weight file, or weights that are missing or of another shape.
+        ValueError: an unknown or unsupported architecture, attention heads that ranks cannot share, a damaged weight file, or weights that
+            are missing or of another shape.
     """
     check_config(transformers_config(folder), folder)
     try:
@@ -33,6 +35,12 @@ def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0) -> 
     except CANNOT_BUILD as error:
         raise Refused(f"{folder}: transformers cannot build this model ({in_one_line(error)})") from None
     check_architecture(model, folder, longest)
+    heads = model.config.num_attention_heads
+    if heads % sharing:
+        fitting = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
+        raise Refused(
+            f"distributed.sequence_parallel = {sharing} does not divide the {heads} attention heads of {folder}; set one of {fitting}"
+        )
     _check_weights(model, folder)
 
 

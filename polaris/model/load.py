@@ -104,13 +104,18 @@ def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
     return model
 
 
-def load_weights(model: PreTrainedModel, folder: Path, device: torch.device) -> None:
-    """Materialise a (sharded) meta model on a device and read its weights as float32; each rank reads its own shards."""
+def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, on_host: bool = False) -> None:
+    """Materialise a (sharded) meta model on a device and read its weights as float32; each rank reads its own shards. `on_host` leaves
+    the weights in host memory."""
     buffers = dict(model.named_buffers())
-    model.to_empty(device=device)
+    model.to_empty(device="cpu" if on_host else device)
     model.tie_weights()
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
+    if on_host:
+        for module in model.modules():
+            for name, own in module.named_buffers(recurse=False):
+                module._buffers[name] = own.to(device)
     names = names_in(model, stored_shapes(folder))
     state = {names[name]: parameter.detach() for name, parameter in model.named_parameters()}
     dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))

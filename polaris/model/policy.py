@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from polaris.distributed.fsdp import full
 from polaris.model.architecture import decoder_layers
 from polaris.model.attention import PackLayout
 from polaris.model.head import measure_form
@@ -70,5 +70,4 @@ class Policy(nn.Module):
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
         """Hugging Face name and full tensor of every parameter; a collective on every rank, one tensor at a time."""
         for name, parameter in self.model.named_parameters():
-            weight = parameter.detach()
-            yield name, weight.full_tensor() if isinstance(weight, torch.distributed.tensor.DTensor) else weight
+            yield name, full(parameter.detach())

@@ -137,7 +137,7 @@ def check(config: RunConfig) -> Checked:
     check_loss(config.algorithm)
     load_episode(config.rollout.episode)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
-    check_checkpoint(model.folder, config.rope, max_model_len(config))
+    check_checkpoint(model.folder, config.rope, max_model_len(config), config.distributed.sequence_parallel)
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)
     stop_tokens(model.folder)
     rewards = checked_rewards(config.reward)

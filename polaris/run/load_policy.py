@@ -12,6 +12,7 @@ from polaris.config.sft import SftConfig
 from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
+from polaris.model.activations import save_activations
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import build_model, count_parameters, load_weights
 from polaris.model.policy import Policy
@@ -33,17 +34,17 @@ def load_policy(
         torch.set_num_threads(config.trainer.cpu_threads)
     seed_everything(config.seed, config.deterministic)
     dtype = getattr(torch, config.model.dtype)
-    policy = shard(Policy(build_model(folder, config.rope)), world.mesh, dtype)
+    on_host = config.memory.optimizer == "host"
+    policy = shard(Policy(build_model(folder, config.rope)), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
     if world.device.type == "cuda":
         total = torch.cuda.get_device_properties(world.device).total_memory
         tokens = max(config.trainer.tokens_per_pack, longest)
-        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.model.gradient_checkpointing)
+        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.memory.activations != "keep")
         check_memory(count_parameters(policy), world.size, engine_fraction, total, activations)
-    load_weights(policy.model, folder, world.device)
-    angles = check_rope("trainer", resolve_rope(folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
-    if config.model.gradient_checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     fuse(policy, config, world)
+    save_activations(policy.model, config.memory.activations, world.device)
+    load_weights(policy.model, folder, world.device, on_host=on_host)
+    angles = check_rope("trainer", resolve_rope(folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     return policy, angles is not None
 
 

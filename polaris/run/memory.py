@@ -38,7 +38,7 @@ def check_memory(parameters: int, ranks: int, fraction: float, total: int, activ
     if activations + _RESERVE >= total:
         raise Refused(
             f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
-            "trainer.tokens_per_pack and the longest max_response_tokens, or turn model.gradient_checkpointing on"
+            'trainer.tokens_per_pack and the longest max_response_tokens, or set memory.activations = "recompute"'
         )
     needed = 16 * parameters // max(1, total - _RESERVE - activations) + 1
     if trained >= total:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -53,11 +54,12 @@ class CheckedSft:
 def examine(config: SftConfig, fresh: bool = False) -> CheckedSft:
     """Check everything but the run's own folder. Raises `ValueError` with the remedy."""
     config, origin = begin(config, Start(fresh=fresh))
+    config.check_trainers(int(os.environ.get("WORLD_SIZE", "1")))
     if is_main():
         check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     longest = config.data.max_tokens
-    check_checkpoint(model.folder, config.rope, longest)
+    check_checkpoint(model.folder, config.rope, longest, config.distributed.sequence_parallel)
     tokenizer = load_tokenizer(model.folder, config.model.chat_template)
     data, held_out_set = load_examples(config, tokenizer)
     checked = CheckedSft(config=config, model=model, tokenizer=tokenizer, data=data, held_out_set=held_out_set, origin=origin)

@@ -12,11 +12,11 @@ from torch import Tensor
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import Example
 from polaris.distributed import watch
-from polaris.distributed.fsdp import divide_gradients, reshard, shard_group
+from polaris.distributed.fsdp import begin_pack, divide_gradients, groups_of, reshard
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import Packs
-from polaris.learn.update import UpdateResult, forward, guarded_step, rank_packs
+from polaris.learn.update import UpdateResult, counted, forward, guarded_step, rank_packs
 from polaris.model.policy import Policy
 from polaris.supervised.examples import as_sample
 
@@ -48,9 +48,10 @@ class Tuner:
         loss = torch.zeros((), dtype=torch.float64)
         for index, pack in enumerate(packs):
             watch.mark(f"update, pack {index + 1} of {len(packs)}")
+            begin_pack(self.policy, index + 1 == len(packs), self.config.distributed.reshard)
             part = -forward(self.policy, pack)[0].sum()
             part.backward()
-            loss += part.detach().double().cpu()
+            loss += counted(part.detach().double().cpu(), pack)
         divide_gradients(self.policy, total)
         return guarded_step(self.policy, self.optimizer, loss / total, self.config.optimizer.grad_clip, len(packs))
 
@@ -62,9 +63,10 @@ class Tuner:
         for index, pack in enumerate(packs):
             watch.mark(f"held-out loss, pack {index + 1} of {len(packs)}")
             logprob: Tensor = forward(self.policy, pack)[0]
-            loss -= logprob.double().sum().cpu()
+            loss -= counted(logprob.double().sum().cpu(), pack)
         reshard(self.policy)
-        dist.all_reduce(loss, group=shard_group(self.policy))
+        for group in groups_of(self.policy):
+            dist.all_reduce(loss, group=group)
         return float(loss) / _trained(examples)
 
     def _packs(self, examples: Sequence[Example]) -> Packs:

@@ -83,7 +83,8 @@ def test_only_stages_that_have_not_begun_may_change(recorded, closed, step, stag
 
 FREE = {
     "trainer": {"steps": 9, "tokens_per_pack": 64, "cpu_threads": 1, "max_nonfinite_steps": 9},
-    "model": {"path": "elsewhere", "revision": "main", "gradient_checkpointing": False, "fused_modules": False},
+    "model": {"path": "elsewhere", "revision": "main", "fused_modules": False},
+    "memory": {"activations": "offload", "optimizer": "host"},
     "data": {"path": "elsewhere.jsonl", "split": "other", "max_prompt_tokens": 7},
     "eval": {"path": "elsewhere.jsonl", "split": "other", "every": 3},
     "rollout": {"max_concurrent": 3, "kv_cache_mib": 9, "gpu_memory_fraction": 0.5, "tensor_parallel": 2},

@@ -18,7 +18,7 @@ def write(tmp_path, text):
         ("path = models/smollm2  # mine", 'is not valid TOML; text wants straight quotes: path = "models/smollm2"'),
         ("path = /data/x.jsonl", 'path = "/data/x.jsonl"'),
         ("path = “runs/x”", 'path = "runs/x"'),
-        ("gradient_checkpointing = False", "write gradient_checkpointing = false"),
+        ("fused_modules = False", "write fused_modules = false"),
         ("revision = None", "leave the line out"),
         ("temperature = .5", "write temperature = 0.5"),
         ("suite = [a, b]", "text in a list wants quotes"),

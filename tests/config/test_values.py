@@ -145,7 +145,8 @@ def test_tokens_of_older_weights_need_a_correction():
 
 DEFAULTS = {
     "run": {"seed": 0, "deterministic": False},
-    "model": {"dtype": "bfloat16", "gradient_checkpointing": True, "fused_modules": True},
+    "model": {"dtype": "bfloat16", "fused_modules": True},
+    "memory": {"activations": "recompute", "optimizer": "device"},
     "data": {"max_prompt_tokens": 1024, "strict": False},
     "rollout": {"samples_per_prompt": 8, "temperature": 1.0, "max_response_tokens": 8192, "top_p": 1.0, "top_k": -1, "min_p": 0.0}
     | {"repetition_penalty": 1.0, "tensor_parallel": 1, "max_concurrent": 256, "gpu_memory_fraction": 0.8, "kv_cache_mib": 256},

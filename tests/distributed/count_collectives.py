@@ -1,5 +1,6 @@
 """Rank 3 of 8 on torch's fake process group: which collectives an update and a publication make. Argument: model folder. Prints JSON."""
 
+import dataclasses
 import json
 import sys
 from collections import Counter
@@ -14,12 +15,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from polaris.config.model import ModelConfig
 from polaris.config.schema import RunConfig
+from polaris.config.training import DistributedConfig
 from polaris.distributed.fsdp import assert_sharded, reshard, shard
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.packing import TrainingSample
 from polaris.learn.statistics import Statistics
 from polaris.learn.update import forward, rank_packs, update
+from polaris.model.activations import save_activations
 from polaris.model.load import build_model
 from polaris.model.policy import Policy
 from polaris.types import Rollout
@@ -38,8 +41,8 @@ class Collectives(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def open_policy(folder, mesh):
-    policy = shard(Policy(build_model(folder)), mesh, torch.bfloat16)
+def open_policy(folder, mesh, **options):
+    policy = shard(Policy(build_model(folder)), mesh, torch.bfloat16, **options)
     buffers = dict(policy.model.named_buffers())
     policy.model.to_empty(device="cpu")
     with torch.no_grad():
@@ -47,7 +50,7 @@ def open_policy(folder, mesh):
             parameter.to_local().normal_(0, 0.02)
         for name, buffer in policy.model.named_buffers():
             buffer.copy_(buffers[name])
-    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    save_activations(policy.model, "recompute", torch.device("cpu"))
     return policy
 
 
@@ -75,16 +78,25 @@ def plain_tensors(policy):
     return [name for name, parameter in policy.named_parameters() if not isinstance(parameter, DTensor)]
 
 
+def counted_update(policy, world, config):
+    packs = rank_packs(samples(), world, 128)
+    with Collectives() as counting:
+        result = update(policy, build_optimizer(policy, config.optimizer), packs, samples(), config, Statistics())
+    assert_sharded(policy)
+    return packs, result, counting
+
+
 def main(folder):
     torch.set_num_threads(1)
     dist.init_process_group("fake", store=FakeStore(), rank=3, world_size=8)
     mesh = init_device_mesh("cpu", (8,), mesh_dim_names=("data",))
     world, config = World(rank=3, size=8, device=torch.device("cpu"), mesh=mesh), RunConfig(model=ModelConfig(dtype="bfloat16"))
     policy = open_policy(folder, mesh)
-    optimizer = build_optimizer(policy, config.optimizer)
-    packs = rank_packs(samples(), world, 128)
-    with Collectives() as updating:
-        result = update(policy, optimizer, packs, samples(), config, Statistics())
+    packs, result, updating = counted_update(policy, world, config)
+    copies = init_device_mesh("cpu", (2, 4), mesh_dim_names=("replicate", "shard"))
+    copied = counted_update(open_policy(folder, copies), dataclasses.replace(world, mesh=copies), config)[2]
+    keeping = dataclasses.replace(config, distributed=DistributedConfig(reshard=False))
+    kept = counted_update(open_policy(folder, mesh, reshard=False), world, keeping)[2]
     with Collectives() as publishing:
         published = sum(1 for _ in policy.named_weights())
     with torch.no_grad():
@@ -96,6 +108,8 @@ def main(folder):
         "packs": result.packs,
         "layers": len(policy.model.model.layers),
         "update": updating.counts,
+        "copied": copied.counts,
+        "kept": kept.counts,
         "published": published,
         "publish": publishing.counts,
         "gathered": gathered,

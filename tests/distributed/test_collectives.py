@@ -35,6 +35,19 @@ def test_collectives_of_an_update(counted):
 
 
 @pytest.mark.distributed
+def test_copies_add_up_once_in_an_update(counted):
+    packs, layers = counted["packs"], counted["layers"]
+    assert counted["copied"]["reduce_scatter_base"] == packs * (layers + 1)
+    # Of each layer and of the root, after the last pack; and the loss over both dimensions of the mesh.
+    assert counted["copied"]["allreduce"] == layers + 1 + 2
+
+
+@pytest.mark.distributed
+def test_what_stays_gathered_is_gathered_once(counted):
+    assert counted["kept"]["allgather_base"] == counted["layers"] + 1
+
+
+@pytest.mark.distributed
 def test_one_gather_for_each_published_tensor(counted):
     assert sum(count for name, count in counted["publish"].items() if "gather" in name) == counted["published"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from polaris.config.algorithm import AlgorithmConfig
-from polaris.config.model import RopeConfig
+from polaris.config.model import ModelConfig, RopeConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
 from polaris.distributed import mesh
@@ -24,6 +24,8 @@ from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
 from polaris.types import Rollout
 from polaris_kernels.policy_loss.registry import LOSSES
+
+FLOAT32 = ModelConfig(dtype="float32")
 
 
 def _sample(prompt_tokens, tokens, advantage, temperature):

@@ -117,8 +117,8 @@ def test_only_the_packs_in_use_have_tensors(fresh, monkeypatch):
     config = RunConfig(optimizer=OPTIMIZER, trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=30))
     built, alive = [], []
 
-    def counted(samples, device):
-        pack = build_pack(samples, device)
+    def counted(samples, *rest):
+        pack = build_pack(samples, *rest)
         built.append(weakref.ref(pack.tokens))
         alive.append(sum(tokens() is not None for tokens in built))
         return pack

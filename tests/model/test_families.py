@@ -10,6 +10,7 @@ from benchmarks.models.tiny import tiny_config, tiny_model
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
 from polaris.errors import Refused
+from polaris.model.activations import save_activations
 from polaris.model.attention import pack_layout
 from polaris.model.check import check_checkpoint, check_weights
 from polaris.model.head import LogitForm, measure_form
@@ -113,7 +114,7 @@ def test_a_policy_in_training_computes_the_families_own_log_probs(model_type, wo
     check_checkpoint(tmp_path, longest=max(LENGTHS))
     policy = shard(Policy(build_model(tmp_path)), world.mesh, torch.float32)
     load_weights(policy.model, tmp_path, world.device)
-    policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    save_activations(policy.model, "offload", torch.device("cpu"))
     policy.train()
     tokens, positions, layout, rows, targets = pack()
     logprob, _ = policy(tokens, positions, layout, rows, targets, torch.full((len(rows),), 1.4))

@@ -1,3 +1,5 @@
+from typing import get_args
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
@@ -5,6 +7,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen2ForCausalLM, Qw
 from polaris.config.model import ModelConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import shard
+from polaris.model.activations import Activations, save_activations
 from polaris.model.attention import pack_layout, packed_attention
 from polaris.model.load import build_model, count_parameters, load_tokenizer, load_weights, locate_model
 from polaris.model.policy import Policy
@@ -80,11 +83,10 @@ def unpacked(reference, tokens, temperature):
     return torch.cat(logprobs)
 
 
-@pytest.mark.parametrize("checkpointing", [False, True])
-def test_packed_equals_unpacked_transformers(folder, policy, checkpointing):
+@pytest.mark.parametrize("activations", get_args(Activations))
+def test_packed_equals_unpacked_transformers(folder, policy, activations):
     reference = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, attn_implementation="eager")
-    if checkpointing:
-        policy.model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    save_activations(policy.model, activations, torch.device("cpu"))
     policy.train()
     tokens, positions, layout, rows, targets = pack()
     logprob, entropy = policy(tokens, positions, layout, rows, targets, torch.full((len(rows),), 1.4))

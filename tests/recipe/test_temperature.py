@@ -35,7 +35,8 @@ from polaris.stop import StopRequest
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 CONFIG = """
 deterministic = true
-model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = false }
+model = { path = "embedded:model", dtype = "float32" }
+memory = { activations = "keep" }
 data = { path = "embedded:train", max_prompt_tokens = 64 }
 rollout = { engine = "transformers", max_response_tokens = 192, kv_cache_mib = 64 }
 reward = { workers = 1 }

@@ -132,7 +132,7 @@ def test_moved_and_resumed_with_other_resources_it_is_bit_for_bit_the_same(world
     shutil.copytree(resolve("embedded:model"), elsewhere / "model")
     places = [f"--root={elsewhere}", f"--model.path={elsewhere / 'model'}", f"--data.path={elsewhere / 'prompts.jsonl'}"]
     resources = ["--reward.workers=2", "--rollout.kv_cache_mib=128", "--rollout.gpu_memory_fraction=0.5"]
-    overrides = [*places, f"--eval.path={elsewhere / 'held-out.jsonl'}", *resources, "--model.gradient_checkpointing=true"]
+    overrides = [*places, f"--eval.path={elsewhere / 'held-out.jsonl'}", *resources, "--memory.activations=recompute"]
     path = run(world, root, "renamed", *overrides)
     assert path == elsewhere / "renamed"
     assert_same(path, straight)

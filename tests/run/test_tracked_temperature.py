@@ -17,7 +17,8 @@ from polaris.stop import StopRequest
 
 CONFIG = """
 deterministic = true
-model = { path = "embedded:model", dtype = "float32", gradient_checkpointing = false }
+model = { path = "embedded:model", dtype = "float32" }
+memory = { activations = "keep" }
 data = { path = "embedded:test", max_prompt_tokens = 64 }
 rollout = { engine = "transformers", max_response_tokens = 96, samples_per_prompt = 4 }
 reward = { workers = 1 }

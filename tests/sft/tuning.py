@@ -18,7 +18,8 @@ def write_config(folder, **sections):
     lines = {
         "name": '"run"',
         "root": f'"{folder}"',
-        "model": '{ path = "embedded:model", dtype = "float32", gradient_checkpointing = false }',
+        "model": '{ path = "embedded:model", dtype = "float32" }',
+        "memory": '{ activations = "keep" }',
         "data": f'{{ path = "{folder}/chats.jsonl" }}',
         "optimizer": "{ lr = 1e-3 }",
         "trainer": "{ steps = 4, examples_per_step = 8, cpu_threads = 1 }",

@@ -1,0 +1,109 @@
+"""Run on every rank: an update by every rung of the memory ladder and by pairs of them, saved by rank 0. Arguments: model folder, output.
+
+The plain path is first: all ranks shard one copy, packs are of one rank, activations stay.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+sys.path.insert(0, str(Path(__file__).parent))
+import update_once
+
+from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.model import MemoryConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import DistributedConfig, OptimizerConfig, TrainerConfig
+from polaris.distributed import mesh
+from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale, weighted
+from polaris.learn.learner import Learner
+from polaris.learn.optimizer import build_optimizer
+from polaris.learn.reference import load_reference
+from polaris.learn.statistics import Statistics
+from polaris.learn.update import accumulate, rank_packs
+from polaris.run.load_policy import load_policy
+from polaris_kernels.policy_loss.registry import LOSSES
+
+PLAIN = (MemoryConfig(activations="keep"), DistributedConfig())
+SEQUENCES = (("dapo", "sequence_tis", None), ("grpo", "geometric_mask", "token"), ("gspo", "mask", "prompt"), ("grpo", "tis", "constant"))
+"""Loss, correction and aggregate where sequences matter otherwise than in the losses' own way."""
+
+
+def rungs(ranks):
+    """Pairs of settings: the plain path, every rung alone, and every way to divide ranks with both memories on the host."""
+    kinds = ("recompute_mlp", "recompute", "offload") if ranks == 1 else ()  # they do not depend on the number of ranks
+    host = MemoryConfig(activations="offload", optimizer="host")
+    memory = [*(MemoryConfig(activations=kind) for kind in kinds), MemoryConfig(activations="keep", optimizer="host"), host]
+    ways = [DistributedConfig(reshard=False)]
+    ways += [DistributedConfig(sequence_parallel=share) for share in (2, 4) if share <= ranks]
+    ways += [DistributedConfig(replicas=copies) for copies in (2, 4) if copies <= ranks]
+    ways += [DistributedConfig(sequence_parallel=2, replicas=2, reshard=False)] if ranks == 4 else []
+    yield PLAIN
+    yield from ((one, PLAIN[1]) for one in memory)
+    yield from ((PLAIN[0], way) for way in ways)
+    yield from ((host, way) for way in ways)
+
+
+def gradients(policy, world, config):
+    """Loss, statistics, and gradients before clipping."""
+    batch = weighted(update_once.with_logprobs(update_once.samples(9)), config.algorithm, world.sequence.size > 1)
+    packs = [
+        dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
+        for pack in rank_packs(batch, world, 128)
+    ]
+    kind, counts, statistics = aggregate_of(config.algorithm), count(batch, 64), Statistics()
+    policy.train()
+    loss = accumulate(policy, packs, denominator(kind, counts), config, statistics, gradient_scale(kind, counts))
+    dist.all_reduce(loss)
+    statistics.all_reduce(world.device)
+    grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}
+    policy.zero_grad()
+    return {"loss": float(loss), "statistics": statistics.compute(), "grads": grads}
+
+
+def step(folder, policy, world, config):
+    """A step of two updates with a KL term: what depends on log-probs of earlier passes. Metrics, and the weights after it."""
+    config = dataclasses.replace(
+        config,
+        algorithm=AlgorithmConfig(loss="gspo", kl="k3", kl_coefficient=0.1),
+        trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=128),
+        optimizer=OptimizerConfig(lr=1e-3),
+    )
+    batch = update_once.with_logprobs(update_once.samples(8))
+    reference = load_reference(Path(folder), config.rope, world, torch.float32)
+    optimizer = build_optimizer(policy, config.optimizer)
+    learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
+    kl = reference.divergences(batch, world, 128).tolist()
+    result = learner.update(batch, 1)
+    learner.assert_sharded()
+    updates = [(one.loss, one.grad_norm) for one in result.updates]
+    return {"kl": kl, "updates": updates, "statistics": result.statistics, "weights": {n: w.clone() for n, w in learner.weights()}}
+
+
+def main(folder, output):
+    torch.set_num_threads(1)
+    world = mesh.start()
+    found = {}
+    for memory, way in rungs(world.size):
+        divided, sequence = mesh.divide(world.rank, world.size, world.device, way)
+        here = dataclasses.replace(world, mesh=divided, sequence=sequence)
+        config = RunConfig(model=update_once.FLOAT32, memory=memory, distributed=way)
+        policy, _ = load_policy(Path(folder), config, here, longest=64)
+        losses = [(loss, "tis", None) for loss in LOSSES] + ([*SEQUENCES] if memory == PLAIN[0] else [])
+        results = {
+            ", ".join(map(str, one)): gradients(
+                policy, here, dataclasses.replace(config, algorithm=AlgorithmConfig(loss=one[0], correction=one[1], aggregate=one[2]))
+            )
+            for one in losses
+        }
+        found[f"{memory}, {way}"] = results | {"step": step(folder, policy, here, config)}
+    if world.is_main:
+        torch.save(found, output)
+    mesh.stop()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
