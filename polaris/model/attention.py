@@ -5,7 +5,6 @@ Legend: T packed tokens, H query heads, K key-value heads, D head dimension, G s
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 from dataclasses import dataclass
 from functools import cache, cached_property
@@ -97,7 +96,7 @@ def packed_attention(
         copies = repeats(k.shape[1], ranks.size)
         q, k, v = (heads_for_tokens(x, ranks) for x in (q, k.repeat_interleave(copies, dim=1), v.repeat_interleave(copies, dim=1)))
     varlen = q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)
-    out = _cuda_attention(q, k, v, layout, scaling) if varlen else _grouped_attention(q, k, v, layout, scaling)
+    out = cuda_attention(q, k, v, layout, scaling) if varlen else _grouped_attention(q, k, v, layout, scaling)
     return (tokens_for_heads(out, ranks) if ranks.size > 1 else out)[None], None
 
 
@@ -134,16 +133,11 @@ def _grouped_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scal
     return out
 
 
-def _cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:
-    """flash-attn's varlen kernel where it is installed, else torch's own; [T, H, D]."""
-    cu, longest = layout.cu_seqlens, layout.max_length
-    if importlib.util.find_spec("flash_attn") is not None:
-        from flash_attn import flash_attn_varlen_func
-
-        deterministic = torch.are_deterministic_algorithms_enabled()  # torch's own kernel reads this flag itself
-        return flash_attn_varlen_func(q, k, v, cu, cu, longest, longest, softmax_scale=scaling, causal=True, deterministic=deterministic)
+def cuda_attention(q: Tensor, k: Tensor, v: Tensor, layout: PackLayout, scaling: float | None) -> Tensor:
+    """torch's attention over packs [T, H, D], by the FlashAttention that `polaris.model.flash` has chosen."""
     from torch.nn.attention.varlen import varlen_attn
 
+    cu, longest = layout.cu_seqlens, layout.max_length
     repeats = q.shape[1] // k.shape[1]
     if "enable_gqa" not in _varlen_options():
         k, v = k.repeat_interleave(repeats, dim=1), v.repeat_interleave(repeats, dim=1)

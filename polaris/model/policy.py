@@ -30,6 +30,8 @@ class Policy(nn.Module):
         super().__init__()
         self.model = model
         self._form = measure_form(model)
+        self.attention = ""
+        """What computes it, for the console; see `polaris.model.flash`."""
 
     @property
     def layers(self) -> Sequence[nn.Module]:

@@ -13,10 +13,11 @@ from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.model.activations import save_activations
+from polaris.model.flash import choose_flash
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import build_model, count_parameters, load_weights
 from polaris.model.policy import Policy
-from polaris.model.rope import resolve_rope, rotary_table
+from polaris.model.rope import head_size, resolve_rope, rotary_table
 from polaris.model.rope_check import check_rope
 from polaris.run.memory import activation_bytes, check_memory
 
@@ -37,6 +38,7 @@ def load_policy(
     on_host = config.memory.optimizer == "host"
     policy = shard(Policy(build_model(folder, config.rope)), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
     if world.device.type == "cuda":
+        policy.attention = attention_of(policy, world.device, dtype)
         total = torch.cuda.get_device_properties(world.device).total_memory
         tokens = max(config.trainer.tokens_per_pack, longest)
         activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.memory.activations != "keep")
@@ -46,6 +48,16 @@ def load_policy(
     load_weights(policy.model, folder, world.device, on_host=on_host)
     angles = check_rope("trainer", resolve_rope(folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     return policy, angles is not None
+
+
+def attention_of(policy: Policy, device: torch.device, dtype: torch.dtype) -> str:
+    """What computes the policy's attention on a GPU from now on, in words for the console."""
+    if dtype == torch.float32:
+        return "torch's scaled_dot_product_attention"
+    config = policy.model.config
+    heads = config.num_attention_heads
+    chosen, why = choose_flash(device, dtype, (heads, getattr(config, "num_key_value_heads", heads), head_size(config)))
+    return f"{chosen} ({why})" if why else chosen
 
 
 def fuse(policy: Policy, config: RunConfig | SftConfig, world: World) -> None:
