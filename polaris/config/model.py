@@ -23,6 +23,8 @@ class ModelConfig:
     """Compute dtype of forward, backward and rollout; parameters and optimizer state are always float32."""
     fused_modules: bool = True
     """On CUDA, run Liger's RMSNorm, SwiGLU and rope in place of the model's own."""
+    compile: bool = False
+    """Compile the decoder layers by torch.compile, in the place of fused modules. The first packs then take minutes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,6 +13,7 @@ from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.model.activations import save_activations
+from polaris.model.compiled import compile_layers
 from polaris.model.flash import choose_flash
 from polaris.model.fused import can_fuse, fuse_modules
 from polaris.model.load import build_model, count_parameters, load_weights
@@ -43,6 +44,8 @@ def load_policy(
         tokens = max(config.trainer.tokens_per_pack, longest)
         activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.memory.activations != "keep")
         check_memory(count_parameters(policy), world.size, engine_fraction, total, activations)
+    if config.model.compile:
+        compile_layers(policy.model)
     fuse(policy, config, world)
     save_activations(policy.model, config.memory.activations, world.device)
     load_weights(policy.model, folder, world.device, on_host=on_host)
@@ -62,5 +65,5 @@ def attention_of(policy: Policy, device: torch.device, dtype: torch.dtype) -> st
 
 def fuse(policy: Policy, config: RunConfig | SftConfig, world: World) -> None:
     """Fused modules where the configuration asks for them and the device has them."""
-    if config.model.fused_modules and world.device.type == "cuda" and can_fuse(policy.model):
+    if config.model.fused_modules and not config.model.compile and world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)

@@ -83,7 +83,7 @@ def test_only_stages_that_have_not_begun_may_change(recorded, closed, step, stag
 
 FREE = {
     "trainer": {"steps": 9, "tokens_per_pack": 64, "cpu_threads": 1, "max_nonfinite_steps": 9},
-    "model": {"path": "elsewhere", "revision": "main", "fused_modules": False},
+    "model": {"path": "elsewhere", "revision": "main", "fused_modules": False, "compile": True},
     "memory": {"activations": "offload", "optimizer": "host"},
     "data": {"path": "elsewhere.jsonl", "split": "other", "max_prompt_tokens": 7},
     "eval": {"path": "elsewhere.jsonl", "split": "other", "every": 3},

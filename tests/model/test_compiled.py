@@ -1,0 +1,63 @@
+"""Compiled layers compute the same, and packs of other lengths do not compile them again. By the tracer and autograd of torch.compile; its
+code generator, which takes a minute here, is left out."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch._dynamo.utils import counters
+from transformers import AttentionInterface
+
+from polaris.distributed import mesh
+from polaris.distributed.fsdp import shard
+from polaris.model.activations import save_activations
+from polaris.model.attention import NAME, pack_layout, packed_attention
+from polaris.model.compiled import compile_layers
+from polaris.model.load import build_model, load_weights
+from polaris.model.policy import Policy
+
+PACKS = ([5, 9, 30], [7, 11], [40, 3, 2, 1], [100], [2, 2])
+
+
+@pytest.fixture
+def opened(tiny_qwen3, monkeypatch):
+    """Makes policies, whose layers are compiled or not."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    world = mesh.start()
+
+    def open_policy(compiled, activations):
+        policy = shard(Policy(build_model(tiny_qwen3)), world.mesh, torch.float32)
+        if compiled:
+            compile_layers(policy.model)
+        save_activations(policy.model, activations, world.device)
+        load_weights(policy.model, tiny_qwen3, world.device)
+        return policy.train()
+
+    yield open_policy
+    mesh.stop()
+    AttentionInterface.register(NAME, packed_attention)
+    torch._dynamo.reset()
+
+
+def gradients(policy, lengths):
+    tokens = torch.arange(sum(lengths)) % 97
+    positions = torch.cat([torch.arange(length) for length in lengths])
+    rows = torch.arange(len(tokens) - 1)
+    logprob, _ = policy(tokens, positions, pack_layout(lengths, tokens.device), rows, tokens[1:], torch.ones(len(rows)))
+    logprob.square().sum().backward()
+    found = {name: parameter.grad.full_tensor() for name, parameter in policy.named_parameters()}
+    policy.zero_grad()
+    return found
+
+
+@pytest.mark.parametrize("activations", ["keep", "recompute_mlp", "offload"])
+def test_packs_of_any_length_share_one_set_of_graphs(opened, activations):
+    plain, compiled = opened(False, activations), opened(True, activations)
+    counters.clear()
+    graphs = []
+    for lengths in PACKS:
+        truth, found = gradients(plain, lengths), gradients(compiled, lengths)
+        assert max(float((found[name] - truth[name]).norm() / truth[name].norm()) for name in truth) <= 1e-5
+        graphs.append(counters["stats"]["unique_graphs"])
+    assert graphs[0] > 1
+    assert graphs == [graphs[0]] * len(PACKS)
