@@ -16,15 +16,8 @@ _FREE = (
     *("name", "root", "data.", "eval.path", "eval.split", "eval.subset", "eval.options.", "eval.columns.", "eval.answer"),
     *("model.path", "model.revision", "model.chat_template", "rollout.engine"),
     # Speed and memory; results change only by the order of float sums.
-    *(
-        "trainer.tokens_per_pack",
-        "trainer.cpu_threads",
-        "memory.activations",
-        "memory.optimizer",
-        "model.fused_modules",
-        "model.compile",
-        "deterministic",
-    ),
+    *("trainer.tokens_per_pack", "trainer.cpu_threads", "memory.activations", "memory.optimizer", "deterministic"),
+    *("model.fused_modules", "model.compile"),
     *("rollout.max_concurrent", "rollout.kv_cache_mib", "rollout.gpu_memory_fraction", "rollout.tensor_parallel"),
     *("rollout.placement", "rollout.engine_ranks", "rollout.engine_timeout_minutes", "rollout.engine_restarts", "rollout.servers"),
     *("reward.workers", "reward.memory_mib"),

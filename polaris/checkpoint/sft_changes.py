@@ -13,15 +13,8 @@ _FREE = (
     # Places; the contents of `data.*`, `eval.*` and `model.path` are compared instead.
     *("name", "root", "data.", "eval.", "model.path", "model.revision", "model.chat_template"),
     # Speed, memory, records and alarms.
-    *(
-        "trainer.tokens_per_pack",
-        "trainer.cpu_threads",
-        "memory.activations",
-        "memory.optimizer",
-        "model.fused_modules",
-        "model.compile",
-        "deterministic",
-    ),
+    *("trainer.tokens_per_pack", "trainer.cpu_threads", "memory.activations", "memory.optimizer", "deterministic"),
+    *("model.fused_modules", "model.compile"),
     *("trainer.max_nonfinite_steps", "checkpoint.", "observe.", "distributed."),
 )
 _LENGTH = ("trainer.steps", "trainer.epochs")

@@ -12,8 +12,8 @@ from polaris.model.attention import NAME, packed_attention
 def compile_layers(model: PreTrainedModel) -> None:
     """Compile what each layer does before and after its attention, when it first runs.
 
-    Attention stays as it is: it goes by the lengths of a pack's sequences, for which a compiler would compile each pack anew. The forward is
-    compiled and not the module, so that FSDP's hooks and checkpointing are outside.
+    Attention stays as it is: it goes by the lengths of a pack's sequences, for which a compiler would compile each pack anew. What is
+    compiled is the forward, not the module, so that FSDP's hooks and checkpointing are outside.
     """
     AttentionInterface.register(NAME, torch.compiler.disable(packed_attention))
     for layer in decoder_layers(model):
