@@ -6,9 +6,9 @@ Legend: T packed tokens, R response tokens among them, S sequences.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import chain, count
 from math import ceil
 from typing import overload
 
@@ -210,6 +210,20 @@ class Packs(Sequence[Pack]):
         pack = build_pack([self.samples[i] for i in self.plan[index]], self.device, self.ranks)
         found = {name: tensors[index].to(self.device) for name, tensors in self.values.items()}
         return replace(pack, batch=replace(pack.batch, **found))
+
+    def halved(self) -> Packs | None:
+        """Every pack in two of about as many tokens; None where each is a single sequence."""
+        lengths = [sample.length for sample in self.samples]
+        parts = [list(filter(None, _split(list(members), lengths, 2))) or [[]] for members in self.plan]
+        if all(len(of_pack) == 1 for of_pack in parts):
+            return None
+        values = {name: list(chain.from_iterable(map(self._divided, self.plan, parts, found))) for name, found in self.values.items()}
+        return replace(self, plan=list(chain.from_iterable(parts)), values=values)
+
+    def _divided(self, members: Sequence[int], parts: Sequence[Sequence[int]], values: Tensor) -> Iterator[Tensor]:
+        """The values [R] of a pack, for the parts of its members."""
+        of = dict(zip(members, values.split([len(self.samples[i].chosen) for i in members]), strict=True))
+        return (torch.cat([values[:0], *(of[i] for i in part)]) for part in parts)
 
     def with_values(self, name: str, found: Sequence[Tensor]) -> Packs:
         """The same with another field of their batches."""

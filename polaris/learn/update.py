@@ -13,12 +13,13 @@ from torch import Tensor
 
 from polaris.config.schema import RunConfig
 from polaris.distributed import watch
-from polaris.distributed.fsdp import begin_pack, divide_gradients, groups_of
+from polaris.distributed.fsdp import divide_gradients, groups_of
 from polaris.distributed.mesh import World
 from polaris.distributed.travel import deal
 from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale
 from polaris.learn.objective import pack_objective, policy_loss_settings
 from polaris.learn.packing import Pack, Packs, TrainingSample, plan_packs
+from polaris.learn.passes import Passes, backward
 from polaris.learn.statistics import Statistics
 from polaris.model.policy import Policy
 from polaris_kernels import Head
@@ -26,12 +27,14 @@ from polaris_kernels import Head
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpdateResult:
-    """`loss` and `grad_norm` (before clipping) of the whole update over all ranks; `applied` is false if either was not finite."""
+    """`loss` and `grad_norm` (before clipping) of the whole update over all ranks; `applied` is false if either was not finite. `split`:
+    the packs that were planned did not fit into the memory."""
 
     loss: float
     grad_norm: float
     applied: bool
     packs: int
+    split: bool = False
 
 
 def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[TrainingSample]]:
@@ -83,34 +86,23 @@ def counted(total: Tensor, pack: Pack) -> Tensor:
     return total if pack.layout.ranks.rank == 0 else torch.zeros_like(total)
 
 
-def accumulate(
-    policy: Policy,
-    packs: Sequence[Pack],
-    total: float,
-    config: RunConfig,
-    statistics: Statistics,
-    scale: float = 1.0,
-) -> Tensor:
-    """Backward through every pack; returns this rank's share of the loss. Gradients are those of sum / `total` over all ranks.
+def accumulate(policy: Policy, packs: Sequence[Pack], total: float, config: RunConfig, scale: float = 1.0) -> Passes:
+    """Backward through every pack; the loss is this rank's share. Gradients are those of sum / `total` over all ranks.
 
     What is propagated back is `scale` times the sum, not the loss: divided by the millions of tokens of a step, gradients of half
     precision would underflow. The division comes last, on the float32 gradients that FSDP has reduced. `scale`: see `gradient_scale`.
     """
     settings = policy_loss_settings(config.algorithm)
-    loss_sum = torch.zeros((), dtype=torch.float64)
-    for index, pack in enumerate(packs):
-        watch.mark(f"update, pack {index + 1} of {len(packs)}")
-        begin_pack(policy, index + 1 == len(packs), config.distributed.reshard)
 
-        def objective(hidden: Tensor, head: Head, temperature: Tensor, pack: Pack = pack) -> tuple[Tensor, Statistics]:
+    def part(pack: Pack) -> tuple[Tensor, Statistics]:
+        def objective(hidden: Tensor, head: Head, temperature: Tensor) -> tuple[Tensor, Statistics]:
             return pack_objective(hidden, head, temperature, pack, settings, 1 / scale)
 
-        loss, pack_statistics = forward(policy, pack, objective)
-        loss.backward()
-        statistics.merge(pack_statistics)
-        loss_sum += loss.detach().double().cpu()
+        return forward(policy, pack, objective)
+
+    found = backward(policy, packs, part, config.distributed.reshard)
     divide_gradients(policy, total * scale)
-    return loss_sum / (total * scale)
+    return replace(found, loss=found.loss / (total * scale))
 
 
 def update(
@@ -124,12 +116,14 @@ def update(
     """Apply one optimizer step unless its loss or gradient is not finite on any rank; then no rank applies it."""
     kind, counts = aggregate_of(config.algorithm), count(samples, config.rollout.max_response_tokens)
     policy.train()
-    loss = accumulate(policy, packs, denominator(kind, counts), config, statistics, gradient_scale(kind, counts))
-    return guarded_step(policy, optimizer, loss, config.optimizer.grad_clip, len(packs))
+    found = accumulate(policy, packs, denominator(kind, counts), config, gradient_scale(kind, counts))
+    statistics.merge(found.statistics)
+    return guarded_step(policy, optimizer, found, config.optimizer.grad_clip)
 
 
-def guarded_step(policy: Policy, optimizer: torch.optim.Optimizer, loss: Tensor, grad_clip: float, packs: int) -> UpdateResult:
-    """The optimizer's step with the gradients that `packs` passes have left, and this rank's share of the `loss`; see `update`."""
+def guarded_step(policy: Policy, optimizer: torch.optim.Optimizer, found: Passes, grad_clip: float) -> UpdateResult:
+    """The optimizer's step with the gradients that the passes have left, and this rank's share of the loss; see `update`."""
+    loss = found.loss
     for group in groups_of(policy):
         dist.all_reduce(loss, group=group)
     norm = torch.nn.utils.clip_grad_norm_(policy.parameters(), grad_clip)
@@ -138,4 +132,4 @@ def guarded_step(policy: Policy, optimizer: torch.optim.Optimizer, loss: Tensor,
     if applied:
         optimizer.step()
     optimizer.zero_grad()
-    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=packs)
+    return UpdateResult(loss=float(loss), grad_norm=grad_norm, applied=applied, packs=found.packs, split=found.split)

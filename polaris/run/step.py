@@ -17,6 +17,10 @@ from polaris.run.tracker import diversity_of
 from polaris.sampling.source import GroupSource
 from polaris.sampling.stage_source import scarcity
 
+SPLIT = (
+    "the GPU's memory was exhausted; the update was done with packs of half the size. Halve trainer.tokens_per_pack to spare its first try "
+    "(docs/memory.md has what else takes less)"
+)
 _HALF = "; float16 also overflows where activations pass 65,504, and bfloat16 does not"
 
 
@@ -49,6 +53,8 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
         batch = learner.with_kl(batch)
         result = learner.update(batch.samples, step)
     memory.end("update")
+    if any(one.split for one in result.updates):
+        context.console.note(f"step {step}: {SPLIT}")
     version = state.version + result.applied
     with clock.phase("sync"):
         gap = source.publish(learner.weights(), version)

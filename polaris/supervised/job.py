@@ -25,6 +25,7 @@ from polaris.observe.report import summary, write_report
 from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
 from polaris.run.load_policy import load_policy
+from polaris.run.step import SPLIT
 from polaris.stop import StopRequest
 from polaris.supervised.checks import CheckedSft, check_ranks
 from polaris.supervised.examples import batch
@@ -138,6 +139,8 @@ class _Job:
         examples = batch(everything, config.seed, seen, most)
         with watch.phase("update"), self.console.phase("update"):
             result = tuner.update(examples, step)
+        if result.split:
+            self.console.note(f"step {step}: {SPLIT}")
         streak = 0 if result.applied else state.nonfinite_streak + 1
         if streak >= config.trainer.max_nonfinite_steps:
             raise RunFailed(

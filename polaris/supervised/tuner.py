@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.distributed as dist
@@ -12,10 +12,12 @@ from torch import Tensor
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import Example
 from polaris.distributed import watch
-from polaris.distributed.fsdp import begin_pack, divide_gradients, groups_of, reshard
+from polaris.distributed.fsdp import divide_gradients, groups_of, reshard
 from polaris.distributed.mesh import World
 from polaris.learn.optimizer import learning_rate
-from polaris.learn.packing import Packs
+from polaris.learn.packing import Pack, Packs
+from polaris.learn.passes import backward
+from polaris.learn.statistics import Statistics
 from polaris.learn.update import UpdateResult, counted, forward, guarded_step, rank_packs
 from polaris.model.policy import Policy
 from polaris.supervised.examples import as_sample
@@ -45,15 +47,14 @@ class Tuner:
             group["lr"] = learning_rate(self.config.optimizer, step, self.steps)
         self.policy.train()
         packs, total = self._packs(examples), _trained(examples)
-        loss = torch.zeros((), dtype=torch.float64)
-        for index, pack in enumerate(packs):
-            watch.mark(f"update, pack {index + 1} of {len(packs)}")
-            begin_pack(self.policy, index + 1 == len(packs), self.config.distributed.reshard)
-            part = -forward(self.policy, pack)[0].sum()
-            part.backward()
-            loss += counted(part.detach().double().cpu(), pack)
+
+        def part(pack: Pack) -> tuple[Tensor, Statistics]:
+            loss = -forward(self.policy, pack)[0].sum()
+            return loss - loss.detach() + counted(loss.detach(), pack), Statistics()
+
+        found = backward(self.policy, packs, part, self.config.distributed.reshard)
         divide_gradients(self.policy, total)
-        return guarded_step(self.policy, self.optimizer, loss / total, self.config.optimizer.grad_clip, len(packs))
+        return guarded_step(self.policy, self.optimizer, replace(found, loss=found.loss / total), self.config.optimizer.grad_clip)
 
     @torch.no_grad()
     def loss(self, examples: Sequence[Example]) -> float:

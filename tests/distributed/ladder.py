@@ -22,7 +22,6 @@ from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_s
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.reference import load_reference
-from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs
 from polaris.run.load_policy import load_policy
 from polaris_kernels.policy_loss.registry import LOSSES
@@ -54,9 +53,10 @@ def gradients(policy, world, config):
         dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
         for pack in rank_packs(batch, world, 128)
     ]
-    kind, counts, statistics = aggregate_of(config.algorithm), count(batch, 64), Statistics()
+    kind, counts = aggregate_of(config.algorithm), count(batch, 64)
     policy.train()
-    loss = accumulate(policy, packs, denominator(kind, counts), config, statistics, gradient_scale(kind, counts))
+    found = accumulate(policy, packs, denominator(kind, counts), config, gradient_scale(kind, counts))
+    loss, statistics = found.loss, found.statistics
     dist.all_reduce(loss)
     statistics.all_reduce(world.device)
     grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}

@@ -84,8 +84,8 @@ def gradients(policy, world, loss_name, tokens_per_pack, correction, aggregate=N
     ]
     total = denominator(aggregate_of(config.algorithm), count(batch, 64))
     policy.train()
-    statistics = Statistics()
-    loss = accumulate(policy, packs, total, config, statistics)
+    found = accumulate(policy, packs, total, config)
+    loss, statistics = found.loss, found.statistics
     torch.distributed.all_reduce(loss)
     statistics.all_reduce(world.device)
     grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}

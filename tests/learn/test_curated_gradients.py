@@ -12,7 +12,6 @@ from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
 from polaris.learn.aggregate import aggregate_of, count, denominator, weighted
 from polaris.learn.curate import curate
-from polaris.learn.statistics import Statistics
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.learn.update import accumulate, rank_packs
 from polaris_kernels.policy_loss.registry import LOSSES
@@ -30,7 +29,7 @@ def gradients(trainer, samples, config, tokens_per_pack=10**6):
     total = denominator(aggregate_of(config.algorithm), count(samples, config.rollout.max_response_tokens))
     samples = weighted(samples, config.algorithm)
     policy.train()
-    accumulate(policy, rank_packs(samples, world, tokens_per_pack), total, config, Statistics())
+    accumulate(policy, rank_packs(samples, world, tokens_per_pack), total, config)
     grads = torch.cat([parameter.grad.full_tensor().flatten() for _, parameter in policy.model.named_parameters()])
     policy.zero_grad()
     return grads

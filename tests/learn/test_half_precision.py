@@ -9,7 +9,6 @@ from transformers import Qwen3Config, Qwen3ForCausalLM
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.distributed.fsdp import shard
-from polaris.learn.statistics import Statistics
 from polaris.learn.update import accumulate, rank_packs
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
@@ -62,7 +61,7 @@ def gradients(policy, world, loss, total):
     """Times the denominator, so that they should be the same for every one."""
     packs = rank_packs(samples(), world, 256)
     policy.train()
-    accumulate(policy, packs, total, RunConfig(algorithm=AlgorithmConfig(loss=loss)), Statistics())
+    accumulate(policy, packs, total, RunConfig(algorithm=AlgorithmConfig(loss=loss)))
     grads = [total * parameter.grad.full_tensor().double().flatten() for parameter in policy.parameters()]
     policy.zero_grad()
     return torch.cat(grads)

@@ -112,6 +112,50 @@ def test_the_second_update_of_a_step_has_ratios_to_the_policy_before_the_first(f
     assert distance(weights_of(policy), truth.weights(), before) < 2e-3
 
 
+def limited(policy, most, where):
+    """Let the last layer refuse to train on more than `most` tokens, in its forward or in its backward, as a GPU without memory does."""
+
+    def refuse(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    def look(module, arguments, output):
+        if output.requires_grad and output.shape[1] > most:
+            refuse() if where == "forward" else output.register_hook(refuse)
+
+    return policy.layers[-1].register_forward_hook(look)
+
+
+@pytest.mark.parametrize(("where", "most"), [("forward", 64), ("backward", 64), ("backward", 30), ("forward", 8)])
+def test_packs_without_memory_are_halved_once(fresh, where, most):
+    policy, world = fresh
+    config = RunConfig(
+        optimizer=OPTIMIZER, algorithm=AlgorithmConfig(loss="gspo"), trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=100)
+    )
+    samples, before = make_samples(16, 5), [parameter.detach().clone() for parameter in policy.parameters()]
+    expected = learner_of(policy, world, build_optimizer(policy, OPTIMIZER), config).update(samples, 1)
+    truth = weights_of(policy)
+    with torch.no_grad():
+        for parameter, value in zip(policy.parameters(), before, strict=True):
+            parameter.copy_(value)
+    hook, learner = limited(policy, most, where), learner_of(policy, world, build_optimizer(policy, OPTIMIZER), config)
+    try:
+        if most < 64:
+            with pytest.raises(torch.OutOfMemoryError):
+                learner.update(samples, 1)
+            policy.zero_grad()
+            policy.reset_iter_state()  # for the tests that follow
+            policy.zero_grad()
+            return
+        found = learner.update(samples, 1)
+    finally:
+        hook.remove()
+    assert [one.split for one in found.updates] == [True, True]
+    assert not any(one.split for one in expected.updates)
+    assert [one.packs for one in found.updates] == [2 * one.packs for one in expected.updates]
+    assert found.statistics == pytest.approx(expected.statistics, rel=1e-4, abs=1e-7)
+    assert distance(weights_of(policy), truth) < 1e-6
+
+
 def test_only_the_packs_in_use_have_tensors(fresh, monkeypatch):
     policy, world = fresh
     config = RunConfig(optimizer=OPTIMIZER, trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=30))

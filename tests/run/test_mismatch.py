@@ -9,7 +9,6 @@ from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import TrainerConfig
 from polaris.learn.curate import curate
-from polaris.learn.statistics import Statistics
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.learn.update import accumulate, rank_packs
 
@@ -20,9 +19,8 @@ def config_of(loss, correction):
 
 def metrics(trainer, samples, config, tokens_per_pack=10**6):
     policy, world = trainer
-    statistics = Statistics()
     policy.train()
-    accumulate(policy, rank_packs(samples, world, tokens_per_pack), 50.0, config, statistics)
+    statistics = accumulate(policy, rank_packs(samples, world, tokens_per_pack), 50.0, config).statistics
     policy.zero_grad()
     return statistics.compute()
 
