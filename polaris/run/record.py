@@ -51,6 +51,8 @@ def step_record(
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
         **(episode_facts(drawn) if context.sampling.episode else {}),
+        "update/tokens": trained,
+        "update/response_tokens": sum(len(sample.chosen) for sample in batch.samples),
         "policy/loss": sum(update.loss for update in result.updates),
         **result.statistics,
         "optimizer/grad_norm": max((update.grad_norm for update in result.updates), default=0.0),
