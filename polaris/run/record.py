@@ -87,13 +87,14 @@ def reward_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:
 
 
 def reward_parts(scored: Sequence[ScoredRollout], names: Sequence[str], prefix: str) -> dict[str, float]:
-    """The mean of each named reward, without its weight, over the responses that were graded; and the share at which one raised."""
+    """The mean and standard deviation of each named reward, without its weight, over the responses that were graded; and the share at which
+    one raised."""
     if not names:
         return {}
     parts = np.array([s.verdict.parts for s in scored if not s.verdict.lost]).reshape(-1, len(names))
-    means = dict(zip(names, parts.mean(axis=0).tolist(), strict=True)) if len(parts) else {}
-    raised = sum(s.verdict.reason == RAISED for s in scored) / len(scored)
-    return {f"{prefix}/{name}/mean": mean for name, mean in means.items()} | {f"{prefix}/raised": raised}
+    graded = zip(names, parts.T, strict=True) if len(parts) else ()
+    facts = {f"{prefix}/{name}/{fact}": float(getattr(values, fact)()) for name, values in graded for fact in ("mean", "std")}
+    return facts | {f"{prefix}/raised": sum(s.verdict.reason == RAISED for s in scored) / len(scored)}
 
 
 def process_facts(context: TrainContext, groups: Sequence[Group]) -> dict[str, float]:

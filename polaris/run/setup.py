@@ -22,7 +22,7 @@ from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.model.rope import resolve_rope
 from polaris.observe.console import Console
-from polaris.observe.metrics import MetricsFile
+from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
 from polaris.reward.rewards import Rewards
@@ -168,7 +168,7 @@ def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Record
     recorder = Recorder(
         active=main,
         console=context.console,
-        alarms=Alarms(context.console),
+        alarms=Alarms(context.console, read_records(folder.metrics) if main else ()),
         metrics=metrics,
         rollouts=RolloutRecorder(folder.path),
         hooks=Hooks(load_hooks(config.run.hooks) if main else {}),

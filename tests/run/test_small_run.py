@@ -201,5 +201,5 @@ def test_every_metric_is_on_the_page_and_nothing_else(run):
     elsewhere |= {"rollout/diversity_held"} | {"episode/turns_mean", "episode/turns_max", "episode/read_share"}
     elsewhere |= {f"{prefix}data/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("prompts", "accuracy")}  # not in each run
     elsewhere |= {f"{prefix}level/[a-z_]+/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("responses", "accuracy")}
-    elsewhere |= {f"{prefix}reward/{fact}" for prefix in ("", "eval/") for fact in ("raised", "[a-z_]+/mean")}
+    elsewhere |= {f"{prefix}reward/{fact}" for prefix in ("", "eval/") for fact in ("raised", "[a-z_]+/mean", "[a-z_]+/std")}
     assert {page for page in pages - elsewhere if not any(re.fullmatch(page, name) for name in names)} == set()

@@ -192,3 +192,14 @@ def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_p
     assert abs(records[0]["reward/kl_reference"]) < 1e-3 < records[-1]["reward/kl_reference"]
     assert resumed_ledger.equals(ledger)
     assert resumed_successes.equals(successes)
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_nothing_is_warned_of_it_once_also_over_a_resume(world, problems, tmp_path, capsys):
+    flat = ["--rollout.temperature=0.01", "--rollout.max_response_tokens=24", "--rollout.samples_per_prompt=2", "--algorithm.kl=off"]
+    records, _ = train(world, problems, tmp_path / "flat", [21, 23], *flat, "--trainer.prompts_per_step=8")
+    warned = [line for line in capsys.readouterr().out.splitlines() if "groups teach something; " in line]
+    assert [line.partition(":")[0] + line.partition(":")[2].partition(":")[0] for line in warned] == ["warning step 20"]
+    assert "0% of the last 160 groups" in warned[0]
+    assert len(records) == 23
+    assert all(record["groups/informative"] == 0 for record in records)
