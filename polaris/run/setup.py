@@ -35,6 +35,7 @@ from polaris.run.context import TrainContext
 from polaris.run.hooks import Hooks, load_hooks
 from polaris.run.load_policy import fuse, load_policy
 from polaris.run.loop import Recorder
+from polaris.run.profiler import open_profiler
 from polaris.run.thinking import settle_thinking
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
@@ -90,6 +91,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             plateau=Plateau(config.curriculum.plateau),
             results=results,
             console=console,
+            profiler=open_profiler(config.folder, config.observe.profile, world.is_main, console.note),
         )
 
 

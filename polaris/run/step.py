@@ -47,14 +47,15 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     batch = curate(groups, context.config, context.successes, step, state.version)
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
-    with clock.phase("update"), layers.watched():
-        batch = learner.with_kl(batch)
-        result = learner.update(batch.samples, step)
-    memory.end("update")
-    version = state.version + result.applied
-    with clock.phase("sync"):
-        gap = source.publish(learner.weights(), version)
-    memory.end("sync")
+    with context.profiler.traced(step):
+        with clock.phase("update"), layers.watched():
+            batch = learner.with_kl(batch)
+            result = learner.update(batch.samples, step)
+        memory.end("update")
+        version = state.version + result.applied
+        with clock.phase("sync"):
+            gap = source.publish(learner.weights(), version)
+        memory.end("sync")
     context.pass_rates.add_groups(batch.drawn)
     context.statistics.add_groups(batch.drawn, step)
     context.successes.add(batch.drawn)

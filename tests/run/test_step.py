@@ -1,5 +1,6 @@
 """Steps of the real program on the embedded model: scarce batches, and the ledger and stored successes over a resume."""
 
+import gzip
 import json
 import signal
 from contextlib import contextmanager
@@ -203,3 +204,19 @@ def test_a_run_that_learns_nothing_is_warned_of_it_once_also_over_a_resume(world
     assert "0% of the last 160 groups" in warned[0]
     assert len(records) == 23
     assert all(record["groups/informative"] == 0 for record in records)
+
+
+@pytest.mark.slow
+def test_a_profiled_step_computes_what_it_computes_otherwise(world, problems, tmp_path, capsys):
+    small = ["--rollout.max_response_tokens=64", "--algorithm.kl=off"]
+    records, _ = train(world, problems, tmp_path / "plain", [3], *small)
+    profiled, _ = train(world, problems, tmp_path / "profiled", [3], *small, "--observe.profile=[2, 3]")
+    assert profiled == records
+    assert any(record["optimizer/grad_norm"] > 0 for record in records[1:]), "there were updates to trace"
+    folder = tmp_path / "profiled" / "profile"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000002.json.gz", "step-000003.json.gz"]
+    traced = [json.loads(gzip.decompress(path.read_bytes()))["traceEvents"] for path in sorted(folder.iterdir())]
+    names = {event.get("name") for events in traced for event in events}
+    assert "aten::mm" in names
+    assert any(name.startswith("Optimizer.step") for name in names if name)
+    assert f"step 3: the trace of update and sync: {folder / 'step-000003.json.gz'}" in capsys.readouterr().out
