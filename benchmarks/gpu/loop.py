@@ -18,8 +18,8 @@ from benchmarks.gpu.figures import Call, Figure
 from benchmarks.gpu.journal import Line
 from benchmarks.gpu.program import ROOT, STOP_S, follow, torchrun
 from benchmarks.kernels.peers import Unavailable
-from benchmarks.step.train_step import model_flops, peak_flops
 from polaris.embedded import resolve
+from polaris.model.flops import config_flops, peak_flops
 
 KIT, CONFIG = ROOT / ".gpu", Path(__file__).with_name("small_model.toml")
 TOLD = (
@@ -133,7 +133,7 @@ def facts(record: dict[str, Any], model: str) -> dict[str, float]:
     if "throughput/train_tokens_per_s" not in record:
         return values
     length = record["response/length_mean"]
-    per_token = model_flops(AutoConfig.from_pretrained(resolve(model)), length) / length
+    per_token = config_flops(AutoConfig.from_pretrained(resolve(model))).training([length], length) / length
     flops = per_token * record["throughput/train_tokens_per_s"]
     values["update TFLOP/s"] = flops / 1e12
     return values if (peak := peak_flops(os.environ["CARD"])) is None else values | {"% MFU of the update": 100 * flops / peak}

@@ -21,7 +21,7 @@ from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import OptimizerConfig, TrainerConfig
-from polaris.model.rope import head_size
+from polaris.model.flops import config_flops, peak_flops
 
 QWEN3_4B = Qwen3Config(
     vocab_size=151936,
@@ -45,22 +45,6 @@ TINY = Qwen3Config(
     max_position_embeddings=1024,
     tie_word_embeddings=True,
 )
-PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "B200": 2250e12}
-"""Dense bfloat16 peak by device name, from NVIDIA's data sheets (SXM)."""
-
-
-def peak_flops(card: str) -> float | None:
-    """Of the card by its name; None where it is not in the list."""
-    return next((flops for key, flops in PEAK_FLOPS.items() if key in card), None)
-
-
-def model_flops(config: PretrainedConfig, tokens: float) -> float:
-    """FLOPs of forward and backward over one causal sequence: 6 per matrix weight and token, attention's lower triangle only."""
-    head = head_size(config)
-    width, key_value = config.num_attention_heads * head, config.num_key_value_heads * head
-    layer = config.hidden_size * (2 * width + 2 * key_value + 3 * config.intermediate_size)
-    matrices = config.num_hidden_layers * layer + config.vocab_size * config.hidden_size
-    return 6 * tokens * matrices + 6 * config.num_hidden_layers * width * tokens**2
 
 
 def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str) -> Callable[[], bool]:
@@ -136,5 +120,5 @@ def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: i
     if device.type == "cuda":
         facts["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
         if peak := peak_flops(torch.cuda.get_device_name()):
-            facts["% MFU"] = 100 * model_flops(config, tokens) / seconds / peak
+            facts["% MFU"] = 100 * config_flops(config).training([tokens], tokens) / seconds / peak
     return facts

@@ -128,9 +128,14 @@ class ObserveConfig:
     """Trackio project, kept on this machine (`trackio show` opens it)."""
     samples_per_step: int = 4
     """Full rollouts kept per step in `rollouts/`."""
+    profile: tuple[int, ...] = ()
+    """First and last step, such as [3, 5], of which rank 0 writes torch profiler traces into `profile/` of the run's folder, and on a GPU
+    memory snapshots: of update and sync. Such steps are slower."""
 
     def __post_init__(self) -> None:
         at_least("observe", 0, samples_per_step=self.samples_per_step)
+        if self.profile and (len(self.profile) != 2 or not 1 <= self.profile[0] <= self.profile[1]):
+            raise Refused(f"observe.profile = {list(self.profile)} must be the first and the last step, such as [3, 5], or be left out")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ def should_print(job: Job, reason: str, patience_s: float = 2.0) -> bool:
     """
     if job.size == 1:
         return True
-    keys = [f"polaris/{attempt()}/failed/{rank}" for rank in range(job.size)]
+    keys = _keys(job)
     deadline = time.monotonic() + patience_s
     try:
         job.store.set(keys[job.rank], reason)
@@ -27,3 +27,17 @@ def should_print(job: Job, reason: str, patience_s: float = 2.0) -> bool:
         return not any(job.store.check([key]) and job.store.get(key).decode() == reason for key in keys[: job.rank])
     except RuntimeError:
         return True  # the store is gone with its host
+
+
+def concerns_all(job: Job, reason: str) -> bool:
+    """Whether all ranks fail for this reason; known once `should_print` has returned."""
+    if job.size == 1:
+        return True
+    try:
+        return job.store.check(_keys(job)) and all(job.store.get(key).decode() == reason for key in _keys(job))
+    except RuntimeError:
+        return False  # the store is gone with its host
+
+
+def _keys(job: Job) -> list[str]:
+    return [f"polaris/{attempt()}/failed/{rank}" for rank in range(job.size)]

@@ -20,6 +20,7 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+from polaris.distributed.speaker import speaker
 from polaris.stop import StopRequest
 
 _POLL_S = 0.1
@@ -178,7 +179,8 @@ class _Guard:
             if self._ended.wait(1.0):
                 return
         host, minutes = os.environ.get("MASTER_ADDR", "the first machine"), self._limit_s / 60
-        print(f"polaris: nothing was heard of {host} for {minutes:.1f} minutes; this engine ends", file=sys.stderr, flush=True)
+        who = speaker(os.environ.get("RANK", "0"), "in sampling")
+        print(f"{who}: nothing was heard of {host} for {minutes:.1f} minutes; this engine ends", file=sys.stderr, flush=True)
         os._exit(1)
 
 

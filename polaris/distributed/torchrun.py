@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import socket
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -66,7 +67,7 @@ def killed(error: BaseException) -> str | None:
     hint = "; that may be the system, where a machine has run out of memory" if name == "SIGKILL" else ""
     return (
         f"rank {rank} (process {failure.pid}) was killed by {name}{hint}. What is finished is on disk, and the same command goes on from "
-        "there; torchrun --max-restarts=1 would do so by itself"
+        f"there; torchrun --max-restarts=1 would do so by itself. It ran on {socket.gethostname()}"
     )
 
 

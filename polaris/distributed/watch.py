@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
@@ -25,6 +26,7 @@ BEAT_S = 2.0
 """Seconds between two heartbeats."""
 WAITS = "waits for "
 """How a place begins that says for whom the rank waits."""
+_START = "start"
 _OURS, _TORCH = str(Path(__file__).parents[1]), str(Path(dist.__file__).parent)
 
 
@@ -40,8 +42,9 @@ class _Watch:
         self._main = threading.main_thread().ident or 0
         self._beats = 0
         self._ended = threading.Event()
-        self.urgent = False
-        self.move("start")
+        self.urgent, self.phase = False, ""
+        self.move(_START)
+        store.set(self._key("host", rank), socket.gethostname())
         self._thread = threading.Thread(target=self._run, name="polaris-watch", daemon=True)
         self._thread.start()
 
@@ -121,13 +124,18 @@ class _Watch:
 
         A rank that waits for its GPU is not in a collective as its host sees it.
         """
-        facts = [(0, f"  rank {rank} HANGS: its process has no heartbeat") for rank in sorted(silent)]
+        facts = [(0, f"  rank {rank} HANGS: its process has no heartbeat{self._on(rank)}") for rank in sorted(silent)]
         for rank in sorted(set(range(self._size)) - silent):
             place, seconds, standing, waits = json.loads(self._store.get(self._key("where", rank)))
             named = place.startswith(WAITS)
             words = "" if named else "waits for others: " if waits else "HANGS, is slow, or waits for its GPU: "
-            facts.append((2 if waits or named else 1, f"  rank {rank} {words}{place}, for {seconds:.0f} s, in {standing}"))
+            facts.append((2 if waits or named else 1, f"  rank {rank} {words}{place}, for {seconds:.0f} s, in {standing}{self._on(rank)}"))
         return [line for _, line in sorted(facts, key=lambda fact: fact[0])]
+
+    def _on(self, rank: int) -> str:
+        """The machine of a rank, if it has begun."""
+        key = self._key("host", rank)
+        return f", on {self._store.get(key).decode()}" if self._store.check([key]) else ""
 
 
 def heartbeats(store: dist.Store, ranks: Iterable[int]) -> list[bytes | None]:
@@ -173,11 +181,25 @@ def mark(place: str) -> None:
 def phase(name: str) -> Iterator[None]:
     """A phase and its limit: `update` and `sync` are collectives of minutes, others may wait for the slowest rank's rollouts."""
     if _watch is not None:
-        _watch.urgent = name in ("update", "sync")
+        _watch.urgent, _watch.phase = name in ("update", "sync"), name
         _watch.move(name)
+    place = None
     try:
         yield
+        place = f"after {name}"
     finally:
         if _watch is not None:
             _watch.urgent = False
-            _watch.move(f"after {name}")
+            _watch.phase = _watch.phase if place is None else ""
+            _watch.move(place or _watch.place)  # where it has failed, it stays
+
+
+def where() -> str:
+    """Where this rank is, or has failed, as in "in update, pack 1 of 2"; "" where nothing watches it."""
+    if _watch is None:
+        return ""
+    place, phase = _watch.place, _watch.phase
+    if place == _START:
+        return "at the start"
+    place = place if not phase or place.startswith(phase) else f"{phase}, {place}"
+    return place if place.startswith("after ") else f"in {place}"

@@ -11,6 +11,7 @@ from typing import Any
 
 from polaris.observe.document import document
 from polaris.observe.run_files import RunFiles
+from polaris.observe.sections.alarms import alarms
 from polaris.observe.sections.configuration import configuration
 from polaris.observe.sections.difficulty import difficulty
 from polaris.observe.sections.evaluation import evaluation
@@ -26,6 +27,7 @@ def render(run: RunFiles, summary: Mapping[str, Any]) -> str:
     """The whole page; `summary` is that of `polaris.observe.report`. A part of the recipe that has left nothing has no section."""
     parts = (
         overview(run, summary),
+        alarms(run),
         evaluation(run),
         stages(run),
         training(run),

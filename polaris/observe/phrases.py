@@ -60,9 +60,11 @@ def step_line(record: Mapping[str, Any], total_steps: int) -> tuple[str, str]:
     seconds = [f"{phase} {duration(record[f'seconds/{phase}'])}" for phase in PHASES if record.get(f"seconds/{phase}")]
     if seconds:
         facts.append(f"({', '.join(seconds)})")
-    rate = record.get("throughput/rollout_tokens_per_s")
+    rate, used = record.get("throughput/rollout_tokens_per_s"), record.get("throughput/mfu_step")
     if rate is not None:
         facts.append(f"{count(rate)} tokens/s")
+    if used is not None:
+        facts.append(f"MFU {used:.1%}")
     return f"step {record['step']}/{total_steps}", "  ".join(facts)
 
 

@@ -13,6 +13,7 @@ from polaris.learn.core import ResultSets
 from polaris.learn.learner import Learner
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
+from polaris.run.profiler import Profiler
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.context import SamplingContext
 from polaris.sampling.stage_source import StageSource
@@ -35,6 +36,7 @@ class TrainContext:
     results: ResultSets
     """Intermediate results of correct rollouts, for the process reward."""
     console: Console
+    profiler: Profiler
     all_prompts: tuple[Prompt, ...]
     """Every prompt of the run, those that were dropped included."""
     statistics: PromptStatistics

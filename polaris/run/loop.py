@@ -11,6 +11,7 @@ from typing import Any
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState, save
 from polaris.config.schema import RunConfig
+from polaris.distributed import watch
 from polaris.errors import RunFailed
 from polaris.observe.console import Console
 from polaris.observe.hook import DONE
@@ -119,7 +120,7 @@ def _due(step: int, every: int, last: int) -> bool:
 
 def _save(context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> int:
     learner, keep = context.learner, context.config.checkpoint.keep
-    with context.console.phase("checkpoint", in_step=False):
+    with watch.phase("checkpoint"), context.console.phase("checkpoint", in_step=False):
         saved = save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, keep, context.kept)
     if learner.world.is_main:
         write_prompts(context, folder, state.step)

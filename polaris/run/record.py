@@ -51,6 +51,8 @@ def step_record(
         **response_facts(drawn, "response"),
         **length_facts(drawn, "response", context.config.rollout.max_response_tokens),
         **(episode_facts(drawn) if context.sampling.episode else {}),
+        "update/tokens": trained,
+        "update/response_tokens": sum(len(sample.chosen) for sample in batch.samples),
         "policy/loss": sum(update.loss for update in result.updates),
         **result.statistics,
         "optimizer/grad_norm": max((update.grad_norm for update in result.updates), default=0.0),
@@ -85,13 +87,14 @@ def reward_facts(scored: Sequence[ScoredRollout]) -> dict[str, float]:
 
 
 def reward_parts(scored: Sequence[ScoredRollout], names: Sequence[str], prefix: str) -> dict[str, float]:
-    """The mean of each named reward, without its weight, over the responses that were graded; and the share at which one raised."""
+    """The mean and standard deviation of each named reward, without its weight, over the responses that were graded; and the share at which
+    one raised."""
     if not names:
         return {}
     parts = np.array([s.verdict.parts for s in scored if not s.verdict.lost]).reshape(-1, len(names))
-    means = dict(zip(names, parts.mean(axis=0).tolist(), strict=True)) if len(parts) else {}
-    raised = sum(s.verdict.reason == RAISED for s in scored) / len(scored)
-    return {f"{prefix}/{name}/mean": mean for name, mean in means.items()} | {f"{prefix}/raised": raised}
+    graded = zip(names, parts.T, strict=True) if len(parts) else ()
+    facts = {f"{prefix}/{name}/{fact}": float(getattr(values, fact)()) for name, values in graded for fact in ("mean", "std")}
+    return facts | {f"{prefix}/raised": sum(s.verdict.reason == RAISED for s in scored) / len(scored)}
 
 
 def process_facts(context: TrainContext, groups: Sequence[Group]) -> dict[str, float]:

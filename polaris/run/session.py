@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import socket
 import sys
 import traceback
 from collections.abc import Callable
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
-from polaris.errors import Refused, RunFailed
+from polaris.distributed.speaker import speaker
+from polaris.errors import Refused, RunFailed, in_one_line
 from polaris.stop import StopRequest, is_main
 
 if TYPE_CHECKING:
@@ -137,12 +139,13 @@ def _refuse_together(refusal: str) -> int:
     job = mesh.join()
     refusals = mesh.agree(refusal, job)
     if refusal and refusals.index(refusal) == job.rank > 0:
-        _say(refusal)
+        _say(f"{refusal} (on {socket.gethostname()})")
     return 2 if any(refusals) else 0
 
 
 def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
-    from polaris.distributed.failure import should_print
+    from polaris.distributed import watch
+    from polaris.distributed.failure import concerns_all, should_print
     from polaris.rollout.types import GenerationInterrupted
 
     try:
@@ -151,13 +154,15 @@ def _status(work: Callable[[], None], world: World, stop: StopRequest) -> int:
         if world.is_main:
             print("stopped: what is finished is on disk, and the same command goes on from there")
     except Exception as error:
-        known = error if isinstance(error, Refused | RunFailed) else _explained(error)
+        known, alone = error if isinstance(error, Refused | RunFailed) else _explained(error), speaker(world.job.rank, watch.where())
         if known is None:
             traceback.print_exc()
+            if world.job.size > 1:
+                _say(f"{type(error).__name__}: {in_one_line(error)} (see its traceback)", alone)
             return 1
         # It may concern one rank alone, such as a GPU that is occupied; what concerns all, the first of them says.
         if should_print(world.job, str(known)):
-            _say(str(known))
+            _say(str(known), "" if concerns_all(world.job, str(known)) else alone)
         return 2 if isinstance(known, Refused) else 1
     signals = world.gather([stop.number])  # all ranks are done here, and none is cut off when torchrun sees the first one end
     return 128 + max(signals) if any(signals) else 0
@@ -188,5 +193,6 @@ def _end(world: World, status: int) -> int:
     return status
 
 
-def _say(message: str) -> None:
-    print("polaris:" if is_main() else f"polaris, rank {os.environ['RANK']}:", message, file=sys.stderr, flush=True)
+def _say(message: str, who: str = "") -> None:
+    who = who or ("polaris" if is_main() else f"polaris, rank {os.environ['RANK']}")
+    print(f"{who}: {message}", file=sys.stderr, flush=True)

@@ -22,7 +22,7 @@ from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
 from polaris.model.rope import resolve_rope
 from polaris.observe.console import Console
-from polaris.observe.metrics import MetricsFile
+from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
 from polaris.reward.rewards import Rewards
@@ -35,6 +35,7 @@ from polaris.run.context import TrainContext
 from polaris.run.hooks import Hooks, load_hooks
 from polaris.run.load_policy import fuse, load_policy
 from polaris.run.loop import Recorder
+from polaris.run.profiler import open_profiler
 from polaris.run.thinking import settle_thinking
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
@@ -90,6 +91,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             plateau=Plateau(config.curriculum.plateau),
             results=results,
             console=console,
+            profiler=open_profiler(config.folder, config.observe.profile, world.is_main, console.note),
         )
 
 
@@ -168,7 +170,7 @@ def open_recorder(context: TrainContext, folder: RunFolder, step: int) -> Record
     recorder = Recorder(
         active=main,
         console=context.console,
-        alarms=Alarms(context.console),
+        alarms=Alarms(context.console, read_records(folder.metrics) if main else ()),
         metrics=metrics,
         rollouts=RolloutRecorder(folder.path),
         hooks=Hooks(load_hooks(config.run.hooks) if main else {}),

@@ -7,10 +7,12 @@ from typing import Any
 
 from polaris.checkpoint.store import TrainState
 from polaris.config.schema import RunConfig
+from polaris.distributed.waiting import LayerTimes
 from polaris.errors import RunFailed
 from polaris.learn.curate import TrainingBatch, curate
 from polaris.learn.update import UpdateResult
 from polaris.run.context import TrainContext
+from polaris.run.machine import machine_facts
 from polaris.run.peak import PeakMemory
 from polaris.run.record import diversity_facts, step_record
 from polaris.run.tracker import diversity_of
@@ -43,22 +45,23 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     source: GroupSource = context.source
     learner, clock, step = context.learner, context.source.clock, state.step + 1
     clock.restart()
-    memory = PeakMemory(context.sampling.engine)
+    memory, layers = PeakMemory(context.sampling.engine), LayerTimes(learner.policy.layers, learner.world)
     learner.assert_sharded()
     groups = source.next(step, context.temperature)
     batch = curate(groups, context.config, context.successes, step, state.version)
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
-    with clock.phase("update"):
-        batch = learner.with_kl(batch)
-        result = learner.update(batch.samples, step)
-    memory.end("update")
-    if any(one.split for one in result.updates):
-        context.console.note(f"step {step}: {SPLIT}")
-    version = state.version + result.applied
-    with clock.phase("sync"):
-        gap = source.publish(learner.weights(), version)
-    memory.end("sync")
+    with context.profiler.traced(step):
+        with clock.phase("update"), layers.watched():
+            batch = learner.with_kl(batch)
+            result = learner.update(batch.samples, step)
+        memory.end("update")
+        if any(one.split for one in result.updates):
+            context.console.note(f"step {step}: {SPLIT}")
+        version = state.version + result.applied
+        with clock.phase("sync"):
+            gap = source.publish(learner.weights(), version)
+        memory.end("sync")
     context.pass_rates.add_groups(batch.drawn)
     context.statistics.add_groups(batch.drawn, step)
     context.successes.add(batch.drawn)
@@ -71,7 +74,8 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
         context.console.note(f"step {step}: the share of informative groups rises no more: recent pass rates are measured anew")
     streak = _streak(context.config, state.nonfinite_streak, result.updates)
     following = TrainState(step=step, version=version, sampler=source.state(), nonfinite_streak=streak)
-    return following, step_record(context, following, batch, result, gap, memory) | diversity_facts(context, diversity), batch
+    record = step_record(context, following, batch, result, gap, memory)
+    return following, record | diversity_facts(context, diversity) | machine_facts(context, batch.samples, layers), batch
 
 
 def _say_what_is_missing(context: TrainContext, batch: TrainingBatch, step: int) -> None:

@@ -70,6 +70,11 @@ class RemoteEngines(Engine):
         """Engines that were lost so far; on the first trainer."""
         return len(self._fleet.lost)
 
+    @property
+    def workers(self) -> int:
+        """GPUs that the engines have of their own, those of servers outside the job included; on the first trainer."""
+        return sum(self._fleet.bridge_ranks(engine) for engine in range(self._world.engines))
+
     def meet(self) -> None:
         """Wait until all engines are built. Returns early where a stop was requested."""
         watch.mark(f"{watch.WAITS}engines to be built")

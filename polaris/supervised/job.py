@@ -25,6 +25,7 @@ from polaris.observe.report import summary, write_report
 from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
 from polaris.run.load_policy import load_policy
+from polaris.run.profiler import Profiler, open_profiler
 from polaris.run.step import SPLIT
 from polaris.stop import StopRequest
 from polaris.supervised.checks import CheckedSft, check_ranks
@@ -41,7 +42,8 @@ def tune_and_export(checked: CheckedSft, folder: RunFolder, world: World, stop: 
     console.resumed(state.step)
     console.banner(_banner(checked, folder, tuner, state))
     trackers = make_trackers(checked.config) if world.is_main else []
-    job = _Job(tuner=tuner, checked=checked, folder=folder, console=console, trackers=trackers)
+    profiler = open_profiler(folder.path, checked.config.observe.profile, world.is_main, console.note)
+    job = _Job(tuner=tuner, checked=checked, folder=folder, console=console, trackers=trackers, profiler=profiler)
     if world.is_main:
         MetricsFile(folder.metrics).truncate_after(state.step)
         record_config(folder, checked.config, checked.content, checked.origin, state.step)
@@ -110,6 +112,7 @@ class _Job:
     folder: RunFolder
     console: Console
     trackers: list[Tracker]
+    profiler: Profiler
 
     def train(self, state: TrainState, stop: StopRequest) -> TrainState:
         """Train to the last step, or until a stop is requested; the returned state is on disk in both cases."""
@@ -137,7 +140,7 @@ class _Job:
         everything, seen, step = self.checked.data.examples, state.sampler["seen"], state.step + 1
         most = min(config.trainer.examples_per_step, config.total(len(everything)) - seen)
         examples = batch(everything, config.seed, seen, most)
-        with watch.phase("update"), self.console.phase("update"):
+        with self.profiler.traced(step), watch.phase("update"), self.console.phase("update"):
             result = tuner.update(examples, step)
         if result.split:
             self.console.note(f"step {step}: {SPLIT}")

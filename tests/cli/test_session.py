@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -173,7 +174,12 @@ def test_a_defect_is_a_traceback_and_status_1(tmp_path):
 def test_a_rank_that_fails_alone_ends_those_that_wait_for_it(tmp_path):
     result = session(tmp_path, "world.barrier() if world.rank else exec('raise KeyError(5)')", ranks=2)
     assert result.returncode == 1
-    assert "KeyError: 5" in result.stderr
+    assert f"\npolaris, rank 0 on {socket.gethostname()}, at the start: KeyError: 5 (see its traceback)\n" in result.stderr
+    fails = "from polaris.distributed import watch\n    with watch.phase('update'):\n        watch.mark('pack 1 of 2')\n"
+    fails += "        exec('raise RunFailed(5)') if world.rank else world.barrier()"
+    result = session(tmp_path, fails, ranks=2)
+    assert result.returncode == 1
+    assert f"polaris, rank 1 on {socket.gethostname()}, in update, pack 1 of 2: 5" in result.stderr.splitlines()
 
 
 @pytest.mark.distributed
@@ -183,6 +189,7 @@ def test_a_rank_with_bad_input_of_its_own_says_so_and_nobody_waits(tmp_path):
     result = session(tmp_path, prepare=prepare, ranks=2)
     assert result.returncode == 2
     assert result.stderr.startswith("polaris, rank 1: invalid literal")
+    assert result.stderr.endswith(f" (on {socket.gethostname()})\n")
     assert len(result.stderr.splitlines()) == 1
 
 

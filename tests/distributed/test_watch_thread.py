@@ -1,5 +1,6 @@
 """The watching thread of a rank, without torchrun: who is named, who speaks, and who may go on."""
 
+import socket
 import threading
 import time
 from pathlib import Path
@@ -71,6 +72,7 @@ def test_the_report_names_the_dead_first_and_says_where_the_living_stand(ranks, 
         assert words == f"rank {rank} HANGS, is slow, or waits for its GPU: {place}"
         assert 0 <= int(seconds.split(" s, in ")[0]) < 20
         assert "(wait_for)" in seconds or "(<lambda>)" in seconds, "the line of the main thread"
+        assert seconds.endswith(f", on {socket.gethostname()}")
     assert lines[3:] == ["What is finished is on disk, and the same command goes on from there"]
 
 
@@ -120,6 +122,27 @@ def test_a_rank_that_goes_on_is_left_alone(ranks, ended):
     only.move("pack")
     time.sleep(10 * BEAT_S)
     assert not ended, "it went on while it asked the others"
+
+
+def test_a_rank_that_has_failed_stands_where_it_did(ended):
+    assert watch.where() == "", "nobody watches"
+    watch.start(dist.HashStore(), 0, 2, LIMITS)
+    places = [watch.where()]
+    try:
+        with watch.phase("rollout"):
+            places.append(watch.where())
+        places.append(watch.where())
+        with watch.phase("update"):
+            watch.mark("update, pack 1 of 2")
+            places.append(watch.where())
+            watch.mark("proximal log-probs")
+            raise KeyError
+    except KeyError:
+        places.append(watch.where())
+        assert not watch._watch.urgent, "and it may take its time to end"
+    finally:
+        watch.stop()
+    assert places == ["at the start", "in rollout", "after rollout", "in update, pack 1 of 2", "in update, proximal log-probs"]
 
 
 def test_a_phase_has_the_short_limit_only_for_collectives(monkeypatch, ended):

@@ -60,6 +60,19 @@ def test_nothing_from_a_rollout_becomes_markup(tmp_path):
     assert sum("http-equiv" in attributes for _, attributes in page.tags) == 1
 
 
+def test_alarms_are_listed_with_their_steps(tmp_path):
+    folder = make_run(tmp_path / "run")
+    assert "Alarms" not in write_report(folder).read_text()
+    metrics = MetricsFile(folder / "metrics.jsonl")
+    for step in range(61, 101):
+        groups = {f"groups/{kind}": count for kind, count in (("drawn", 8), ("informative", 4), ("all_right", 2), ("all_wrong", 2))}
+        metrics.append({"step": step, **groups, "policy/entropy": 0.5 if step < 90 else 0.01})
+    cells = Page(write_report(folder).read_text()).text["td"]
+    place = next(place for place, cell in enumerate(cells) if cell.startswith("entropy has collapsed to 0.01"))
+    assert cells[place - 1] == "92"
+    assert "optimizer.lr" in cells[place + 1]
+
+
 def test_summary(tmp_path):
     assert summary(make_run(tmp_path / "run")) == {
         "base_accuracy": 0.2, "final_accuracy": 0.5, "best_accuracy": 0.5, "final_step": 60, "best_step": 60, "steps": 60, "minutes": 60.0,

@@ -197,9 +197,9 @@ def test_every_metric_is_on_the_page_and_nothing_else(run):
     elsewhere |= {f"reward/process_{name}" for name in ("mean", "share", "marks", "too_many", "results", "lost")}
     elsewhere |= {f"rollout/{name}" for name in ("carried_prompts", "carried_responses", "dropped_tokens", "restarted")}
     elsewhere |= {f"rollout/{name}" for name in ("taken_length_mean", "carried_length_mean", "staleness_mean", "staleness_max")}
-    elsewhere |= {"rollout/engines_lost"}
+    elsewhere |= {"rollout/engines_lost", "seconds/waited", "throughput/mfu_update", "throughput/mfu_step"}
     elsewhere |= {"rollout/diversity_held"} | {"episode/turns_mean", "episode/turns_max", "episode/read_share"}
     elsewhere |= {f"{prefix}data/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("prompts", "accuracy")}  # not in each run
     elsewhere |= {f"{prefix}level/[a-z_]+/[a-z_]+/{fact}" for prefix in ("", "eval/") for fact in ("responses", "accuracy")}
-    elsewhere |= {f"{prefix}reward/{fact}" for prefix in ("", "eval/") for fact in ("raised", "[a-z_]+/mean")}
+    elsewhere |= {f"{prefix}reward/{fact}" for prefix in ("", "eval/") for fact in ("raised", "[a-z_]+/mean", "[a-z_]+/std")}
     assert {page for page in pages - elsewhere if not any(re.fullmatch(page, name) for name in names)} == set()

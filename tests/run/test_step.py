@@ -1,5 +1,6 @@
 """Steps of the real program on the embedded model: scarce batches, and the ledger and stored successes over a resume."""
 
+import gzip
 import json
 import signal
 from contextlib import contextmanager
@@ -192,3 +193,30 @@ def test_ledger_and_successes_are_the_same_after_a_resume(world, problems, tmp_p
     assert abs(records[0]["reward/kl_reference"]) < 1e-3 < records[-1]["reward/kl_reference"]
     assert resumed_ledger.equals(ledger)
     assert resumed_successes.equals(successes)
+
+
+@pytest.mark.slow
+def test_a_run_that_learns_nothing_is_warned_of_it_once_also_over_a_resume(world, problems, tmp_path, capsys):
+    flat = ["--rollout.temperature=0.01", "--rollout.max_response_tokens=24", "--rollout.samples_per_prompt=2", "--algorithm.kl=off"]
+    records, _ = train(world, problems, tmp_path / "flat", [21, 23], *flat, "--trainer.prompts_per_step=8")
+    warned = [line for line in capsys.readouterr().out.splitlines() if "groups teach something; " in line]
+    assert [line.partition(":")[0] + line.partition(":")[2].partition(":")[0] for line in warned] == ["warning step 20"]
+    assert "0% of the last 160 groups" in warned[0]
+    assert len(records) == 23
+    assert all(record["groups/informative"] == 0 for record in records)
+
+
+@pytest.mark.slow
+def test_a_profiled_step_computes_what_it_computes_otherwise(world, problems, tmp_path, capsys):
+    small = ["--rollout.max_response_tokens=64", "--algorithm.kl=off"]
+    records, _ = train(world, problems, tmp_path / "plain", [3], *small)
+    profiled, _ = train(world, problems, tmp_path / "profiled", [3], *small, "--observe.profile=[2, 3]")
+    assert profiled == records
+    assert any(record["optimizer/grad_norm"] > 0 for record in records[1:]), "there were updates to trace"
+    folder = tmp_path / "profiled" / "profile"
+    assert sorted(path.name for path in folder.iterdir()) == ["step-000002.json.gz", "step-000003.json.gz"]
+    traced = [json.loads(gzip.decompress(path.read_bytes()))["traceEvents"] for path in sorted(folder.iterdir())]
+    names = {event.get("name") for events in traced for event in events}
+    assert "aten::mm" in names
+    assert any(name.startswith("Optimizer.step") for name in names if name)
+    assert f"step 3: the trace of update and sync: {folder / 'step-000003.json.gz'}" in capsys.readouterr().out

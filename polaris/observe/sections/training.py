@@ -25,6 +25,7 @@ _CHARTS = (
     ("Engine to trainer KL (nats per token)", False, {"mismatch/kl_k1": "k1", "mismatch/kl_k3": "k3"}),
     ("Gradient norm", False, {"optimizer/grad_norm": "before clipping"}),
     ("Mean log-prob gap after weight sync (nats)", False, {"sync/logprob_gap": "fixed prompt"}),
+    ("Model FLOPs utilisation", True, {"throughput/mfu_update": "trainers' GPUs, update", "throughput/mfu_step": "all GPUs, step"}),
     ("Tokens per second", False, {"throughput/rollout_tokens_per_s": "rollout", "throughput/train_tokens_per_s": "training"}),
 )
 _SFT_ALONE = "Loss (nats per token)"
