@@ -142,6 +142,13 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
+def describe_parameters(model: nn.Module) -> str:
+    """How many there are, and how many of them are trained, in millions."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    of_them = "" if trained == count_parameters(model) else f", {trained / 1e6:.3g}M of them trained adapters"
+    return f"{count_parameters(model) / 1e6:.1f}M parameters{of_them}"
+
+
 def drop_nothing(config: PreTrainedConfig) -> None:
     """Set all dropout probabilities of a configuration to 0, under any name (`attention_dropout`, `resid_pdrop`, `layerdrop`).
 
