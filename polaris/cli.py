@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("run_folder", metavar="RUN", help="the run's folder, such as runs/quickstart or runs/quickstart@step-20")
     export.add_argument("--output", type=Path, help="folder to write (default: RUN/export/step-N)")
     export.add_argument("--step", type=int, help="checkpoint to export (default: the newest)")
+    export.add_argument("--adapter", action="store_true", help="write the adapters alone, as a peft folder (RUN/adapter/step-N)")
     export.set_defaults(run=_export)
 
     report = commands.add_parser("report", help="write report.html and report.png of a run")
@@ -86,7 +87,7 @@ def _export(options: argparse.Namespace) -> None:
     from polaris.checkpoint.export import export
 
     run, step = parse(options.run_folder)
-    print(export(run, options.output, options.step if step is None else step))
+    print(export(run, options.output, options.step if step is None else step, adapter=options.adapter))
 
 
 def _report(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from filelock import FileLock
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.export import export
+from polaris.checkpoint.export import base_folder, export
 from polaris.checkpoint.run_folder import Origin, Part, RunFolder
 from polaris.checkpoint.runs import beside, is_run, meant_as_run
 from polaris.config.schema import RunConfig
@@ -69,8 +69,46 @@ def begin(config: Job, start: Start) -> tuple[Job, Origin | None]:
         raise Refused(clash)
     if start.source and not begun:
         step = _checkpointed(run, step)
-    folder, step = exported(run, step)
+    if start.source and step is not None and _goes_on_with_adapters(config, run, given):
+        folder = base_folder(_config_of(run))
+    else:
+        folder, step = exported(run, step)
     return replace(config, model=replace(config.model, path=str(folder))), Origin(run=str(run), step=step, part=part)
+
+
+def _config_of(run: Path) -> RunConfig | SftConfig:
+    record = RunFolder(run).record()
+    assert record is not None
+    return record.config
+
+
+def _goes_on_with_adapters(config: RunConfig | SftConfig, run: Path, given: str) -> bool:
+    """Whether the run begins with adapters of `run`, beside the same model; with all weights if not.
+
+    Raises:
+        Refused: one of the two trains adapters and the other does not, or others.
+    """
+    theirs, ours = _config_of(run), config
+    merged = f"begin with its model, in which adapters are merged: --model.path={given}"
+    rank = theirs.model.lora.rank
+    if rank and not ours.model.lora.rank:
+        raise Refused(
+            f"--from {given}: it has trained adapters, and this run trains all weights; set model.lora.rank to {rank}, or {merged}"
+        )
+    if not rank and ours.model.lora.rank:
+        raise Refused(f"--from {given}: it has trained all weights, which adapters cannot hold; begin with its model: --model.path={given}")
+    if not rank:
+        return False
+    pairs = {
+        f"model.lora.{name}": (getattr(theirs.model.lora, name), getattr(ours.model.lora, name)) for name in ("rank", "alpha", "targets")
+    }
+    pairs |= {"[rope]": (theirs.rope, ours.rope), "model.chat_template": (theirs.model.chat_template, ours.model.chat_template)}
+    if other := [name for name, (one, another) in pairs.items() if one != another]:
+        raise Refused(
+            f"--from {given} goes on with its adapters beside its own base model, so {', '.join(other)} must be as there; copy them from "
+            f"{run / 'config.json'}, or {merged}"
+        )
+    return True
 
 
 def _checkpointed(run: Path, step: int | None) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from itertools import accumulate
 from typing import Any, Literal
 
+from polaris.config.job import JobConfig
 from polaris.config.load import changed_fields, dump_config
 from polaris.config.schema import RunConfig
 from polaris.doors import short
@@ -14,7 +15,7 @@ from polaris.doors import short
 _FREE = (
     # Places. The contents of `data.*`, `eval.path` and `model.path` are compared instead.
     *("name", "root", "data.", "eval.path", "eval.split", "eval.subset", "eval.options.", "eval.columns.", "eval.answer"),
-    *("model.path", "model.revision", "model.chat_template", "rollout.engine"),
+    *("model.path", "model.revision", "model.chat_template", "model.lora.sync", "rollout.engine"),
     # Speed and memory; results change only by the order of float sums.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "memory.activations", "memory.optimizer", "deterministic"),
     *("model.fused_modules", "model.compile"),
@@ -60,7 +61,7 @@ def find_changes(
         after = replace(after, reward=replace(after.reward, require_thinking=before.reward.require_thinking))
     before, after = _with_bounds(before), _with_bounds(after)
     never, altering = _compare_content(content_before, content_after)
-    never += _impossible(before, after, progress)
+    never += _impossible(before, after, progress) + other_adapters(before, after)
     if before.optimizer.schedule == after.optimizer.schedule == "cosine" and before.steps != after.steps:
         altering.append(f"length of the cosine schedule: {before.steps} -> {after.steps} steps")
     if before.curriculum.target and before.curriculum == after.curriculum and before.steps != after.steps:
@@ -77,6 +78,14 @@ def find_changes(
         reason = "its prompts were chosen before the first step" if change.startswith(_OVER) else "that stage is trained"
         kinds[kind].append(f"{change} ({reason})" if kind == "never" else change)
     return Changes(**{kind: tuple(changes) for kind, changes in kinds.items()})
+
+
+def other_adapters(before: JobConfig, after: JobConfig) -> list[str]:
+    """Why what was trained is not what the new configuration trains: all weights, or adapters of a rank beside some layers."""
+    old, new = before.model.lora, after.model.lora
+    if old.rank != new.rank:
+        return [f"model.lora.rank: {old.rank} -> {new.rank}, so that other parameters are trained"]
+    return [f"model.lora.targets: {list(old.targets)} -> {list(new.targets)}"] if set(old.targets) != set(new.targets) else []
 
 
 def _with_bounds(config: RunConfig) -> RunConfig:

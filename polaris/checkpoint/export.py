@@ -10,29 +10,34 @@ from pathlib import Path
 
 import torch
 import torch.distributed.checkpoint as dcp
+from transformers import PreTrainedModel
 from transformers.utils import logging
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import beside
+from polaris.config.job import JobConfig
+from polaris.config.model import RopeConfig
 from polaris.embedded import resolve
 from polaris.errors import Refused
-from polaris.model.load import build_model, locate_model, read_config
+from polaris.model.adapters import add_adapters, merge_adapters, named_adapters, write_adapter
+from polaris.model.load import build_model, load_weights, locate_model, read_config
 from polaris.model.rope import resolve_rope
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "generation_config.json")
 
 
-def export(run: Path, output: Path | None, step: int | None) -> Path:
+def export(run: Path, output: Path | None, step: int | None, *, adapter: bool = False) -> Path:
     """Write safetensors, config and tokenizer of a run's newest (or given) checkpoint; needs no process group and no GPU.
 
     The folder appears in one move, so an existing export is complete; without `output`, it is returned as it is.
 
-    Weights are stored in the run's compute dtype, as the rollout engine served them; config.json has the run's rope. The chat template is
-    the one that the run was trained with.
+    Weights are stored in the run's compute dtype, as the rollout engine served them, with adapters (model.lora) merged; config.json has the
+    run's rope. The chat template is the one that the run was trained with. With `adapter`, the folder holds the adapters alone, in float32,
+    as peft and vLLM load them beside the base model.
 
     Raises:
-        ValueError: no such run or checkpoint, or the output folder is not empty.
+        ValueError: no such run or checkpoint, the output folder is not empty, or the run has no adapters that could be written alone.
     """
     if not (run / "config.json").is_file():
         raise Refused(f"{run} is not a run folder; {beside(run)}")
@@ -40,39 +45,79 @@ def export(run: Path, output: Path | None, step: int | None) -> Path:
     if not steps or (step is not None and step not in steps):
         raise Refused(f"{run} has no complete checkpoint; train it first" if not steps else f"{run} has checkpoints of steps {steps} only")
     step = steps[-1] if step is None else step
-    own = run / "export" / f"step-{step:06d}"
-    if output is None and (own / "config.json").is_file():
+    record = RunFolder(run).record()
+    assert record is not None
+    if adapter:
+        _check_adapter(run, record.config)
+    own = run / ("adapter" if adapter else "export") / f"step-{step:06d}"
+    if output is None and (own / ("adapter_config.json" if adapter else "config.json")).is_file():
         return own.resolve()
-    output = (output or own).resolve()
+    output = _empty(output or own)
+    temporary = output.with_name(f".{output.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)
+    write = _write_adapter if adapter else _write_model
+    write(temporary, record.config, layout.step_folder(run / "checkpoints", step))
+    temporary.replace(output)  # replaces an empty folder
+    return output
+
+
+def base_folder(config: JobConfig) -> Path:
+    """The folder of the model that a run has begun with."""
+    return locate_model(replace(config.model, path=resolve(config.model.path))).folder
+
+
+def _check_adapter(run: Path, config: JobConfig) -> None:
+    if not config.model.lora.rank:
+        raise Refused(f"{run} has trained all weights, and no adapter (model.lora); export the model: leave --adapter out")
+    if config.rope != RopeConfig():
+        raise Refused(f"{run} has a [rope] of its own, which an adapter's folder cannot hold; export the merged model: leave --adapter out")
+
+
+def _empty(output: Path) -> Path:
+    output = output.resolve()
     if output.exists() and not output.is_dir():
         raise Refused(f"{output} is not a folder; give another with --output")
     if output.is_dir() and any(output.iterdir()):
         raise Refused(f"{output} is not empty; give another folder with --output")
-    record = RunFolder(run).record()
-    assert record is not None
-    trained, settings = record.config.model, record.config.rope
-    base = locate_model(replace(trained, path=resolve(trained.path))).folder
-    model = build_model(base, settings).to_empty(device="cpu")
-    model.tie_weights()
-    weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters()}
+    return output
+
+
+def _trained(base: Path, config: JobConfig, checkpoint: Path) -> PreTrainedModel:
+    """The model of a checkpoint, with its adapters."""
+    lora, model = config.model.lora, build_model(base, config.rope)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # no_dist disables it
-        dcp.load({"model": weights}, checkpoint_id=layout.step_folder(run / "checkpoints", step), no_dist=True)
-    model.config = read_config(base, settings)  # with the checkpoint's dropout, which training sets to 0
-    rope = resolve_rope(base, settings)
+        if lora.rank:
+            add_adapters(model, lora, getattr(torch, config.model.dtype))
+            load_weights(model, base, torch.device("cpu"), alone=True)
+        else:
+            model.to_empty(device="cpu")
+            model.tie_weights()
+        weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+        dcp.load({"model": weights}, checkpoint_id=checkpoint, no_dist=True)
+    return model
+
+
+def _write_model(folder: Path, config: JobConfig, checkpoint: Path) -> None:
+    base = base_folder(config)
+    model = _trained(base, config, checkpoint)
+    merge_adapters(model)
+    model.config = read_config(base, config.rope)  # with the checkpoint's dropout, which training sets to 0
+    rope = resolve_rope(base, config.rope)
     if rope.max_positions > rope.original_positions:  # else YaRN on the export would begin at max_positions
         model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
     logging.disable_progress_bar()
-    temporary = output.with_name(f".{output.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)
-    model.to(getattr(torch, trained.dtype)).save_pretrained(temporary)
+    model.to(getattr(torch, config.model.dtype)).save_pretrained(folder)
     for pattern in _COPIED:
         for path in base.glob(pattern):
-            shutil.copy(path, temporary / path.name)
-    if trained.chat_template is not None:
-        _replace_template(temporary, trained.chat_template)
-    temporary.replace(output)  # replaces an empty folder
-    return output
+            shutil.copy(path, folder / path.name)
+    if config.model.chat_template is not None:
+        _replace_template(folder, config.model.chat_template)
+
+
+def _write_adapter(folder: Path, config: JobConfig, checkpoint: Path) -> None:
+    base = base_folder(config)
+    write_adapter(folder, named_adapters(_trained(base, config, checkpoint)), config.model.lora, str(base))
 
 
 def _replace_template(folder: Path, template: str) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from polaris.checkpoint.changes import Changes
+from polaris.checkpoint.changes import Changes, other_adapters
 from polaris.config.load import changed_fields, dump_config
 from polaris.config.sft import SftConfig
 
 _FREE = (
     # Places; the contents of `data.*`, `eval.*` and `model.path` are compared instead.
-    *("name", "root", "data.", "eval.", "model.path", "model.revision", "model.chat_template"),
+    *("name", "root", "data.", "eval.", "model.path", "model.revision", "model.chat_template", "model.lora.sync"),
     # Speed, memory, records and alarms.
     *("trainer.tokens_per_pack", "trainer.cpu_threads", "memory.activations", "memory.optimizer", "deterministic"),
     *("model.fused_modules", "model.compile"),
@@ -24,7 +24,7 @@ def find_sft_changes(
     before: SftConfig, after: SftConfig, step: int, content_before: Mapping[str, Any], content_after: Mapping[str, Any]
 ) -> Changes:
     """All differences between the recorded run, trained to `step`, and the new configuration."""
-    never, altering, free = list[str](), list[str](), list[str]()
+    never, altering, free = other_adapters(before, after), list[str](), list[str]()
     for part, name in (("model", "model.path holds another model"), ("examples", "[data] gives other examples")):
         if part in content_before and part in content_after and content_before[part] != content_after[part]:
             never.append(f"{name} than the run began with")

@@ -13,7 +13,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
-    get_model_state_dict,
+    StateDictOptions,
     get_state_dict,
     set_model_state_dict,
     set_state_dict,
@@ -24,6 +24,9 @@ from polaris.distributed.mesh import World
 from polaris.distributed.seeds import random_state, restore_random_state
 from polaris.errors import RunFailed
 from polaris.model.policy import Policy
+
+_PARTS = StateDictOptions(strict=False)
+"""The model beside adapters is not saved: it is that of model.path."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +67,7 @@ def save(
     keep: int,
     kept: Sequence[Kept] = (),
 ) -> Path:
-    """Save weights, optimizer, random generators of every rank, `state` and `kept`; then remove all but the newest `keep` checkpoints."""
+    """Save trained weights, optimizer, random generators of every rank, `state` and `kept`; then remove all but the newest `keep`."""
     temporary = layout.temporary_folder(checkpoints, state.step)
     final = layout.step_folder(checkpoints, state.step)
     if world.is_main:
@@ -72,7 +75,7 @@ def save(
         layout.remove_old(checkpoints, keep)
         temporary.mkdir()
     world.barrier()
-    weights, optimizer_state = get_state_dict(policy, optimizer)
+    weights, optimizer_state = _trained(policy, optimizer)
     try:
         dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
         torch.save(random_state(), layout.rank_file(temporary, world.rank))
@@ -112,14 +115,21 @@ def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | 
     Learning rate, betas, eps and weight decay stay as configured now.
     """
     if optimizer is None:
-        weights = get_model_state_dict(policy)
+        weights, _ = _trained(policy, None)
         dcp.load({"model": weights}, checkpoint_id=folder)
-        set_model_state_dict(policy, weights)
+        set_model_state_dict(policy, weights, options=_PARTS)
         return
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    weights, optimizer_state = get_state_dict(policy, optimizer)
+    weights, optimizer_state = _trained(policy, optimizer)
     target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
     dcp.load(target, checkpoint_id=folder)
-    set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"])
+    set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"], options=_PARTS)
     for group, values in zip(optimizer.param_groups, settings, strict=True):
         group.update(values)
+
+
+def _trained(policy: Policy, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The weights that are trained by their names, and the optimizer's state, if it is given."""
+    weights, optimizer_state = get_state_dict(policy, [] if optimizer is None else optimizer)
+    frozen = {name for name, parameter in policy.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
+    return {name: value for name, value in weights.items() if name not in frozen}, optimizer_state

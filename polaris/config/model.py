@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from polaris.config.bounds import at_least, positive
+from polaris.config.lora import LoraConfig
 from polaris.errors import Refused
 
 
@@ -20,11 +21,13 @@ class ModelConfig:
     chat_template: str | None = None
     """Jinja template in the place of the tokenizer's, as text or as a file beside the configuration's; exports have it too."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Compute dtype of forward, backward and rollout; parameters and optimizer state are always float32."""
+    """Compute dtype of forward, backward and rollout; parameters that are trained and optimizer state are always
+    float32."""
     fused_modules: bool = True
     """On CUDA, run Liger's RMSNorm, SwiGLU and rope in place of the model's own."""
     compile: bool = False
     """Compile the decoder layers by torch.compile, in the place of fused modules. The first packs then take minutes."""
+    lora: LoraConfig = field(default_factory=LoraConfig)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

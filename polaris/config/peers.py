@@ -10,6 +10,15 @@ ELSEWHERE = {
     "enable_activation_offload": "memory.activations",
     "activation_offloading": "memory.activations",
     "use_liger_kernel": "model.fused_modules",
+    "lora": "model.lora.rank, model.lora.alpha and model.lora.targets",
+    "adapter": "model.lora.rank",
+    "use_peft": "model.lora.rank",
+    "peft_config": "model.lora.rank, model.lora.alpha and model.lora.targets",
+    "lora_r": "model.lora.rank",
+    "lora_rank": "model.lora.rank",
+    "lora_alpha": "model.lora.alpha",
+    "lora_target_modules": "model.lora.targets",
+    "target_modules": "model.lora.targets",
     "bf16": "model.dtype",
     "fp16": "model.dtype",
     "torch_dtype": "model.dtype",
@@ -148,7 +157,7 @@ SFT_ELSEWHERE = {
 """Where `polaris sft` has another place for a name than `polaris train`."""
 
 _ABSENT = {
-    "LoRA or other adapters": ("lora", "lora_r", "lora_rank", "lora_alpha", "lora_target_modules", "peft_config", "use_peft", "adapter"),
+    "adapters other than LoRA": ("use_dora", "use_rslora", "lora_dropout", "prefix_tuning", "prompt_tuning", "modules_to_save"),
     "quantised training": ("load_in_4bit", "load_in_8bit", "quantization", "fp8", "qlora"),
     "critics or reward models": ("critic", "value_model", "reward_model", "reward_model_path", "gae_lambda", "lam", "gamma", "vf_coef"),
     "entropy bonus": ("entropy_coeff", "entropy_coef", "entropy_bonus"),

@@ -88,8 +88,9 @@ class Learner:
         return StepResult(updates=updates, statistics=statistics.compute())
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face name and full tensor of every parameter; a collective on every rank, one tensor at a time."""
-        return self.policy.named_weights()
+        """What engines are given: name and full tensor of every parameter, or of adapters alone (model.lora.sync = "adapter"). A collective
+        on every rank, one tensor at a time."""
+        return self.policy.named_adapters() if self.config.model.lora.served_apart else self.policy.named_weights()
 
     @torch.no_grad()
     def logprobs(self, requests: Sequence[RolloutRequest], rollouts: Sequence[Rollout]) -> np.ndarray:

@@ -12,13 +12,13 @@ from polaris.config.training import OptimizerConfig
 
 
 def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
-    """AdamW on float32 parameters; weight decay on matrices only, as is usual for norms and biases.
+    """AdamW on the float32 parameters that are trained; weight decay on matrices only, as is usual for norms and biases.
 
     Its moments are there from the start. Made by the first step, they would lie scattered among the activations' memory; and
     torch's `get_state_dict` would step once with zero gradients to make them, so that what is saved before the first update has
     a step count of 1.
     """
-    parameters = list(model.parameters())
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},

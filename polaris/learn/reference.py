@@ -17,13 +17,15 @@ from polaris.distributed.mesh import World
 from polaris.errors import RunFailed
 from polaris.learn.packing import Packs, TrainingSample
 from polaris.learn.update import dealt_packs, forward
+from polaris.model.adapters import without_adapters
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A policy that is never trained. Every rank holds a share of its weights, in the compute dtype; on GPUs, in host memory."""
+    """A policy that is never trained: the trained one without its adapters; or one of its own, of which every rank holds a share of the
+    weights, in the compute dtype, on GPUs in host memory."""
 
     policy: Policy
 
@@ -31,9 +33,10 @@ class Reference:
     def logprobs(self, packs: Packs) -> list[Tensor]:
         """Log-probs [R] of each pack's response tokens, at their temperatures, in host memory."""
         found = []
-        for index, pack in enumerate(packs):
-            watch.mark(f"log-probs of the reference, pack {index + 1} of {len(packs)}")
-            found.append(forward(self.policy, pack)[0].cpu())
+        with without_adapters(self.policy):
+            for index, pack in enumerate(packs):
+                watch.mark(f"log-probs of the reference, pack {index + 1} of {len(packs)}")
+                found.append(forward(self.policy, pack)[0].cpu())
         reshard(self.policy)
         return found
 

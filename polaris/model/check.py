@@ -7,8 +7,10 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from polaris.config.lora import LoraConfig
 from polaris.config.model import RopeConfig
 from polaris.errors import Refused, in_one_line
+from polaris.model.adapters import check_peft, check_targets
 from polaris.model.architecture import check_architecture, check_config
 from polaris.model.folder import CANNOT_BUILD, transformers_config
 from polaris.model.load import build_model, stored_shapes
@@ -16,7 +18,7 @@ from polaris.model.names import checkpoint_names, names_in
 from polaris.model.rope import OWN
 
 
-def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sharing: int = 1) -> None:
+def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sharing: int = 1, lora: LoraConfig | None = None) -> None:
     """Compare the weights that the architecture needs with those in the folder; no weight is read.
 
     Args:
@@ -24,8 +26,8 @@ def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sha
         sharing: ranks that share the tokens of a pack.
 
     Raises:
-        ValueError: an unknown or unsupported architecture, attention heads that ranks cannot share, a damaged weight file, or weights that
-            are missing or of another shape.
+        ValueError: an unknown or unsupported architecture, attention heads that ranks cannot share, a damaged weight file, weights that are
+            missing or of another shape, or adapters that it cannot have.
     """
     check_config(transformers_config(folder), folder)
     try:
@@ -42,6 +44,9 @@ def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sha
             f"distributed.sequence_parallel = {sharing} does not divide the {heads} attention heads of {folder}; set one of {fitting}"
         )
     _check_weights(model, folder)
+    if lora is not None and lora.rank:
+        check_peft()
+        check_targets(model, lora)
 
 
 def check_weights(folder: Path) -> None:

@@ -20,7 +20,7 @@ from polaris.config.names import nearest
 from polaris.errors import Refused, in_one_line
 from polaris.model.attention import NAME
 from polaris.model.folder import check_folder, transformers_config
-from polaris.model.names import names_in
+from polaris.model.names import base_parameters, names_in
 from polaris.model.rope import OWN, resolve_rope
 from polaris.reward.extract import END_OF_THINKING, START_OF_THINKING
 
@@ -104,9 +104,9 @@ def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
     return model
 
 
-def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, on_host: bool = False) -> None:
-    """Materialise a (sharded) meta model on a device and read its weights as float32; each rank reads its own shards. `on_host` leaves
-    the weights in host memory."""
+def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, on_host: bool = False, alone: bool = False) -> None:
+    """Materialise a (sharded) meta model on a device and read its weights in its dtype; each rank reads its own shards, or is `alone`.
+    `on_host` leaves the weights in host memory. Adapters have no values yet."""
     buffers = dict(model.named_buffers())
     model.to_empty(device="cpu" if on_host else device)
     model.tie_weights()
@@ -117,8 +117,8 @@ def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, 
             for name, own in module.named_buffers(recurse=False):
                 module._buffers[name] = own.to(device)
     names = names_in(model, stored_shapes(folder))
-    state = {names[name]: parameter.detach() for name, parameter in model.named_parameters()}
-    dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
+    state = {names[name]: parameter.detach() for name, parameter in base_parameters(model).items()}
+    dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
 
 
 def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
@@ -140,6 +140,13 @@ def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
 def count_parameters(model: nn.Module) -> int:
     """Number of parameters of the whole model; shared ones count once."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def describe_parameters(model: nn.Module) -> str:
+    """How many there are, and how many of them are trained, in millions."""
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    of_them = "" if trained == count_parameters(model) else f", {trained / 1e6:.3g}M of them trained adapters"
+    return f"{count_parameters(model) / 1e6:.1f}M parameters{of_them}"
 
 
 def drop_nothing(config: PreTrainedConfig) -> None:

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from polaris.distributed.fsdp import full
+from polaris.model.adapters import adapted_layers, named_adapters
 from polaris.model.architecture import decoder_layers
 from polaris.model.attention import PackLayout
 from polaris.model.head import measure_form
+from polaris.model.names import base_parameters
 from polaris_kernels import Head, linear_logprob
 
 
@@ -70,6 +72,12 @@ class Policy(nn.Module):
         return logprob, entropy.detach()
 
     def named_weights(self) -> Iterator[tuple[str, Tensor]]:
-        """Hugging Face name and full tensor of every parameter; a collective on every rank, one tensor at a time."""
-        for name, parameter in self.model.named_parameters():
-            yield name, full(parameter.detach())
+        """Hugging Face name and full tensor of every parameter, with adapters merged; a collective on every rank, one tensor at a time."""
+        adapters = adapted_layers(self.model)
+        for name, parameter in base_parameters(self.model).items():
+            weight, adapter = full(parameter.detach()), adapters.get(name.removesuffix(".weight"))
+            yield name, weight if adapter is None else adapter.merged(weight)
+
+    def named_adapters(self) -> Iterator[tuple[str, Tensor]]:
+        """Names as in a peft folder and full tensors of the adapters, float32; a collective as `named_weights`."""
+        return named_adapters(self.model)

@@ -256,6 +256,16 @@ class Outside(Protocol):
 
 
 @runtime_checkable
+class HoldsAdapters(Protocol):
+    """What an `Engine` has besides if model.lora.sync = "adapter" is for it: `load_weights` then gives it adapters alone, by the names of a
+    peft folder, and it adds them to the output of the model's layers."""
+
+    def held_adapters(self) -> Mapping[str, torch.Tensor]:
+        """Copies of the adapters that the next token is drawn with, read from where they are computed with, in float32; none at first."""
+        ...
+
+
+@runtime_checkable
 class Several(Protocol):
     """An `Engine` that stands for several ones on ranks of their own; `generate` asks all of them, and gives what the first one drew."""
 

@@ -27,6 +27,7 @@ from polaris.model.rope import Rope
 from polaris.rollout.checkpoint import check_requests, expected_weights, stop_tokens
 from polaris.rollout.isolation import any_kernel, preserved_process, preserved_randomness
 from polaris.rollout.types import EngineRefused, GenerationInterrupted, Progress, RolloutRequest, Sampling
+from polaris.rollout.vllm_adapter import ServedAdapter
 from polaris.rollout.vllm_model import replace_weights, rotary_table_of
 from polaris.rollout.vllm_setup import UNFIT, check_arguments, engine_arguments, patch_vllm, unfit
 from polaris.types import FinishReason, Rollout
@@ -49,6 +50,7 @@ class VLLMEngine:
         self._on_gpu = torch.cuda.is_available()
         self._stop_tokens = list(stop_tokens(model_path))
         self._shapes, self._names = expected_weights(model_path)
+        self._adapter = ServedAdapter(model_path, model.lora) if model.lora.served_apart else None
         self._max_model_len = max_model_len
         self._tensor_parallel = rollout.tensor_parallel
         self._version = 0
@@ -169,7 +171,9 @@ class VLLMEngine:
         names = [str(self._number + index) for index in range(len(requests))]
         self._number += len(requests)
         for name, request in zip(names, requests, strict=True):
-            llm.add_request(name, tokens_input(list(request.prompt_tokens)), self._parameters(request, sampling))
+            llm.add_request(
+                name, tokens_input(list(request.prompt_tokens)), self._parameters(request, sampling), lora_request=self._lora_request
+            )
             self._pending[name] = (request, sampling)
         return names
 
@@ -206,11 +210,19 @@ class VLLMEngine:
             detokenize=False,
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
-        llm.add_request("score", tokens_input(list(tokens)), parameters)
+        llm.add_request("score", tokens_input(list(tokens)), parameters, lora_request=self._lora_request)
         with preserved_randomness(), any_kernel():
             while not (outputs := self._step(llm)):
                 pass
         return np.asarray(outputs[0].prompt_logprobs.logprobs, np.float32)
+
+    @property
+    def _lora_request(self) -> Any:
+        return self._adapter.request if self._adapter else None
+
+    def held_adapters(self) -> dict[str, torch.Tensor]:
+        """See `HoldsAdapters.held_adapters`."""
+        return self._adapter.held(self._ready().model_executor.driver_worker.worker.model_runner) if self._adapter else {}
 
     def rotary_table(self, positions: Sequence[int]) -> torch.Tensor | None:
         """See `Engine.rotary_table`."""
@@ -218,7 +230,7 @@ class VLLMEngine:
         return rotary_table_of(runner.model, positions, runner.dtype)
 
     def load_weights(self, weights: Iterable[tuple[str, torch.Tensor]], version: int) -> None:
-        """See `Engine.load_weights`. Any float dtype; vLLM casts to its own.
+        """See `Engine.load_weights`; adapters alone where it holds them (`HoldsAdapters`). Any float dtype; vLLM casts to its own.
 
         Raises:
             RuntimeError: names or shapes are not those of the model, or a request is running. The engine is closed, since vLLM
@@ -237,14 +249,17 @@ class VLLMEngine:
         if self._llm is None or self._state == "asleep":
             raise RuntimeError("the rollout engine is closed or asleep; wake it before loading new weights")
         try:
-            worker = self._llm.model_executor.driver_worker.worker
-            replace_weights(
-                worker.model_runner.model,
-                lambda named: worker.reload_weights(weights_iterator=named),
-                weights,
-                self._shapes,
-                self._names,
-            )
+            if self._adapter is not None:
+                self._adapter.replace(self._llm, weights)
+            else:
+                worker = self._llm.model_executor.driver_worker.worker
+                replace_weights(
+                    worker.model_runner.model,
+                    lambda named: worker.reload_weights(weights_iterator=named),
+                    weights,
+                    self._shapes,
+                    self._names,
+                )
             if self._state == "empty":
                 self._take(self._llm, "kv_cache")
             if not self._llm.reset_prefix_cache(reset_running_requests=in_flight):
@@ -256,12 +271,13 @@ class VLLMEngine:
         self._version = version
 
     def sleep(self) -> None:
-        """Drop weights and KV cache (vLLM's level 2). On CPU vLLM keeps the memory, but they cannot be used either."""
+        """Drop weights and KV cache (vLLM's level 2). Beside adapters, which alone come anew, weights go to host memory (level 1). On CPU
+        vLLM keeps the memory, but they cannot be used either."""
         if self._state != "asleep":
             llm = self._ready()
             if self._on_gpu:
                 torch.cuda.synchronize()  # an interrupted step may still use the memory
-            llm.sleep(level=2)
+            llm.sleep(level=1 if self._adapter else 2)
             self._state = "asleep"
 
     def wake(self) -> None:

@@ -19,6 +19,7 @@ from polaris.config.rollout import RolloutConfig
 from polaris.errors import in_one_line
 from polaris.model.rope import Rope
 from polaris.rollout.types import EngineRefused
+from polaris.rollout.vllm_adapter import adapter_arguments
 from polaris.rollout.vllm_versions import float32_head, sleep_options
 
 UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)
@@ -90,6 +91,7 @@ def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_
         disable_log_stats=True,
         use_tqdm_on_load=False,
         **device,
+        **adapter_arguments(model.lora),
     )
 
 

@@ -17,7 +17,7 @@ from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.data.reading import in_words, training_sources
 from polaris.data.sampler import parts_of_epoch, weights_of
 from polaris.doors import short
-from polaris.model.load import count_parameters
+from polaris.model.load import describe_parameters
 from polaris.reward.functions import named
 from polaris.reward.rewards import VERDICTS
 from polaris.run.checks import Checked
@@ -30,10 +30,10 @@ _SWITCHES = ("difficulty.samples_per_prompt", "curriculum.target", "reward.proce
 
 def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: TrainState) -> dict[str, str]:
     """Facts of a run by name; those of resumed and changed runs included."""
-    world, parameters = context.sampling.world, count_parameters(context.learner.policy) / 1e6
+    world, parameters = context.sampling.world, describe_parameters(context.learner.policy)
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
     facts = configured(checked, world.job.size)
-    facts["model"] = f"{checked.config.model.path} ({parameters:.1f}M parameters, {checked.config.model.dtype})"
+    facts["model"] = f"{checked.config.model.path} ({parameters}, {checked.config.model.dtype})"
     ranks = f"{world.size} {'trainer' if world.engines else 'rank'}{'s' if world.size > 1 else ''}"
     facts["device"] = f"{device}, {ranks}"
     facts |= {"attention": attention} if (attention := context.learner.policy.attention) else {}

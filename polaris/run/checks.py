@@ -85,6 +85,15 @@ def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
     check_same(facts, world)
 
 
+def _check_served_apart(config: RunConfig, engine: str) -> None:
+    """Raise `Refused` where the engine cannot hold adapters beside the model's weights."""
+    if config.model.lora.served_apart and (engine != "vllm" or config.rollout.placement == "separate"):
+        why = 'rollout.placement = "separate"' if engine == "vllm" else f"rollout.engine = {engine!r}"
+        raise Refused(
+            f'model.lora.sync = "adapter" needs a vLLM engine beside the trainer, and this run has {why}; set model.lora.sync to "merged"'
+        )
+
+
 CheckLater = Callable[[RunConfig, Path], None]
 """Checks configuration and checkpoint folder for what comes after training."""
 
@@ -130,6 +139,7 @@ def check(config: RunConfig) -> Checked:
     config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
     _check_store(config.rollout.servers)
     engine = check_engine(config.rollout)
+    _check_served_apart(config, engine)
     if is_main():
         check_trackers(config)
         check_hooks(config.run.hooks)
@@ -137,7 +147,7 @@ def check(config: RunConfig) -> Checked:
     check_loss(config.algorithm)
     load_episode(config.rollout.episode)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
-    check_checkpoint(model.folder, config.rope, max_model_len(config), config.distributed.sequence_parallel)
+    check_checkpoint(model.folder, config.rope, max_model_len(config), config.distributed.sequence_parallel, config.model.lora)
     config.check_positions(resolve_rope(model.folder, config.rope).max_positions)
     stop_tokens(model.folder)
     rewards = checked_rewards(config.reward)

@@ -13,6 +13,7 @@ from polaris.distributed.fsdp import shard
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import seed_everything
 from polaris.model.activations import save_activations
+from polaris.model.adapters import add_adapters, start_adapters
 from polaris.model.compiled import compile_layers
 from polaris.model.flash import choose_flash
 from polaris.model.fused import can_fuse, fuse_modules
@@ -37,18 +38,23 @@ def load_policy(
     seed_everything(config.seed, config.deterministic)
     dtype = getattr(torch, config.model.dtype)
     on_host = config.memory.optimizer == "host"
-    policy = shard(Policy(build_model(folder, config.rope)), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
+    model = build_model(folder, config.rope)
+    if config.model.lora.rank:
+        add_adapters(model, config.model.lora, dtype)
+    policy = shard(Policy(model), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
     if world.device.type == "cuda":
         policy.attention = attention_of(policy, world.device, dtype)
         total = torch.cuda.get_device_properties(world.device).total_memory
         tokens = max(config.trainer.tokens_per_pack, longest)
         activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.memory.activations != "keep")
-        check_memory(count_parameters(policy), world.size, engine_fraction, total, activations)
+        frozen = sum(parameter.numel() for parameter in policy.parameters() if not parameter.requires_grad)
+        check_memory(count_parameters(policy) - frozen, world.size, engine_fraction, total, activations, frozen * dtype.itemsize)
     if config.model.compile:
         compile_layers(policy.model)
     fuse(policy, config, world)
     save_activations(policy.model, config.memory.activations, world.device)
     load_weights(policy.model, folder, world.device, on_host=on_host)
+    start_adapters(policy.model, config.seed)
     angles = check_rope("trainer", resolve_rope(folder, config.rope), partial(rotary_table, policy.model, dtype=dtype))
     return policy, angles is not None
 

@@ -28,19 +28,21 @@ def activation_bytes(model: PreTrainedConfig, tokens: int, itemsize: int, recomp
     return itemsize * ((inputs + layer if recompute else model.num_hidden_layers * layer) + 2 * model.vocab_size * model.hidden_size)
 
 
-def check_memory(parameters: int, ranks: int, fraction: float, total: int, activations: int = 0) -> None:
+def check_memory(parameters: int, ranks: int, fraction: float, total: int, activations: int = 0, frozen: int = 0) -> None:
     """Raise `Refused` where `total` bytes of each rank's GPU are too few.
 
     While the engine samples with its `fraction` (0: it takes what is left), the trainer keeps its shard of float32 weights and both
-    moments (12 bytes per parameter); while it trains, the engine sleeps, and gradients (4 bytes) and `activations` come on top.
+    moments (12 bytes per parameter that is trained), and of the model beside adapters (`frozen` bytes over all ranks); while it trains,
+    the engine sleeps, and gradients (4 bytes) and `activations` come on top.
     """
-    kept, trained = 12 * parameters / ranks + _RESERVE, 16 * parameters / ranks + _RESERVE + activations
+    kept, trained = ((each * parameters + frozen) / ranks + _RESERVE for each in (12, 16))
+    trained += activations
     if activations + _RESERVE >= total:
         raise Refused(
             f"the activations of one pack need {activations / _GIB:.0f} GiB of each GPU, which has {total / _GIB:.0f}; lower "
             'trainer.tokens_per_pack and the longest max_response_tokens, or set memory.activations = "recompute"'
         )
-    needed = 16 * parameters // max(1, total - _RESERVE - activations) + 1
+    needed = (16 * parameters + frozen) // max(1, total - _RESERVE - activations) + 1
     if trained >= total:
         raise Refused(
             f"weights, gradients and optimizer of {parameters / 1e9:.1f}B parameters on {ranks} ranks and the activations of one pack need "

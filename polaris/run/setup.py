@@ -20,6 +20,7 @@ from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.reference import Reference, load_reference
 from polaris.learn.success_buffer import SuccessBuffer
+from polaris.model.policy import Policy
 from polaris.model.rope import resolve_rope
 from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile, read_records
@@ -45,6 +46,7 @@ from polaris.sampling.episode import load_episode
 from polaris.sampling.remote import RemoteEngines
 from polaris.sampling.separate import Separate
 from polaris.stop import StopRequest
+from polaris.sync.challenge import challenge
 from polaris.sync.probe import check_far_gap, make_far_probe, make_sync_probe, take_yardstick
 from polaris.sync.publish import SyncProof, measure_gap
 
@@ -58,7 +60,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" and not world.engines else 0.0
         policy, rotary = load_policy(checked.model.folder, config, world, longest=max_model_len(config), engine_fraction=fraction)
         optimizer = build_optimizer(policy, config.optimizer)
-        reference = _load_reference(checked, world) if config.algorithm.kl != "off" else None
+        reference = _load_reference(checked, world, policy) if config.algorithm.kl != "off" else None
     with open_sampling(checked, world, stop, console) as sampling:
         config = sampling.config
         learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
@@ -95,9 +97,11 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
         )
 
 
-def _load_reference(checked: Checked, world: World) -> Reference:
-    """The model of model.path, whatever the run is resumed from; it computes as the policy does."""
+def _load_reference(checked: Checked, world: World, policy: Policy) -> Reference:
+    """The model of model.path, whatever the run is resumed from, as the policy computes it: with adapters, the policy without them."""
     config = checked.config
+    if config.model.lora.rank:
+        return Reference(policy)
     reference = load_reference(checked.model.folder, config.rope, world, getattr(torch, config.model.dtype))
     fuse(reference.policy, config, world)
     return reference
@@ -112,7 +116,12 @@ def _prove(checked: Checked, sampling: SamplingContext, learner: Learner, rotary
     if not rotary or sampling.engine.rotary_table([0]) is None:
         far = make_far_probe(prompts, config.seed, max_model_len(config))
         check_far_gap(measure_gap(sampling.engine, far, learner.logprobs, sampling.world), config.sync, config.model.dtype)
-    return SyncProof(probe=probe, yardstick=yardstick, trainer_logprobs=learner.logprobs)
+    held = learner.weights if config.model.lora.served_apart else None
+    proof = SyncProof(probe=probe, yardstick=yardstick, trainer_logprobs=learner.logprobs, held=held, dtype=config.model.dtype)
+    if config.model.lora.rank:
+        gap, shift = challenge(sampling.engine, proof, learner.policy, learner.weights, config.seed, sampling.world)
+        sampling.console.note(f"adapters reach the engine: on trial they shifted log-probs by {shift:.2g} nats, and it was {gap:.2g} off")
+    return proof
 
 
 @contextmanager

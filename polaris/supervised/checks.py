@@ -59,7 +59,7 @@ def examine(config: SftConfig, fresh: bool = False) -> CheckedSft:
         check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))
     longest = config.data.max_tokens
-    check_checkpoint(model.folder, config.rope, longest, config.distributed.sequence_parallel)
+    check_checkpoint(model.folder, config.rope, longest, config.distributed.sequence_parallel, config.model.lora)
     tokenizer = load_tokenizer(model.folder, config.model.chat_template)
     data, held_out_set = load_examples(config, tokenizer)
     checked = CheckedSft(config=config, model=model, tokenizer=tokenizer, data=data, held_out_set=held_out_set, origin=origin)

@@ -17,7 +17,7 @@ from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.errors import Refused, RunFailed
 from polaris.learn.optimizer import build_optimizer
-from polaris.model.load import count_parameters
+from polaris.model.load import describe_parameters
 from polaris.observe.console import Console
 from polaris.observe.hook import DONE, STOPPED
 from polaris.observe.metrics import MetricsFile, read_records
@@ -81,7 +81,7 @@ def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainSt
     config, world = checked.config, tuner.world
     device = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
     facts = plan(checked, tuner.steps) | {
-        "model": f"{config.model.path} ({count_parameters(tuner.policy) / 1e6:.1f}M parameters, {config.model.dtype})",
+        "model": f"{config.model.path} ({describe_parameters(tuner.policy)}, {config.model.dtype})",
         "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
         "run": str(folder.path),
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from polaris.distributed.mesh import World
 from polaris.rollout.types import Engine, RolloutRequest, Several
+from polaris.sync.held import Weights, check_held
 from polaris.sync.probe import SyncProbe, WeightSyncError, Yardstick, check_gap, logprob_gap
 from polaris.types import Rollout
 
@@ -55,18 +56,23 @@ def measure_gaps(engine: Engine, probe: SyncProbe, trainer_logprobs: TrainerLogp
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncProof:
-    """The proof after every weight sync: the gap of `probe` must fit the yardstick."""
+    """The proof after every weight sync: the gap of `probe` must fit the yardstick, and adapters that the engine holds beside the model's
+    weights, in `dtype`, must be those `held` by the trainer."""
 
     probe: SyncProbe
     yardstick: Yardstick
     trainer_logprobs: TrainerLogprobs
+    held: Weights | None = None
+    dtype: str = "float32"
 
     def check(self, engine: Engine, version: int, world: World) -> float:
         """The gap (`measure_gap`) after `version` was published. One of several engines that serves other weights is started again.
 
         Raises:
-            WeightSyncError: the engine's log-probs differ from the trainer's.
+            WeightSyncError: the engine's log-probs differ from the trainer's, or its adapters do.
         """
+        if self.held is not None:
+            check_held(engine, self.held, version, self.dtype, world)
         while True:
             gaps = measure_gaps(engine, self.probe, self.trainer_logprobs, world)
             worst = max(gaps, default=0.0)

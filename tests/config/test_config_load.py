@@ -407,7 +407,8 @@ def test_names_of_other_trainers_lead_to_fields_that_exist():
         ),
         ("[actor_rollout_ref.rollout]\nn = 8", "its rollout.n: here it is rollout.samples_per_prompt"),
         ("num-generations = 8", "here it is rollout.samples_per_prompt"),
-        ("[model]\nlora_rank = 8", "Polaris has no LoRA or other adapters; docs/limits.md"),
+        ("[model]\nlora_rank = 8", "here it is model.lora.rank"),
+        ("[model.lora]\nuse_dora = true", "Polaris has no adapters other than LoRA; docs/limits.md"),
     ],
 )
 def test_an_unknown_key_is_looked_for_in_all_sections(text, message, tmp_path):
