@@ -56,7 +56,7 @@ CARDS = (
     _card("RTX 4090 24GB", 23.5, 1008, 0.90, 0.60, 32, 32, 12.5),
 )
 """NVIDIA's data sheets (SXM boards; L40S; GeForce RTX 4090 by the Ada white paper; H800 and H20 as H100 with the published cuts); dense
-TFLOP/s are those of `polaris.model.flops.PEAK_FLOPS`. `products` and `attention` are shares of the data sheet's TFLOP/s. Hopper's were measured on one H200:
+TFLOP/s are those of `polaris.model.flops.PEAK_FLOPS`, of which `products` and `attention` are shares. Hopper's were measured on one H200:
 products of 656 TFLOP/s, held for two seconds (benchmarks/results/kernels_nvidia-h200_2026-11-28.md); attention of 344, as what grows with
 the square of the length of a training step of Qwen3-4B (benchmarks/results/step_nvidia-h200_2026-11-28.md). B200 runs the same attention
 kernel and is assumed no faster. Attention on Ampere is from the FlashAttention-2 paper (Dao 2023: 50 to 73 % on A100). All others are
