@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from polaris import __version__
-from polaris.commands import data, difficulty, eval, grade, rollouts, temperature
+from polaris.commands import data, difficulty, eval, grade, plan, rollouts, temperature
 from polaris.commands.parser import Parser
 
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add(commands)
     difficulty.add(commands)
     temperature.add(commands)
+    plan.add(commands)
     rollouts.add(commands)
 
     embedded = commands.add_parser("embedded", help="the tiny model and task of the quickstart")

@@ -17,6 +17,7 @@ FLOORS = (
     ("algorithm",),
     ("distributed",),
     ("model",),
+    ("plan",),
     ("rollout",),
     ("sync",),
     ("sampling",),

@@ -21,6 +21,7 @@ from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import OptimizerConfig, TrainerConfig
+from polaris.model.activations import Activations
 from polaris.model.flops import config_flops, peak_flops
 
 QWEN3_4B = Qwen3Config(
@@ -47,7 +48,9 @@ TINY = Qwen3Config(
 )
 
 
-def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str) -> Callable[[], bool]:
+def build_step(
+    config: PretrainedConfig, folder: Path, tokens: int, dtype: str, activations: Activations = "recompute"
+) -> Callable[[], bool]:
     """A callable that trains one pack of `tokens` tokens with the trainer's own update, and says whether the update was applied."""
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
@@ -75,7 +78,7 @@ def _build_step(config: PretrainedConfig, folder: Path, tokens: int, dtype: str)
     policy.model.init_weights()
     if world.device.type == "cuda" and can_fuse(policy.model):
         fuse_modules(policy.model)
-    save_activations(policy.model, "recompute", world.device)
+    save_activations(policy.model, activations, world.device)
     optimizer = build_optimizer(policy, run.optimizer)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, tokens).astype(np.int32)
     rollout = Rollout(
@@ -111,7 +114,7 @@ def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: i
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    step, applied = _build_step(config, folder, tokens, "bfloat16"), []
+    step, applied = build_step(config, folder, tokens, "bfloat16"), []
     for _ in range(2):
         step()
     seconds = statistics.median(timed(lambda: applied.append(step()), device) for _ in range(rounds))

@@ -8,12 +8,14 @@ from polaris.observe.console import Console
 from polaris.observe.phrases import ceiling
 from polaris.run.banner import configured
 from polaris.run.checks import Checked, max_model_len
+from polaris.run.dry_plan import planned
 
 
 def show(checked: Checked, ranks: int) -> None:
     """Print the facts, then the first prompt exactly as the model will read it."""
     console, prompt = Console(True, 0), checked.prompts.prompts[0]
     console.banner(configured(checked, ranks) | _plan(checked) | {"run": _folder(checked)})
+    print("", *planned(checked.config, checked.model.folder), sep="\n")
     print(f"\nthe first prompt ({prompt.source}, {len(prompt.tokens)} tokens):\n\n{prompt.text}\n")
     print(f"its ground truth: {prompt.ground_truth!r}\n\nall checks passed; nothing was trained")
 

@@ -17,19 +17,20 @@ from polaris.model.adapters import add_adapters, start_adapters
 from polaris.model.compiled import compile_layers
 from polaris.model.flash import choose_flash
 from polaris.model.fused import can_fuse, fuse_modules
-from polaris.model.load import build_model, count_parameters, load_weights
+from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
 from polaris.model.rope import head_size, resolve_rope, rotary_table
 from polaris.model.rope_check import check_rope
-from polaris.run.memory import activation_bytes, check_memory
+from polaris.plan.setup import Engines
+from polaris.run.memory import check_memory
 
 
 def load_policy(
-    folder: Path, config: RunConfig | SftConfig, world: World, *, longest: int, engine_fraction: float = 0.0
+    folder: Path, config: RunConfig | SftConfig, world: World, *, longest: int, engine: Engines = "none"
 ) -> tuple[Policy, bool]:
     """The policy, and whether its rotary table could be compared with the configuration.
 
-    On a GPU sequences of up to `longest` tokens must fit, beside an engine that takes `engine_fraction` of its memory.
+    On a GPU sequences of up to `longest` tokens must fit, and the `engine` that is beside the trainer.
 
     Raises `Refused` if they do not.
     """
@@ -39,16 +40,12 @@ def load_policy(
     dtype = getattr(torch, config.model.dtype)
     on_host = config.memory.optimizer == "host"
     model = build_model(folder, config.rope)
+    check_memory(model, config, world, longest=longest, engine=engine)
     if config.model.lora.rank:
         add_adapters(model, config.model.lora, dtype)
     policy = shard(Policy(model), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
     if world.device.type == "cuda":
         policy.attention = attention_of(policy, world.device, dtype)
-        total = torch.cuda.get_device_properties(world.device).total_memory
-        tokens = max(config.trainer.tokens_per_pack, longest)
-        activations = activation_bytes(policy.model.config, tokens, dtype.itemsize, config.memory.activations != "keep")
-        frozen = sum(parameter.numel() for parameter in policy.parameters() if not parameter.requires_grad)
-        check_memory(count_parameters(policy) - frozen, world.size, engine_fraction, total, activations, frozen * dtype.itemsize)
     if config.model.compile:
         compile_layers(policy.model)
     fuse(policy, config, world)

@@ -26,6 +26,7 @@ from polaris.observe.console import Console
 from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.samples import RolloutRecorder
 from polaris.observe.trackers.table import make_trackers
+from polaris.plan.setup import Engines
 from polaris.reward.rewards import Rewards
 from polaris.rollout.engine import create_engine
 from polaris.rollout.server_engine import ServerEngine
@@ -57,8 +58,7 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
     config, prompts = checked.config, checked.prompts.prompts
     console = Console(world.is_main, config.steps)
     with stop.at_once():
-        fraction = config.rollout.gpu_memory_fraction if checked.engine == "vllm" and not world.engines else 0.0
-        policy, rotary = load_policy(checked.model.folder, config, world, longest=max_model_len(config), engine_fraction=fraction)
+        policy, rotary = load_policy(checked.model.folder, config, world, longest=max_model_len(config), engine=_beside(checked, world))
         optimizer = build_optimizer(policy, config.optimizer)
         reference = _load_reference(checked, world, policy) if config.algorithm.kl != "off" else None
     with open_sampling(checked, world, stop, console) as sampling:
@@ -95,6 +95,13 @@ def open_training(checked: Checked, world: World, stop: StopRequest) -> Iterator
             console=console,
             profiler=open_profiler(config.folder, config.observe.profile, world.is_main, console.note),
         )
+
+
+def _beside(checked: Checked, world: World) -> Engines:
+    """The engine on the job's GPUs; neither servers outside it nor one of the user's own are known to the plan."""
+    if world.engines:
+        return "separate" if checked.config.rollout.engine_ranks else "none"
+    return "colocated" if checked.engine == "vllm" else "transformers" if checked.engine == "transformers" else "none"
 
 
 def _load_reference(checked: Checked, world: World, policy: Policy) -> Reference:

@@ -6,6 +6,7 @@ from itertools import groupby
 
 from polaris.data.conversations import Example
 from polaris.observe.console import Console
+from polaris.run.dry_plan import planned
 from polaris.supervised.checks import CheckedSft
 from polaris.supervised.job import plan
 
@@ -17,6 +18,7 @@ def show(checked: CheckedSft) -> None:
     """Print the facts, then the first example as the model reads it, with what is trained on in brackets."""
     first = checked.data.examples[0]
     Console(True, 0).banner(plan(checked, checked.steps) | {"run": str(checked.config.folder)})
+    print("", *planned(checked.config, checked.model.folder), sep="\n")
     print(f"\nthe first example ({first.source}, {len(first.tokens)} tokens); what is trained on stands in {OPEN} {CLOSE}:\n")
     print(marked_text(first, checked))
     print("\nall checks passed; nothing was trained")

@@ -154,6 +154,7 @@ def test_other_programs_of_torchrun_are_left_alone():
     [
         (f"OSError({errno.ENOSPC}, 'No space left on device', '/disk/file')", "No space left on device: '/disk/file'; make room"),
         ("RuntimeError('[gloo/pair.cc:553] Connection closed by peer [127.0.0.1]:5')", "another rank is gone: see its message"),
+        ("__import__('torch').OutOfMemoryError('CUDA out of memory. Tried to allocate 2.00 GiB.')", "take a rung of docs/memory.md"),
     ],
 )
 def test_what_comes_from_outside_is_one_line(tmp_path, error, line):

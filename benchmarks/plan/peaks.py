@@ -1,0 +1,131 @@
+"""Peaks of memory of small models on this machine's CPU, from the allocator's own events, beside the plan's.
+
+    python -m benchmarks.plan.peaks            # writes benchmarks/results/plan-peaks_*
+
+One rank trains one pack of one sequence. The trace begins before an update, when weights and moments are there, and ends after it. The
+vocabulary is small, since the head on a CPU works otherwise than on a GPU; there are no fused modules; attention is torch's own for a CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from transformers import Qwen3Config
+
+from benchmarks.step.train_step import build_step
+from polaris.plan.cards import card_named
+from polaris.plan.memory import update_of
+from polaris.plan.setup import ITEMSIZE, Setup, Stage
+from polaris.plan.shape import ModelShape, shape_of
+
+RESULTS = Path(__file__).resolve().parents[1] / "results"
+RUNGS = ("keep", "recompute_mlp", "recompute", "offload")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """A model, a pack and a rung."""
+
+    hidden: int
+    inner: int
+    layers: int
+    heads: int
+    tokens: int
+    dtype: str = "bfloat16"
+    activations: str = "recompute"
+    vocabulary: int = 512
+
+    @property
+    def config(self) -> Qwen3Config:
+        return Qwen3Config(
+            vocab_size=self.vocabulary,
+            hidden_size=self.hidden,
+            intermediate_size=self.inner,
+            num_hidden_layers=self.layers,
+            num_attention_heads=self.heads,
+            num_key_value_heads=self.heads // 2,
+            head_dim=64,
+            max_position_embeddings=131_072,
+            tie_word_embeddings=True,
+        )
+
+
+SMALL = Case(hidden=256, inner=768, layers=2, heads=4, tokens=1024)
+CASES = (
+    *(Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, activations=rung) for rung in RUNGS),
+    Case(hidden=512, inner=1536, layers=6, heads=8, tokens=1024),
+    Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, dtype="float32"),
+    Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048),
+    Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048, activations="keep"),
+)
+"""Each rung; another length, the other dtype; and 0.5B's hidden size with a third of its layers."""
+
+
+def traced(run: Callable[[], object]) -> int:
+    """The most bytes that torch's allocator has given out beyond what it had before."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        run()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    now = peak = 0
+    for event in sorted(events, key=lambda event: event.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
+def measure(case: Case) -> tuple[int, ModelShape]:
+    """Bytes at the peak of an update beyond weights and moments, and the model's shape."""
+    from polaris.distributed import mesh
+
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations)
+            step()
+            return traced(step), shape_of(Path(folder))
+        finally:
+            mesh.stop()
+
+
+def planned(case: Case, shape: ModelShape) -> float:
+    """The same by the plan. What `offload` puts into host memory is the same memory here."""
+    setup = Setup(
+        shape=shape,
+        card=card_named("H100"),
+        gpus=1,
+        itemsize=ITEMSIZE[case.dtype],
+        fused=False,
+        activations="recompute" if case.activations == "offload" else case.activations,
+        tokens_per_pack=case.tokens,
+        prompt=0,
+        engine="none",
+        stages=(Stage(steps=1, response=case.tokens),),
+        one_pack=True,
+    )
+    parts = update_of(setup)
+    step = 8 * shape.parameters  # gradients, and the temporaries of AdamW's `foreach`, which only CPUs take
+    return max(sum(parts.values()) - parts["reserve"] - 12 * shape.parameters, step)
+
+
+def main() -> None:
+    rows = []
+    for case in CASES:
+        found, shape = measure(case)
+        rows.append(asdict(case) | {"parameters": shape.parameters, "measured": found, "planned": planned(case, shape)})
+        print(rows[-1], file=sys.stderr, flush=True)
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    result = {"subject": "plan-peaks", "rows": rows, "date": str(date.today()), "hardware": "cpu-2-cores", "versions": versions}
+    path = RESULTS / f"plan-peaks_cpu-2-cores_{date.today()}.json"
+    path.write_text(json.dumps(result | {"command": "python -m benchmarks.plan.peaks"}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

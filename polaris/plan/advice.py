@@ -1,0 +1,160 @@
+"""Does it fit, and which rung of the memory ladder makes it fit: the guard of a run's start, and what `polaris plan` advises."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+from polaris.errors import Refused
+from polaris.plan.cards import GIB
+from polaris.plan.memory import Memory, Parts, memory_of, sampling_of
+from polaris.plan.setup import Setup, adapters_of
+from polaris.plan.speed import step_time
+
+LADDER = ("keep", "recompute_mlp", "recompute", "offload")
+ADVISED_RANK = 32
+MOST_GPUS = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """A phase that takes more than there is, in bytes."""
+
+    what: str
+    parts: Parts
+    there: float
+
+    @property
+    def needed(self) -> float:
+        return sum(self.parts.values())
+
+
+def faults_of(setup: Setup, memory: Memory) -> list[Fault]:
+    """What does not fit, the first phase first; empty where everything does."""
+    total, engine = setup.card.gib * GIB, memory.engine
+    phases = [("on each GPU, an update", memory.update, total), ("on each GPU, sampling", memory.sampling, total)]
+    if setup.host_gib:
+        counted = {name: size for name, size in memory.host.items() if name != "processes"}  # which are assumed, and share much
+        phases.append(("in a node's host memory, training", counted, setup.host_gib * GIB))
+    if engine is not None:
+        parts = {"weights": engine.weights, "working": engine.working, f"{setup.longest:,} tokens": setup.longest * engine.per_token}
+        phases.append(("in its share of a GPU, an engine with one sequence", parts, setup.fraction * total))
+    return [Fault(what=what, parts=parts, there=there) for what, parts, there in phases if sum(parts.values()) > there]
+
+
+def fits(setup: Setup) -> bool:
+    return not faults_of(setup, memory_of(setup))
+
+
+def refuse_what_does_not_fit(setup: Setup) -> None:
+    """Raise `Refused`, with the parts of the phase and the rungs that help, unless everything fits."""
+    if (found := what_does_not_fit(setup)) is not None:
+        raise Refused(found)
+
+
+def what_does_not_fit(setup: Setup) -> str | None:
+    """The first phase that does not fit, with its parts and what helps; None if all fit."""
+    faults = faults_of(setup, memory_of(setup))
+    if not faults:
+        return None
+    fault, parameters, gpus = faults[0], setup.shape.parameters / 1e9, setup.gpus * setup.nodes
+    shown = ", ".join(f"{name} {size / GIB:.1f}" for name, size in fault.parts.items() if size > 0.05 * GIB)
+    return (
+        f"{fault.what} of {parameters:.1f}B parameters on {gpus} GPU{'s' * (gpus > 1)} takes {fault.needed / GIB:.1f} GiB, and there are "
+        f"{fault.there / GIB:.1f} ({shown}); {advice(setup)}"
+    )
+
+
+def advice(setup: Setup) -> str:
+    """What makes a configuration fit, in words: settings on the same GPUs, or more of them, or adapters."""
+    less, found = _with_smaller_share(setup), best_rungs(setup)
+    chosen = [one for one in (less, found) if one is not None and fits(one)]
+    ways = list(dict.fromkeys(f"set {' and '.join(changed(setup, one))}" for one in chosen))
+    if (count := enough_gpus(setup)) is not None:
+        ways.append(f"start {count} GPUs or more" + (" of the same settings" if ways else ""))
+    if not setup.adapters and (lora := best_rungs(replace(setup, adapters=adapters_of(setup.shape, ADVISED_RANK)))) is not None:
+        also = changed(setup, lora)
+        ways.append(f"train adapters with {' and '.join([f'model.lora.rank = {ADVISED_RANK}', *also])}")
+    if not ways:
+        return "take a smaller model, shorter responses, more GPUs or larger ones"
+    return "; or ".join(ways)
+
+
+def best_rungs(setup: Setup) -> Setup | None:
+    """The setting of the rungs on the same GPUs that fits with the fewest changes, and of these takes the least time; None if none does."""
+    levels = _levels(setup)
+    for count in range(max(levels) + 2):
+        same = [replace(setup, **changes) for changes in levels.get(count, ())]
+        less = [_with_smaller_share(replace(setup, **changes)) for changes in levels.get(count - 1, ())]
+        if found := [one for one in [*same, *less] if one is not None and fits(one)]:
+            return min(found, key=lambda one: step_time(one, one.stages[-1]).seconds)
+    return None
+
+
+def _levels(setup: Setup) -> dict[int, list[dict[str, Any]]]:
+    """Every combination of rungs from the present ones down, as what it changes, by the number of changes."""
+    ways: dict[str, list[Any]] = {
+        "activations": list(LADDER[LADDER.index(setup.activations) :]),
+        "optimizer": sorted({setup.optimizer, "host"}),
+        "sequence_parallel": _sharing(setup),
+        "tensor_parallel": _parallel(setup),
+        "tokens_per_pack": sorted({min(setup.tokens_per_pack, tokens) for tokens in (setup.tokens_per_pack, 16_384, 8192)}),
+    }
+    levels: dict[int, list[dict[str, Any]]] = {}
+    for values in product(*ways.values()):
+        changes = {name: value for name, value in zip(ways, values, strict=True) if value != getattr(setup, name)}
+        levels.setdefault(len(changes), []).append(changes)
+    return levels
+
+
+def _sharing(setup: Setup) -> list[int]:
+    """Ranks that may share a pack: within a node, dividing ranks and heads."""
+    counts = (setup.sequence_parallel, 2, 4, 8)
+    return sorted({n for n in counts if n >= setup.sequence_parallel and not (setup.ranks % n or setup.gpus % n or setup.shape.heads % n)})
+
+
+def _parallel(setup: Setup) -> list[int]:
+    """GPUs that may share an engine."""
+    here = setup.engine_ranks if setup.engine == "separate" else setup.gpus
+    counts = (setup.tensor_parallel, 2, 4, 8) if setup.engine != "none" else (setup.tensor_parallel,)
+    return sorted({n for n in counts if n >= setup.tensor_parallel and here % n == 0 and setup.shape.heads % n == 0})
+
+
+def _with_smaller_share(setup: Setup) -> Setup | None:
+    """The same with the largest share of an engine, in steps of 0.05, that leaves the trainer beside it its own; None if it has no more."""
+    if setup.engine != "colocated":
+        return None
+    kept = sum(sampling_of(setup).values()) / (setup.card.gib * GIB) - setup.fraction
+    largest = int(20 * (1 - kept)) / 20
+    return replace(setup, fraction=largest) if 0 < largest < setup.fraction else None
+
+
+def enough_gpus(setup: Setup) -> int | None:
+    """The fewest GPUs, doubled from the present ones and in nodes of 8, on which the same settings fit; None if 1,024 are too few."""
+    gpus, nodes = setup.gpus, setup.nodes
+    while gpus * nodes < MOST_GPUS:
+        gpus, nodes = (gpus * 2, nodes) if gpus < 8 else (gpus, nodes * 2)
+        one = replace(setup, gpus=gpus, nodes=nodes)
+        if fits(one):
+            return gpus * nodes
+    return None
+
+
+_KEYS = {
+    "activations": "memory.activations",
+    "optimizer": "memory.optimizer",
+    "sequence_parallel": "distributed.sequence_parallel",
+    "tokens_per_pack": "trainer.tokens_per_pack",
+    "fraction": "rollout.gpu_memory_fraction",
+    "tensor_parallel": "rollout.tensor_parallel",
+}
+
+
+def changed(before: Setup, after: Setup) -> list[str]:
+    """The settings in which the second differs, as a configuration writes them."""
+    found = []
+    for name, key in _KEYS.items():
+        if (value := getattr(after, name)) != getattr(before, name):
+            found.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value:g}")
+    return found

@@ -1,0 +1,69 @@
+"""The plan in words and numbers, as `polaris plan` and `--dry-run` print it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from polaris.plan.advice import faults_of
+from polaris.plan.cards import GIB
+from polaris.plan.memory import Memory, Parts, memory_of
+from polaris.plan.setup import Setup
+from polaris.plan.speed import StepTime, step_time
+
+
+def lines(setup: Setup) -> Iterator[str]:
+    """Memory, then time by stage."""
+    memory, card = memory_of(setup), setup.card
+    nodes = f" on {setup.nodes} nodes" if setup.nodes > 1 else ""
+    parameters, count = setup.shape.parameters / 1e9, setup.gpus * setup.nodes
+    yield f"{parameters:.2f}B parameters on {count} x {card.name}{nodes}, longest pack {setup.pack:,} tokens"
+    yield ""
+    yield f"memory of each GPU, of {card.gib:.1f} GiB"
+    yield _row("an update", memory.update)
+    if setup.engine != "none":
+        yield _row("sampling", memory.sampling)
+    yield from _engine(setup, memory)
+    yield _row("host memory of a node", memory.host)
+    yield f"  disk of a checkpoint    {memory.disk / GIB:7.1f} GiB, {setup.kept} of which stay"
+    if memory.engine is not None and not faults_of(setup, memory):
+        yield ""
+        yield from times(setup)
+
+
+def _row(name: str, parts: Parts) -> str:
+    shown = ", ".join(f"{part} {size / GIB:.1f}" for part, size in sorted(parts.items(), key=lambda one: -one[1]) if size > 0.05 * GIB)
+    return f"  {name:<22}{sum(parts.values()) / GIB:9.1f} GiB: {shown}"
+
+
+def _engine(setup: Setup, memory: Memory) -> Iterator[str]:
+    if (engine := memory.engine) is None:
+        return
+    many = "" if setup.tensor_parallel == 1 else f" on each of {setup.tensor_parallel} GPUs"
+    count = engine.sequences(setup.longest)
+    yield (
+        f"  engine                {setup.fraction * setup.card.gib:9.1f} GiB{many}: weights {engine.weights / GIB:.1f}, working "
+        f"{engine.working / GIB:.1f}, KV cache {engine.cache / GIB:.1f}, which holds {engine.tokens:,} tokens: {count:.1f} sequences of "
+        f"{setup.longest:,}"
+    )
+
+
+def times(setup: Setup) -> Iterator[str]:
+    """A row for each stage, and the whole."""
+    mean = f"mean response {setup.mean_share:.0%} of the limit"
+    yield f"time, estimated within a third or so ({mean}; --mean-tokens sets it)"
+    yield "  stage  steps   limit  sampling   update   other   s/step  tokens/s/GPU  GPU-hours"
+    hours = 0.0
+    for number, stage in enumerate(setup.stages, start=1):
+        found = step_time(setup, stage)
+        spent = gpu_hours(setup, found, stage.steps)
+        hours += spent
+        yield (
+            f"  {number:>5} {stage.steps:>6} {stage.response:>7,} {found.sampling:>8.0f}s {found.update:>7.0f}s "
+            f"{found.passes + found.turn:>6.0f}s {found.seconds:>7.0f}s {found.tokens_per_gpu:>13,.0f} {spent:>10,.0f}"
+        )
+    days = hours / (setup.gpus * setup.nodes) / 24
+    yield f"  {hours:,.0f} GPU-hours, {days:.1f} days, without difficulty pass, evaluations and saving"
+
+
+def gpu_hours(setup: Setup, step: StepTime, steps: int) -> float:
+    return steps * step.seconds * setup.gpus * setup.nodes / 3600

@@ -1,0 +1,98 @@
+"""What does not fit is refused, and what the message advises fits."""
+
+import re
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.plan.shapes import shape
+from polaris.errors import Refused
+from polaris.plan.advice import best_rungs, changed, enough_gpus, fits, refuse_what_does_not_fit
+from polaris.plan.cards import CARDS, card_named, card_of_device
+from polaris.plan.memory import memory_of
+from polaris.plan.setup import Setup, Stage
+
+
+def run(model, gpus=8, nodes=1, response=32_768, card="H100", **changes):
+    stages = (Stage(steps=1, response=response),)
+    return replace(Setup(shape=shape(model), card=card_named(card), gpus=gpus, nodes=nodes, stages=stages), **changes)
+
+
+@pytest.mark.parametrize(
+    ("setup", "phase", "rung"),
+    [
+        (run("Qwen3-4B", gpus=1), "sampling", 'memory.optimizer = "host"'),
+        (run("Qwen3-4B", gpus=2, optimizer="device", fraction=0.9, response=8192), "sampling", "rollout.gpu_memory_fraction"),
+        (run("Qwen3-32B"), "an update", "rollout.tensor_parallel"),
+        (run("Qwen3-4B", activations="keep", response=65_536), "an update", "memory.activations = "),
+        (run("Qwen3-8B", card="L40S", response=262_144, optimizer="host"), "an update", "distributed.sequence_parallel"),
+        (run("Qwen3-8B", tokens_per_pack=262_144), "an update", "trainer.tokens_per_pack"),
+    ],
+    ids=["host", "share", "engine", "recompute", "sequence", "pack"],
+)
+def test_the_rung_that_is_named_makes_it_fit(setup, phase, rung):
+    with pytest.raises(Refused, match=phase) as refused:
+        refuse_what_does_not_fit(setup)
+    found = best_rungs(setup)
+    print(refused.value)
+    assert fits(found)
+    named = changed(setup, found)
+    assert all(setting in str(refused.value) for setting in named)
+    assert rung in str(refused.value)
+    # None of its changes is idle.
+    assert all(not fits(replace(found, **{name: getattr(setup, name)})) for name in _differing(setup, found))
+
+
+def _differing(before, after):
+    names = ("activations", "optimizer", "sequence_parallel", "tokens_per_pack", "fraction", "tensor_parallel")
+    return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+def test_gpus_that_are_named_are_enough_and_half_of_them_are_not():
+    setup = run("Qwen3-14B", gpus=2)
+    with pytest.raises(Refused, match="start") as refused:
+        refuse_what_does_not_fit(setup)
+    count = int(re.search(r"start (\d+) GPUs", str(refused.value))[1])
+    assert count == enough_gpus(setup)
+    assert fits(replace(setup, gpus=8, nodes=count // 8))
+    half = count // 2
+    assert not fits(replace(setup, gpus=min(8, half), nodes=max(1, half // 8)))
+
+
+def test_the_limit_is_exact():
+    setup = run("Qwen3-4B", engine="none")
+    peak = memory_of(setup).peak
+    exact = replace(setup.card, gib=peak / 2**30)
+    refuse_what_does_not_fit(replace(setup, card=exact))
+    with pytest.raises(Refused):
+        refuse_what_does_not_fit(replace(setup, card=replace(exact, gib=exact.gib - 0.001)))
+
+
+def test_host_memory_counts_where_it_is_known():
+    setup = run("Qwen3-14B", gpus=1, optimizer="host", response=8192)
+    refuse_what_does_not_fit(setup)
+    with pytest.raises(Refused, match=r"in a node's host memory, training of 14\.8B parameters.*weights, gradients, moments 220"):
+        refuse_what_does_not_fit(replace(setup, host_gib=200.0))
+
+
+def test_what_nothing_helps_is_told_so():
+    with pytest.raises(Refused, match="take a smaller model, shorter responses, more GPUs or larger ones"):
+        refuse_what_does_not_fit(run("Qwen3-32B", card="RTX 4090", response=1_000_000, adapters=1))
+
+
+def test_cards_are_found_by_their_names():
+    assert card_named("h100") is card_named("H100 80GB")
+    assert card_named("H20").gib < card_named("h200").gib
+    assert card_named("RTX4090") is card_named("rtx 4090 24gb")
+    with pytest.raises(Refused, match="several cards; there are A100 80GB, A100 40GB"):
+        card_named("a100")
+    with pytest.raises(Refused, match="did you mean 'L40S 48GB'"):
+        card_named("L40 48GB")
+    assert len({card.name for card in CARDS}) == len(CARDS)
+
+
+def test_a_device_has_its_own_memory_and_its_cards_rates():
+    found = card_of_device("NVIDIA A100-SXM4-40GB", 39 * 2**30)
+    assert (found.gib, found.hbm) == (39, 1555)
+    unknown = card_of_device("Some GPU", 12 * 2**30)
+    assert (unknown.gib, unknown.hbm) == (12, card_named("H100").hbm)

@@ -1,0 +1,107 @@
+"""Bytes of a plan, by hand and beside what one H200 measured."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.plan.shapes import shape
+from polaris.plan.cards import GIB, card_named
+from polaris.plan.memory import RESERVE, disk_of, engine_of, host_of, state_of, update_of
+from polaris.plan.setup import Setup, Stage, adapters_of
+from polaris.plan.shape import ModelShape
+
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
+TINY = ModelShape(
+    hidden=8,
+    inner=16,
+    layers=2,
+    query=8,
+    key=4,
+    heads=4,
+    vocabulary=100,
+    layer=1000,
+    outside=808,
+    tied=True,
+    query_norm=False,
+    fusible=True,
+)
+"""2,808 parameters."""
+
+
+def tiny(**changes):
+    stages = (Stage(steps=1, response=50),)
+    return replace(Setup(shape=TINY, card=card_named("H100"), gpus=4, tokens_per_pack=60, prompt=10, stages=stages), **changes)
+
+
+@pytest.mark.parametrize("row", json.loads((RESULTS / "step_nvidia-h200_2026-11-28.json").read_text())["rows"], ids=lambda row: row["case"])
+def test_the_peak_that_an_h200_measured_is_planned(row):
+    """Qwen3-4B, one update of one pack, layers recomputed, Liger's modules: 63.3, 65.1 and 69.6 GiB."""
+    tokens = row["parameters"]["tokens"]
+    stages = (Stage(steps=1, response=tokens),)
+    card = card_named("H200")
+    setup = Setup(shape=shape("Qwen3-4B"), card=card, gpus=1, tokens_per_pack=tokens, prompt=0, stages=stages, one_pack=True, engine="none")
+    planned = (sum(update_of(setup).values()) - RESERVE) / GIB
+    print(f"{tokens}: planned {planned:.1f}, measured {row['facts']['peak GiB']:.1f} GiB")
+    assert planned == pytest.approx(row["facts"]["peak GiB"], rel=0.03)
+
+
+def test_state_by_hand():
+    assert sum(state_of(tiny(), gradients=True).values()) == 16 * 2808 / 4
+    assert sum(state_of(tiny(), gradients=False).values()) == 12 * 2808 / 4
+    assert sum(state_of(tiny(nodes=2, replicas=2), gradients=False).values()) == 12 * 2808 / 4
+    # Between its packs each copy has partly reduced gradients besides.
+    assert sum(state_of(tiny(nodes=2, replicas=2), gradients=True).values()) == 20 * 2808 / 4
+    assert sum(state_of(tiny(optimizer="host"), gradients=True).values()) == 0
+    # Ranks that only sample hold nothing of it.
+    assert sum(state_of(tiny(engine="separate", engine_ranks=2), gradients=False).values()) == 12 * 2808 / 2
+
+
+def test_adapters_leave_the_model_in_half_precision():
+    """Rank 2: queries and output (8 + 8), keys and values (8 + 4), three of the MLP (8 + 16), twice, in each of two layers."""
+    count = adapters_of(TINY, 2)
+    assert count == 2 * 2 * (2 * 16 + 2 * 12 + 3 * 24)
+    found = state_of(tiny(adapters=count), gradients=True)
+    assert sum(found.values()) == (16 * count + 2 * 2808) / 4
+    assert disk_of(tiny(adapters=count)) == 12 * count
+    assert disk_of(tiny()) == 12 * 2808
+
+
+def test_each_rung_takes_less_of_the_device():
+    big = Setup(shape=shape("Qwen3-4B"), card=card_named("H100"), gpus=8, tokens_per_pack=65_536)
+    peaks = [sum(update_of(replace(big, activations=kind)).values()) for kind in ("keep", "recompute_mlp", "recompute", "offload")]
+    assert peaks == sorted(peaks, reverse=True)
+    # 36 layers of 65,536 tokens: 29,184 numbers of gate, up and product each; then all but the inputs; of these three layers stay.
+    assert peaks[2] - peaks[3] == pytest.approx(33 * 65_536 * 2560 * 2)
+    assert peaks[0] - peaks[1] == pytest.approx(35 * 65_536 * 3 * 9728 * 2, rel=0.02)
+    assert sum(update_of(replace(big, optimizer="host")).values()) < peaks[2] - 12 * big.shape.parameters / 8
+
+
+def test_neighbours_share_a_sequence():
+    long = tiny(stages=(Stage(steps=1, response=990),))
+    assert long.pack == 1000
+    assert replace(long, sequence_parallel=4).pack == 250
+    assert replace(long, sequence_parallel=4, tokens_per_pack=400).pack == 400
+
+
+def test_the_cache_of_an_engine_by_hand():
+    """Two layers, keys and values of 4 numbers in two bytes: 32 bytes a token, half of it on each of two GPUs."""
+    engine = engine_of(tiny())
+    assert engine.per_token == 32
+    assert engine.tokens == pytest.approx((0.8 * 79.1 * GIB - 2 * 2808 - engine.working) / 32, rel=1e-6)
+    assert engine.sequences(1000) == engine.tokens / 1000
+    assert engine_of(tiny(tensor_parallel=2)).per_token == 16
+    assert engine_of(tiny(engine="none")) is None
+
+
+def test_host_memory_by_hand():
+    plain = host_of(tiny())
+    more = host_of(tiny(optimizer="host", activations="offload", reference=True))
+    assert {name: more[name] - plain.get(name, 0) for name in more if more[name] != plain.get(name, 0)} == {
+        "weights, gradients, moments": 16 * 2808,
+        "activations": 4 * 60 * 2 * 8 * 2,
+        "reference": 2 * 2808,
+    }
+    # Of two nodes without copies each holds a half.
+    assert host_of(tiny(nodes=2, optimizer="host"))["weights, gradients, moments"] == 16 * 2808 / 2
