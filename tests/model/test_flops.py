@@ -6,6 +6,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
+from polaris.config.model import LoraConfig
+from polaris.model.adapters import add_adapters
 from polaris.model.flops import config_flops, model_flops, peak_flops
 
 SIZES = {"vocab_size": 97, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -87,3 +89,12 @@ def test_of_a_real_model_without_its_weights():
 )
 def test_the_rate_of_a_card_is_its_own(card, rate):
     assert peak_flops(card) == rate
+
+
+def test_an_adapter_counts_as_what_is_trained():
+    model, whole = qwen3(), model_flops(qwen3())
+    add_adapters(model, LoraConfig(rank=4, targets=("q_proj", "down_proj")), torch.float32)
+    adapters = 2 * (4 * (64 + 128) + 4 * (96 + 64))  # two layers
+    flops = model_flops(model)
+    assert (flops.layers, flops.layers_trained, flops.head_trained) == (whole.layers + adapters, adapters, False)
+    assert flops.training([40], 40) == whole.training([40], 40) - 2 * 40 * (whole.layers + whole.head) + 6 * 40 * adapters
