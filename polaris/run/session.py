@@ -173,7 +173,7 @@ def _explained(error: Exception) -> RunFailed | None:
     if type(error).__name__ == "OutOfMemoryError":  # torch's, which is not imported here
         return RunFailed(
             f"{in_one_line(error, 120)} Lower trainer.tokens_per_pack in an update, rollout.gpu_memory_fraction where the engine starts, "
-            'or take a rung of docs/memory.md, such as memory.activations = "offload"; the same command then goes on from the last checkpoint'
+            'or take a rung of docs/memory.md, such as memory.activations = "offload"; the same command goes on from the last checkpoint'
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO):
         return RunFailed(f"{error}; make room, or mend the disk. What is finished is on disk, and the same command goes on from there")
