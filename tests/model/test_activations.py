@@ -71,3 +71,26 @@ def test_a_model_whose_layers_have_no_mlp_is_refused():
         del layer.mlp
     with pytest.raises(Refused, match='set it to "recompute"'):
         save_activations(model, "recompute_mlp", CPU)
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_inputs_wait_in_host_memory():
+    layers, tokens, width = 12, 8192, 1024
+    shape = {"hidden_size": width, "intermediate_size": 1536, "num_attention_heads": 8, "num_key_value_heads": 8, "head_dim": 128}
+    found = {}
+    for kind in ("recompute", "offload"):
+        torch.manual_seed(0)
+        model = Qwen3ForCausalLM(Qwen3Config(vocab_size=50, num_hidden_layers=layers, **shape)).to("cuda", torch.bfloat16).train()
+        save_activations(model, kind, torch.device("cuda"))
+        torch.cuda.reset_peak_memory_stats()
+        for _ in range(2):
+            model.zero_grad()
+            model(torch.arange(tokens, device="cuda")[None] % 50, use_cache=False).logits.float().square().mean().backward()
+        gradients = [parameter.grad.clone() for parameter in model.parameters()]
+        found[kind] = torch.cuda.max_memory_allocated(), gradients
+        del model
+        gc.collect()
+        torch.cuda.empty_cache()
+    assert all(torch.equal(one, other) for one, other in zip(*(gradients for _, gradients in found.values()), strict=True))
+    saved, of_inputs = found["recompute"][0] - found["offload"][0], (layers - 3) * tokens * width * 2
+    assert saved > 0.8 * of_inputs, f"{saved / 2**20:.0f} MiB less, and inputs are {of_inputs / 2**20:.0f}"
