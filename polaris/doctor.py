@@ -14,6 +14,7 @@ _PARTS = (
     ("tensorboard", "tensorboard", "curves while training", "pip install tensorboard"),
     ("flash_attn.cute", "flash-attn-4", "faster attention on Hopper and Blackwell (else torch's own)", "pip install --pre flash-attn-4"),
     ("liger_kernel", "liger-kernel", "fused modules on NVIDIA GPUs (else the model's own)", "pip install liger-kernel"),
+    ("peft", "peft", "adapters, model.lora (optional)", "pip install 'polaris-rl[lora]'"),
     ("reasoning_gym", "reasoning-gym", "tasks with their own scorers (optional)", "pip install 'polaris-rl[gym]'"),
     ("mlflow", "mlflow", "MLflow (optional)", "pip install mlflow"),
     ("trackio", "trackio", "Trackio (optional)", "pip install trackio"),

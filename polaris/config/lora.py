@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from polaris.config.bounds import at_least, at_most, positive
+from polaris.config.bounds import at_least, at_most, finite, positive
 from polaris.errors import Refused
 
 LARGEST_RANK = 512
@@ -29,6 +29,7 @@ class LoraConfig:
         at_least("model.lora", 0, rank=self.rank)
         at_most("model.lora", LARGEST_RANK, rank=self.rank)
         positive("model.lora", alpha=self.alpha)
+        finite("model.lora", alpha=self.alpha)
         if not self.rank and any(getattr(self, field.name) != field.default for field in fields(self)):
             raise Refused("[model.lora] has settings but no rank, so that all weights would be trained; set model.lora.rank, such as 16")
 

@@ -1,7 +1,7 @@
 """LoRA (Hu et al. 2021) by peft: beside each linear layer W [out, in] of the decoder, scale * B @ A with A [rank, in] and B [out, rank].
 
 W is frozen in the compute dtype; A and B are float32, and all that is trained. A model gets its adapters on the meta device, before it is
-sharded. FSDP2 asks for one dtype of the parameters that are trained in a unit, and frozen ones may have another (torch 2.11 to 2.13).
+sharded. FSDP2 asks for one dtype of the parameters that are trained in a unit; frozen ones may have another (since pytorch #154103, 2.8).
 """
 
 from __future__ import annotations

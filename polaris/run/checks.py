@@ -85,12 +85,18 @@ def check_ranks(checked: Checked, folder: RunFolder, world: World) -> None:
     check_same(facts, world)
 
 
-def _check_served_apart(config: RunConfig, engine: str) -> None:
+def check_served_apart(config: RunConfig, engine: str) -> None:
     """Raise `Refused` where the engine cannot hold adapters beside the model's weights."""
-    if config.model.lora.served_apart and (engine != "vllm" or config.rollout.placement == "separate"):
-        why = 'rollout.placement = "separate"' if engine == "vllm" else f"rollout.engine = {engine!r}"
+    rollout = config.rollout
+    unfit = {
+        f"rollout.engine = {engine!r}": engine != "vllm",
+        'rollout.placement = "separate"': rollout.placement == "separate",
+        f"rollout.tensor_parallel = {rollout.tensor_parallel}": rollout.tensor_parallel > 1,
+    }
+    if config.model.lora.served_apart and any(unfit.values()):
         raise Refused(
-            f'model.lora.sync = "adapter" needs a vLLM engine beside the trainer, and this run has {why}; set model.lora.sync to "merged"'
+            'model.lora.sync = "adapter" needs a vLLM engine of its own beside each rank, and this run has '
+            f'{next(name for name, found in unfit.items() if found)}; set model.lora.sync to "merged"'
         )
 
 
@@ -139,7 +145,7 @@ def check(config: RunConfig) -> Checked:
     config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
     _check_store(config.rollout.servers)
     engine = check_engine(config.rollout)
-    _check_served_apart(config, engine)
+    check_served_apart(config, engine)
     if is_main():
         check_trackers(config)
         check_hooks(config.run.hooks)

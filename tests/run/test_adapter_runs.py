@@ -14,11 +14,16 @@ from polaris import train
 from polaris.checkpoint import layout, run_folder
 from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder
+from polaris.config.lora import LoraConfig
+from polaris.config.model import ModelConfig
+from polaris.config.rollout import RolloutConfig
+from polaris.config.schema import RunConfig
 from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.observe.metrics import deterministic, read_records
 from polaris.recipe.job import train_and_evaluate
 from polaris.rollout.transformers_engine import TransformersEngine
+from polaris.run.checks import check_served_apart
 from polaris.run.resume import resume
 from polaris.run.setup import open_training
 from polaris.run.step import train_step
@@ -194,3 +199,9 @@ def test_a_run_whose_adapters_are_dropped_stops_at_that_step(world, root, monkey
 def test_an_engine_that_cannot_hold_adapters_is_refused(root):
     with pytest.raises(Refused, match=r'needs a vLLM engine .* rollout\.engine = .transformers.; set .*"merged"'):
         prepare(root, "none", "--model.lora.sync=adapter")
+    model = ModelConfig(lora=LoraConfig(rank=8, sync="adapter"))
+    for unfit in ({"placement": "separate", "engine_ranks": 1}, {"tensor_parallel": 2}):
+        key, value = next(iter(unfit.items()))
+        with pytest.raises(Refused, match=rf"this run has rollout\.{key} = {json.dumps(value)}; set model\.lora\.sync"):
+            check_served_apart(RunConfig(model=model, rollout=RolloutConfig(**unfit)), "vllm")
+    check_served_apart(RunConfig(model=model), "vllm")
