@@ -23,8 +23,8 @@ from transformers import Qwen3Config
 
 from benchmarks.step.train_step import build_step
 from polaris.plan.cards import card_named
-from polaris.plan.memory import update_of
-from polaris.plan.setup import ITEMSIZE, Setup, Stage
+from polaris.plan.memory import state_of, update_of
+from polaris.plan.setup import ITEMSIZE, Setup, Stage, adapters_of
 from polaris.plan.shape import shape_of
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
@@ -43,6 +43,8 @@ class Case:
     dtype: str = "bfloat16"
     activations: str = "recompute"
     vocabulary: int = 512
+    rank: int = 0
+    """Of adapters; 0 trains all weights."""
 
     @property
     def config(self) -> Qwen3Config:
@@ -63,11 +65,12 @@ SMALL = Case(hidden=256, inner=768, layers=2, heads=4, tokens=1024)
 CASES = (
     *(Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, activations=rung) for rung in RUNGS),
     Case(hidden=512, inner=1536, layers=6, heads=8, tokens=1024),
+    Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, rank=16),
     Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, dtype="float32"),
     Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048),
     Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048, activations="keep"),
 )
-"""Each rung; another length, the other dtype; and 0.5B's hidden size with a third of its layers."""
+"""Each rung; another length, adapters, the other dtype; and 0.5B's hidden size with a third of its layers."""
 
 
 def traced(run: Callable[[], object]) -> int:
@@ -88,7 +91,7 @@ def measure(case: Case) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations)
+            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations, case.rank)
             step()
             return traced(step)
         finally:
@@ -112,10 +115,11 @@ def planned(case: Case) -> float:
         engine="none",
         stages=(Stage(steps=1, response=case.tokens),),
         one_pack=True,
+        adapters=adapters_of(shape, case.rank),
     )
-    parts = update_of(setup)
-    step = 8 * shape.parameters  # gradients, and the temporaries of AdamW's `foreach`, which only CPUs take
-    return max(sum(parts.values()) - parts["reserve"] - 12 * shape.parameters, step)
+    parts, waiting = update_of(setup), sum(state_of(setup, gradients=False).values())
+    step = 8 * setup.trained  # gradients, and the temporaries of AdamW's `foreach`, which only CPUs take
+    return max(sum(parts.values()) - parts["reserve"] - waiting, step)
 
 
 def committed() -> Iterator[tuple[Case, int]]:

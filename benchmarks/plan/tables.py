@@ -84,7 +84,7 @@ def peaks() -> Iterator[str]:
         parts = update_of(published.trainer("Qwen3-4B", "H200", 1, tokens))
         yield _peak("one H200", "Qwen3-4B, bfloat16", tokens, "recompute", found, (sum(parts.values()) - parts["reserve"]) / GIB)
     for case, bytes_found in committed():
-        model = f"{case.layers} layers of {case.hidden}, {case.dtype}"
+        model = f"{case.layers} layers of {case.hidden}, {case.dtype}{f', LoRA of rank {case.rank}' if case.rank else ''}"
         yield _peak("CPU", model, case.tokens, case.activations, bytes_found / GIB, planned(case) / GIB)
 
 
