@@ -12,7 +12,7 @@ import json
 import platform
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -23,9 +23,9 @@ from transformers import Qwen3Config
 
 from benchmarks.step.train_step import build_step
 from polaris.plan.cards import card_named
-from polaris.plan.memory import update_of
-from polaris.plan.setup import ITEMSIZE, Setup, Stage
-from polaris.plan.shape import ModelShape, shape_of
+from polaris.plan.memory import state_of, update_of
+from polaris.plan.setup import ITEMSIZE, Setup, Stage, adapters_of
+from polaris.plan.shape import shape_of
 
 RESULTS = Path(__file__).resolve().parents[1] / "results"
 RUNGS = ("keep", "recompute_mlp", "recompute", "offload")
@@ -43,6 +43,8 @@ class Case:
     dtype: str = "bfloat16"
     activations: str = "recompute"
     vocabulary: int = 512
+    rank: int = 0
+    """Of adapters; 0 trains all weights."""
 
     @property
     def config(self) -> Qwen3Config:
@@ -63,11 +65,12 @@ SMALL = Case(hidden=256, inner=768, layers=2, heads=4, tokens=1024)
 CASES = (
     *(Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, activations=rung) for rung in RUNGS),
     Case(hidden=512, inner=1536, layers=6, heads=8, tokens=1024),
+    Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, rank=16),
     Case(hidden=512, inner=1536, layers=6, heads=8, tokens=2048, dtype="float32"),
     Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048),
     Case(hidden=896, inner=2432, layers=8, heads=14, tokens=2048, activations="keep"),
 )
-"""Each rung; another length, the other dtype; and 0.5B's hidden size with a third of its layers."""
+"""Each rung; another length, adapters, the other dtype; and 0.5B's hidden size with a third of its layers."""
 
 
 def traced(run: Callable[[], object]) -> int:
@@ -82,21 +85,24 @@ def traced(run: Callable[[], object]) -> int:
     return peak
 
 
-def measure(case: Case) -> tuple[int, ModelShape]:
-    """Bytes at the peak of an update beyond weights and moments, and the model's shape."""
+def measure(case: Case) -> int:
+    """Bytes at the peak of an update beyond weights and moments."""
     from polaris.distributed import mesh
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations)
+            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations, case.rank)
             step()
-            return traced(step), shape_of(Path(folder))
+            return traced(step)
         finally:
             mesh.stop()
 
 
-def planned(case: Case, shape: ModelShape) -> float:
+def planned(case: Case) -> float:
     """The same by the plan. What `offload` puts into host memory is the same memory here."""
+    with tempfile.TemporaryDirectory() as folder:
+        case.config.save_pretrained(folder)
+        shape = shape_of(Path(folder))
     setup = Setup(
         shape=shape,
         card=card_named("H100"),
@@ -109,18 +115,26 @@ def planned(case: Case, shape: ModelShape) -> float:
         engine="none",
         stages=(Stage(steps=1, response=case.tokens),),
         one_pack=True,
+        adapters=adapters_of(shape, case.rank),
     )
-    parts = update_of(setup)
-    step = 8 * shape.parameters  # gradients, and the temporaries of AdamW's `foreach`, which only CPUs take
-    return max(sum(parts.values()) - parts["reserve"] - 12 * shape.parameters, step)
+    parts, waiting = update_of(setup), sum(state_of(setup, gradients=False).values())
+    step = 8 * setup.trained  # gradients, and the temporaries of AdamW's `foreach`, which only CPUs take
+    return max(sum(parts.values()) - parts["reserve"] - waiting, step)
+
+
+def committed() -> Iterator[tuple[Case, int]]:
+    """The cases of the newest result and the bytes that were measured."""
+    newest = max(RESULTS.glob("plan-peaks_*.json"))
+    for row in json.loads(newest.read_text())["rows"]:
+        measured = row.pop("measured")
+        yield Case(**row), measured
 
 
 def main() -> None:
     rows = []
     for case in CASES:
-        found, shape = measure(case)
-        rows.append(asdict(case) | {"parameters": shape.parameters, "measured": found, "planned": planned(case, shape)})
-        print(rows[-1], file=sys.stderr, flush=True)
+        rows.append(asdict(case) | {"measured": measure(case)})
+        print(rows[-1], f"planned {planned(case):,.0f}", file=sys.stderr, flush=True)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}"
     result = {"subject": "plan-peaks", "rows": rows, "date": str(date.today()), "hardware": "cpu-2-cores", "versions": versions}
     path = RESULTS / f"plan-peaks_cpu-2-cores_{date.today()}.json"

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmarks.plan import published
+from benchmarks.plan.peaks import RESULTS, committed, planned
 from benchmarks.plan.shapes import shape
 from polaris.plan.advice import ADVISED_RANK, best_rungs
 from polaris.plan.cards import CARDS, GIB, card_named
@@ -19,7 +20,6 @@ from polaris.plan.setup import Setup, Stage, adapters_of
 from polaris.plan.speed import step_time
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "plan.md"
-RESULTS = PAGE.parents[1] / "benchmarks" / "results"
 MODELS = ("Qwen3-1.7B", "Qwen3-4B", "Qwen3-8B", "Qwen3-14B", "Qwen3-32B")
 LENGTHS = (8192, 32_768, 65_536)
 HOST_GIB = 256
@@ -83,15 +83,14 @@ def peaks() -> Iterator[str]:
         tokens, found = row["parameters"]["tokens"], row["facts"]["peak GiB"]
         parts = update_of(published.trainer("Qwen3-4B", "H200", 1, tokens))
         yield _peak("one H200", "Qwen3-4B, bfloat16", tokens, "recompute", found, (sum(parts.values()) - parts["reserve"]) / GIB)
-    (result,) = RESULTS.glob("plan-peaks_*.json")
-    for row in json.loads(result.read_text())["rows"]:
-        model = f"{row['layers']} layers of {row['hidden']}, {row['dtype']}"
-        yield _peak("CPU", model, row["tokens"], row["activations"], row["measured"] / GIB, row["planned"] / GIB)
+    for case, bytes_found in committed():
+        model = f"{case.layers} layers of {case.hidden}, {case.dtype}{f', LoRA of rank {case.rank}' if case.rank else ''}"
+        yield _peak("CPU", model, case.tokens, case.activations, bytes_found / GIB, planned(case) / GIB)
 
 
-def _peak(where: str, model: str, tokens: int, kind: str, measured: float, planned: float) -> str:
+def _peak(where: str, model: str, tokens: int, kind: str, measured: float, expected: float) -> str:
     digits = 1 if measured > 10 else 3
-    figures = f"{measured:.{digits}f} | {planned:.{digits}f} | {planned / measured - 1:+.1%}"
+    figures = f"{measured:.{digits}f} | {expected:.{digits}f} | {expected / measured - 1:+.1%}"
     return f"| {where} | {model} | {tokens:,} | {kind} | {figures} |"
 
 

@@ -17,11 +17,13 @@ from transformers import PretrainedConfig, Qwen3Config
 
 from benchmarks.kernels.contest import free, timed
 from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.lora import LoraConfig
 from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import OptimizerConfig, TrainerConfig
 from polaris.model.activations import Activations
+from polaris.model.adapters import add_adapters
 from polaris.model.flops import config_flops, peak_flops
 
 QWEN3_4B = Qwen3Config(
@@ -49,9 +51,10 @@ TINY = Qwen3Config(
 
 
 def build_step(
-    config: PretrainedConfig, folder: Path, tokens: int, dtype: str, activations: Activations = "recompute"
+    config: PretrainedConfig, folder: Path, tokens: int, dtype: str, activations: Activations = "recompute", rank: int = 0
 ) -> Callable[[], bool]:
-    """A callable that trains one pack of `tokens` tokens with the trainer's own update, and says whether the update was applied."""
+    """A callable that trains one pack of `tokens` tokens with the trainer's own update, all weights or, with a `rank`, adapters; and says
+    whether the update was applied."""
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
     from polaris.learn.optimizer import build_optimizer
@@ -73,7 +76,10 @@ def build_step(
     )
     config.save_pretrained(folder)
     world = mesh.start()
-    policy = shard(Policy(build_model(folder)), world.mesh, getattr(torch, dtype))
+    model = build_model(folder)
+    if rank:
+        add_adapters(model, LoraConfig(rank=rank), getattr(torch, dtype))
+    policy = shard(Policy(model), world.mesh, getattr(torch, dtype))
     policy.model.to_empty(device=world.device)
     policy.model.init_weights()
     if world.device.type == "cuda" and can_fuse(policy.model):

@@ -15,8 +15,10 @@ def lines(setup: Setup) -> Iterator[str]:
     """Memory, then time by stage."""
     memory, card = memory_of(setup), setup.card
     nodes = f" on {setup.nodes} nodes" if setup.nodes > 1 else ""
-    parameters, count = setup.shape.parameters / 1e9, setup.gpus * setup.nodes
-    yield f"{parameters:.2f}B parameters on {count} x {card.name}{nodes}, longest pack {setup.pack:,} tokens"
+    parameters, count = setup.shape.parameters, setup.gpus * setup.nodes
+    size = f"{parameters / 1e9:.2f}B" if parameters > 1e9 else f"{parameters / 1e6:.1f}M"
+    trained = f", with adapters of {setup.adapters / 1e6:.1f}M, which alone are trained," if setup.adapters else ""
+    yield f"{size} parameters{trained} on {count} x {card.name}{nodes}, longest pack {setup.pack:,} tokens"
     yield ""
     yield f"memory of each GPU, of {card.gib:.1f} GiB"
     yield _row("an update", memory.update)

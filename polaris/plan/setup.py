@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
@@ -119,7 +120,7 @@ def setup_of(config: RunConfig | SftConfig, shape: ModelShape, card: Card, gpus:
         sequence_parallel=config.distributed.sequence_parallel,
         replicas=config.distributed.replicas,
         reshard=config.distributed.reshard,
-        adapters=adapters_of(shape, config.model.lora.rank),
+        adapters=adapters_of(shape, config.model.lora.rank, config.model.lora.targets),
         tokens_per_pack=config.trainer.tokens_per_pack,
         kept=config.checkpoint.keep,
     )
@@ -159,8 +160,6 @@ def _tuning(common: Setup, config: SftConfig) -> Setup:
     return replace(common, prompt=0, prompts=config.trainer.examples_per_step, samples=1, engine="none", stages=stages)
 
 
-def adapters_of(shape: ModelShape, rank: int) -> int:
-    """Parameters of LoRA's adapters of this rank on all products of the layers: rank x (inputs + outputs) of each. Fewer targets have
-    fewer."""
-    attention = 2 * (shape.hidden + shape.query) + 2 * (shape.hidden + shape.key)
-    return rank * shape.layers * (attention + 3 * (shape.hidden + shape.inner))
+def adapters_of(shape: ModelShape, rank: int, targets: Sequence[str] = ()) -> int:
+    """Parameters of LoRA's adapters of this rank, on all linear layers of the decoder or those of the names in `targets`."""
+    return rank * shape.layers * sum(size for name, size in shape.linear if not targets or name in targets)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import nn
 from transformers import PreTrainedModel
 
 from polaris.config.model import ModelConfig
@@ -38,6 +39,8 @@ class ModelShape:
     """Whether queries and keys are normalised (Qwen3)."""
     fusible: bool
     """Whether Liger's modules cover the family."""
+    linear: tuple[tuple[str, int], ...]
+    """The linear layers of a decoder layer: last name, and inputs + outputs."""
 
     @property
     def parameters(self) -> int:
@@ -86,6 +89,11 @@ def shape_of_model(model: PreTrainedModel) -> ModelShape:
         tied=bool(getattr(config, "tie_word_embeddings", False)),
         query_norm=any(re.search(r"q_?norm|query_?norm", name) for name, _ in layers[0].named_modules()),
         fusible=config.model_type in FAMILIES,
+        linear=tuple(
+            (name.rpartition(".")[2], module.in_features + module.out_features)
+            for name, module in layers[0].named_modules()
+            if isinstance(module, nn.Linear)
+        ),
     )
 
 

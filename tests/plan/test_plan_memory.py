@@ -5,8 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
-from benchmarks.plan.shapes import shape
+from benchmarks.plan.shapes import shape, write
+from polaris.config.lora import LoraConfig
+from polaris.model.adapters import add_adapters
+from polaris.model.load import build_model
 from polaris.plan.cards import GIB, card_named
 from polaris.plan.memory import RESERVE, disk_of, engine_of, host_of, state_of, update_of
 from polaris.plan.setup import Setup, Stage, adapters_of
@@ -26,6 +30,7 @@ TINY = ModelShape(
     tied=True,
     query_norm=False,
     fusible=True,
+    linear=(("q_proj", 16), ("k_proj", 12), ("up_proj", 24)),
 )
 """2,808 parameters."""
 
@@ -59,13 +64,20 @@ def test_state_by_hand():
 
 
 def test_adapters_leave_the_model_in_half_precision():
-    """Rank 2: queries and output (8 + 8), keys and values (8 + 4), three of the MLP (8 + 16), twice, in each of two layers."""
     count = adapters_of(TINY, 2)
-    assert count == 2 * 2 * (2 * 16 + 2 * 12 + 3 * 24)
+    assert count == 2 * 2 * (16 + 12 + 24)
+    assert adapters_of(TINY, 2, ["q_proj", "up_proj"]) == 2 * 2 * (16 + 24)
     found = state_of(tiny(adapters=count), gradients=True)
     assert sum(found.values()) == (16 * count + 2 * 2808) / 4
     assert disk_of(tiny(adapters=count)) == 12 * count
     assert disk_of(tiny()) == 12 * 2808
+
+
+def test_adapters_are_counted_as_peft_makes_them(tmp_path):
+    model = build_model(write("Qwen3-0.6B", tmp_path))
+    before = sum(parameter.numel() for parameter in model.parameters())
+    add_adapters(model, LoraConfig(rank=16), torch.bfloat16)
+    assert adapters_of(shape("Qwen3-0.6B"), 16) == sum(parameter.numel() for parameter in model.parameters()) - before
 
 
 def test_each_rung_takes_less_of_the_device():
