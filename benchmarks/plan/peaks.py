@@ -22,6 +22,9 @@ from torch.profiler import ProfilerActivity, profile
 from transformers import Qwen3Config
 
 from benchmarks.step.train_step import build_step
+from polaris.config.lora import LoraConfig
+from polaris.config.model import MemoryConfig, ModelConfig
+from polaris.config.schema import RunConfig
 from polaris.plan.cards import card_named
 from polaris.plan.memory import state_of, update_of
 from polaris.plan.setup import ITEMSIZE, Setup, Stage, adapters_of
@@ -45,6 +48,12 @@ class Case:
     vocabulary: int = 512
     rank: int = 0
     """Of adapters; 0 trains all weights."""
+
+    @property
+    def run(self) -> RunConfig:
+        return RunConfig(
+            model=ModelConfig(dtype=self.dtype, lora=LoraConfig(rank=self.rank)), memory=MemoryConfig(activations=self.activations)
+        )
 
     @property
     def config(self) -> Qwen3Config:
@@ -91,7 +100,7 @@ def measure(case: Case) -> int:
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            step = build_step(case.config, Path(folder), case.tokens, case.dtype, case.activations, case.rank)
+            step = build_step(case.config, Path(folder), case.tokens, case.run)
             step()
             return traced(step)
         finally:

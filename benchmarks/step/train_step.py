@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,13 +19,16 @@ from transformers import PretrainedConfig, Qwen3Config
 from benchmarks.kernels.contest import free, timed
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.lora import LoraConfig
-from polaris.config.model import ModelConfig
+from polaris.config.model import MemoryConfig, ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import OptimizerConfig, TrainerConfig
-from polaris.model.activations import Activations
 from polaris.model.adapters import add_adapters
 from polaris.model.flops import config_flops, peak_flops
+from polaris.plan.cards import card_of_device
+from polaris.plan.memory import update_of
+from polaris.plan.setup import setup_of
+from polaris.plan.shape import shape_of
 
 QWEN3_4B = Qwen3Config(
     vocab_size=151936,
@@ -50,10 +54,31 @@ TINY = Qwen3Config(
 )
 
 
-def build_step(
-    config: PretrainedConfig, folder: Path, tokens: int, dtype: str, activations: Activations = "recompute", rank: int = 0
-) -> Callable[[], bool]:
-    """A callable that trains one pack of `tokens` tokens with the trainer's own update, all weights or, with a `rank`, adapters; and says
+PLAIN = RunConfig()
+RUNGS = {
+    "plain": PLAIN,
+    "offload": RunConfig(memory=MemoryConfig(activations="offload")),
+    "host": RunConfig(memory=MemoryConfig(optimizer="host")),
+    "offload, host": RunConfig(memory=MemoryConfig(activations="offload", optimizer="host")),
+    "lora 32": RunConfig(model=ModelConfig(lora=LoraConfig(rank=32))),
+    "compile": RunConfig(model=ModelConfig(compile=True)),
+}
+"""What docs/memory.md offers to a single card."""
+
+
+def step_config(rung: RunConfig, tokens: int) -> RunConfig:
+    """The configuration of a step of one response that fills a pack of `tokens` tokens."""
+    return replace(
+        rung,
+        rollout=RolloutConfig(max_response_tokens=tokens),
+        algorithm=AlgorithmConfig(loss="dapo"),
+        optimizer=OptimizerConfig(lr=1e-6),
+        trainer=TrainerConfig(tokens_per_pack=tokens),
+    )
+
+
+def build_step(config: PretrainedConfig, folder: Path, tokens: int, rung: RunConfig = PLAIN) -> Callable[[], bool]:
+    """A callable that trains one pack of `tokens` tokens with the trainer's own update, by the [model] and [memory] of `rung`, and says
     whether the update was applied."""
     from polaris.distributed import mesh
     from polaris.distributed.fsdp import shard
@@ -62,29 +87,26 @@ def build_step(
     from polaris.learn.statistics import Statistics
     from polaris.learn.update import rank_packs, update
     from polaris.model.activations import save_activations
-    from polaris.model.fused import can_fuse, fuse_modules
-    from polaris.model.load import build_model
+    from polaris.model.compiled import compile_layers
+    from polaris.model.load import buffers_to, build_model
     from polaris.model.policy import Policy
+    from polaris.run.load_policy import fuse
     from polaris.types import Rollout
 
-    run = RunConfig(
-        model=ModelConfig(dtype=dtype),
-        rollout=RolloutConfig(max_response_tokens=tokens),
-        algorithm=AlgorithmConfig(loss="dapo"),
-        optimizer=OptimizerConfig(lr=1e-6),
-        trainer=TrainerConfig(tokens_per_pack=tokens),
-    )
+    run, dtype, on_host = step_config(rung, tokens), getattr(torch, rung.model.dtype), rung.memory.optimizer == "host"
     config.save_pretrained(folder)
     world = mesh.start()
     model = build_model(folder)
-    if rank:
-        add_adapters(model, LoraConfig(rank=rank), getattr(torch, dtype))
-    policy = shard(Policy(model), world.mesh, getattr(torch, dtype))
-    policy.model.to_empty(device=world.device)
+    if run.model.lora.rank:
+        add_adapters(model, run.model.lora, dtype)
+    policy = shard(Policy(model), world.mesh, dtype, on_host=on_host)
+    policy.model.to_empty(device="cpu" if on_host else world.device)
     policy.model.init_weights()
-    if world.device.type == "cuda" and can_fuse(policy.model):
-        fuse_modules(policy.model)
-    save_activations(policy.model, activations, world.device)
+    buffers_to(policy.model, world.device)
+    if run.model.compile:
+        compile_layers(policy.model)
+    fuse(policy, run, world)
+    save_activations(policy.model, run.memory.activations, world.device)
     optimizer = build_optimizer(policy, run.optimizer)
     ids = np.random.default_rng(0).integers(0, config.vocab_size, tokens).astype(np.int32)
     rollout = Rollout(
@@ -102,7 +124,7 @@ def build_step(
     return lambda: update(policy, optimizer, packs, [sample], run, Statistics()).applied
 
 
-def measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: int = 3) -> dict[str, float]:
+def measure_step(config: PretrainedConfig, folder: Path, tokens: int, rung: RunConfig = PLAIN, rounds: int = 3) -> dict[str, float]:
     """Median of `rounds` steps in bfloat16, after two that warm.
 
     Afterwards policy and optimizer are gone: they sit in reference cycles, which otherwise keep 16 bytes per weight for the next one.
@@ -110,17 +132,17 @@ def measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: in
     from polaris.distributed import mesh
 
     try:
-        return _measure_step(config, folder, tokens, rounds)
+        return _measure_step(config, folder, tokens, rung, rounds)
     finally:
         mesh.stop()
         free()
 
 
-def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: int) -> dict[str, float]:
+def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rung: RunConfig, rounds: int) -> dict[str, float]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    step, applied = build_step(config, folder, tokens, "bfloat16"), []
+    step, applied = build_step(config, folder, tokens, rung), []
     for _ in range(2):
         step()
     seconds = statistics.median(timed(lambda: applied.append(step()), device) for _ in range(rounds))
@@ -128,6 +150,15 @@ def _measure_step(config: PretrainedConfig, folder: Path, tokens: int, rounds: i
     facts = {"s": seconds, "tokens/s": tokens / seconds}
     if device.type == "cuda":
         facts["peak GiB"] = torch.cuda.max_memory_allocated() / 2**30
+        facts["planned GiB"] = planned(folder, tokens, rung) / 2**30
         if peak := peak_flops(torch.cuda.get_device_name()):
             facts["% MFU"] = 100 * config_flops(config).training([tokens], tokens) / seconds / peak
     return facts
+
+
+def planned(folder: Path, tokens: int, rung: RunConfig) -> float:
+    """Bytes that the plan counts for the update of a single pack on this GPU, without its reserve."""
+    card = card_of_device(torch.cuda.get_device_name(), torch.cuda.get_device_properties(0).total_memory)
+    setup = setup_of(step_config(rung, tokens), shape_of(folder), card, 1)
+    parts = update_of(replace(setup, prompt=0, engine="none", one_pack=True))
+    return sum(size for name, size in parts.items() if name != "reserve")

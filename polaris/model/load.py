@@ -112,13 +112,17 @@ def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, 
     model.tie_weights()
     for name, buffer in model.named_buffers():
         buffer.copy_(buffers[name])
-    if on_host:
-        for module in model.modules():
-            for name, own in module.named_buffers(recurse=False):
-                module._buffers[name] = own.to(device)
+    buffers_to(model, device)
     names = names_in(model, stored_shapes(folder))
     state = {names[name]: parameter.detach() for name, parameter in base_parameters(model).items()}
     dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
+
+
+def buffers_to(model: nn.Module, device: torch.device) -> None:
+    """Move buffers to the device that computes, wherever the weights are."""
+    for module in model.modules():
+        for name, own in module.named_buffers(recurse=False):
+            module._buffers[name] = own.to(device)
 
 
 def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
