@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -38,8 +39,10 @@ class Machines:
                 subprocess.run(["kill", "-9", pid])
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
-    def torchrun(self, machine: int, ranks: int, *command: str | Path, environment: Mapping[str, str]) -> subprocess.Popen[str]:
-        """The part of one machine in a job of both."""
+    def torchrun(
+        self, machine: int, ranks: int, *command: str | Path, environment: Mapping[str, str], words: IO[str] | int = subprocess.PIPE
+    ) -> subprocess.Popen[str]:
+        """The part of one machine in a job of both. `words`: where to it writes."""
         options = [
             "--nnodes=2",
             f"--nproc-per-node={ranks}",
@@ -49,9 +52,7 @@ class Machines:
         ]
         program = ["ip", "netns", "exec", self._names[machine], sys.executable, "-m", "torch.distributed.run", *options, *map(str, command)]
         own = {"GLOO_SOCKET_IFNAME": self._ends[machine], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-        return subprocess.Popen(
-            program, env={**os.environ, **own, **environment}, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
+        return subprocess.Popen(program, env={**os.environ, **own, **environment}, text=True, stdout=words, stderr=subprocess.STDOUT)
 
     def pull(self) -> None:
         """Pull the cable."""

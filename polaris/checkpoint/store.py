@@ -1,9 +1,8 @@
-"""Checkpoints: every rank writes its shards, rank 0 the commit. Any number of ranks can load one, to resume or to begin a run."""
+"""What a checkpoint holds, and loading it: any number of ranks can, to resume or to begin a run. `saver` writes them."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,6 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed.checkpoint as dcp
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
@@ -21,8 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 from polaris.checkpoint import layout
 from polaris.distributed.mesh import World
-from polaris.distributed.seeds import random_state, restore_random_state
-from polaris.errors import RunFailed
+from polaris.distributed.seeds import restore_random_state
 from polaris.model.policy import Policy
 
 _PARTS = StateDictOptions(strict=False)
@@ -58,45 +55,6 @@ class Kept(Protocol):
         ...
 
 
-def save(
-    checkpoints: Path,
-    state: TrainState,
-    policy: Policy,
-    optimizer: torch.optim.Optimizer,
-    world: World,
-    keep: int,
-    kept: Sequence[Kept] = (),
-) -> Path:
-    """Save trained weights, optimizer, random generators of every rank, `state` and `kept`; then remove all but the newest `keep`."""
-    temporary = layout.temporary_folder(checkpoints, state.step)
-    final = layout.step_folder(checkpoints, state.step)
-    if world.is_main:
-        checkpoints.mkdir(parents=True, exist_ok=True)
-        layout.remove_old(checkpoints, keep)
-        temporary.mkdir()
-    world.barrier()
-    weights, optimizer_state = _trained(policy, optimizer)
-    try:
-        dcp.save({"model": weights, "optimizer": optimizer_state}, checkpoint_id=temporary)
-        torch.save(random_state(), layout.rank_file(temporary, world.rank))
-    except (RuntimeError, OSError, CheckpointException) as error:
-        free = shutil.disk_usage(checkpoints).free >> 20
-        reason = str(error).splitlines()[-1 if isinstance(error, CheckpointException) else 0]  # the first line only names ranks
-        raise RunFailed(
-            f"the checkpoint of step {state.step} cannot be written to {checkpoints}, where {free:,} MiB are free "
-            f"({reason}); free some space, and the same command goes on from the last complete one"
-        ) from error
-    world.barrier()
-    if world.is_main:
-        (temporary / layout.STATE).write_text(state.to_json())
-        for record in kept:
-            record.save(temporary)
-        layout.commit(temporary, final)
-        layout.remove_old(checkpoints, keep)
-    world.barrier()
-    return final
-
-
 def load(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, world: World, kept: Sequence[Kept] = ()) -> TrainState:
     """Restore weights, optimizer, `kept` and, if the checkpoint has this rank, its random generators; returns the state."""
     begin_with(folder, policy, optimizer)
@@ -115,12 +73,12 @@ def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | 
     Learning rate, betas, eps and weight decay stay as configured now.
     """
     if optimizer is None:
-        weights, _ = _trained(policy, None)
+        weights, _ = trained_state(policy, None)
         dcp.load({"model": weights}, checkpoint_id=folder)
         set_model_state_dict(policy, weights, options=_PARTS)
         return
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    weights, optimizer_state = _trained(policy, optimizer)
+    weights, optimizer_state = trained_state(policy, optimizer)
     target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
     dcp.load(target, checkpoint_id=folder)
     set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"], options=_PARTS)
@@ -128,7 +86,7 @@ def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | 
         group.update(values)
 
 
-def _trained(policy: Policy, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def trained_state(policy: Policy, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
     """The weights that are trained by their names, and the optimizer's state, if it is given."""
     weights, optimizer_state = get_state_dict(policy, [] if optimizer is None else optimizer)
     frozen = {name for name, parameter in policy.named_parameters(remove_duplicate=False) if not parameter.requires_grad}

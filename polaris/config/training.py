@@ -109,6 +109,9 @@ class CheckpointConfig:
     """Steps between checkpoints; the last step is always saved."""
     keep: int = 2
     """Newest complete checkpoints that stay on disk."""
+    asynchronous: bool = True
+    """Write while training goes on, from a copy of the state in host memory: 12 bytes a parameter, divided by the ranks that share a
+    state. Training waits for the last one of a stage, and for each where a host has no memory for the copy."""
 
     def __post_init__(self) -> None:
         at_least("checkpoint", 1, every=self.every, keep=self.keep)

@@ -169,6 +169,11 @@ def divide(rank: int, size: int, device: torch.device, limits: DistributedConfig
     return mesh, SequenceRanks(_neighbours(rank, size, sharing, **options), sharing, rank % sharing)
 
 
+def host_group(limits: DistributedConfig) -> dist.ProcessGroup:
+    """A group of all ranks that train, for a thread whose host collectives must not mix with the main thread's; a collective on all."""
+    return dist.new_group(backend="gloo", timeout=_wait(limits))
+
+
 def _backend(device: torch.device) -> str:
     return "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
 

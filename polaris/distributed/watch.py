@@ -24,6 +24,8 @@ from polaris.config.training import DistributedConfig
 
 BEAT_S = 2.0
 """Seconds between two heartbeats."""
+_LATER_S = 5 * BEAT_S
+"""A rank whose store says nothing gives up so much later than one that can name the ranks that hang."""
 WAITS = "waits for "
 """How a place begins that says for whom the rank waits."""
 _START = "start"
@@ -45,8 +47,11 @@ class _Watch:
         self.urgent, self.phase = False, ""
         self.move(_START)
         store.set(self._key("host", rank), socket.gethostname())
+        self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="polaris-watch", daemon=True)
+        self._guard = threading.Thread(target=self._watch_store, name="polaris-guard", daemon=True)
         self._thread.start()
+        self._guard.start()
 
     def move(self, place: str) -> None:
         self.place, self._since = place, time.monotonic()
@@ -61,9 +66,22 @@ class _Watch:
     def stop(self) -> None:
         self._ended.set()
         self._thread.join()
+        self._guard.join()
+
+    def _watch_store(self) -> None:
+        """End this process where the store, which is on the first machine, has not answered for too long: the other thread waits in it."""
+        minutes = self.limits.update_timeout_minutes
+        while time.monotonic() - self._heard < 60 * minutes + _LATER_S:
+            if self._ended.wait(1.0):
+                return
+        said = f"nothing was heard of {os.environ.get('MASTER_ADDR')} for {minutes:g} minutes (distributed.update_timeout_minutes)"
+        end = "Is that machine gone, or the network? What is finished is on disk, and the same command goes on from there"
+        print(f"polaris, rank {self._rank}: {said}. {end}", file=sys.stderr, flush=True)
+        os._exit(1)
 
     def _run(self) -> None:
         while not self._ended.wait(BEAT_S):
+            self._heard = time.monotonic()
             try:
                 self._beat()
                 if self._store.check([self._key("asked")]):
@@ -71,6 +89,7 @@ class _Watch:
                 if time.monotonic() > self.deadline:
                     self._expire()
             except RuntimeError:
+                self._ended.set()
                 return  # the store is gone with torchrun, which ends this process too
 
     def _key(self, name: str, rank: int | None = None) -> str:

@@ -30,7 +30,7 @@ class Hook:
         """The held-out prompts were evaluated; what is returned goes into the record, as `hook/<name>`."""
 
     def on_checkpoint(self, step: int, folder: Path) -> None:
-        """A checkpoint is complete, in `folder`; checkpoint.keep decides for how long."""
+        """The checkpoint of `step` is complete, in `folder`; checkpoint.keep decides for how long. It is heard between steps."""
 
     def on_stop(self, why: str) -> None:
         """The loop has ended: "done" after the last step, "stopped" on request, or what went wrong. A killed process says nothing."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from polaris.checkpoint.run_folder import RunFolder
-from polaris.checkpoint.store import TrainState, save
+from polaris.checkpoint.saver import Saved, Saver
+from polaris.checkpoint.store import TrainState
 from polaris.config.schema import RunConfig
 from polaris.distributed import watch
 from polaris.errors import RunFailed
@@ -95,22 +96,27 @@ def train_to(last: int, context: TrainContext, folder: RunFolder, state: TrainSt
     # One rank reads, since it also truncates and appends: ranks that disagree about an evaluation wait for each other for ever.
     records = read_records(folder.metrics) if world.is_main else []
     evaluated = set(world.gather([record["step"] for record in records if "eval/accuracy" in record]))
-    try:
-        while not world.any(stop.requested()):
-            if context.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
-                recorder.evaluation(evaluate(context, state.step))
-                evaluated.add(state.step)
-            if state.step >= last:
-                break
-            state, record, batch = train_step(context, state)
-            kept = config.observe.samples_per_step if world.is_main else 0  # rank 0 has the texts
-            recorder.step(record, batch.drawn, rollout_samples(batch, context.sampling.tokenizer, state.step, kept))
-            if _due(state.step, config.checkpoint.every, last):
-                saved = _save(context, folder, state, recorder)
-    except GenerationInterrupted:
-        context.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
-    if saved != state.step:
-        _save(context, folder, state, recorder)
+    with _open_saver(context, folder, recorder) as saver:
+        try:
+            while not world.any(stop.requested()):
+                saver.look()
+                if context.held_out and state.step not in evaluated and _due(state.step, config.eval.every, last):
+                    recorder.evaluation(evaluate(context, state.step))
+                    evaluated.add(state.step)
+                if state.step >= last:
+                    break
+                state, record, batch = train_step(context, state)
+                kept = config.observe.samples_per_step if world.is_main else 0  # rank 0 has the texts
+                seconds = {"seconds/checkpoint": waited} if (waited := saver.waited_s()) else {}
+                recorder.step(record | seconds, batch.drawn, rollout_samples(batch, context.sampling.tokenizer, state.step, kept))
+                if _due(state.step, config.checkpoint.every, last):
+                    saved = _save(context, folder, state, saver)
+        except GenerationInterrupted:
+            context.console.note("stop requested: the unfinished rollouts are abandoned and will be drawn again")
+        if saved != state.step:
+            _save(context, folder, state, saver)
+        with context.console.phase("checkpoint", in_step=False):
+            saver.finish()
     return state
 
 
@@ -118,11 +124,21 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
-def _save(context: TrainContext, folder: RunFolder, state: TrainState, recorder: Recorder) -> int:
-    learner, keep = context.learner, context.config.checkpoint.keep
+def _open_saver(context: TrainContext, folder: RunFolder, recorder: Recorder) -> Saver:
+    """What it has saved the console says and hooks hear."""
+    config = context.config
+
+    def tell(saved: Saved) -> None:
+        context.console.note(str(saved))
+        recorder.hooks.on_checkpoint(saved.step, saved.folder)
+
+    return Saver(folder.checkpoints, config.checkpoint, config.distributed, context.learner.world, tell, context.console.note)
+
+
+def _save(context: TrainContext, folder: RunFolder, state: TrainState, saver: Saver) -> int:
+    learner = context.learner
     with watch.phase("checkpoint"), context.console.phase("checkpoint", in_step=False):
-        saved = save(folder.checkpoints, state, learner.policy, learner.optimizer, learner.world, keep, context.kept)
+        saver.save(state, learner.policy, learner.optimizer, context.kept)
     if learner.world.is_main:
         write_prompts(context, folder, state.step)
-    recorder.hooks.on_checkpoint(state.step, saved)
     return state.step

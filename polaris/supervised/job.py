@@ -12,7 +12,8 @@ import torch
 
 from polaris.checkpoint.export import export
 from polaris.checkpoint.run_folder import RunFolder, record_config
-from polaris.checkpoint.store import TrainState, load, save
+from polaris.checkpoint.saver import Saved, Saver
+from polaris.checkpoint.store import TrainState, load
 from polaris.distributed import watch
 from polaris.distributed.mesh import World
 from polaris.errors import Refused, RunFailed
@@ -119,23 +120,26 @@ class _Job:
         tuner, world, config = self.tuner, self.tuner.world, self.checked.config
         saved, records = state.step or None, read_records(self.folder.metrics) if world.is_main else []
         evaluated = set(world.gather([record["step"] for record in records if "eval/loss" in record]))
-        while not world.any(stop.requested()):
-            if self.checked.held_out and state.step not in evaluated and self._due(state.step, config.eval.every):
-                self._record(self._evaluate(state.step))
-                evaluated.add(state.step)
-            if state.step >= tuner.steps:
-                break
-            state = self._step(state)
-            if self._due(state.step, config.checkpoint.every):
-                saved = self._save(state)
-        if saved != state.step:
-            self._save(state)
+        with self._open_saver() as saver:
+            while not world.any(stop.requested()):
+                saver.look()
+                if self.checked.held_out and state.step not in evaluated and self._due(state.step, config.eval.every):
+                    self._record(self._evaluate(state.step))
+                    evaluated.add(state.step)
+                if state.step >= tuner.steps:
+                    break
+                state = self._step(state, saver.waited_s())
+                if self._due(state.step, config.checkpoint.every):
+                    saved = self._save(state, saver)
+            if saved != state.step:
+                self._save(state, saver)
         return state
 
     def _due(self, step: int, every: int) -> bool:
         return step % every == 0 or step == self.tuner.steps
 
-    def _step(self, state: TrainState) -> TrainState:
+    def _step(self, state: TrainState, waited_s: float) -> TrainState:
+        """Before it, training has waited for a checkpoint for so many seconds."""
         config, tuner, began = self.checked.config, self.tuner, time.monotonic()
         everything, seen, step = self.checked.data.examples, state.sampler["seen"], state.step + 1
         most = min(config.trainer.examples_per_step, config.total(len(everything)) - seen)
@@ -162,6 +166,7 @@ class _Job:
                 "optimizer/lr": tuner.lr,
                 "optimizer/skipped": int(not result.applied),
                 "seconds/step": seconds,
+                **({"seconds/checkpoint": waited_s} if waited_s else {}),
                 "throughput/train_tokens_per_s": tokens / seconds,
             }
         )
@@ -180,10 +185,16 @@ class _Job:
         for tracker in self.trackers:
             tracker.log(record["step"], {key: value for key, value in record.items() if key != "step"})
 
-    def _save(self, state: TrainState) -> int:
-        tuner, keep = self.tuner, self.checked.config.checkpoint.keep
+    def _open_saver(self) -> Saver:
+        def tell(saved: Saved) -> None:
+            self.console.note(str(saved))
+
+        config = self.checked.config
+        return Saver(self.folder.checkpoints, config.checkpoint, config.distributed, self.tuner.world, tell, self.console.note)
+
+    def _save(self, state: TrainState, saver: Saver) -> int:
         with watch.phase("checkpoint"), self.console.phase("checkpoint", in_step=False):
-            save(self.folder.checkpoints, state, tuner.policy, tuner.optimizer, tuner.world, keep)
+            saver.save(state, self.tuner.policy, self.tuner.optimizer)
         return state.step
 
     @contextmanager

@@ -1,20 +1,25 @@
-"""SIGKILL at random moments of a save; the newest complete checkpoint must load and be whole."""
+"""SIGKILL at random moments of an asynchronous save; a run that goes on from its newest complete checkpoint must equal one that was not
+killed."""
 
+import hashlib
+import json
 import multiprocessing
 import os
 import random
 import resource
 import signal
 import time
-from pathlib import Path
 
 import pytest
 import torch
+from saving import open_saver
+from torch.distributed.tensor import distribute_tensor
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from polaris.checkpoint import layout
+from polaris.distributed.seeds import seed_everything
 
-KILLS = 8
+KILLS = 20
 
 
 def open_policy(folder):
@@ -33,60 +38,60 @@ def open_policy(folder):
     return world, policy, build_optimizer(policy, OptimizerConfig())
 
 
-def fill(policy, optimizer, step):
-    """Weights, and one optimizer step's moments, that tell the step they belong to."""
+def train_on(policy, optimizer):
+    """An update whose gradients are drawn from the generator that a checkpoint restores."""
     for parameter in policy.parameters():
-        torch.nn.init.constant_(parameter, float(step))
-        parameter.grad = torch.full_like(parameter, float(step))
-    for group in optimizer.param_groups:
-        group["lr"] = 0.0
-        group["weight_decay"] = 0.0
+        parameter.grad = distribute_tensor(torch.randn(parameter.shape), parameter.device_mesh, parameter.placements)
     optimizer.step()
 
 
-def save_for_ever(folder, checkpoints):
-    from polaris.checkpoint.store import TrainState, save
+def digest(policy, optimizer, ledger):
+    moments = [optimizer.state[parameter][name] for parameter in policy.parameters() for name in ("exp_avg", "exp_avg_sq")]
+    numbers = b"".join(tensor.full_tensor().detach().numpy().tobytes() for tensor in (*policy.parameters(), *moments))
+    return hashlib.sha256(numbers + json.dumps(ledger.counts, sort_keys=True).encode()).hexdigest()
+
+
+def live(folder, checkpoints, said, last):
+    """A life of a run: from its newest checkpoint to step `last`, each step saved; it says its states' digests by step."""
+    from polaris.checkpoint.store import TrainState, load
     from polaris.data.pass_rates import PassRates
 
     world, policy, optimizer = open_policy(folder)
-    step = max(layout.complete_steps(checkpoints), default=0)
-    while True:
-        step += 1
-        fill(policy, optimizer, step)
-        state = TrainState(step=step, version=step, sampler={"epoch": 0, "cursor": step}, nonfinite_streak=0)
-        ledger = PassRates()
-        ledger.add("prompt", step, step)
-        save(checkpoints, state, policy, optimizer, world, keep=2, kept=[ledger])
-
-
-def load_newest(folder, checkpoints, answer):
-    from polaris.checkpoint.store import load
-    from polaris.data.pass_rates import PassRates
-
-    world, policy, optimizer = open_policy(folder)
-    steps = layout.complete_steps(checkpoints)
-    ledger = PassRates()
-    state = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world, kept=[ledger])
-    whole = all(bool((p.full_tensor() == state.step).all()) for p in policy.parameters())
-    answer.put((steps[-1], state.step, state.sampler["cursor"], ledger.counts, whole, len(optimizer.state_dict()["state"])))
+    seed_everything(1, deterministic=False)
+    ledger, step, steps = PassRates(), 0, layout.complete_steps(checkpoints)
+    train_on(policy, optimizer)  # moments are there
+    if steps:
+        step = load(layout.step_folder(checkpoints, steps[-1]), policy, optimizer, world, kept=[ledger]).step
+        assert step == steps[-1]
+    with open_saver(checkpoints, world) as saver, said.open("a") as file:
+        print(step, digest(policy, optimizer, ledger), file=file, flush=True)
+        while step < last:
+            step += 1
+            train_on(policy, optimizer)
+            ledger.add(f"prompt-{step}", step, 2 * step)
+            saver.look()
+            saver.save(TrainState(step=step, version=step, sampler={}, nonfinite_streak=0), policy, optimizer, kept=[ledger])
+            print(step, digest(policy, optimizer, ledger), file=file, flush=True)
 
 
 def save_where_files_may_not_grow(folder, checkpoints, answer):
     """As on a full disk: the second save fails."""
-    from polaris.checkpoint.store import TrainState, save
+    from polaris.checkpoint.store import TrainState
     from polaris.errors import RunFailed
 
     world, policy, optimizer = open_policy(folder)
+    saver = open_saver(checkpoints, world)
     for step in (1, 2):
-        fill(policy, optimizer, step)
-        state = TrainState(step=step, version=step, sampler={}, nonfinite_streak=0)
+        train_on(policy, optimizer)
         if step == 2:
+            saver.finish()
             resource.setrlimit(resource.RLIMIT_FSIZE, (4096, resource.RLIM_INFINITY))
-        try:
-            save(checkpoints, state, policy, optimizer, world, keep=2)
-        except RunFailed as error:
-            answer.put(str(error))
-            return
+        saver.save(TrainState(step=step, version=step, sampler={}, nonfinite_streak=0), policy, optimizer)
+    try:
+        while True:
+            saver.look()
+    except RunFailed as error:
+        answer.put(str(error))
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +107,7 @@ def folder(tmp_path_factory):
 def context():
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["torch", "transformers.models.qwen3", "torch.distributed.checkpoint", "polaris.model.load", "polaris.data.pass_rates"]
+        ["transformers.models.qwen3.modeling_qwen3", "polaris.checkpoint.saver", "polaris.learn.optimizer", "polaris.data.pass_rates"]
     )
     return context
 
@@ -121,26 +126,31 @@ def test_a_full_disk_is_named_and_the_last_checkpoint_stays(folder, context, tmp
 
 
 @pytest.mark.slow
-def test_a_complete_checkpoint_always_loads(folder, context, tmp_path):
-    moments, interrupted = random.Random(0), 0
-    checkpoints = Path(tmp_path / "checkpoints")
+def test_a_run_that_is_killed_twenty_times_while_it_saves_equals_one_that_is_not(folder, context, tmp_path):
+    moments, interrupted, newest = random.Random(0), 0, []
+    checkpoints, said = tmp_path / "checkpoints", tmp_path / "said"
+    checkpoints.mkdir()
     for _ in range(KILLS):
-        saver = context.Process(target=save_for_ever, args=(folder, checkpoints))
-        saver.start()
+        life = context.Process(target=live, args=(folder, checkpoints, said, 10_000))
+        life.start()
         before = set(checkpoints.glob("*"))
-        while set(checkpoints.glob("*")) <= before or not layout.complete_steps(checkpoints):
+        while set(checkpoints.glob("*")) <= before:
             time.sleep(0.002)
-        time.sleep(moments.uniform(0.0, 0.5))
-        os.kill(saver.pid, signal.SIGKILL)
-        saver.join()
+        time.sleep(moments.uniform(0.0, 0.2))
+        os.kill(life.pid, signal.SIGKILL)
+        life.join()
         interrupted += any(path.name.endswith(".writing") for path in checkpoints.glob("*"))
-        answer = context.Queue()
-        loader = context.Process(target=load_newest, args=(folder, checkpoints, answer))
-        loader.start()
-        newest, step, cursor, counts, whole, moments_kept = answer.get(timeout=60)
-        loader.join()
-        assert newest == step == cursor
-        assert counts == {"prompt": (step, step)}
-        assert whole
-        assert moments_kept
+        newest.append(max(layout.complete_steps(checkpoints), default=0))
     assert interrupted >= KILLS // 4, "too few kills fell into a save for the test to mean anything"
+    assert newest == sorted(newest)
+    last = newest[-1] + 2
+    for place in (checkpoints, tmp_path / "straight"):
+        life = context.Process(target=live, args=(folder, place, place.with_suffix(".said") if place != checkpoints else said, last))
+        life.start()
+        life.join()
+        assert life.exitcode == 0
+    straight = dict(line.split() for line in (tmp_path / "straight.said").read_text().splitlines())
+    lives = [line.split() for line in said.read_text().splitlines()]
+    assert len(lives) > len(straight), "steps that were lost were made again"
+    assert dict(lives) == straight
+    assert all(straight[step] == value for step, value in lives)

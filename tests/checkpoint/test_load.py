@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from saving import save
 
 from polaris.checkpoint import layout
-from polaris.checkpoint.store import TrainState, begin_with, load, save
+from polaris.checkpoint.store import TrainState, begin_with, load
 from polaris.config.training import OptimizerConfig
 from polaris.data.pass_rates import PassRates
 from polaris.data.prompt_statistics import PromptStatistics

@@ -1,4 +1,4 @@
-"""Two ranks save one checkpoint: what each has written is in it before it is committed, and each gets its own back."""
+"""Two ranks save one checkpoint while they train: what each has written is in it before it is committed, and each gets its own back."""
 
 import json
 from pathlib import Path
@@ -19,7 +19,8 @@ def test_a_checkpoint_of_two_ranks_is_committed_after_both_have_written(tiny_qwe
         files = facts.pop("files")
         assert {"rank-0.pt", "rank-1.pt", layout.STATE, layout.COMMIT, ".metadata"} <= set(files)
         assert sum(name.endswith(".distcp") for name in files) == 2, "one of each rank"
-        assert facts == dict.fromkeys(("complete", "state", "kept", "tensors", "draws"), True)
-    (final,) = (tmp_path / "checkpoints").iterdir()
+        assert facts == dict.fromkeys(("goes on", "heard", "state", "kept", "tensors", "draws", "failed"), True)
+    (final,) = (tmp_path / "checkpoints").glob("step-000007")
+    assert layout.complete_steps(tmp_path / "checkpoints") == [7]
     committed = json.loads((final / layout.COMMIT).read_text())["files"]
     assert {"rank-0.pt", "rank-1.pt", layout.STATE} <= committed.keys()

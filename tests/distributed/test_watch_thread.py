@@ -111,6 +111,20 @@ def test_one_rank_speaks_and_all_leave(ranks, ended, capsys):
     assert "(distributed.wait_timeout_hours) at: start" in text, "outside of an update the long limit holds"
 
 
+def test_a_rank_that_hears_nothing_of_the_store_leaves_with_a_word(ranks, ended, capsys, monkeypatch):
+    """As where the cable to the first machine is pulled: a call neither returns nor fails."""
+    (only,), silence = ranks(0, limits=DistributedConfig(update_timeout_minutes=0.5 / 60)), threading.Event()
+    monkeypatch.setattr(watch, "_LATER_S", 0.2)
+    monkeypatch.setenv("MASTER_ADDR", "node-a")
+    time.sleep(1.0)
+    assert not ended
+    monkeypatch.setattr(only, "_beat", silence.wait)
+    wait_for(lambda: ended)
+    silence.set()
+    assert ended == [(1, "polaris-guard")]
+    assert "rank 0: nothing was heard of node-a for 0.00833333 minutes (distributed.update_timeout_minutes)." in capsys.readouterr().err
+
+
 def test_a_rank_that_goes_on_is_left_alone(ranks, ended):
     (only,) = ranks(0)
     for _ in range(30):

@@ -1,0 +1,90 @@
+"""A copy of the training state in host memory, from which a checkpoint is written while training goes on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributed.tensor import DTensor
+
+_LEFT = 0.9
+"""Most of the free host memory that copies may take."""
+_GROUP = Path("/sys/fs/cgroup")
+
+
+class Staging:
+    """Buffers that are kept from one copy to the next; on CUDA they are page-locked after the first one."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[str, Tensor] = {}
+        self._locked: list[int] = []
+
+    def copy(self, state: Any, name: str = "") -> Any:
+        """`state`, nested dictionaries and lists, with its tensors in host memory; it is overwritten by the next copy."""
+        copied = self._copy(state, name)
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return copied
+
+    def _copy(self, value: Any, name: str) -> Any:
+        if isinstance(value, Tensor):
+            return self._copy_tensor(value.detach(), name)
+        if isinstance(value, dict):
+            return {key: self._copy(one, f"{name}/{key}") for key, one in value.items()}
+        if isinstance(value, list):
+            return [self._copy(one, f"{name}/{place}") for place, one in enumerate(value)]
+        return value
+
+    def _copy_tensor(self, value: Tensor, name: str) -> Tensor:
+        buffer = self._buffers.get(name)
+        if buffer is None:
+            self._buffers[name] = buffer = value.to("cpu", copy=True)
+            self._lock(_local(buffer))
+        else:
+            _local(buffer).copy_(_local(value), non_blocking=True)
+        return buffer
+
+    def _lock(self, buffer: Tensor) -> None:
+        """Page-locked memory is copied to several times as fast. torch's own allocator of it would round sizes up to powers of two."""
+        if torch.cuda.is_available() and buffer.nbytes:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))
+            self._locked.append(buffer.data_ptr())
+
+    def close(self) -> None:
+        """Free the buffers."""
+        while self._locked:
+            torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(self._locked.pop()))
+        self._buffers.clear()
+
+
+def fits(state: Any) -> bool:
+    """Whether the host has memory for copies of the states of all its ranks, if each is as large as this one."""
+    needed = sum(_local(tensor).nbytes for tensor in _tensors(state)) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return needed <= _LEFT * free_host_memory()
+
+
+def free_host_memory() -> float:
+    """Bytes that this host, and the control group of this process if it has a limit, have left."""
+    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    free = 1024.0 * int(facts["MemAvailable"].split()[0])
+    limit = _GROUP / "memory.max"
+    if limit.is_file() and (words := limit.read_text().strip()) != "max":
+        used = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
+        free = min(free, int(words) - int(used["anon"]) - int(used["shmem"]))
+    return free
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, dict | list):
+        for one in value.values() if isinstance(value, dict) else value:
+            yield from _tensors(one)
+
+
+def _local(tensor: Tensor) -> Tensor:
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -1,0 +1,71 @@
+"""One job on two machines, which are network namespaces here: one machine's losses, a cable that is pulled, and one machine in the end."""
+
+import time
+
+import pytest
+from namespaces import machines
+from programs import run
+
+from polaris.config.load import load_job
+from polaris.config.sft import SftConfig
+from polaris.observe.metrics import read_records
+
+pytestmark = [pytest.mark.timeout(600), pytest.mark.slow, pytest.mark.distributed]
+SETTINGS = (
+    *("configs/embedded-sft.toml", "--name=run", "--optimizer.schedule=constant", "--optimizer.warmup_steps=0", "--trainer.cpu_threads=1"),
+    *("--trainer.examples_per_step=8", "--eval.every=10000", "--checkpoint.every=5", "--observe.tensorboard=false"),
+    *("--distributed.update_timeout_minutes=0.2", "--distributed.wait_timeout_hours=0.05"),
+)
+
+
+def command(root, steps):
+    return "-m", "polaris.sft", *SETTINGS, f"--root={root}", f"--trainer.steps={steps}"
+
+
+def losses(root):
+    """The loss of each step so far."""
+    return {record["step"]: record["sft/loss"] for record in read_records(root / "run" / "metrics.jsonl") if "sft/loss" in record}
+
+
+def wait_for(condition, nodes, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert [node.poll() for node in nodes] == [None, None], [node.communicate() for node in nodes]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def said(file):
+    file.seek(0)
+    return file.read()
+
+
+def test_a_job_of_two_machines_outlives_a_pulled_cable_and_goes_on_with_one(tmp_path):
+    apart, alone = tmp_path / "apart", tmp_path / "alone"
+    assert load_job(SftConfig, SETTINGS[0], SETTINGS[1:]).checkpoint.asynchronous
+    with machines() as two, open(tmp_path / "0", "w+") as first, open(tmp_path / "1", "w+") as second:
+        words = (first, second)
+        nodes = [
+            two.torchrun(
+                machine, 1, "--max-restarts=1", *command(apart, 100_000), environment={"OMP_NUM_THREADS": "1"}, words=words[machine]
+            )
+            for machine in range(2)
+        ]
+        wait_for(lambda: len(losses(apart)) > 11, nodes)
+        two.pull()
+        pulled = time.monotonic()
+        wait_for(lambda: "rank 1 HANGS: its process has no heartbeat" in said(first), nodes)
+        wait_for(lambda: "nothing was heard of 10.77.0.1 for 0.2 minutes" in said(second), nodes)
+        assert time.monotonic() - pulled < 60
+        before = len(losses(apart))
+        two.plug()
+        wait_for(lambda: "resumed" in said(first) and len(losses(apart)) > before + 6, nodes)
+        for node in nodes:
+            node.terminate()
+        assert [node.wait(60) for node in nodes] == [143, 143], (said(first), said(second))
+    steps = max(losses(apart)) + 6
+    run(*command(apart, steps), check=True)
+    run(*command(alone, steps), check=True)
+    found, expected = losses(apart), losses(alone)
+    assert found.keys() == expected.keys() == set(range(1, steps + 1))
+    assert found == pytest.approx(expected, rel=1e-4)
