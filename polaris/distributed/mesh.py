@@ -147,7 +147,7 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
     store = dist.HashStore() if job.store is None else dist.PrefixStore(f"groups/{attempt()}/{name}", job.store)
     dist.init_process_group(_backend(device), store=store, rank=rank, world_size=size, timeout=_wait(limits))
     if job.size > 1:  # the watch has its own client, since waits of the main thread in the store would block it
-        watch.start(job.store.clone(), job.rank, job.size, limits)
+        watch.start(job.store.clone(), job.rank, job.size, limits, job.size - roles.engine_ranks)
     shared = shared_store(job) if job.size > 1 or roles.servers else None
     mesh, sequence = divide(rank, size, device, limits if name == "trainers" else DEFAULT_LIMITS)
     return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles)

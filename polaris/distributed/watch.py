@@ -21,11 +21,14 @@ from traceback import walk_stack
 import torch.distributed as dist
 
 from polaris.config.training import DistributedConfig
+from polaris.distributed.speaker import speaker
 
 BEAT_S = 2.0
 """Seconds between two heartbeats."""
 _LATER_S = 5 * BEAT_S
 """A rank whose store says nothing gives up so much later than one that can name the ranks that hang."""
+_LOST = "update_timeout_minutes"
+"""The setting that says how long a machine may give no sign of life, whatever its ranks do."""
 WAITS = "waits for "
 """How a place begins that says for whom the rank waits."""
 _START = "start"
@@ -38,7 +41,7 @@ class _Watch:
     Clocks of different nodes are never compared: a heartbeat is a growing count, and ages are sent as durations.
     """
 
-    def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
+    def __init__(self, store: dist.Store, rank: int, size: int, limits: DistributedConfig, trainers: int = 0) -> None:
         self._store, self._rank, self._size, self.limits = store, rank, size, limits
         self._attempt = attempt()
         self._main = threading.main_thread().ident or 0
@@ -47,7 +50,8 @@ class _Watch:
         self.urgent, self.phase = False, ""
         self.move(_START)
         store.set(self._key("host", rank), socket.gethostname())
-        self._heard = time.monotonic()
+        self._heard, self._trainers = time.monotonic(), trainers
+        self._last: dict[int, tuple[bytes, float]] = {}
         self._thread = threading.Thread(target=self._run, name="polaris-watch", daemon=True)
         self._guard = threading.Thread(target=self._watch_store, name="polaris-guard", daemon=True)
         self._thread.start()
@@ -76,7 +80,7 @@ class _Watch:
                 return
         said = f"nothing was heard of {os.environ.get('MASTER_ADDR')} for {minutes:g} minutes (distributed.update_timeout_minutes)"
         end = "Is that machine gone, or the network? What is finished is on disk, and the same command goes on from there"
-        print(f"polaris, rank {self._rank}: {said}. {end}", file=sys.stderr, flush=True)
+        print(f"{speaker(self._rank, f'in {self.place}')}: {said}. {end}", file=sys.stderr, flush=True)
         os._exit(1)
 
     def _run(self) -> None:
@@ -86,8 +90,10 @@ class _Watch:
                 self._beat()
                 if self._store.check([self._key("asked")]):
                     self._answer()
-                if time.monotonic() > self.deadline:
-                    self._expire()
+                if self._lost():
+                    self._expire(_LOST, "no heartbeat of a rank")
+                elif time.monotonic() > self.deadline:
+                    self._expire(self._limit()[0], "no progress")
             except RuntimeError:
                 self._ended.set()
                 return  # the store is gone with torchrun, which ends this process too
@@ -114,20 +120,30 @@ class _Watch:
         places = (*ours[:1], *(place for _, place in frames[:1]))
         return ", ".join(dict.fromkeys(places)), any(file.startswith(_TORCH) for file, _ in frames[:6])
 
-    def _expire(self) -> None:
-        (setting, minutes), place = self._limit(), self.place
+    def _lost(self) -> bool:
+        """Whether rank 0, which is where the store is, has heard nothing of another trainer for too long."""
+        now = time.monotonic()
+        for rank, count in enumerate(heartbeats(self._store, range(self._trainers)) if self._rank == 0 else ()):
+            if count is not None and self._last.get(rank, (None, now))[0] != count:
+                self._last[rank] = (count, now)
+        limit = 60 * self.limits.update_timeout_minutes + 2 * BEAT_S
+        return any(now - since > limit for _, since in self._last.values())
+
+    def _expire(self, setting: str, what: str) -> None:
+        place = self.place
+        minutes = self._limit()[1] if setting != _LOST else self.limits.update_timeout_minutes
         self._store.set(self._key("asked"), "1")
         before = self._counts()
         for _ in range(3):  # the others answer at their next heartbeat
             self._answer()
             self._beat()
             time.sleep(BEAT_S)
-        if time.monotonic() <= self.deadline:
+        if time.monotonic() <= self.deadline and not self._lost():
             return  # the rank has moved on
         after = self._counts()
         silent = {rank for rank in range(self._size) if before[rank] == after[rank] or not self._store.check([self._key("where", rank)])}
         if self._store.add(self._key("speaker"), 1) == 1:
-            head = f"polaris, rank {self._rank}: no progress for {minutes:g} minutes (distributed.{setting}) at: {place}. The ranks:"
+            head = f"polaris, rank {self._rank}: {what} for {minutes:g} minutes (distributed.{setting}) at: {place}. The ranks:"
             end = "What is finished is on disk, and the same command goes on from there"
             print(head, *self._report(silent), end, sep="\n", file=sys.stderr, flush=True)
         else:
@@ -175,11 +191,11 @@ def attempt() -> str:
 _watch: _Watch | None = None
 
 
-def start(store: dist.Store, rank: int, size: int, limits: DistributedConfig) -> None:
-    """Start the watch if there is more than one rank."""
+def start(store: dist.Store, rank: int, size: int, limits: DistributedConfig, trainers: int = 0) -> None:
+    """Start the watch if there is more than one rank; the first `trainers` of them must not fall silent."""
     global _watch
     if size > 1:
-        _watch = _Watch(store, rank, size, limits)
+        _watch = _Watch(store, rank, size, limits, trainers)
 
 
 def stop() -> None:

@@ -35,8 +35,8 @@ def ranks(ended):
     """Makes the watches of some ranks of three, and stops them before they could end this process."""
     store, made = dist.HashStore(), []
 
-    def make(*numbers, limits=LIMITS):
-        made.extend(watch._Watch(store, number, 3, limits) for number in numbers)
+    def make(*numbers, limits=LIMITS, trainers=0):
+        made.extend(watch._Watch(store, number, 3, limits, trainers) for number in numbers)
         return made
 
     yield make
@@ -111,6 +111,20 @@ def test_one_rank_speaks_and_all_leave(ranks, ended, capsys):
     assert "(distributed.wait_timeout_hours) at: start" in text, "outside of an update the long limit holds"
 
 
+def test_a_rank_that_falls_silent_is_named_while_the_others_may_wait_for_hours(ranks, ended, capsys, monkeypatch):
+    """As where its machine is gone: `world.any` between two steps would wait for it as long as for rollouts."""
+    limits = DistributedConfig(update_timeout_minutes=0.5 / 60, wait_timeout_hours=1.0)
+    _, second = ranks(0, 1, limits=limits, trainers=2)
+    time.sleep(1.0)
+    assert not ended
+    monkeypatch.setattr(second, "_beat", lambda: None)
+    wait_for(lambda: ended)
+    assert ended == [(1, "polaris-watch")]
+    text = capsys.readouterr().err
+    assert text.startswith("polaris, rank 0: no heartbeat of a rank for 0.00833333 minutes (distributed.update_timeout_minutes) at: start.")
+    assert lines_of(text)[0].startswith("rank 1 HANGS: its process has no heartbeat")
+
+
 def test_a_rank_that_hears_nothing_of_the_store_leaves_with_a_word(ranks, ended, capsys, monkeypatch):
     """As where the cable to the first machine is pulled: a call neither returns nor fails."""
     (only,), silence = ranks(0, limits=DistributedConfig(update_timeout_minutes=0.5 / 60)), threading.Event()
@@ -122,7 +136,7 @@ def test_a_rank_that_hears_nothing_of_the_store_leaves_with_a_word(ranks, ended,
     wait_for(lambda: ended)
     silence.set()
     assert ended == [(1, "polaris-guard")]
-    assert "rank 0: nothing was heard of node-a for 0.00833333 minutes (distributed.update_timeout_minutes)." in capsys.readouterr().err
+    assert "nothing was heard of node-a for 0.00833333 minutes (distributed.update_timeout_minutes)." in capsys.readouterr().err
 
 
 def test_a_rank_that_goes_on_is_left_alone(ranks, ended):
