@@ -17,11 +17,10 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 class Staging:
-    """Buffers that are kept from one copy to the next; on CUDA they are page-locked after the first one."""
+    """Buffers that are kept from one copy to the next."""
 
     def __init__(self) -> None:
         self._buffers: dict[str, Tensor] = {}
-        self._locked: list[int] = []
 
     def copy(self, state: Any, name: str = "") -> Any:
         """`state`, nested dictionaries and lists, with its tensors in host memory; it is overwritten by the next copy."""
@@ -43,21 +42,12 @@ class Staging:
         buffer = self._buffers.get(name)
         if buffer is None:
             self._buffers[name] = buffer = value.to("cpu", copy=True)
-            self._lock(_local(buffer))
         else:
             _local(buffer).copy_(_local(value), non_blocking=True)
         return buffer
 
-    def _lock(self, buffer: Tensor) -> None:
-        """Page-locked memory is copied to several times as fast. torch's own allocator of it would round sizes up to powers of two."""
-        if torch.cuda.is_available() and buffer.nbytes:
-            torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(buffer.data_ptr(), buffer.nbytes, 0))
-            self._locked.append(buffer.data_ptr())
-
     def close(self) -> None:
         """Free the buffers."""
-        while self._locked:
-            torch.cuda.check_error(torch.cuda.cudart().cudaHostUnregister(self._locked.pop()))
         self._buffers.clear()
 
 

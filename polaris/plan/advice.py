@@ -115,7 +115,9 @@ def _sharing(setup: Setup) -> list[int]:
 
 
 def _parallel(setup: Setup) -> list[int]:
-    """GPUs that may share an engine."""
+    """GPUs that may share an engine; one that holds adapters apart has one."""
+    if setup.served_apart:
+        return [setup.tensor_parallel]
     here = setup.engine_ranks if setup.engine == "separate" else setup.gpus
     counts = (setup.tensor_parallel, 2, 4, 8) if setup.engine != "none" else (setup.tensor_parallel,)
     return sorted({n for n in counts if n >= setup.tensor_parallel and here % n == 0 and setup.shape.heads % n == 0})

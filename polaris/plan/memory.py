@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, log2
 
 from polaris.plan.activations import Layer, layer, stored, working
 from polaris.plan.cards import GIB
@@ -20,6 +21,9 @@ PROCESS = 8 * GIB
 """Host memory of a rank's process with CUDA's libraries, torch and vLLM, without anything below."""
 PER_TOKEN = 40
 """Host bytes of a sampled token on a rank: ids, log-probs and versions, as drawn, gathered and packed."""
+
+PINNED = 1.2
+"""What rounding up to powers of two adds to the pinned tensors of a model."""
 
 Parts = dict[str, float]
 """Bytes by what they are for."""
@@ -67,12 +71,11 @@ def state_of(setup: Setup, gradients: bool) -> Parts:
     dtype."""
     shape, shards = setup.shape, setup.shards
     frozen = setup.itemsize * shape.parameters / shards if setup.adapters else 0
-    if setup.optimizer == "host":
-        return {"weights, gradients, moments": 0.0}
     trained = setup.trained / shards
+    if setup.optimizer == "host":  # copies add up partly reduced gradients on their devices until the update's last pack
+        return {"weights, gradients, moments": 4 * trained if gradients and setup.replicas > 1 else 0.0}
     found = {"weights": 4 * trained + frozen, "moments": 8 * trained}
-    waiting = 4 * trained if setup.replicas > 1 else 0  # partly reduced gradients, until the update's last pack
-    return found | ({"gradients": 4 * trained + waiting} if gradients else {})
+    return found | ({"gradients": 4 * trained} if gradients else {})
 
 
 def update_of(setup: Setup) -> Parts:
@@ -171,23 +174,28 @@ def engine_of(setup: Setup) -> Engine | None:
     weights = size * shape.parameters / parallel
     logits = 3 * 4 * setup.max_concurrent * shape.vocabulary / parallel
     work = size * BATCHED * (3 * shape.inner / parallel + 4 * shape.hidden) + logits + ENGINE_RESERVE
-    per_token = 2 * size * shape.layers * shape.key / parallel
+    key = max(shape.key / parallel, shape.query / shape.heads)  # a GPU has one key-value head at least
+    per_token = 2 * size * shape.layers * key
     return Engine(weights=weights, working=work, cache=max(0.0, share - weights - work), per_token=per_token)
 
 
 def host_of(setup: Setup) -> Parts:
-    """Bytes of a node's host memory. vLLM's sleep drops its weights (level 2), so none wait there."""
+    """Bytes of a node's host memory. vLLM's sleep drops its weights, which the next sync brings; those beside adapters are kept there.
+
+    Pinned memory comes in powers of two: activations of a layer are rounded up to one, and what it adds to weights and gradients of every
+    size is `PINNED` (1.07 to 1.2 for 32B to 4B over eight ranks).
+    """
     shape, ranks = setup.shape, setup.gpus
     share = ranks / setup.shards  # of what all shards of one copy hold
     found: Parts = {"processes": ranks * PROCESS}
     if setup.optimizer == "host":
         frozen = setup.itemsize * shape.parameters if setup.adapters else 0
-        found["weights, gradients, moments"] = (16 * setup.trained + frozen) * share
+        found["weights, gradients, moments"] = PINNED * (16 * setup.trained + frozen) * share
     if setup.activations == "offload":
-        found["activations"] = ranks * setup.itemsize * setup.pack * shape.layers * shape.hidden
-    if setup.engine == "transformers":
+        found["activations"] = ranks * shape.layers * 2 ** ceil(log2(setup.itemsize * setup.pack * shape.hidden))
+    if setup.engine == "transformers" or setup.served_apart:
         found["engine asleep"] = ranks * setup.itemsize * shape.parameters
-    if setup.reference:
+    if setup.reference and not setup.adapters:  # without its adapters the policy is its own reference
         found["reference"] = setup.itemsize * shape.parameters * share
     tokens = setup.prompts * setup.samples * (setup.prompt + setup.mean_share * max(stage.response for stage in setup.stages))
     found["rollouts"] = ranks * PER_TOKEN * tokens

@@ -47,6 +47,8 @@ class Setup:
     reshard: bool = True
     adapters: int = 0
     """Parameters of LoRA's adapters; 0 where all parameters are trained."""
+    served_apart: bool = False
+    """Whether engines have the adapters beside the model's weights, which they then keep in host memory while they sleep."""
     tokens_per_pack: int = 32_768
     prompt: int = 1024
     """Most tokens of a prompt."""
@@ -121,6 +123,7 @@ def setup_of(config: RunConfig | SftConfig, shape: ModelShape, card: Card, gpus:
         replicas=config.distributed.replicas,
         reshard=config.distributed.reshard,
         adapters=adapters_of(shape, config.model.lora.rank, config.model.lora.targets),
+        served_apart=config.model.lora.served_apart,
         tokens_per_pack=config.trainer.tokens_per_pack,
         kept=config.checkpoint.keep,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -51,12 +53,17 @@ class ServedAdapter:
         if self.request is not None:
             llm.remove_lora(self._number)
         self._number += 1
-        with tempfile.TemporaryDirectory(prefix="polaris-adapter-", dir=_MEMORY if _MEMORY.is_dir() else None) as folder:
+        with tempfile.TemporaryDirectory(prefix="polaris-adapter-", dir=_MEMORY if self._has_room() else None) as folder:
             write_adapter(Path(folder), complete(adapters, self._shapes), self._lora, self._path)
             self.request = LoRARequest(lora_name=f"polaris-{self._number}", lora_int_id=self._number, lora_path=folder)
             taken = llm.add_lora(self.request)
         if not taken or set(llm.list_loras()) != {self._number}:
             raise RuntimeError(f"vLLM did not take adapter {self._number}; it has {sorted(llm.list_loras())}")
+
+    def _has_room(self) -> bool:
+        """Whether shared memory, of which containers often have 64 MiB, takes the adapters of all ranks of this machine at once."""
+        size = 4 * sum(shape.numel() for shape in self._shapes.values()) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        return _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free > 2 * size
 
     def held(self, runner: Any) -> dict[str, Tensor]:
         """Copies of what vLLM's model computes with, by the names of `replace`, in float32; read from the buffers of its layers."""

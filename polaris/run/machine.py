@@ -57,7 +57,9 @@ def _of_ranks(world: World, layers: LayerTimes, update: float) -> dict[str, floa
     """Memory of the trainers on the first one's machine, and what the mean trainer waits in the update."""
     found = world.gather([(socket.gethostname(), resident_bytes(), layers.seconds())])
     facts = {"memory/host_gib": sum(size for host, size, _ in found if host == found[0][0]) / 2**30}
-    return facts | ({"seconds/waited": update * share_waited([times for _, _, times in found])} if world.size > 1 else {})
+    return facts | (
+        {"seconds/waited": update * share_waited([times for _, _, times in found])} if world.size > 1 and world.sequence.size == 1 else {}
+    )
 
 
 def resident_bytes() -> int:

@@ -29,7 +29,9 @@ def check_held(engine: Engine, weights: Weights, version: int, dtype: str, world
 
 def first_difference(held: Mapping[str, Tensor], published: Iterable[tuple[str, Tensor]], dtype: str) -> str:
     """The first adapter that is not held as it was published, but for rounding to `dtype`, in words, or "". Reads all of `published`."""
-    rounding, found = 1.01 * torch.finfo(getattr(torch, dtype)).eps, ""  # once as it is read, once as vLLM multiplies by alpha / rank
+    numbers = torch.finfo(getattr(torch, dtype))
+    rounding, found = 1.01 * numbers.eps, ""  # once as it is read, once as vLLM multiplies by alpha / rank
+    smallest = 16 * numbers.eps * numbers.smallest_normal  # steps of numbers below the normal ones: in float16 6e-8, over alpha / rank
     for name, tensor in published:
         if found:
             continue
@@ -37,7 +39,7 @@ def first_difference(held: Mapping[str, Tensor], published: Iterable[tuple[str, 
             found = f"{name} is not there"
             continue
         ours = tensor.detach().float().cpu()
-        same = (held[name] - ours).abs() <= rounding * ours.abs() + torch.finfo(getattr(torch, dtype)).tiny
+        same = (held[name] - ours).abs() <= rounding * ours.abs() + smallest
         if not bool(same.all()):
             found = f"{int((~same).sum())} of {ours.numel()} numbers of {name} are others"
     return found

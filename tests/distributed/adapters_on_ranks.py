@@ -14,7 +14,9 @@ from polaris.config.training import OptimizerConfig
 from polaris.distributed import mesh
 from polaris.distributed.fsdp import assert_sharded, full
 from polaris.learn.optimizer import build_optimizer
+from polaris.learn.passes import Passes
 from polaris.learn.reference import Reference
+from polaris.learn.statistics import Statistics
 from polaris.learn.update import forward, guarded_step, rank_packs
 from polaris.model.adapters import shaken_adapters
 from polaris.run.load_policy import load_policy
@@ -47,7 +49,8 @@ def measured(folder, dtype, world):
     frozen = {name: full(p).clone() for name, p in policy.named_parameters() if not p.requires_grad}
     backward(policy, packs)
     norm = sum(float(full(p.grad).square().sum()) for p in policy.parameters() if p.grad is not None) ** 0.5
-    result = guarded_step(policy, optimizer, torch.zeros((), dtype=torch.float64), 1e9, len(packs))
+    passes = Passes(loss=torch.zeros((), dtype=torch.float64), statistics=Statistics(), packs=len(packs))
+    result = guarded_step(policy, optimizer, passes, 1e9)
     found["norms"] = (norm, result.grad_norm)
     found["moved"] = sorted(name for name, value in policy.named_adapters() if not torch.equal(value, found["first"][name]))
     found["frozen"] = all(torch.equal(value, full(policy.get_parameter(name))) for name, value in frozen.items())

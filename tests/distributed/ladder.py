@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import update_once
 
 from polaris.config.algorithm import AlgorithmConfig
+from polaris.config.lora import LoraConfig
 from polaris.config.model import MemoryConfig
 from polaris.config.schema import RunConfig
 from polaris.config.training import DistributedConfig, OptimizerConfig, TrainerConfig
@@ -21,8 +22,9 @@ from polaris.distributed import mesh
 from polaris.learn.aggregate import aggregate_of, count, denominator, gradient_scale, weighted
 from polaris.learn.learner import Learner
 from polaris.learn.optimizer import build_optimizer
-from polaris.learn.reference import load_reference
+from polaris.learn.reference import Reference, load_reference
 from polaris.learn.update import accumulate, rank_packs
+from polaris.model.adapters import shaken_adapters
 from polaris.run.load_policy import load_policy
 from polaris_kernels.policy_loss.registry import LOSSES
 
@@ -32,34 +34,38 @@ SEQUENCES = (("dapo", "sequence_tis", None), ("grpo", "geometric_mask", "token")
 
 
 def rungs(ranks):
-    """Pairs of settings: the plain path, every rung alone, and every way to divide ranks with both memories on the host."""
+    """Settings of memory and ranks, and the rank of adapters: the plain path, every rung alone, pairs and triples of them, and with adapters."""
     kinds = ("recompute_mlp", "recompute", "offload") if ranks == 1 else ()  # they do not depend on the number of ranks
     host = MemoryConfig(activations="offload", optimizer="host")
     memory = [*(MemoryConfig(activations=kind) for kind in kinds), MemoryConfig(activations="keep", optimizer="host"), host]
     ways = [DistributedConfig(reshard=False)]
     ways += [DistributedConfig(sequence_parallel=share) for share in (2, 4) if share <= ranks]
-    ways += [DistributedConfig(replicas=copies) for copies in (2, 4) if copies <= ranks]
+    ways += [DistributedConfig(replicas=2)] if ranks > 1 else []
     ways += [DistributedConfig(sequence_parallel=2, replicas=2, reshard=False)] if ranks == 4 else []
-    yield PLAIN
-    yield from ((one, PLAIN[1]) for one in memory)
-    yield from ((PLAIN[0], way) for way in ways)
-    yield from ((host, way) for way in ways)
+    yield *PLAIN, 0
+    yield from ((one, PLAIN[1], 0) for one in memory)
+    yield from ((PLAIN[0], way, 0) for way in ways)
+    yield from ((host, way, 0) for way in ways[-2:])
+    yield *PLAIN, 3
+    yield from ((PLAIN[0], way, 3) for way in ways[-2:])
+    yield host, ways[-1], 3
 
 
-def gradients(policy, world, config):
-    """Loss, statistics, and gradients before clipping."""
-    batch = weighted(update_once.with_logprobs(update_once.samples(9)), config.algorithm, world.sequence.size > 1)
+def gradients(policy, world, config, size=9):
+    """Loss, statistics, and gradients before clipping, of an update of several packs."""
+    batch = weighted(update_once.with_logprobs(update_once.samples(size)), config.algorithm, world.sequence.size > 1)
     packs = [
         dataclasses.replace(pack, batch=dataclasses.replace(pack.batch, proximal_logprob=pack.batch.behaviour_logprob))
-        for pack in rank_packs(batch, world, 128)
+        for pack in rank_packs(batch, world, 40)
     ]
+    assert len(packs) > 1 or size == 1
     kind, counts = aggregate_of(config.algorithm), count(batch, 64)
     policy.train()
     found = accumulate(policy, packs, denominator(kind, counts), config, gradient_scale(kind, counts))
     loss, statistics = found.loss, found.statistics
     dist.all_reduce(loss)
     statistics.all_reduce(world.device)
-    grads = {name: parameter.grad.full_tensor().clone() for name, parameter in policy.model.named_parameters()}
+    grads = {name: one.grad.full_tensor().clone() for name, one in policy.model.named_parameters() if one.requires_grad}
     policy.zero_grad()
     return {"loss": float(loss), "statistics": statistics.compute(), "grads": grads}
 
@@ -69,14 +75,15 @@ def step(folder, policy, world, config):
     config = dataclasses.replace(
         config,
         algorithm=AlgorithmConfig(loss="gspo", kl="k3", kl_coefficient=0.1),
-        trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=128),
+        trainer=TrainerConfig(updates_per_step=2, tokens_per_pack=40),
         optimizer=OptimizerConfig(lr=1e-3),
     )
     batch = update_once.with_logprobs(update_once.samples(8))
-    reference = load_reference(Path(folder), config.rope, world, torch.float32)
+    adapted = config.model.lora.rank
+    reference = Reference(policy) if adapted else load_reference(Path(folder), config.rope, world, torch.float32)
     optimizer = build_optimizer(policy, config.optimizer)
     learner = Learner(policy=policy, optimizer=optimizer, config=config, world=world, reference=reference)
-    kl = reference.divergences(batch, world, 128).tolist()
+    kl = reference.divergences(batch, world, 40).tolist()
     result = learner.update(batch, 1)
     learner.assert_sharded()
     updates = [(one.loss, one.grad_norm) for one in result.updates]
@@ -87,19 +94,21 @@ def main(folder, output):
     torch.set_num_threads(1)
     world = mesh.start()
     found = {}
-    for memory, way in rungs(world.size):
+    for memory, way, rank in rungs(world.size):
         divided, sequence = mesh.divide(world.rank, world.size, world.device, way)
         here = dataclasses.replace(world, mesh=divided, sequence=sequence)
-        config = RunConfig(model=update_once.FLOAT32, memory=memory, distributed=way)
+        model = dataclasses.replace(update_once.FLOAT32, lora=LoraConfig(rank=rank))
+        config = RunConfig(model=model, memory=memory, distributed=way)
         policy, _ = load_policy(Path(folder), config, here, longest=64)
-        losses = [(loss, "tis", None) for loss in LOSSES] + ([*SEQUENCES] if memory == PLAIN[0] else [])
-        results = {
-            ", ".join(map(str, one)): gradients(
-                policy, here, dataclasses.replace(config, algorithm=AlgorithmConfig(loss=one[0], correction=one[1], aggregate=one[2]))
-            )
-            for one in losses
-        }
-        found[f"{memory}, {way}"] = results | {"step": step(folder, policy, here, config)}
+        losses = [(loss, "tis", None) for loss in LOSSES if not rank or loss == "gspo"]
+        losses += SEQUENCES if memory == PLAIN[0] and not rank else []
+        with shaken_adapters(policy, 0, 0.3):
+            results = {"a single sample": gradients(policy, here, config, 1)}
+            for loss, correction, aggregate in losses:
+                algorithm = AlgorithmConfig(loss=loss, correction=correction, aggregate=aggregate)
+                results[f"{loss}, {correction}, {aggregate}"] = gradients(policy, here, dataclasses.replace(config, algorithm=algorithm))
+            results["step"] = step(folder, policy, here, config)
+        found[f"adapters of rank {rank}, {memory}, {way}"] = results
     if world.is_main:
         torch.save(found, output)
     mesh.stop()

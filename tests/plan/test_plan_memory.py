@@ -56,9 +56,10 @@ def test_state_by_hand():
     assert sum(state_of(tiny(), gradients=True).values()) == 16 * 2808 / 4
     assert sum(state_of(tiny(), gradients=False).values()) == 12 * 2808 / 4
     assert sum(state_of(tiny(nodes=2, replicas=2), gradients=False).values()) == 12 * 2808 / 4
-    # Between its packs each copy has partly reduced gradients besides.
-    assert sum(state_of(tiny(nodes=2, replicas=2), gradients=True).values()) == 20 * 2808 / 4
+    # Between its packs each copy has partly reduced gradients, which become the gradients after the last one.
+    assert sum(state_of(tiny(nodes=2, replicas=2), gradients=True).values()) == 16 * 2808 / 4
     assert sum(state_of(tiny(optimizer="host"), gradients=True).values()) == 0
+    assert sum(state_of(tiny(nodes=2, replicas=2, optimizer="host"), gradients=True).values()) == 4 * 2808 / 4
     # Ranks that only sample hold nothing of it.
     assert sum(state_of(tiny(engine="separate", engine_ranks=2), gradients=False).values()) == 12 * 2808 / 2
 
@@ -104,6 +105,8 @@ def test_the_cache_of_an_engine_by_hand():
     assert engine.tokens == pytest.approx((0.8 * 79.1 * GIB - 2 * 2808 - engine.working) / 32, rel=1e-6)
     assert engine.sequences(1000) == engine.tokens / 1000
     assert engine_of(tiny(tensor_parallel=2)).per_token == 16
+    # Of its one key-value head, which vLLM repeats, each of four GPUs has all two numbers.
+    assert engine_of(tiny(tensor_parallel=4)).per_token == 2 * 2 * 2 * max(TINY.key / 4, TINY.query / TINY.heads)
     assert engine_of(tiny(engine="none")) is None
 
 
@@ -111,9 +114,12 @@ def test_host_memory_by_hand():
     plain = host_of(tiny())
     more = host_of(tiny(optimizer="host", activations="offload", reference=True))
     assert {name: more[name] - plain.get(name, 0) for name in more if more[name] != plain.get(name, 0)} == {
-        "weights, gradients, moments": 16 * 2808,
-        "activations": 4 * 60 * 2 * 8 * 2,
+        "weights, gradients, moments": 1.2 * 16 * 2808,
+        "activations": 4 * 2 * 1024,  # 960 bytes for each of two layers, in blocks of pinned memory
         "reference": 2 * 2808,
     }
     # Of two nodes without copies each holds a half.
-    assert host_of(tiny(nodes=2, optimizer="host"))["weights, gradients, moments"] == 16 * 2808 / 2
+    assert host_of(tiny(nodes=2, optimizer="host"))["weights, gradients, moments"] == 1.2 * 16 * 2808 / 2
+    # Beside adapters, engines keep the model while they sleep; and the policy without them is the reference.
+    assert host_of(tiny(adapters=104, served_apart=True))["engine asleep"] == 4 * 2 * 2808
+    assert "reference" not in host_of(tiny(adapters=104, reference=True))
