@@ -122,6 +122,8 @@ def _kind(change: str, before: RunConfig, after: RunConfig, progress: RunProgres
         config.rollout.placement == "separate" and config.rollout.max_staleness for config in (before, after)
     ):
         return "altering"  # its steps are trained on what older weights have drawn
+    if name == "model.lora.sync" and after.model.dtype != "float32":
+        return "altering"  # merged adapters are rounded with the weights
     between = progress.closed > 0 and begun == progress.closed
     if name in _ORDER and before.rollout.oversample > 1:
         return "altering"

@@ -41,16 +41,22 @@ def run(options: argparse.Namespace) -> None:
     chosen = {name: value for name, value in vars(after).items() if value is not None}
     options = argparse.Namespace(**vars(options) | chosen)
 
+    from polaris.config.schema import RunConfig
     from polaris.plan.advice import refuse_what_does_not_fit
     from polaris.plan.machine import machine_of
     from polaris.plan.page import lines
-    from polaris.plan.read import read_job
+    from polaris.plan.read import check_start, read_job
     from polaris.plan.setup import setup_of
     from polaris.plan.shape import read_shape
+    from polaris.run.checks import check_served_apart
 
     card, gpus = machine_of(options.gpu, options.gpus)
-    config = read_job(options.config, overrides)
-    setup = setup_of(config, read_shape(config.model), card, gpus, options.nodes or 1)
+    config, nodes = read_job(options.config, overrides), options.nodes or 1
+    shape = read_shape(config.model)
+    check_start(config, shape.heads, gpus * nodes)
+    if isinstance(config, RunConfig):
+        check_served_apart(config, "vllm")
+    setup = setup_of(config, shape, card, gpus, nodes)
     if options.mean_tokens:
         setup = replace(setup, mean_share=min(1.0, options.mean_tokens / setup.stages[-1].response))
     print("\n".join(lines(setup)))

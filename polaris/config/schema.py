@@ -158,7 +158,10 @@ class RunConfig(JobConfig):
         trainers = ranks - self.rollout.engine_ranks
         self.check_trainers(trainers)
         if trainers % parallel and (self.rollout.placement == "colocated" or self.final.suite):
-            raise Refused(f"{trainers} ranks do not divide into engines of rollout.tensor_parallel = {parallel} ranks; change one of them")
+            raise Refused(
+                f"rollout.tensor_parallel = {parallel} does not divide the {trainers} rank{'s' * (trainers != 1)} that train into engines; "
+                "change it, or start another number of ranks (torchrun --nproc-per-node)"
+            )
         if self.rollout.samples_per_prompt == 1:
             raise Refused("rollout.samples_per_prompt = 1 leaves nothing to compare within a group; set it to 2 or more")
 

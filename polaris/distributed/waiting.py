@@ -20,8 +20,8 @@ from polaris.distributed.mesh import World
 
 class LayerTimes:
     """Seconds of the layers' forward passes on this rank, while it is `watched`: one number for each pass over the layers. All ranks have
-    equally many, since each layer's pass is a collective. A rank that is alone has none, nor have those that share packs: they wait for each
-    other inside of the layers."""
+    equally many, since each layer's pass is a collective. A rank that is alone has none, nor have those that share packs:
+    they wait for each other inside of the layers."""
 
     def __init__(self, layers: Sequence[nn.Module], world: World) -> None:
         self._layers = layers if world.size > 1 and world.sequence.size == 1 else ()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import torch
@@ -33,7 +33,8 @@ def save_activations(model: PreTrainedModel, kind: Activations, device: torch.de
             mlp = getattr(layer, "mlp", None)
             if not isinstance(mlp, nn.Module):
                 raise Refused(f'memory.activations = "recompute_mlp": layers of {type(model).__name__} have no mlp; set it to "recompute"')
-            mlp.forward = partial(_again, mlp, mlp.forward)
+            kind_of: Any = type(mlp)
+            mlp.__class__ = _recomputed(kind_of)
     elif kind != "keep":
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
         if kind == "offload":
@@ -42,8 +43,16 @@ def save_activations(model: PreTrainedModel, kind: Activations, device: torch.de
                 vars(layer)["_gradient_checkpointing_func"] = inputs.checkpoint
 
 
-def _again(module: nn.Module, forward: Callable[..., Any], *args: Any) -> Any:
-    return checkpoint(forward, *args, use_reentrant=False) if module.training else forward(*args)
+@cache
+def _recomputed(kind: Any) -> Any:
+    """Of a class of modules, the one whose modules are checkpointed as a whole: the same for all layers, since torch.compile would compile a
+    forward of each one's own anew."""
+
+    def __call__(self: nn.Module, *args: Any) -> Any:
+        forward = partial(kind.__call__, self)
+        return checkpoint(forward, *args, use_reentrant=False) if self.training else forward(*args)
+
+    return type(kind.__name__, (kind,), {"__call__": __call__})
 
 
 class HostInputs:

@@ -37,16 +37,20 @@ def check_checkpoint(folder: Path, rope: RopeConfig = OWN, longest: int = 0, sha
     except CANNOT_BUILD as error:
         raise Refused(f"{folder}: transformers cannot build this model ({in_one_line(error)})") from None
     check_architecture(model, folder, longest)
-    heads = model.config.num_attention_heads
-    if heads % sharing:
-        fitting = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
-        raise Refused(
-            f"distributed.sequence_parallel = {sharing} does not divide the {heads} attention heads of {folder}; set one of {fitting}"
-        )
+    check_sharing(model.config.num_attention_heads, sharing, folder)
     _check_weights(model, folder)
     if lora is not None and lora.rank:
         check_peft()
         check_targets(model, lora)
+
+
+def check_sharing(heads: int, sharing: int, model: object) -> None:
+    """Raise `Refused` unless the ranks that share packs can share the model's attention heads."""
+    if heads % sharing:
+        fitting = ", ".join(str(count) for count in range(1, heads + 1) if heads % count == 0)
+        raise Refused(
+            f"distributed.sequence_parallel = {sharing} does not divide the {heads} attention heads of {model}; set one of {fitting}"
+        )
 
 
 def check_weights(folder: Path) -> None:

@@ -26,6 +26,8 @@ def lines(setup: Setup) -> Iterator[str]:
         yield _row("sampling", memory.sampling)
     yield from _engine(setup, memory)
     yield _row("host memory of a node", memory.host)
+    if not setup.host_gib:
+        yield "                          (whether a node has that is not known here; a start on GPUs looks)"
     yield f"  disk of a checkpoint    {memory.disk / GIB:7.1f} GiB, {setup.kept} of which stay"
     if memory.engine is not None and not faults_of(setup, memory):
         yield ""

@@ -10,6 +10,7 @@ from typing import Literal
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.doors import is_own
+from polaris.errors import Refused
 from polaris.plan.cards import Card
 from polaris.plan.shape import ModelShape
 
@@ -164,5 +165,12 @@ def _tuning(common: Setup, config: SftConfig) -> Setup:
 
 
 def adapters_of(shape: ModelShape, rank: int, targets: Sequence[str] = ()) -> int:
-    """Parameters of LoRA's adapters of this rank, on all linear layers of the decoder or those of the names in `targets`."""
+    """Parameters of LoRA's adapters of this rank, on all linear layers of the decoder or those of the names in `targets`.
+
+    Raises:
+        Refused: one of them is not the name of such a layer.
+    """
+    known = [name for name, _ in shape.linear]
+    if unknown := [target for target in targets if target not in known]:
+        raise Refused(f"model.lora.targets: {unknown[0]!r} is no linear layer of the decoder's layers; there are {', '.join(known)}")
     return rank * shape.layers * sum(size for name, size in shape.linear if not targets or name in targets)

@@ -10,8 +10,11 @@ import torch
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.store import TrainState
+from polaris.config.job import JobConfig
+from polaris.config.model import MemoryConfig, ModelConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.schema import RunConfig
+from polaris.config.training import DistributedConfig
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.data.reading import in_words, training_sources
@@ -57,6 +60,7 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
         "held out": _describe(held_out, checked.held_out) if checked.held_out else "none (neither eval.path nor eval.fraction)",
         "engine": _engines(checked, ranks),
     }
+    facts |= memory(config)
     if named(config.reward):
         facts["reward"] = _reward(config.reward)
     asked = answer_format.forms(prompt.text for prompt in checked.prompts.prompts)
@@ -66,6 +70,21 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     facts |= phases(config, len((checked.held_out or checked.prompts).prompts))
     facts |= _trained_on_too(checked) | _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
+
+
+def memory(config: JobConfig) -> dict[str, str]:
+    """The rungs of docs/memory.md that are not where they are by default; nothing if there are none."""
+    sections = {"memory": MemoryConfig(), "distributed": DistributedConfig(), "model": ModelConfig()}
+    rungs = ("memory.activations", "memory.optimizer", "distributed.sequence_parallel", "distributed.replicas", "distributed.reshard")
+    words = []
+    for rung in (*rungs, "model.compile"):
+        section, _, name = rung.partition(".")
+        value = getattr(getattr(config, section), name)
+        if value != getattr(sections[section], name):
+            words.append(f"{name} {value}")
+    if config.model.compile:
+        words[-1] += ", so that the first packs take long"
+    return {"memory": ", ".join(words)} if words else {}
 
 
 def _engines(checked: Checked, ranks: int) -> str:

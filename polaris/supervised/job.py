@@ -25,6 +25,7 @@ from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.report import summary, write_report
 from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
+from polaris.run.banner import memory
 from polaris.run.load_policy import load_policy
 from polaris.run.profiler import Profiler, open_profiler
 from polaris.run.step import SPLIT
@@ -86,6 +87,7 @@ def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainSt
         "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
         "run": str(folder.path),
     }
+    facts |= memory(config)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
     changed = (*folder.changes.altering, *folder.changes.free)

@@ -289,7 +289,7 @@ def test_sections_are_checked_together():
     with pytest.raises(ValueError, match=r"; set data\.max_prompt_tokens to 960 or less, or rope\.max_positions to 1088"):
         RunConfig(rollout=RolloutConfig(max_response_tokens=64)).check_positions(1024)
     config.check_ranks(7)
-    with pytest.raises(ValueError, match="3 ranks do not divide"):
+    with pytest.raises(ValueError, match="does not divide the 3 ranks"):
         RunConfig(rollout=RolloutConfig(tensor_parallel=2)).check_ranks(3)
     with pytest.raises(ValueError, match="2 or more"):
         RunConfig(rollout=RolloutConfig(samples_per_prompt=1)).check_ranks(1)
@@ -297,7 +297,7 @@ def test_sections_are_checked_together():
     separate.check_ranks(3)
     sharing = RunConfig(rollout=RolloutConfig(placement="separate", engine_ranks=2, tensor_parallel=2))
     sharing.check_ranks(3)
-    with pytest.raises(ValueError, match="3 ranks do not divide into engines"):
+    with pytest.raises(ValueError, match="does not divide the 3 ranks that train into engines"):
         dataclasses.replace(sharing, final=FinalConfig(suite=("x.jsonl",))).check_ranks(5)
     with pytest.raises(ValueError, match=r"engine_ranks = 2 leaves none of 2 ranks to train; start with more"):
         separate.check_ranks(2)

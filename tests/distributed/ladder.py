@@ -34,7 +34,7 @@ SEQUENCES = (("dapo", "sequence_tis", None), ("grpo", "geometric_mask", "token")
 
 
 def rungs(ranks):
-    """Settings of memory and ranks, and the rank of adapters: the plain path, every rung alone, pairs and triples of them, and with adapters."""
+    """Settings of memory and ranks, and the rank of adapters: the plain path, every rung alone, several at once, and with adapters."""
     kinds = ("recompute_mlp", "recompute", "offload") if ranks == 1 else ()  # they do not depend on the number of ranks
     host = MemoryConfig(activations="offload", optimizer="host")
     memory = [*(MemoryConfig(activations=kind) for kind in kinds), MemoryConfig(activations="keep", optimizer="host"), host]

@@ -38,8 +38,7 @@ def test_what_is_left_and_what_is_computed_again(model, kind, alive, again):
     assert sum(reference() is not None for reference in inputs) == alive
     before = len(asked)
     loss.backward()
-    # A hook of the MLP is outside of what "recompute_mlp" repeats.
-    assert len(asked) - before == (0 if kind == "recompute_mlp" else again)
+    assert len(asked) - before == again
 
 
 def test_the_mlp_alone_is_computed_again(model):

@@ -71,7 +71,7 @@ def test_the_limit_is_exact():
 def test_host_memory_counts_where_it_is_known():
     setup = run("Qwen3-14B", gpus=1, optimizer="host", response=8192)
     refuse_what_does_not_fit(setup)
-    with pytest.raises(Refused, match=r"in a node's host memory, training of 14\.8B parameters.*weights, gradients, moments 220"):
+    with pytest.raises(Refused, match=r"in a node's host memory, training of 14\.8B parameters.*weights, gradients, moments 264"):
         refuse_what_does_not_fit(replace(setup, host_gib=200.0))
 
 

@@ -49,7 +49,7 @@ def test_nodes_lengths_and_settings_change_it(config, capsys):
     assert "16 x H200 141GB on 2 nodes" in found
     assert "mean response 6% of the limit" in found
     assert "host memory of a node" in found
-    assert "gradients, moments 30.0" in found
+    assert "gradients, moments 36.0" in found
 
 
 def test_what_does_not_fit_is_planned_and_refused_with_the_rung(config, capsys):
@@ -84,3 +84,19 @@ def test_bad_input_names_the_remedy(config, arguments, message):
 def test_help_loads_no_torch():
     code = "import sys; from polaris.cli import _parser; _parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "remedy"),
+    [
+        (["--gpus=8", "--distributed.sequence_parallel=3"], r"sequence_parallel = 3 does not divide the 8 ranks"),
+        (["--gpus=64", "--distributed.sequence_parallel=64"], r"does not divide the 32 attention heads"),
+        (["--gpus=8", "--distributed.replicas=3"], r"replicas = 3 does not divide the 8 ranks"),
+        (["--gpus=2", "--rollout.tensor_parallel=4"], r"tensor_parallel = 4 does not divide the 2 ranks"),
+        (["--model.lora.rank=8", "--model.lora.sync=adapter", "--rollout.tensor_parallel=2"], 'set model.lora.sync to "merged"'),
+        (["--model.lora.rank=8", '--model.lora.targets=["nope"]'], r"'nope' is no linear layer of the decoder's layers; there are q_proj"),
+    ],
+)
+def test_what_a_start_would_refuse_is_refused(overrides, remedy, config):
+    with pytest.raises(Refused, match=remedy):
+        _run(["plan", config(), "--gpu=h100", *overrides])
