@@ -45,8 +45,8 @@ def save_activations(model: PreTrainedModel, kind: Activations, device: torch.de
 
 @cache
 def _recomputed(kind: Any) -> Any:
-    """Of a class of modules, the one whose modules are checkpointed as a whole: the same for all layers, since torch.compile would compile a
-    forward of each one's own anew."""
+    """Of a class of modules, the one whose modules are checkpointed as a whole: the same for all layers, since torch.compile would compile
+    each one's own forward anew."""
 
     def __call__(self: nn.Module, *args: Any) -> Any:
         forward = partial(kind.__call__, self)

@@ -25,6 +25,6 @@ def test_a_slow_rank_is_found_by_the_time_of_its_own_layers(tiny_qwen3):
     paused = LAYERS * slow["packs"] * PAUSE_S
     assert len(fast["seconds"]) == len(slow["seconds"]) == slow["packs"]
     assert sum(slow["seconds"]) >= paused
-    assert fast["took"] >= 2 * paused, "collectives hold the fast rank up, in the forward and where it is recomputed"
+    assert fast["took"] >= paused, "collectives hold the fast rank up"
     assert sum(fast["seconds"]) < paused / 2, "which its layers' own time does not count"
     assert 0.25 < share_waited([fast["seconds"], slow["seconds"]]) < 0.5
