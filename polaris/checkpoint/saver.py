@@ -137,7 +137,7 @@ class _Write:
         self.step, self.final = state.step, layout.step_folder(checkpoints, state.step)
         self._temporary = layout.temporary_folder(checkpoints, state.step)
         self._began, self.seconds, self.waited_s = time.monotonic(), 0.0, 0.0
-        self.error: BaseException | None = None
+        self.error: RunFailed | None = RunFailed(f"the checkpoint of step {state.step} was not written: see the traceback of its thread")
         self.thread = threading.Thread(target=self._run, name="polaris-checkpoint", daemon=True)
 
     def begin(self, state: dict[str, Any], kept: Sequence[Kept]) -> None:
@@ -164,7 +164,8 @@ class _Write:
         try:
             for part in (self._check_small, self._write_shards, self._commit):
                 self._together(part)
-        except BaseException as error:  # raised again by the main thread
+            self.error = None
+        except RunFailed as error:  # raised again by the main thread
             self.error = error
         self.seconds = time.monotonic() - self._began
 
@@ -186,13 +187,11 @@ class _Write:
         failed: BaseException | None = None
         try:
             part()
-        except (Exception, CheckpointException) as error:
+        except (RuntimeError, OSError, CheckpointException) as error:
             failed = error
         reasons: list[str] = [""] * self._world.size
         dist.all_gather_object(reasons, "" if failed is None else _reason(failed), group=self._group)
         if any(reasons):
-            if failed is not None and not isinstance(failed, RuntimeError | OSError | CheckpointException):
-                raise failed
             raise self._failure(next(filter(None, reasons))) from failed
 
     def _failure(self, reason: str) -> RunFailed:
