@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import torch
-import torch.distributed.checkpoint as dcp
 from transformers import PreTrainedModel
-from transformers.utils import logging
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.run_folder import RunFolder
 from polaris.checkpoint.runs import beside
+from polaris.checkpoint.shards import load_adapters, write_shards
 from polaris.config.job import JobConfig
 from polaris.config.model import RopeConfig
 from polaris.embedded import resolve
 from polaris.errors import Refused
-from polaris.model.adapters import add_adapters, merge_adapters, named_adapters, write_adapter
-from polaris.model.load import build_model, load_weights, locate_model, read_config
+from polaris.model.adapters import add_adapters, named_adapters, write_adapter
+from polaris.model.load import build_model, locate_model, read_config
 from polaris.model.rope import resolve_rope
 
 _COPIED = ("tokenizer*", "special_tokens_map.json", "added_tokens.json", "vocab*", "merges.txt", "chat_template*", "generation_config.json")
@@ -82,32 +80,27 @@ def _empty(output: Path) -> Path:
     return output
 
 
-def _trained(base: Path, config: JobConfig, checkpoint: Path) -> PreTrainedModel:
-    """The model of a checkpoint, with its adapters."""
-    lora, model = config.model.lora, build_model(base, config.rope)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="torch.distributed is disabled")  # no_dist disables it
-        if lora.rank:
-            add_adapters(model, lora, getattr(torch, config.model.dtype))
-            load_weights(model, base, torch.device("cpu"), alone=True)
-        else:
-            model.to_empty(device="cpu")
-            model.tie_weights()
-        weights = {f"model.{name}": parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
-        dcp.load({"model": weights}, checkpoint_id=checkpoint, no_dist=True)
+def _adapted(base: Path, config: JobConfig, checkpoint: Path) -> PreTrainedModel:
+    """The model without weights, but with the adapters of a checkpoint if it has some."""
+    model = build_model(base, config.rope)
+    if config.model.lora.rank:
+        add_adapters(model, config.model.lora, getattr(torch, config.model.dtype))
+        load_adapters(model, checkpoint)
     return model
 
 
 def _write_model(folder: Path, config: JobConfig, checkpoint: Path) -> None:
-    base = base_folder(config)
-    model = _trained(base, config, checkpoint)
-    merge_adapters(model)
-    model.config = read_config(base, config.rope)  # with the checkpoint's dropout, which training sets to 0
+    base, dtype = base_folder(config), config.model.dtype
+    model = _adapted(base, config, checkpoint)
+    write_shards(folder, model, base, checkpoint, getattr(torch, dtype))
+    written = read_config(base, config.rope)  # with the checkpoint's dropout, which training sets to 0
     rope = resolve_rope(base, config.rope)
     if rope.max_positions > rope.original_positions:  # else YaRN on the export would begin at max_positions
-        model.config.rope_parameters["original_max_position_embeddings"] = rope.original_positions
-    logging.disable_progress_bar()
-    model.to(getattr(torch, config.model.dtype)).save_pretrained(folder)
+        written.rope_parameters["original_max_position_embeddings"] = rope.original_positions
+    written.architectures, written.dtype = [type(model).__name__], dtype
+    written.save_pretrained(folder)
+    if model.generation_config is not None:
+        model.generation_config.save_pretrained(folder)
     for pattern in _COPIED:
         for path in base.glob(pattern):
             shutil.copy(path, folder / path.name)
@@ -117,7 +110,7 @@ def _write_model(folder: Path, config: JobConfig, checkpoint: Path) -> None:
 
 def _write_adapter(folder: Path, config: JobConfig, checkpoint: Path) -> None:
     base = base_folder(config)
-    write_adapter(folder, named_adapters(_trained(base, config, checkpoint)), config.model.lora, str(base))
+    write_adapter(folder, named_adapters(_adapted(base, config, checkpoint)), config.model.lora, str(base))
 
 
 def _replace_template(folder: Path, template: str) -> None:

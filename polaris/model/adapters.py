@@ -138,14 +138,6 @@ def start_adapters(model: nn.Module, seed: int) -> None:
         adapter.b.zero_()
 
 
-def merge_adapters(model: PreTrainedModel) -> None:
-    """Turn a model with adapters, which are not sharded, into one without, whose own weights have them merged."""
-    for name, adapter in adapted_layers(model).items():
-        layer = adapter.layer.base_layer
-        layer.weight.data = adapter.merged(layer.weight.detach())
-        model.set_submodule(name, layer)
-
-
 @contextmanager
 def without_adapters(model: nn.Module) -> Iterator[None]:
     """The model as it was before training, such as for the reference of a KL term."""

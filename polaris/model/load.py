@@ -104,8 +104,8 @@ def build_model(folder: Path, rope: RopeConfig = OWN) -> PreTrainedModel:
     return model
 
 
-def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, on_host: bool = False, alone: bool = False) -> None:
-    """Materialise a (sharded) meta model on a device and read its weights in its dtype; each rank reads its own shards, or is `alone`.
+def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, on_host: bool = False) -> None:
+    """Materialise a (sharded) meta model on a device and read its weights in its dtype; each rank reads its own shards.
     `on_host` leaves the weights in host memory. Adapters have no values yet."""
     buffers = dict(model.named_buffers())
     model.to_empty(device="cpu" if on_host else device)
@@ -115,7 +115,7 @@ def load_weights(model: PreTrainedModel, folder: Path, device: torch.device, *, 
     buffers_to(model, device)
     names = names_in(model, stored_shapes(folder))
     state = {names[name]: parameter.detach() for name, parameter in base_parameters(model).items()}
-    dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)), no_dist=alone)
+    dcp.load(state, storage_reader=HuggingFaceStorageReader(str(folder)))
 
 
 def buffers_to(model: nn.Module, device: torch.device) -> None:

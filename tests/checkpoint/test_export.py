@@ -10,7 +10,7 @@ import torch.distributed.checkpoint as dcp
 from tokenizers import Tokenizer, models
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from polaris.checkpoint import layout
+from polaris.checkpoint import layout, shards
 from polaris.checkpoint.export import export
 from polaris.config.load import dump_config
 from polaris.config.model import ModelConfig
@@ -54,6 +54,25 @@ def test_weights_of_the_newest_or_the_given_step_in_the_compute_dtype(run, asked
     written = (output / "config.json").stat().st_mtime_ns
     assert export(folder, None, asked) == output
     assert (output / "config.json").stat().st_mtime_ns == written, "what is there is what is asked for"
+
+
+def test_weights_are_written_file_by_file(run, tmp_path, monkeypatch):
+    folder, weights = run
+    sizes, save_file = [], shards.save_file
+    monkeypatch.setattr(shards, "LARGEST", 40_000)
+    monkeypatch.setattr(shards, "save_file", lambda part, *where, **how: (sizes.append(total(part)), save_file(part, *where, **how)))
+    output = export(folder, tmp_path / "sharded", None)
+    assert len(sizes) > 3
+    assert max(sizes) <= 40_000
+    index = json.loads((output / "model.safetensors.index.json").read_text())
+    assert index["metadata"]["total_size"] == sum(sizes)
+    assert set(index["weight_map"].values()) == {path.name for path in output.glob("*.safetensors")}
+    exported = dict(AutoModelForCausalLM.from_pretrained(output, dtype="auto").named_parameters())
+    assert all(torch.equal(exported[name], value.bfloat16()) for name, value in weights[10].items())
+
+
+def total(tensors):
+    return sum(tensor.nbytes for tensor in tensors.values())
 
 
 def test_an_export_has_the_chat_template_that_it_was_trained_with(run):
