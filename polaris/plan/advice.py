@@ -35,7 +35,8 @@ def faults_of(setup: Setup, memory: Memory) -> list[Fault]:
     total, engine = setup.card.gib * GIB, memory.engine
     phases = [("on each GPU, an update", memory.update, total), ("on each GPU, sampling", memory.sampling, total)]
     if setup.host_gib:
-        counted = {name: size for name, size in memory.host.items() if name != "processes"}  # which are assumed, and share much
+        # Processes are assumed, and share much; without room for a copy, training waits for each checkpoint.
+        counted = {name: size for name, size in memory.host.items() if name not in ("processes", "copy for checkpoints")}
         phases.append(("in a node's host memory, training", counted, setup.host_gib * GIB))
     if engine is not None:
         parts = {"weights": engine.weights, "working": engine.working, f"{setup.longest:,} tokens": setup.longest * engine.per_token}

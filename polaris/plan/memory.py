@@ -197,6 +197,8 @@ def host_of(setup: Setup) -> Parts:
         found["engine asleep"] = ranks * setup.itemsize * shape.parameters
     if setup.reference and not setup.adapters:  # without its adapters the policy is its own reference
         found["reference"] = setup.itemsize * shape.parameters * share
+    if setup.staged:
+        found["copy for checkpoints"] = 12 * setup.trained * share
     tokens = setup.prompts * setup.samples * (setup.prompt + setup.mean_share * max(stage.response for stage in setup.stages))
     found["rollouts"] = ranks * PER_TOKEN * tokens
     return found

@@ -69,6 +69,8 @@ class Setup:
     mean_share: float = MEAN_SHARE
     kept: int = 2
     """Checkpoints that stay on disk."""
+    staged: bool = False
+    """Whether checkpoints are written from a copy in host memory, where there is room for it."""
     host_gib: float = 0.0
     """GiB of a node's host memory; 0 where it is not known."""
     one_pack: bool = False
@@ -127,6 +129,7 @@ def setup_of(config: RunConfig | SftConfig, shape: ModelShape, card: Card, gpus:
         served_apart=config.model.lora.served_apart,
         tokens_per_pack=config.trainer.tokens_per_pack,
         kept=config.checkpoint.keep,
+        staged=config.checkpoint.asynchronous,
     )
     return _tuning(common, config) if isinstance(config, SftConfig) else _training(common, config)
 

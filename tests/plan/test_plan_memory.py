@@ -11,6 +11,7 @@ from benchmarks.plan.shapes import shape, write
 from polaris.config.lora import LoraConfig
 from polaris.model.adapters import add_adapters
 from polaris.model.load import build_model
+from polaris.plan.advice import what_does_not_fit
 from polaris.plan.cards import GIB, card_named
 from polaris.plan.memory import RESERVE, disk_of, engine_of, host_of, state_of, update_of
 from polaris.plan.setup import Setup, Stage, adapters_of
@@ -123,3 +124,5 @@ def test_host_memory_by_hand():
     # Beside adapters, engines keep the model while they sleep; and the policy without them is the reference.
     assert host_of(tiny(adapters=104, served_apart=True))["engine asleep"] == 4 * 2 * 2808
     assert "reference" not in host_of(tiny(adapters=104, reference=True))
+    assert host_of(tiny(staged=True))["copy for checkpoints"] == 12 * 2808
+    assert what_does_not_fit(tiny(staged=True, host_gib=20 * 2808 / GIB)) == what_does_not_fit(tiny(host_gib=20 * 2808 / GIB))
