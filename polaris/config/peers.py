@@ -70,6 +70,7 @@ ELSEWHERE = {
     "max_new_tokens": "rollout.max_response_tokens",
     "tensor_model_parallel_size": "rollout.tensor_parallel",
     "vllm_tensor_parallel_size": "rollout.tensor_parallel",
+    "fp8": "rollout.quantization",
     "gpu_memory_utilization": "rollout.gpu_memory_fraction",
     "vllm_gpu_memory_utilization": "rollout.gpu_memory_fraction",
     "max_num_seqs": "rollout.max_concurrent",
@@ -159,7 +160,7 @@ SFT_ELSEWHERE = {
 
 _ABSENT = {
     "adapters other than LoRA": ("use_dora", "use_rslora", "lora_dropout", "prefix_tuning", "prompt_tuning", "modules_to_save"),
-    "quantised training": ("load_in_4bit", "load_in_8bit", "quantization", "fp8", "qlora"),
+    "quantised training": ("load_in_4bit", "load_in_8bit", "qlora"),
     "critics or reward models": ("critic", "value_model", "reward_model", "reward_model_path", "gae_lambda", "lam", "gamma", "vf_coef"),
     "entropy bonus": ("entropy_coeff", "entropy_coef", "entropy_bonus"),
     "tensor, pipeline or expert parallel training": ("megatron", "pipeline_model_parallel_size", "expert_model_parallel_size"),

@@ -83,6 +83,9 @@ class RolloutConfig:
     """separate: how often engines may be lost since the run was started or resumed, all together; at the next loss it stops."""
     tensor_parallel: int = 1
     """Ranks that share one vLLM engine."""
+    quantization: Literal["none", "fp8"] = "none"
+    """fp8: vLLM rounds the weights of its linear layers to 8 bits, with a scale for each block of 128 x 128, whenever it is given some. The
+    trainer does not, so that an importance correction must be on; sync/logprob_gap shows how far the two are apart."""
     max_concurrent: int = 256
     """Sequences that one engine decodes together."""
     gpu_memory_fraction: float = 0.8
@@ -139,6 +142,11 @@ class RolloutConfig:
         at_least("rollout", 0, engine_ranks=self.engine_ranks, engine_restarts=self.engine_restarts)
         positive("rollout", engine_timeout_minutes=self.engine_timeout_minutes)
         self._check_servers()
+        if self.quantization != "none" and (self.engine not in ("auto", "vllm") or self.servers):
+            other = "rollout.servers" if self.servers else f"rollout.engine = {shown(self.engine)}"
+            raise Refused(
+                f"rollout.quantization = {self.quantization!r} is done by vLLM engines of the job, not by {other}; remove one of them"
+            )
         if self.placement == "colocated":
             if self.engine_ranks:
                 raise Refused(f'rollout.engine_ranks = {self.engine_ranks} needs rollout.placement = "separate"; set it, or remove them')

@@ -99,6 +99,11 @@ class RunConfig(JobConfig):
                 "rollout.carry_over trains on tokens of older weights, which need an importance correction; set algorithm.correction to "
                 '"tis" or "mask"'
             )
+        if self.rollout.quantization != "none" and (self.algorithm.correction == "off" or self.model.dtype != "bfloat16"):
+            raise Refused(
+                f"rollout.quantization = {self.rollout.quantization!r} samples from other numbers than are trained, in bfloat16; set "
+                'algorithm.correction to "tis" or "mask" and model.dtype to "bfloat16", or remove it'
+            )
         if self.rollout.placement == "separate" and self.rollout.max_staleness:
             self._check_running_ahead()
         for index, stage in enumerate(self.stage):

@@ -33,7 +33,7 @@ def decoding_of(setup: Setup, engine: Engine, rates: Rates = RATES) -> Decoding:
     shape, card, parallel = setup.shape, setup.card, setup.tensor_parallel
     products = 2 * (shape.matrices + shape.head) / parallel
     reductions = 2 * shape.layers * rates.reduction if parallel > 1 else 0.0
-    read = setup.itemsize * (shape.matrices + shape.head) / parallel
+    read = (setup.weight * shape.matrices + setup.itemsize * shape.head) / parallel
     return Decoding(
         step=rates.step + reductions,
         fixed=read / (card.hbm * 1e9 * rates.reading),

@@ -171,7 +171,7 @@ def engine_of(setup: Setup) -> Engine | None:
         return None
     shape, parallel, size = setup.shape, setup.tensor_parallel, setup.itemsize
     share = setup.fraction * setup.card.gib * GIB
-    weights = size * shape.parameters / parallel
+    weights = (setup.weight * shape.layers * shape.layer + size * shape.outside) / parallel
     logits = 3 * 4 * setup.max_concurrent * shape.vocabulary / parallel
     work = size * BATCHED * (3 * shape.inner / parallel + 4 * shape.hidden) + logits + ENGINE_RESERVE
     key = max(shape.key / parallel, shape.query / shape.heads)  # a GPU has one key-value head at least

@@ -64,6 +64,8 @@ class Setup:
     engine_ranks: int = 0
     tensor_parallel: int = 1
     fraction: float = 0.8
+    quantized: bool = False
+    """Whether engines have a byte for each weight of the layers, and `itemsize` for the others."""
     max_concurrent: int = 256
     stages: tuple[Stage, ...] = (Stage(steps=100, response=8192),)
     mean_share: float = MEAN_SHARE
@@ -80,6 +82,11 @@ class Setup:
     def ranks(self) -> int:
         """GPUs that train."""
         return self.gpus * self.nodes - self.engine_ranks
+
+    @property
+    def weight(self) -> int:
+        """Bytes that engines have for a weight of the layers."""
+        return 1 if self.quantized else self.itemsize
 
     @property
     def shards(self) -> int:
@@ -149,6 +156,7 @@ def _training(common: Setup, config: RunConfig) -> Setup:
         engine_ranks=rollout.engine_ranks,
         tensor_parallel=rollout.tensor_parallel,
         fraction=rollout.gpu_memory_fraction,
+        quantized=rollout.quantization != "none",
         max_concurrent=rollout.max_concurrent,
         stages=tuple(Stage(steps=stage.steps, response=config.sampling(stage)[1]) for stage in config.stages),
     )

@@ -60,6 +60,8 @@ def _check_transformers(rollout: RolloutConfig) -> None:
         raise Refused(
             f"rollout.tensor_parallel = {rollout.tensor_parallel} needs vLLM, but the engine is transformers; install vllm or set it to 1"
         )
+    if rollout.quantization != "none":
+        raise Refused(f"rollout.quantization = {rollout.quantization!r} needs vLLM, which is not installed; {REMEDY}")
 
 
 def _find_transformers(dtype: str) -> EngineClass:

@@ -12,6 +12,7 @@ import vllm.v1.sample.sampler
 from vllm import EngineArgs
 from vllm.config import get_current_vllm_config
 from vllm.distributed.device_communicators.cpu_communicator import CpuCommunicator, _CPUSHMDistributed
+from vllm.model_executor.layers.quantization import QUANTIZATION_METHODS
 from vllm.model_executor.layers.rotary_embedding.yarn_scaling_rope import YaRNScalingRotaryEmbedding
 
 from polaris.config.model import ModelConfig
@@ -22,6 +23,7 @@ from polaris.rollout.types import EngineRefused
 from polaris.rollout.vllm_adapter import adapter_arguments
 from polaris.rollout.vllm_versions import float32_head, sleep_options
 
+_FP8 = "fp8_per_block"
 UNFIT = (TypeError, KeyError, AttributeError, NotImplementedError, AssertionError, ImportError)
 """Errors that vLLM raises while it builds a model that it supports only in part."""
 
@@ -84,6 +86,7 @@ def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_
         hf_overrides=rope.overrides | head,
         max_num_seqs=rollout.max_concurrent,
         tensor_parallel_size=rollout.tensor_parallel,
+        quantization=_quantization(rollout),
         distributed_executor_backend="external_launcher" if launched else "uni",
         generation_config="vllm",
         logprobs_mode="processed_logprobs",
@@ -93,6 +96,19 @@ def engine_arguments(path: str, model: ModelConfig, rollout: RolloutConfig, max_
         **device,
         **adapter_arguments(model.lora),
     )
+
+
+def _quantization(rollout: RolloutConfig) -> Any:
+    """vLLM's name of what it does to weights as it loads them; None for nothing.
+
+    Raises:
+        EngineRefused: this version of vLLM does not know it.
+    """
+    if rollout.quantization == "none":
+        return None
+    if _FP8 not in QUANTIZATION_METHODS:
+        raise EngineRefused(f"rollout.quantization: this vLLM has no {_FP8}; install a newer one (0.32 has it), or remove it")
+    return _FP8
 
 
 def patch_vllm() -> None:
