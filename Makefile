@@ -18,7 +18,7 @@ quickstart: .venv/stamp ## train the embedded model with the real loop, in minut
 # Three parts of about the same length, each in a process of its own: engines and process groups of one do not meet those of the others, and
 # one computes while another waits. The kernels come first in theirs: they need no base model, which the others build meanwhile.
 RUNS := tests/embedded tests/run tests/learn tests/sampling tests/recipe tests/distributed tests/checkpoint tests/cli
-ENGINES := $(addprefix tests/run/,test_separate.py test_lost_engines.py test_two_machines.py) tests/evaluation tests/rollout
+ENGINES := $(addprefix tests/run/,test_separate.py test_lost_engines.py test_two_machines.py) tests/distributed/test_two_nodes.py tests/evaluation tests/rollout
 PARTS := tests/kernels $(filter-out tests/kernels $(RUNS) $(ENGINES),$(patsubst %/,%,$(wildcard tests/*/)) $(wildcard tests/test_*.py))
 
 # Threads that wait spin by default: beside the others, a step of two threads then takes twenty times as long.

@@ -23,6 +23,7 @@ from polaris.learn.success_buffer import SuccessBuffer
 from polaris.observe.console import Console
 from polaris.rollout.types import GenerationInterrupted, Progress
 from polaris.run.context import TrainContext
+from polaris.run.profiler import open_profiler
 from polaris.run.tracker import TemperatureTracker
 from polaris.sampling.clock import Clock
 from polaris.sampling.colocated import Colocated
@@ -185,4 +186,5 @@ def for_training(sampling, prompts=(), held_out=(), pass_rates=None, successes=N
         all_prompts=prompts,
         statistics=PromptStatistics(50),
         plateau=Plateau(0),
+        profiler=open_profiler(sampling.config.folder, (), True, sampling.console.note),
     )

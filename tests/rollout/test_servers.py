@@ -209,7 +209,7 @@ def test_weights_come_in_the_middle_of_responses(connect, ours, models, weights,
     assert engine.waiting >= left - MOST
     rollouts += (rest := drain(engine))
     ended = [one.seed for one in rest]
-    assert max(ended.index(request.seed) for request in first) < min(8, len(rest) - 2), "the first ones came first"
+    assert max(ended.index(request.seed) for request in first) < len(rest) / 2, "the first ones came first"
     assert len(rollouts) == len(requests) + len(first)
     prompts = {request.seed: request.prompt_tokens for request in (*requests, *first)}
     mixed, off = 0, 0.0
