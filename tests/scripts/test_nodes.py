@@ -65,7 +65,9 @@ class Launcher:
         command = ["bash", str(SCRIPTS / script), *arguments]
         pipe = subprocess.PIPE
         self.place, environment = place, os.environ | environment
-        self.process = subprocess.Popen(command, cwd=place, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        # A test that runs in the background of a shell has inherited that Ctrl-C is ignored, which a script cannot undo.
+        heard = {"preexec_fn": lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)}
+        self.process = subprocess.Popen(command, cwd=place, env=environment, stdout=pipe, stderr=subprocess.STDOUT, text=True, **heard)
 
     def runs(self):
         """Both nodes train."""
