@@ -117,9 +117,11 @@ def _first_backward(setup: Setup, one: Layer) -> list[Parts]:
 
 
 def _last_backward(setup: Setup, one: Layer) -> list[Parts]:
-    """The first layer's, where the gradients of all others have come to be."""
-    own = _checkpoints(setup, one) / setup.shape.layers
-    return [_backward(setup, tokens, grads, own, True) for tokens, grads in _turns(setup, one)]
+    """The first layer's, where the gradients of all other layers have come to be; its own and those of embedding and head have not."""
+    own, shape = _checkpoints(setup, one) / setup.shape.layers, setup.shape
+    moments = [_backward(setup, tokens, grads, own, True) for tokens, grads in _turns(setup, one)]
+    missing = 0 if setup.adapters else 4 * (shape.layer + shape.outside) / setup.shards
+    return [parts | {"gradients": parts["gradients"] - missing} if "gradients" in parts else parts for parts in moments]
 
 
 def _turns(setup: Setup, one: Layer) -> list[tuple[float, float]]:
