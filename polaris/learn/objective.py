@@ -108,9 +108,7 @@ def pack_objective(
     the log-probs of all ranks, and differentiates its own ones.
     """
     if pack.layout.ranks.size == 1 or not (loss_of(settings).of_sequences or of_sequences(settings)):
-        apart = {name: marked[pack.own] for name, marked in pack.apart.items()}
-        apart = {name: marked for name, marked in apart.items() if bool(marked.any())}
-        return policy_objective(hidden, head, replace(pack.own_batch, temperature=temperature), settings, denominator, apart)
+        return policy_objective(hidden, head, replace(pack.own_batch, temperature=temperature), settings, denominator, pack.own_apart)
     targets = pack.own_batch.targets
     assert targets is not None
     found = linear_logprob(hidden, head.weight, targets, temperature=temperature, bias=head.bias, softcap=head.softcap or None)

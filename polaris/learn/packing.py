@@ -82,6 +82,14 @@ class Pack:
             return self.batch
         return self.batch[torch.arange(self.own.start, self.own.stop, device=self.rows.device)]
 
+    @property
+    def own_apart(self) -> Mapping[str, Tensor]:
+        """What `apart` marks of `rows`; without names that mark none of them."""
+        if self.layout.ranks.size == 1:  # so they were built; to look again would wait for the device
+            return self.apart
+        own = {name: marked[self.own] for name, marked in self.apart.items()}
+        return {name: marked for name, marked in own.items() if bool(marked.any())}
+
     def whole(self, values: Tensor) -> Tensor:
         """[R] values of all response tokens, of which each rank that shares the pack has found its part."""
         return gather_rows(values, self.own, len(self.batch.advantage), self.layout.ranks)
