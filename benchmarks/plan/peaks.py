@@ -125,7 +125,7 @@ def planned(case: Case) -> float:
         engine="none",
         stages=(Stage(steps=1, response=case.tokens),),
         one_pack=True,
-        adapters=adapters_of(shape, case.rank),
+        adapters=adapters_of(shape, LoraConfig(rank=case.rank)),
     )
     parts, waiting = update_of(setup), sum(state_of(setup, gradients=False).values())
     return sum(parts.values()) - parts["reserve"] - waiting

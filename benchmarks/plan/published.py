@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 from benchmarks.plan.shapes import shape
+from polaris.config.lora import LoraConfig
 from polaris.plan.cards import RATES, card_named
 from polaris.plan.setup import Setup, Stage, adapters_of
 from polaris.plan.speed import StepTime, optimizer_seconds, step_time, train_seconds, work_of
@@ -73,7 +74,7 @@ def trainer(model: str, card: str, gpus: int, tokens: int, *, lora: bool = False
         card=kind,
         gpus=gpus,
         engine="none",
-        adapters=adapters_of(sizes, 16) if lora else 0,
+        adapters=adapters_of(sizes, LoraConfig(rank=16)) if lora else 0,
         tokens_per_pack=tokens,
         prompt=0,
         prompts=gpus,

@@ -13,6 +13,7 @@ from pathlib import Path
 from benchmarks.plan import published
 from benchmarks.plan.peaks import RESULTS, committed, planned
 from benchmarks.plan.shapes import shape
+from polaris.config.lora import LoraConfig
 from polaris.plan.advice import ADVISED_RANK, best_rungs
 from polaris.plan.cards import CARDS, GIB, card_named
 from polaris.plan.memory import update_of
@@ -48,7 +49,7 @@ def _cell(plain: Setup) -> str:
     found = best_rungs(plain)
     marks = ""
     if found is None:
-        found, marks = best_rungs(replace(plain, adapters=adapters_of(plain.shape, ADVISED_RANK))), "l"
+        found, marks = best_rungs(replace(plain, adapters=adapters_of(plain.shape, LoraConfig(rank=ADVISED_RANK)))), "l"
     if found is None:
         return "-"
     marks += _marks(plain, found)

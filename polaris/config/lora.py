@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Literal
 
 from polaris.config.bounds import at_least, at_most, finite, positive
+from polaris.config.names import nearest
 from polaris.errors import Refused
 
 LARGEST_RANK = 512
@@ -32,6 +34,16 @@ class LoraConfig:
         finite("model.lora", alpha=self.alpha)
         if not self.rank and any(getattr(self, field.name) != field.default for field in fields(self)):
             raise Refused("[model.lora] has settings but no rank, so that all weights would be trained; set model.lora.rank, such as 16")
+
+    def check_targets(self, known: Sequence[str]) -> None:
+        """Raise `Refused` unless all of `targets` are among `known`, the names of a model's linear layers."""
+        for target in self.targets:
+            if target not in known:
+                close = nearest(target, known)
+                raise Refused(
+                    f"model.lora.targets: {target!r} is no linear layer of the decoder's layers; "
+                    f"{f'did you mean {close!r}? There are' if close else 'there are'} {', '.join(known)}"
+                )
 
     @property
     def served_apart(self) -> bool:

@@ -18,7 +18,7 @@ from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import TrainingSample, build_pack
 from polaris.learn.reference import Reference
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import UpdateResult, dealt_packs, forward, split_updates, update, with_proximal_logprobs
+from polaris.learn.update import UpdateResult, dealt_packs, logprobs, split_updates, update, with_proximal_logprobs
 from polaris.model.policy import Policy
 from polaris.rollout.types import RolloutRequest
 from polaris.types import Rollout
@@ -100,6 +100,6 @@ class Learner:
             for request, rollout in zip(requests, rollouts, strict=True)
         ]
         self.policy.eval()
-        logprob, _ = forward(self.policy, build_pack(samples, self.world.device))
+        logprob = logprobs(self.policy, build_pack(samples, self.world.device))
         reshard(self.policy)
         return logprob.float().cpu().numpy()

@@ -16,7 +16,7 @@ from polaris.distributed.fsdp import reshard, shard
 from polaris.distributed.mesh import World
 from polaris.errors import RunFailed
 from polaris.learn.packing import Packs, TrainingSample
-from polaris.learn.update import dealt_packs, forward
+from polaris.learn.update import dealt_packs, logprobs
 from polaris.model.adapters import without_adapters
 from polaris.model.load import build_model, load_weights
 from polaris.model.policy import Policy
@@ -36,7 +36,7 @@ class Reference:
         with without_adapters(self.policy):
             for index, pack in enumerate(packs):
                 watch.mark(f"log-probs of the reference, pack {index + 1} of {len(packs)}")
-                found.append(forward(self.policy, pack)[0].cpu())
+                found.append(logprobs(self.policy, pack).cpu())
         reshard(self.policy)
         return found
 

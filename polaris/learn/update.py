@@ -70,15 +70,20 @@ def with_proximal_logprobs(policy: Policy, packs: Packs) -> Packs:
     found = []
     for index, pack in enumerate(packs):
         watch.mark(f"proximal log-probs, pack {index + 1} of {len(packs)}")
-        found.append(forward(policy, pack)[0].cpu())
+        found.append(logprobs(policy, pack).cpu())
     return packs.with_values("proximal_logprob", found)
 
 
+def logprobs(policy: Policy, pack: Pack) -> Tensor:
+    """Log-probs [R] of a pack's response tokens."""
+    logprob, _ = forward(policy, pack)
+    return pack.whole(logprob)
+
+
 def forward(policy: Policy, pack: Pack, objective: Callable[..., Any] | None = None) -> Any:
-    """Log-probs and entropies [R] of a pack's response tokens, or what the objective makes of the hidden states of this rank's part."""
+    """Log-probs and entropies of this rank's part of a pack's response tokens, or what the objective makes of their hidden states."""
     batch = pack.own_batch
-    found = policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, batch.targets, batch.temperature, objective)
-    return tuple(pack.whole(values) for values in found) if objective is None else found
+    return policy(pack.tokens, pack.position_ids, pack.layout, pack.rows, batch.targets, batch.temperature, objective)
 
 
 def counted(total: Tensor, pack: Pack) -> Tensor:

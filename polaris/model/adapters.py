@@ -23,7 +23,6 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
 from polaris.config.lora import LoraConfig
-from polaris.config.names import nearest
 from polaris.distributed.fsdp import full
 from polaris.errors import Refused
 from polaris.model.architecture import decoder_layers
@@ -85,13 +84,7 @@ def check_targets(model: PreTrainedModel, lora: LoraConfig) -> list[str]:
             f"model.lora: the layers of {type(model).__name__} have no torch.nn.Linear to put adapters beside; train all weights with "
             "model.lora.rank = 0, or another model"
         )
-    for target in lora.targets:
-        if target not in known:
-            close = nearest(target, known)
-            raise Refused(
-                f"model.lora.targets: {target!r} is no linear layer of the decoder's layers; "
-                f"{f'did you mean {close!r}? There are' if close else 'there are'} {', '.join(known)}"
-            )
+    lora.check_targets(known)
     return [name for name in linear if not lora.targets or name.rpartition(".")[2] in lora.targets]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+from polaris.config.lora import LoraConfig
 from polaris.errors import Refused
 from polaris.plan.cards import GIB
 from polaris.plan.memory import Memory, Parts, memory_of, sampling_of
@@ -74,7 +75,8 @@ def advice(setup: Setup) -> str:
     ways = list(dict.fromkeys(f"set {' and '.join(changed(setup, one))}" for one in chosen))
     if (count := enough_gpus(setup)) is not None:
         ways.append(f"start {count} GPUs or more" + (" of the same settings" if ways else ""))
-    if not setup.adapters and (lora := best_rungs(replace(setup, adapters=adapters_of(setup.shape, ADVISED_RANK)))) is not None:
+    of_adapters = replace(setup, adapters=adapters_of(setup.shape, LoraConfig(rank=ADVISED_RANK)))
+    if not setup.adapters and (lora := best_rungs(of_adapters)) is not None:
         also = changed(setup, lora)
         ways.append(f"train adapters with {' and '.join([f'model.lora.rank = {ADVISED_RANK}', *also])}")
     if not ways:

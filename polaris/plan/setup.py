@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Literal
 
+from polaris.config.lora import LoraConfig
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.doors import is_own
-from polaris.errors import Refused
 from polaris.plan.cards import Card
 from polaris.plan.shape import ModelShape
 
@@ -132,7 +131,7 @@ def setup_of(config: RunConfig | SftConfig, shape: ModelShape, card: Card, gpus:
         sequence_parallel=config.distributed.sequence_parallel,
         replicas=config.distributed.replicas,
         reshard=config.distributed.reshard,
-        adapters=adapters_of(shape, config.model.lora.rank, config.model.lora.targets),
+        adapters=adapters_of(shape, config.model.lora),
         served_apart=config.model.lora.served_apart,
         tokens_per_pack=config.trainer.tokens_per_pack,
         kept=config.checkpoint.keep,
@@ -175,13 +174,11 @@ def _tuning(common: Setup, config: SftConfig) -> Setup:
     return replace(common, prompt=0, prompts=config.trainer.examples_per_step, samples=1, engine="none", stages=stages)
 
 
-def adapters_of(shape: ModelShape, rank: int, targets: Sequence[str] = ()) -> int:
-    """Parameters of LoRA's adapters of this rank, on all linear layers of the decoder or those of the names in `targets`.
+def adapters_of(shape: ModelShape, lora: LoraConfig) -> int:
+    """Parameters of LoRA's adapters on a model.
 
     Raises:
-        Refused: one of them is not the name of such a layer.
+        Refused: it has no layers of these names.
     """
-    known = [name for name, _ in shape.linear]
-    if unknown := [target for target in targets if target not in known]:
-        raise Refused(f"model.lora.targets: {unknown[0]!r} is no linear layer of the decoder's layers; there are {', '.join(known)}")
-    return rank * shape.layers * sum(size for name, size in shape.linear if not targets or name in targets)
+    lora.check_targets([name for name, _ in shape.linear])
+    return lora.rank * shape.layers * sum(size for name, size in shape.linear if not lora.targets or name in lora.targets)

@@ -211,7 +211,8 @@ class ServerClient:
 
 async def _session() -> aiohttp.ClientSession:
     key = os.environ.get("VLLM_API_KEY")
-    connector = aiohttp.TCPConnector(limit=0, socket_factory=_socket)
+    # A connection that is kept for the next request may be closed by the server as that is sent: an order would fail for nothing.
+    connector = aiohttp.TCPConnector(limit=0, force_close=True, socket_factory=_socket)
     return aiohttp.ClientSession(connector=connector, headers={"Authorization": f"Bearer {key}"} if key else {})
 
 

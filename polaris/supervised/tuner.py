@@ -18,7 +18,7 @@ from polaris.learn.optimizer import learning_rate
 from polaris.learn.packing import Pack, Packs
 from polaris.learn.passes import backward
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import UpdateResult, counted, forward, guarded_step, rank_packs
+from polaris.learn.update import UpdateResult, counted, guarded_step, logprobs, rank_packs
 from polaris.model.policy import Policy
 from polaris.supervised.examples import as_sample
 
@@ -49,7 +49,7 @@ class Tuner:
         packs, total = self._packs(examples), _trained(examples)
 
         def part(pack: Pack) -> tuple[Tensor, Statistics]:
-            loss = -forward(self.policy, pack)[0].sum()
+            loss = -logprobs(self.policy, pack).sum()
             return loss - loss.detach() + counted(loss.detach(), pack), Statistics()
 
         found = backward(self.policy, packs, part, self.config.distributed.reshard)
@@ -63,7 +63,7 @@ class Tuner:
         packs, loss = self._packs(examples), torch.zeros((), dtype=torch.float64)
         for index, pack in enumerate(packs):
             watch.mark(f"held-out loss, pack {index + 1} of {len(packs)}")
-            logprob: Tensor = forward(self.policy, pack)[0]
+            logprob = logprobs(self.policy, pack)
             loss -= counted(logprob.double().sum().cpu(), pack)
         reshard(self.policy)
         for group in groups_of(self.policy):

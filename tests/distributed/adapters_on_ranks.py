@@ -17,7 +17,7 @@ from polaris.learn.optimizer import build_optimizer
 from polaris.learn.passes import Passes
 from polaris.learn.reference import Reference
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import forward, guarded_step, rank_packs
+from polaris.learn.update import guarded_step, logprobs, rank_packs
 from polaris.model.adapters import shaken_adapters
 from polaris.run.load_policy import load_policy
 
@@ -28,7 +28,7 @@ CONFIG = RunConfig(model=ModelConfig(dtype="float32", lora=LORA))
 def backward(policy, packs):
     policy.train()
     for pack in packs:
-        (-forward(policy, pack)[0].sum()).backward()
+        (-logprobs(policy, pack).sum()).backward()
 
 
 def measured(folder, dtype, world):

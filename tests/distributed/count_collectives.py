@@ -21,7 +21,7 @@ from polaris.distributed.mesh import World
 from polaris.learn.optimizer import build_optimizer
 from polaris.learn.packing import TrainingSample
 from polaris.learn.statistics import Statistics
-from polaris.learn.update import forward, rank_packs, update
+from polaris.learn.update import logprobs, rank_packs, update
 from polaris.model.activations import save_activations
 from polaris.model.load import build_model
 from polaris.model.policy import Policy
@@ -100,7 +100,7 @@ def main(folder):
     with Collectives() as publishing:
         published = sum(1 for _ in policy.named_weights())
     with torch.no_grad():
-        forward(policy, packs[0])
+        logprobs(policy, packs[0])
     gathered = plain_tensors(policy)
     reshard(policy)
     assert_sharded(policy)

@@ -10,7 +10,7 @@ from polaris.config.model import RopeConfig
 from polaris.distributed.fsdp import assert_sharded
 from polaris.errors import RunFailed
 from polaris.learn.reference import load_reference
-from polaris.learn.update import forward, rank_packs
+from polaris.learn.update import logprobs, rank_packs
 
 
 def samples():
@@ -66,4 +66,4 @@ def test_it_is_frozen_in_the_compute_dtype_and_computes_as_the_policy_does(train
     packs = rank_packs(samples(), world, 1000)
     [scored] = load_reference(tiny_qwen3, RopeConfig(), world, torch.float32).score(packs)
     with torch.no_grad():
-        assert torch.equal(scored.batch.reference_logprob, forward(policy.eval(), packs[0])[0])
+        assert torch.equal(scored.batch.reference_logprob, logprobs(policy.eval(), packs[0]))

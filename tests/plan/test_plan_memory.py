@@ -66,9 +66,9 @@ def test_state_by_hand():
 
 
 def test_adapters_leave_the_model_in_half_precision():
-    count = adapters_of(TINY, 2)
+    count = adapters_of(TINY, LoraConfig(rank=2))
     assert count == 2 * 2 * (16 + 12 + 24)
-    assert adapters_of(TINY, 2, ["q_proj", "up_proj"]) == 2 * 2 * (16 + 24)
+    assert adapters_of(TINY, LoraConfig(rank=2, targets=("q_proj", "up_proj"))) == 2 * 2 * (16 + 24)
     found = state_of(tiny(adapters=count), gradients=True)
     assert sum(found.values()) == (16 * count + 2 * 2808) / 4
     assert disk_of(tiny(adapters=count)) == 12 * count
@@ -79,7 +79,7 @@ def test_adapters_are_counted_as_peft_makes_them(tmp_path):
     model = build_model(write("Qwen3-0.6B", tmp_path))
     before = sum(parameter.numel() for parameter in model.parameters())
     add_adapters(model, LoraConfig(rank=16), torch.bfloat16)
-    assert adapters_of(shape("Qwen3-0.6B"), 16) == sum(parameter.numel() for parameter in model.parameters()) - before
+    assert adapters_of(shape("Qwen3-0.6B"), LoraConfig(rank=16)) == sum(parameter.numel() for parameter in model.parameters()) - before
 
 
 def test_each_rung_takes_less_of_the_device():

@@ -290,11 +290,16 @@ def test_it_can_be_cut_off(connect):
 
 
 class Proxy(BaseHTTPRequestHandler):
-    """Passes requests on to the server, but for those that `rule(method, path)` answers; `change(path, body)` alters replies."""
+    """Passes requests on to the server, but for those that `rule(method, path)` answers; `change(path, body)` alters replies. It hangs up
+    on a second request of a connection, as a server does whose patience with an idle one has just ended."""
+
+    protocol_version = "HTTP/1.1"
+    answered = False
 
     def do_GET(self):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        answer = self.server.rule(self.command, self.path)
+        answer = (None, b"") if self.answered else self.server.rule(self.command, self.path)
+        self.answered = True
         if answer is None:
             with closing(http.client.HTTPConnection("127.0.0.1", self.server.behind, timeout=60)) as connection:
                 connection.request(self.command, self.path, body, dict(self.headers))
