@@ -1,10 +1,11 @@
 """A process that has imported what the commands of Polaris need, and forks for each: `python fork_server.py DESCRIPTOR`.
 
-Every message on the socket is a command in JSON, with three descriptors: its stdout, its stderr, and where its process id and its exit
-status are written. The end of the socket is the end of this process.
+Every message on the socket is a command in JSON, with three or four descriptors: its stdout, its stderr, its network namespace if it has
+another one, and where its process id and its exit status are written. The end of the socket is the end of this process.
 """
 
 import atexit
+import ctypes
 import gc
 import importlib
 import json
@@ -100,20 +101,26 @@ def preload() -> None:
 
 def become(request: dict, outputs: list[int]) -> None:
     """Run a command (`-m MODULE ...` or `FILE ...`) in its folder and environment as `python` would."""
-    for number, descriptor in enumerate(outputs, start=1):
+    for number, descriptor in enumerate(outputs[:2], start=1):
         os.dup2(descriptor, number)
         os.close(descriptor)
+    for namespace in outputs[2:]:
+        enter(namespace)
     if "FORK_ENGINES" in request["environment"]:
         sys.path.append(str(Path(__file__).parent))
         from forked_engines import hatch
 
         request = hatch(request)
+    if journal := request["environment"].get("FORKED"):
+        with open(journal, "a") as file:
+            file.write(f"{os.getpid()}\n")
     os.chdir(request["folder"])
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.orig_argv = [sys.executable, *request["command"]]
     first, *rest = request["command"]
     sys.path[0] = os.getcwd() if first == "-m" else os.path.dirname(first)
+    sys.path[1:1] = [folder for folder in os.environ.get("PYTHONPATH", "").split(os.pathsep) if folder and folder not in sys.path]
     try:
         if first == "-m":
             sys.argv = rest
@@ -124,6 +131,13 @@ def become(request: dict, outputs: list[int]) -> None:
     except SystemExit as end:
         leave(end.code)
     leave(None)
+
+
+def enter(namespace: int) -> None:
+    """Enter a network namespace, which takes root."""
+    if not os.path.samestat(os.fstat(namespace), os.stat("/proc/self/ns/net")) and ctypes.CDLL(None).setns(namespace, 0):
+        raise OSError("setns")
+    os.close(namespace)
 
 
 def leave(code: int | str | None) -> None:

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fork_server import serve
-from programs import Program
+from programs import Program, _number
 
 from polaris.distributed import supervise
 
@@ -33,7 +33,7 @@ class Engine(Program):
         os.close(reading)
         os.close(written)
         self.stdin = os.fdopen(writing, "wb")
-        self.pid = self._number()
+        self.pid = _number(self._status)
 
 
 def hatch(request: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from programs import forked
 
 ADDRESSES = ("10.77.0.1", "10.77.0.2")
 
@@ -40,17 +41,25 @@ class Machines:
             subprocess.run(["ip", "netns", "delete", name], capture_output=True)
 
     def torchrun(
-        self, machine: int, ranks: int, *command: str | Path, environment: Mapping[str, str], words: IO[str] | int = subprocess.PIPE
+        self,
+        machine: int,
+        ranks: int,
+        *command: str | Path,
+        environment: Mapping[str, str],
+        words: IO[str] | int = subprocess.PIPE,
+        restarts: int = 0,
     ) -> subprocess.Popen[str]:
-        """The part of one machine in a job of both. `words`: where to it writes."""
+        """The part of one machine in a job of both; `command` as that of `Program`. `words`: where to it writes."""
         options = [
             "--nnodes=2",
             f"--nproc-per-node={ranks}",
             f"--node-rank={machine}",
             f"--master-addr={ADDRESSES[0]}",
             "--master-port=29500",
+            f"--max-restarts={restarts}",
         ]
-        program = ["ip", "netns", "exec", self._names[machine], sys.executable, "-m", "torch.distributed.run", *options, *map(str, command)]
+        torchrun = [sys.executable, "-m", "torch.distributed.run", *options, "--no-python", *forked()]
+        program = ["ip", "netns", "exec", self._names[machine], *torchrun, *map(str, command)]
         own = {"GLOO_SOCKET_IFNAME": self._ends[machine], "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
         return subprocess.Popen(program, env={**os.environ, **own, **environment}, text=True, stdout=words, stderr=subprocess.STDOUT)
 

@@ -1,26 +1,33 @@
 """Commands of Polaris in processes of their own, without the imports that each would begin with (ten seconds): see `fork_server`.
 
-`python -m torch.distributed.run` and commands whose imports or start are tested are started by `subprocess`.
+`python -m torch.distributed.run` and commands whose imports or start are tested are started by `subprocess`; `forked` is for those that
+a program started so starts.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fork_server import LARGEST
+
 SERVER = Path(__file__).with_name("fork_server.py")
+CLIENT = Path(__file__).with_name("forked.py")
 
 
 class Program:
@@ -38,16 +45,7 @@ class Program:
         request = {"command": [*map(str, command)], "folder": os.path.abspath(folder), "environment": dict(environment or os.environ)}
         socket.send_fds(_server(), [json.dumps(request).encode()], [self._out.fileno(), self._err.fileno(), written])
         os.close(written)
-        self.pid = self._number()
-
-    def _number(self) -> int:
-        """The next line of the fork server: the process id, then the exit status."""
-        line = b""
-        while not line.endswith(b"\n"):
-            read = os.read(self._status, 1)
-            assert read, "the fork server ended"
-            line += read
-        return int(line)
+        self.pid = _number(self._status)
 
     def poll(self) -> int | None:
         return self.returncode if not self._ends_within(0) else self.wait()
@@ -61,7 +59,7 @@ class Program:
         if self.returncode is None:
             if not self._ends_within(timeout):
                 raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
-            self.returncode = self._number()
+            self.returncode = _number(self._status)
             os.close(self._status)
         return self.returncode
 
@@ -125,6 +123,57 @@ def run_ranks(count: int, *command: str | Path) -> list[str]:
     failed = [f"status {rank.returncode}: {errors[-3000:]}" for rank, (_, errors) in zip(ranks, outputs, strict=True) if rank.returncode]
     assert not failed, "\n".join(failed)
     return [said for said, _ in outputs]
+
+
+def forked() -> list[str]:
+    """What stands for `python` in the command line of another program, as torchrun's for its ranks: see `forked.py`."""
+    return [sys.executable, "-SE", str(CLIENT), _door()]
+
+
+@functools.cache
+def _door() -> str:
+    """The path of a socket at which `forked.py` asks for its command."""
+    folder = tempfile.mkdtemp()
+    atexit.register(shutil.rmtree, folder)
+    _server()
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    door.bind(os.path.join(folder, "door"))
+    door.listen()
+    threading.Thread(target=_admit, args=(door,), daemon=True).start()
+    return str(door.getsockname())
+
+
+def _admit(door: socket.socket) -> None:
+    while True:
+        threading.Thread(target=_stand_in, args=(door.accept()[0],), daemon=True).start()
+
+
+def _stand_in(client: socket.socket) -> None:
+    """Have a client's command run. It is killed if the client is."""
+    with client:
+        message, descriptors, _, _ = socket.recv_fds(client, LARGEST, 3)
+        status, written = os.pipe()
+        socket.send_fds(_server(), [message], [*descriptors, written])
+        for descriptor in (*descriptors, written):
+            os.close(descriptor)
+        command = _number(status)
+        client.send(b"%d" % command)
+        if client in select.select([client, status], [], [])[0]:
+            os.kill(command, signal.SIGKILL)
+        ended = _number(status)
+        os.close(status)
+        with contextlib.suppress(OSError):  # the client is gone
+            client.send(b"%d" % ended)
+
+
+def _number(status: int) -> int:
+    """The next line of the fork server: the process id, then the exit status."""
+    line = b""
+    while not line.endswith(b"\n"):
+        read = os.read(status, 1)
+        assert read, "the fork server ended"
+        line += read
+    return int(line)
 
 
 @functools.cache

@@ -46,9 +46,7 @@ def test_a_job_of_two_machines_outlives_a_pulled_cable_and_goes_on_with_one(tmp_
     with machines() as two, open(tmp_path / "0", "w+") as first, open(tmp_path / "1", "w+") as second:
         words = (first, second)
         nodes = [
-            two.torchrun(
-                machine, 1, "--max-restarts=1", *command(apart, 100_000), environment={"OMP_NUM_THREADS": "1"}, words=words[machine]
-            )
+            two.torchrun(machine, 1, *command(apart, 100_000), environment={"OMP_NUM_THREADS": "1"}, words=words[machine], restarts=1)
             for machine in range(2)
         ]
         wait_for(lambda: len(losses(apart)) > 11, nodes)

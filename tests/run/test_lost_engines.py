@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from programs import start_ranks
+from programs import forked, start_ranks
 from separate_job import HERE, MEASURED, SMALL, assert_same_samples, separate
 
 from polaris.observe.metrics import read_records
@@ -64,12 +64,13 @@ def test_too_many_losses_end_the_run_and_say_why(problems, fork_engines, tmp_pat
     assert "engine 0 was killed by SIGKILL: that is loss 1 of this run, and rollout.engine_restarts allows 0" in said[0]
 
 
-def test_a_trainer_that_dies_ends_the_job_and_torchrun_resumes_it(problems, tmp_path):
+def test_a_trainer_that_dies_ends_the_job_and_torchrun_resumes_it(problems, fork_engines, tmp_path):
     """It is killed twice, and torchrun may restart it once."""
     options = [f"--root={tmp_path}", *JOB, *problems, *separate(1, 0), "--checkpoint.every=1"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "-m"]
-    command = [*torchrun, "polaris.train", *options, '--run.hooks=["dies:Dies"]']
-    environment = os.environ | {"FAULTS": "", "FAULTS_SEEN": str(tmp_path), "PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path])}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--no-python"]
+    command = [*torchrun, *forked(), "-m", "polaris.train", *options, '--run.hooks=["dies:Dies"]']
+    own = {"FAULTS": "", "FAULTS_SEEN": str(tmp_path), "FORKED": str(tmp_path / "forked")}
+    environment = os.environ | own | {"PYTHONPATH": os.pathsep.join([str(FOLDER), *sys.path])}
     job = subprocess.Popen(command, env=environment, text=True, stderr=subprocess.STDOUT, stdout=subprocess.PIPE)
     try:
         said, _ = job.communicate(timeout=400)
@@ -85,5 +86,6 @@ def test_a_trainer_that_dies_ends_the_job_and_torchrun_resumes_it(problems, tmp_
     assert said.count("SIGKILL") == 1, said
     assert "polaris: rank 0 (process " in said
     assert "Traceback" not in said
-    left = subprocess.run(["pgrep", "-f", str(tmp_path)], capture_output=True, text=True)
-    assert not left.stdout, "no process of the job is left"
+    processes = (tmp_path / "forked").read_text().split()
+    assert len(processes) == 6, "two ranks and an engine, in each of two lives"
+    assert not [process for process in processes if Path("/proc", process).exists()], "none is left"

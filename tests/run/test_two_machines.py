@@ -27,7 +27,7 @@ def ended(node, seconds):
     return node.returncode, said, time.monotonic()
 
 
-def test_a_cable_that_is_put_back_and_one_that_is_not(problems, colocated, tmp_path):
+def test_a_cable_that_is_put_back_and_one_that_is_not(problems, colocated, fork_engines, tmp_path):
     command = [HERE, f"--root={tmp_path}", *SMALL, MEASURED, "--eval.every=100", *APART, *problems]
     with machines() as two:
         nodes = [two.torchrun(machine, 1, *command, environment={"OMP_NUM_THREADS": "1"}) for machine in range(2)]
