@@ -45,7 +45,7 @@ test-parts: .venv/stamp
 test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
 	@bash scripts/test_versions.sh
 
-peers: .venv/peers/stamp ## install verl, Liger, Cut Cross-Entropy and torchtitan into .venv/peers, for the next target and for benchmarks
+peers: .venv/peers/stamp ## install verl, Liger, Cut Cross-Entropy, torchao and torchtitan into .venv/peers, for the next target and for benchmarks
 
 .venv/peers/stamp: .venv/stamp requirements/peers.txt
 	@rm -rf .venv/peers

@@ -15,6 +15,7 @@ _PARTS = (
     ("flash_attn.cute", "flash-attn-4", "faster attention on Hopper and Blackwell (else torch's own)", "pip install --pre flash-attn-4"),
     ("liger_kernel", "liger-kernel", "fused modules on NVIDIA GPUs (else the model's own)", "pip install liger-kernel"),
     ("peft", "peft", "adapters, model.lora (optional)", "pip install 'polaris-rl[lora]'"),
+    ("torchao", "torchao", "moments of 8 bits, optimizer.name (optional)", "pip install 'polaris-rl[8bit]'"),
     ("reasoning_gym", "reasoning-gym", "tasks with their own scorers (optional)", "pip install 'polaris-rl[gym]'"),
     ("mlflow", "mlflow", "MLflow (optional)", "pip install mlflow"),
     ("trackio", "trackio", "Trackio (optional)", "pip install trackio"),

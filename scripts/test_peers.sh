@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Test polaris_kernels inside each version of verl that it knows, torchtitan, prime-rl (a checkout that PRIME_RL names) and the hub's client;
-# TRL is part of the environment and of `make test`.
+# Test polaris_kernels inside each version of verl that it knows, torchtitan, prime-rl (a checkout that PRIME_RL names) and the hub's client,
+# and the optimizer by torchao, which makes each import of transformers slower; TRL is part of the environment and of `make test`.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 peers=.venv/peers
@@ -18,5 +18,6 @@ for version in $versions; do
   PYTHONPATH="$(folder verl "$version"):$peers" .venv/bin/pytest tests/kernels/test_integration_verl.py tests/algorithm/test_advantage.py tests/learn/test_aggregates.py
 done
 PYTHONPATH="$peers" .venv/bin/pytest tests/kernels/test_integration_torchtitan.py tests/kernels/test_integration_prime_rl.py
+PYTHONPATH="$peers" .venv/bin/pytest tests/learn/test_eight_bit.py
 # Apart from the peers: transformers changes its ways where the hub's client is installed.
 PYTHONPATH="$(folder kernels 0.17.2)" .venv/bin/pytest tests/scripts/test_package_kernels.py

@@ -60,7 +60,7 @@ def _cell(plain: Setup) -> str:
 def _marks(plain: Setup, found: Setup) -> str:
     letters = {"keep": "", "recompute_mlp": "", "recompute": "", "offload": "a"}
     marks = letters[found.activations]
-    marks += "h" if found.optimizer == "host" else ""
+    marks += {"device": "", "8bit": "b", "host": "h"}[found.optimizer]
     marks += f"s{found.sequence_parallel}" if found.sequence_parallel > 1 else ""
     marks += f"p{found.tokens_per_pack // 1024}" if found.tokens_per_pack != plain.tokens_per_pack else ""
     marks += f"t{found.tensor_parallel}" if found.tensor_parallel > 1 else ""

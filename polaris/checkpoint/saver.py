@@ -15,7 +15,9 @@ from typing import Any, Self
 import torch
 import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.planner import WriteItem
 
 from polaris.checkpoint import layout
 from polaris.checkpoint.staging import Staging, fits
@@ -25,6 +27,7 @@ from polaris.distributed import watch
 from polaris.distributed.mesh import World, host_group
 from polaris.distributed.seeds import random_state
 from polaris.errors import RunFailed
+from polaris.learn.eight_bit import decoded, is_coded
 from polaris.model.policy import Policy
 
 
@@ -87,8 +90,8 @@ class Saver:
         """
         self.finish()
         began = time.monotonic()
-        weights, optimizer_state = trained_state(policy, optimizer)
-        whole: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
+        weights, moments = trained_state(policy, optimizer)
+        whole: dict[str, Any] = {"model": weights, "optimizer": {"state": moments}}
         if self._copies and self._world.any(not fits(whole)):
             self._copies = False
             self._note("checkpoints: the host has too little memory for a copy of the state, so training waits until each is written")
@@ -127,6 +130,14 @@ class Saver:
         seconds = time.monotonic() - began
         write.waited_s += seconds
         self._waited_s += seconds
+
+
+class _InFloat32(dcp.DefaultSavePlanner):
+    """Writes 8-bit moments as float32, one at a time, so that any number of ranks and either AdamW can load them."""
+
+    def transform_object(self, write_item: WriteItem, object: Any) -> Any:
+        found = super().transform_object(write_item, object)
+        return decoded(found) if isinstance(found, Tensor) and is_coded(found) else found
 
 
 class _Write:
@@ -174,7 +185,7 @@ class _Write:
             raise self._early
 
     def _write_shards(self) -> None:
-        dcp.save(self._tensors, checkpoint_id=self._temporary, process_group=self._group)
+        dcp.save(self._tensors, checkpoint_id=self._temporary, planner=_InFloat32(), process_group=self._group)
         layout.rank_file(self._temporary, self._world.rank).write_bytes(self._generators)
 
     def _commit(self) -> None:

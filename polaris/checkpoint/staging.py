@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
+
+from polaris.learn.eight_bit import own, parts
 
 _LEFT = 0.9
 """Most of the free host memory that copies may take."""
@@ -42,8 +43,10 @@ class Staging:
         buffer = self._buffers.get(name)
         if buffer is None:
             self._buffers[name] = buffer = value.to("cpu", copy=True)
+            own(buffer)
         else:
-            _local(buffer).copy_(_local(value), non_blocking=True)
+            for copied, part in zip(parts(buffer), parts(value), strict=True):
+                copied.copy_(part, non_blocking=True)
         return buffer
 
     def close(self) -> None:
@@ -53,7 +56,7 @@ class Staging:
 
 def fits(state: Any) -> bool:
     """Whether the host has memory for copies of the states of all its ranks, if each is as large as this one."""
-    needed = sum(_local(tensor).nbytes for tensor in _tensors(state)) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    needed = sum(part.nbytes for tensor in _tensors(state) for part in parts(tensor)) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return needed <= _LEFT * free_host_memory()
 
 
@@ -74,7 +77,3 @@ def _tensors(value: Any) -> Iterator[Tensor]:
     elif isinstance(value, dict | list):
         for one in value.values() if isinstance(value, dict) else value:
             yield from _tensors(one)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -10,16 +10,17 @@ from typing import Any, Protocol
 
 import torch
 import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_state_dict,
     set_model_state_dict,
-    set_state_dict,
 )
 
 from polaris.checkpoint import layout
 from polaris.distributed.mesh import World
 from polaris.distributed.seeds import restore_random_state
+from polaris.learn.eight_bit import float32_targets, take
 from polaris.model.policy import Policy
 
 _PARTS = StateDictOptions(strict=False)
@@ -72,22 +73,16 @@ def begin_with(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer | 
 
     Learning rate, betas, eps and weight decay stay as configured now.
     """
-    if optimizer is None:
-        weights, _ = trained_state(policy, None)
-        dcp.load({"model": weights}, checkpoint_id=folder)
-        set_model_state_dict(policy, weights, options=_PARTS)
-        return
-    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
-    weights, optimizer_state = trained_state(policy, optimizer)
-    target: dict[str, Any] = {"model": weights, "optimizer": optimizer_state}
-    dcp.load(target, checkpoint_id=folder)
-    set_state_dict(policy, optimizer, model_state_dict=target["model"], optim_state_dict=target["optimizer"], options=_PARTS)
-    for group, values in zip(optimizer.param_groups, settings, strict=True):
-        group.update(values)
+    weights, moments = trained_state(policy, optimizer)
+    read = float32_targets(moments, weights)
+    dcp.load({"model": weights, "optimizer": {"state": read}}, checkpoint_id=folder)
+    set_model_state_dict(policy, weights, options=_PARTS)
+    take(moments, read)
 
 
-def trained_state(policy: Policy, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The weights that are trained by their names, and the optimizer's state, if it is given."""
+def trained_state(policy: Policy, optimizer: torch.optim.Optimizer | None) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
+    """The weights that are trained by their names; and moments and step counts of each, if `optimizer` is given."""
     weights, optimizer_state = get_state_dict(policy, [] if optimizer is None else optimizer)
+    moments: Any = optimizer_state.get("state", {})
     frozen = {name for name, parameter in policy.named_parameters(remove_duplicate=False) if not parameter.requires_grad}
-    return {name: value for name, value in weights.items() if name not in frozen}, optimizer_state
+    return {name: value for name, value in weights.items() if name not in frozen}, moments

@@ -51,6 +51,11 @@ class JobConfig:
         plain = self.name not in ("", ".", "..") and "/" not in self.name and len(self.name.encode()) <= 128
         if not plain:
             raise Refused(f"name = {self.name!r} must be a folder name of at most 128 bytes, without '/'")
+        if self.optimizer.name == "adamw8bit" and self.memory.optimizer == "host":
+            raise Refused(
+                'optimizer.name = "adamw8bit" saves memory of the device, where memory.optimizer = "host" has no moments; set '
+                'optimizer.name to "adamw", or memory.optimizer to "device"'
+            )
         at_least("run", 0, seed=self.seed)
         if self.seed >= 2**63:
             raise Refused(f"seed = {self.seed} must be below 2**63")

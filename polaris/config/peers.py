@@ -39,6 +39,7 @@ ELSEWHERE = {
     "default_local_dir": "root",
     "run_name": "name",
     "experiment_name": "name",
+    "optim": "optimizer.name",
     "learning_rate": "optimizer.lr",
     "lr_scheduler_type": "optimizer.schedule",
     "lr_warmup_steps": "optimizer.warmup_steps",

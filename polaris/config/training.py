@@ -14,6 +14,9 @@ from polaris.errors import Refused
 class OptimizerConfig:
     """AdamW and its learning rate."""
 
+    name: Literal["adamw", "adamw8bit"] = "adamw"
+    """AdamW with moments in float32, or in blocks of 8 bits with a scale for each 256 values: 2 bytes a parameter in the place of 8, and
+    other roundings. The latter needs torchao (`pip install 'polaris-rl[8bit]'`)."""
     lr: float = 1e-6
     """Learning rate after the warm-up."""
     schedule: Literal["constant", "cosine"] = "constant"

@@ -14,7 +14,7 @@ from polaris.distributed.fsdp import assert_sharded, groups_of, reshard
 from polaris.distributed.mesh import World
 from polaris.learn.aggregate import weighted
 from polaris.learn.curate import TrainingBatch, counted_samples, with_kl
-from polaris.learn.optimizer import learning_rate
+from polaris.learn.optimizer import last_learning_rate, learning_rate, set_learning_rate
 from polaris.learn.packing import TrainingSample, build_pack
 from polaris.learn.reference import Reference
 from polaris.learn.statistics import Statistics
@@ -51,7 +51,7 @@ class Learner:
     @property
     def lr(self) -> float:
         """Learning rate of the last update."""
-        return self.optimizer.param_groups[0]["lr"]
+        return last_learning_rate(self.optimizer)
 
     def assert_sharded(self) -> None:
         """Raise RuntimeError if a parameter is gathered: the engine needs that memory while it samples."""
@@ -70,8 +70,7 @@ class Learner:
         """All updates of step `step`. Every rank gives the same samples, of which rank 0 alone need hold the arrays. The proximal policy is
         the policy before the first update."""
         trainer, shared = self.config.trainer, self.world.sequence.size > 1
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.optimizer, step, self.config.steps)
+        set_learning_rate(self.optimizer, learning_rate(self.config.optimizer, step, self.config.steps))
         batches = [weighted(part, self.config.algorithm, shared) for part in split_updates(samples, trainer.updates_per_step)]
         packs = dealt_packs(batches, self.world, trainer.tokens_per_pack)
         if len(batches) > 1:

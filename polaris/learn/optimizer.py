@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from polaris.config.training import OptimizerConfig
+from polaris.learn.eight_bit import adamw_8bit
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.AdamW:
+def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
     """AdamW on the float32 parameters that are trained; weight decay on matrices only, as is usual for norms and biases.
 
     Its moments are there from the start. Made by the first step, they would lie scattered among the activations' memory; and
@@ -23,6 +24,8 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
         {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": config.weight_decay},
         {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
     ]
+    if config.name == "adamw8bit":
+        return adamw_8bit(groups, config)
     # `foreach` needs four more bytes per parameter than `fused` while it steps, and in host memory it reads everything several times.
     fast = {"fused": True} if all(map(_of_gpu, parameters)) else {"foreach": True}
     optimizer = torch.optim.AdamW(groups, lr=config.lr, betas=(config.beta1, config.beta2), eps=config.eps, **fast)
@@ -38,6 +41,20 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig) -> torch.optim.Ad
 def _of_gpu(parameter: nn.Parameter) -> bool:
     """Whether a GPU computes with it, wherever it is kept."""
     return parameter.is_cuda or (isinstance(parameter, DTensor) and parameter.device_mesh.device_type == "cuda")
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Of the next update. That of torchao is a tensor, which its compiled step has as an argument."""
+    for group in optimizer.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(lr)
+        else:
+            group["lr"] = lr
+
+
+def last_learning_rate(optimizer: torch.optim.Optimizer) -> float:
+    """Of the last update."""
+    return float(optimizer.param_groups[0]["lr"])
 
 
 def learning_rate(config: OptimizerConfig, step: int, total_steps: int) -> float:

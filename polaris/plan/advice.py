@@ -14,6 +14,8 @@ from polaris.plan.setup import Setup, adapters_of
 from polaris.plan.speed import step_time
 
 LADDER = ("keep", "recompute_mlp", "recompute", "offload")
+OPTIMIZERS = ("device", "8bit", "host")
+"""From the fastest to the smallest."""
 ADVISED_RANK = 32
 MOST_GPUS = 1024
 
@@ -85,13 +87,18 @@ def advice(setup: Setup) -> str:
 
 
 def best_rungs(setup: Setup) -> Setup | None:
-    """The setting of the rungs on the same GPUs that fits with the fewest changes, and of these takes the least time; None if none does."""
+    """The setting of the rungs on the same GPUs that fits with the fewest changes, and of these takes the least time; None if none does.
+
+    8-bit moments alter updates: they are there for what would else put the optimizer into host memory, or not fit.
+    """
     levels = _levels(setup)
     for count in range(max(levels) + 2):
         same = [replace(setup, **changes) for changes in levels.get(count, ())]
         less = [_with_smaller_share(replace(setup, **changes)) for changes in levels.get(count - 1, ())]
         if found := [one for one in [*same, *less] if one is not None and fits(one)]:
-            return min(found, key=lambda one: step_time(one, one.stages[-1]).seconds)
+            found.sort(key=lambda one: step_time(one, one.stages[-1]).seconds)
+            exact = next((one for one in found if one.optimizer in (setup.optimizer, "host")), None)
+            return found[0] if exact is None or exact.optimizer != setup.optimizer else exact
     return None
 
 
@@ -99,7 +106,7 @@ def _levels(setup: Setup) -> dict[int, list[dict[str, Any]]]:
     """Every combination of rungs from the present ones down, as what it changes, by the number of changes."""
     ways: dict[str, list[Any]] = {
         "activations": list(LADDER[LADDER.index(setup.activations) :]),
-        "optimizer": sorted({setup.optimizer, "host"}),
+        "optimizer": list(OPTIMIZERS[OPTIMIZERS.index(setup.optimizer) :]),
         "sequence_parallel": _sharing(setup),
         "tensor_parallel": _parallel(setup),
         "tokens_per_pack": sorted({min(setup.tokens_per_pack, tokens) for tokens in (setup.tokens_per_pack, 16_384, 8192)}),
@@ -148,7 +155,6 @@ def enough_gpus(setup: Setup) -> int | None:
 
 _KEYS = {
     "activations": "memory.activations",
-    "optimizer": "memory.optimizer",
     "sequence_parallel": "distributed.sequence_parallel",
     "tokens_per_pack": "trainer.tokens_per_pack",
     "fraction": "rollout.gpu_memory_fraction",
@@ -158,7 +164,11 @@ _KEYS = {
 
 def changed(before: Setup, after: Setup) -> list[str]:
     """The settings in which the second differs, as a configuration writes them."""
-    found = []
+    kinds, found = {before.optimizer, after.optimizer}, []
+    if len(kinds) == 2 and "8bit" in kinds:
+        found.append(f'optimizer.name = "{"adamw8bit" if after.optimizer == "8bit" else "adamw"}"')
+    if len(kinds) == 2 and after.optimizer == "host":
+        found.append('memory.optimizer = "host"')
     for name, key in _KEYS.items():
         if (value := getattr(after, name)) != getattr(before, name):
             found.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value:g}")

@@ -22,6 +22,10 @@ PROCESS = 8 * GIB
 PER_TOKEN = 40
 """Host bytes of a sampled token on a rank: ids, log-probs and versions, as drawn, gathered and packed."""
 
+MOMENTS = {"device": 8.0, "8bit": 2 * (1 + 4 / 256), "host": 8.0}
+"""Bytes of a parameter's two moments: float32, or a byte and its part of a block's scale. The compiled step (of a CPU; a GPU's was not
+looked at) has both in float32 for one tensor at a time, which is less than the end of the backward has needed for embedding and head."""
+
 PINNED = 1.2
 """What rounding up to powers of two adds to the pinned tensors of a model."""
 
@@ -74,7 +78,7 @@ def state_of(setup: Setup, gradients: bool) -> Parts:
     trained = setup.trained / shards
     if setup.optimizer == "host":  # copies add up partly reduced gradients on their devices until the update's last pack
         return {"weights, gradients, moments": 4 * trained if gradients and setup.replicas > 1 else 0.0}
-    found = {"weights": 4 * trained + frozen, "moments": 8 * trained}
+    found = {"weights": 4 * trained + frozen, "moments": MOMENTS[setup.optimizer] * trained}
     return found | ({"gradients": 4 * trained} if gradients else {})
 
 
@@ -200,12 +204,12 @@ def host_of(setup: Setup) -> Parts:
     if setup.reference and not setup.adapters:  # without its adapters the policy is its own reference
         found["reference"] = setup.itemsize * shape.parameters * share
     if setup.staged:
-        found["copy for checkpoints"] = 12 * setup.trained * share
+        found["copy for checkpoints"] = (4 + MOMENTS[setup.optimizer]) * setup.trained * share
     tokens = setup.prompts * setup.samples * (setup.prompt + setup.mean_share * max(stage.response for stage in setup.stages))
     found["rollouts"] = ranks * PER_TOKEN * tokens
     return found
 
 
 def disk_of(setup: Setup) -> float:
-    """Bytes of one checkpoint: float32 weights and moments of what is trained, once."""
+    """Bytes of one checkpoint: float32 weights and moments, however they are kept, of what is trained, once."""
     return 12.0 * setup.trained

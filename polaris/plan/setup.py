@@ -41,7 +41,8 @@ class Setup:
     fused: bool = True
     """Liger's modules run, or compiled layers, which are taken to keep as little: that has not been measured."""
     activations: Literal["keep", "recompute_mlp", "recompute", "offload"] = "recompute"
-    optimizer: Literal["device", "host"] = "device"
+    optimizer: Literal["device", "8bit", "host"] = "device"
+    """Where AdamW and its float32 weights are; "8bit": on the device, with optimizer.name = "adamw8bit"."""
     sequence_parallel: int = 1
     replicas: int = 1
     reshard: bool = True
@@ -127,7 +128,7 @@ def setup_of(config: RunConfig | SftConfig, shape: ModelShape, card: Card, gpus:
         itemsize=ITEMSIZE[config.model.dtype],
         fused=config.model.compile or (config.model.fused_modules and shape.fusible),
         activations=config.memory.activations,
-        optimizer=config.memory.optimizer,
+        optimizer="8bit" if config.optimizer.name == "adamw8bit" else config.memory.optimizer,
         sequence_parallel=config.distributed.sequence_parallel,
         replicas=config.distributed.replicas,
         reshard=config.distributed.reshard,

@@ -14,7 +14,7 @@ from polaris.config.job import JobConfig
 from polaris.config.model import MemoryConfig, ModelConfig
 from polaris.config.reward import RewardConfig
 from polaris.config.schema import RunConfig
-from polaris.config.training import DistributedConfig
+from polaris.config.training import DistributedConfig, OptimizerConfig
 from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.data.reading import in_words, training_sources
@@ -74,14 +74,14 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
 
 def memory(config: JobConfig) -> dict[str, str]:
     """The rungs of docs/memory.md that are not where they are by default; nothing if there are none."""
-    sections = {"memory": MemoryConfig(), "distributed": DistributedConfig(), "model": ModelConfig()}
-    rungs = ("memory.activations", "memory.optimizer", "distributed.sequence_parallel", "distributed.replicas", "distributed.reshard")
+    sections = {"memory": MemoryConfig(), "optimizer": OptimizerConfig(), "distributed": DistributedConfig(), "model": ModelConfig()}
+    shared = ("distributed.sequence_parallel", "distributed.replicas", "distributed.reshard")
     words = []
-    for rung in (*rungs, "model.compile"):
+    for rung in ("memory.activations", "memory.optimizer", "optimizer.name", *shared, "model.compile"):
         section, _, name = rung.partition(".")
         value = getattr(getattr(config, section), name)
         if value != getattr(sections[section], name):
-            words.append(f"{name} {value}")
+            words.append(f"{section if name == 'name' else name} {value}")
     if config.model.compile:
         words[-1] += ", so that the first packs take long"
     return {"memory": ", ".join(words)} if words else {}

@@ -28,6 +28,7 @@ from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
 from polaris.errors import Refused
+from polaris.learn.eight_bit import check_optimizer
 from polaris.learn.objective import check_loss
 from polaris.model.check import check_checkpoint
 from polaris.model.identity import model_identity
@@ -143,6 +144,7 @@ def check(config: RunConfig) -> Checked:
         ValueError: with the remedy.
     """
     config.check_ranks(int(os.environ.get("WORLD_SIZE", "1")))
+    check_optimizer(config.optimizer)
     _check_store(config.rollout.servers)
     engine = check_engine(config.rollout)
     check_served_apart(config, engine)

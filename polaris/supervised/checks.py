@@ -18,6 +18,7 @@ from polaris.distributed.mesh import World
 from polaris.distributed.shared import check_same, check_shared
 from polaris.embedded import resolve
 from polaris.errors import Refused
+from polaris.learn.eight_bit import check_optimizer
 from polaris.model.check import check_checkpoint
 from polaris.model.identity import model_identity
 from polaris.model.load import ModelFacts, load_tokenizer, locate_model
@@ -55,6 +56,7 @@ def examine(config: SftConfig, fresh: bool = False) -> CheckedSft:
     """Check everything but the run's own folder. Raises `ValueError` with the remedy."""
     config, origin = begin(config, Start(fresh=fresh))
     config.check_trainers(int(os.environ.get("WORLD_SIZE", "1")))
+    check_optimizer(config.optimizer)
     if is_main():
         check_trackers(config)
     model = locate_model(replace(config.model, path=resolve(config.model.path)))

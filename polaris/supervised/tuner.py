@@ -14,7 +14,7 @@ from polaris.data.conversations import Example
 from polaris.distributed import watch
 from polaris.distributed.fsdp import divide_gradients, groups_of, reshard
 from polaris.distributed.mesh import World
-from polaris.learn.optimizer import learning_rate
+from polaris.learn.optimizer import last_learning_rate, learning_rate, set_learning_rate
 from polaris.learn.packing import Pack, Packs
 from polaris.learn.passes import backward
 from polaris.learn.statistics import Statistics
@@ -36,15 +36,14 @@ class Tuner:
     @property
     def lr(self) -> float:
         """Learning rate of the last update."""
-        return self.optimizer.param_groups[0]["lr"]
+        return last_learning_rate(self.optimizer)
 
     def update(self, examples: Sequence[Example], step: int) -> UpdateResult:
         """The update of step `step` with the same examples on every rank. Its loss is the mean over all their trained tokens.
 
         The denominator is counted once over the whole step, so neither packs nor ranks change loss or gradient.
         """
-        for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.config.optimizer, step, self.steps)
+        set_learning_rate(self.optimizer, learning_rate(self.config.optimizer, step, self.steps))
         self.policy.train()
         packs, total = self._packs(examples), _trained(examples)
 

@@ -23,12 +23,14 @@ def run(model, gpus=8, nodes=1, response=32_768, card="H100", **changes):
     [
         (run("Qwen3-4B", gpus=1), "sampling", 'memory.optimizer = "host"'),
         (run("Qwen3-4B", gpus=2, optimizer="device", fraction=0.9, response=8192), "sampling", "rollout.gpu_memory_fraction"),
+        (run("Qwen3-8B", gpus=4, response=8192), "sampling", 'optimizer.name = "adamw8bit"'),
+        (run("Qwen3-4B", gpus=1, optimizer="8bit"), "sampling", 'set optimizer.name = "adamw" and memory.optimizer = "host"'),
         (run("Qwen3-32B"), "an update", "rollout.tensor_parallel"),
         (run("Qwen3-4B", activations="keep", response=65_536), "an update", "memory.activations = "),
         (run("Qwen3-8B", card="L40S", response=262_144, optimizer="host"), "an update", "distributed.sequence_parallel"),
         (run("Qwen3-8B", tokens_per_pack=262_144), "an update", "trainer.tokens_per_pack"),
     ],
-    ids=["host", "share", "engine", "recompute", "sequence", "pack"],
+    ids=["host", "share", "8bit", "host instead", "engine", "recompute", "sequence", "pack"],
 )
 def test_the_rung_that_is_named_makes_it_fit(setup, phase, rung):
     with pytest.raises(Refused, match=phase) as refused:

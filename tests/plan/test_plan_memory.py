@@ -9,12 +9,14 @@ import torch
 
 from benchmarks.plan.shapes import shape, write
 from polaris.config.lora import LoraConfig
+from polaris.config.schema import RunConfig
+from polaris.config.training import OptimizerConfig
 from polaris.model.adapters import add_adapters
 from polaris.model.load import build_model
 from polaris.plan.advice import what_does_not_fit
 from polaris.plan.cards import GIB, card_named
 from polaris.plan.memory import RESERVE, disk_of, engine_of, host_of, state_of, update_of
-from polaris.plan.setup import Setup, Stage, adapters_of
+from polaris.plan.setup import Setup, Stage, adapters_of, setup_of
 from polaris.plan.shape import ModelShape
 
 RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results"
@@ -63,6 +65,15 @@ def test_state_by_hand():
     assert sum(state_of(tiny(nodes=2, replicas=2, optimizer="host"), gradients=True).values()) == 4 * 2808 / 4
     # Ranks that only sample hold nothing of it.
     assert sum(state_of(tiny(engine="separate", engine_ranks=2), gradients=False).values()) == 12 * 2808 / 2
+
+
+def test_moments_of_8_bits_are_a_byte_and_a_256th_of_their_scale_each():
+    rounded = tiny(optimizer="8bit", staged=True)
+    assert state_of(rounded, gradients=True) == {"weights": 4 * 702, "moments": 2.03125 * 702, "gradients": 4 * 702}
+    assert host_of(rounded)["copy for checkpoints"] == 6.03125 * 2808
+    assert disk_of(rounded) == 12 * 2808
+    plain = setup_of(RunConfig(), TINY, card_named("H100"), 8)
+    assert setup_of(RunConfig(optimizer=OptimizerConfig(name="adamw8bit")), TINY, card_named("H100"), 8) == replace(plain, optimizer="8bit")
 
 
 def test_adapters_leave_the_model_in_half_precision():
