@@ -1,6 +1,7 @@
 """One job on two machines, which are network namespaces here: one machine's losses, a cable that is pulled, and one machine in the end."""
 
 import time
+from itertools import islice
 
 import pytest
 from namespaces import machines
@@ -8,6 +9,7 @@ from programs import run
 
 from polaris.config.load import load_job
 from polaris.config.sft import SftConfig
+from polaris.embedded import resolve
 from polaris.observe.metrics import read_records
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.slow, pytest.mark.distributed]
@@ -18,8 +20,17 @@ SETTINGS = (
 )
 
 
-def command(root, steps):
-    return "-m", "polaris.sft", *SETTINGS, f"--root={root}", f"--trainer.steps={steps}"
+@pytest.fixture
+def rows(tmp_path):
+    """Few of the embedded rows, which are soon encoded."""
+    for key, name in (("data", "embedded:demonstrations"), ("eval", "embedded:unseen-demonstrations")):
+        with open(resolve(name), encoding="utf-8") as file:
+            (tmp_path / f"{key}.jsonl").write_text("".join(islice(file, 64)))
+    return f"--data.path={tmp_path}/data.jsonl", f"--eval.path={tmp_path}/eval.jsonl"
+
+
+def command(root, rows, steps):
+    return "-m", "polaris.sft", *SETTINGS, *rows, f"--root={root}", f"--trainer.steps={steps}"
 
 
 def losses(root):
@@ -40,13 +51,13 @@ def said(file):
     return file.read()
 
 
-def test_a_job_of_two_machines_outlives_a_pulled_cable_and_goes_on_with_one(tmp_path):
+def test_a_job_of_two_machines_outlives_a_pulled_cable_and_goes_on_with_one(rows, tmp_path):
     apart, alone = tmp_path / "apart", tmp_path / "alone"
     assert load_job(SftConfig, SETTINGS[0], SETTINGS[1:]).checkpoint.asynchronous
     with machines() as two, open(tmp_path / "0", "w+") as first, open(tmp_path / "1", "w+") as second:
         words = (first, second)
         nodes = [
-            two.torchrun(machine, 1, *command(apart, 100_000), environment={"OMP_NUM_THREADS": "1"}, words=words[machine], restarts=1)
+            two.torchrun(machine, 1, *command(apart, rows, 100_000), environment={"OMP_NUM_THREADS": "1"}, words=words[machine], restarts=1)
             for machine in range(2)
         ]
         wait_for(lambda: len(losses(apart)) > 11, nodes)
@@ -62,8 +73,8 @@ def test_a_job_of_two_machines_outlives_a_pulled_cable_and_goes_on_with_one(tmp_
             node.terminate()
         assert [node.wait(60) for node in nodes] == [143, 143], (said(first), said(second))
     steps = max(losses(apart)) + 6
-    run(*command(apart, steps), check=True)
-    run(*command(alone, steps), check=True)
+    run(*command(apart, rows, steps), check=True)
+    run(*command(alone, rows, steps), check=True)
     found, expected = losses(apart), losses(alone)
     assert found.keys() == expected.keys() == set(range(1, steps + 1))
     assert found == pytest.approx(expected, rel=1e-4)
