@@ -1,5 +1,5 @@
-"""Kernels compile ahead of time, without a GPU, within what the chip has: all of them for sm_80 and sm_90a, by the newest and the oldest
-Triton; the head's for every chip that has tiles."""
+"""Kernels compile ahead of time, without a GPU, within what the chip has: those of each operation for sm_80 and sm_90a, by the newest and the
+oldest Triton; the head's for every chip that has tiles."""
 
 import json
 import os
@@ -27,6 +27,15 @@ PER_LOGIT = {
     ("logprob_from_logits.backward_kernel", "bfloat16"): {"sm_80": 7.3, "sm_90": 7.3},
 }
 """Instructions per logit beside the product, by the Triton that needs more; see the newest benchmarks/results/kernel-resources page."""
+_HEADS = [f"{head}{way}" for head in ("plain", "sampling mask", "bias, softcap, rounded") for way in ("", ", kept", ", kept exactly")]
+CASES = (
+    *("bfloat16", *(f"bfloat16, {head}" for head in _HEADS)),
+    *("float16", "float16, bias, softcap, rounded, kept exactly"),
+    *("float32, bias, softcap, rounded", "float32, plain, kept"),
+    *("dapo, off", "dapo, tis", "dapo, mask", "grpo, off", "dr_grpo, off", "gspo, off", "cispo, off"),
+)
+"""Three of five launches, to spare time: each kernel, each dtype, each way, and each constant on its own. Where the oldest Triton is tried
+too, all of them, as in the page of benchmarks/results."""
 SLACK = 1.1
 OLDEST = os.environ.get("POLARIS_OLDEST_TRITON")
 NO_OLDEST = "POLARIS_OLDEST_TRITON names no folder: `pip download --no-deps triton==3.6.0`, unzip the wheel, and give its folder"
@@ -49,7 +58,8 @@ def output(process: subprocess.Popen) -> str:
 
 @pytest.fixture(scope="module", params=TRITONS, ids=["newest", "oldest"])
 def compiled(request):
-    running = [start("-m", "benchmarks.kernels.resources", "--json", "--on", chip, triton=request.param) for chip in TABLE]
+    only = [] if OLDEST else ["--only", *CASES]
+    running = [start("-m", "benchmarks.kernels.resources", "--json", "--on", chip, *only, triton=request.param) for chip in TABLE]
     return [row for process in running for row in json.loads(output(process))]
 
 
