@@ -1,5 +1,5 @@
-"""Kernels compile ahead of time, without a GPU, within what the chip has: those of each operation for sm_80 and sm_90a, by the newest and the
-oldest Triton; the head's for every chip that has tiles."""
+"""Kernels compile ahead of time, without a GPU, within what the chip has: those of each operation for sm_80 and sm_90a, by the newest and
+the oldest Triton; the head's for every chip that has tiles."""
 
 import json
 import os

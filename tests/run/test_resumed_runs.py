@@ -5,15 +5,13 @@ those that do not in two more.
 """
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 import torch
+from programs import run_ranks
 from safetensors.torch import load_file
 
 from polaris import train
@@ -155,11 +153,8 @@ def test_smaller_packs_and_batches_change_rounding_alone(world, root, straight, 
 
 @pytest.mark.distributed
 def test_a_run_of_one_rank_goes_on_with_two(root, straight, copy):
-    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "polaris.train"]
-    command = [sys.executable, *torchrun, *arguments(root, copy("ranks"))]
-    result = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert "2 ranks" in result.stdout
+    said, _ = run_ranks(2, "-m", "polaris.train", *arguments(root, copy("ranks")))
+    assert "2 ranks" in said
     assert_same(root / "ranks", straight, ROUNDING)
 
 
