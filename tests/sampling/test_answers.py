@@ -1,13 +1,11 @@
 """First responses that have no answer end a run before anything is trained, and say what helps."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import programs
 import pytest
 from groups import batch
 
@@ -77,18 +75,14 @@ def test_a_run_stops_in_step_1_with_nothing_trained(tmp_path):
     problems = tmp_path / "set.jsonl"
     rows = [json.loads(line) for line in Path(resolve("embedded:train")).read_text().splitlines()[:8]]
     problems.write_text("".join(json.dumps(row | {"problem": f"{row['problem']} Answer:"}) + "\n" for row in rows))
-    command = [
-        sys.executable,
-        "-m",
-        "polaris.train",
-        str(CONFIG),
-        f"--data.path={problems}",
-        f"--eval.path={problems}",
-        f"--root={tmp_path}",
+    command = ["-m", "polaris.train", CONFIG, f"--data.path={problems}", f"--eval.path={problems}", f"--root={tmp_path}", "--name=run"]
+    command += [
+        "--rollout.max_response_tokens=2",
+        "--rollout.engine=transformers",
+        "--trainer.prompts_per_step=8",
         "--trainer.cpu_threads=1",
     ]
-    command += ["--rollout.max_response_tokens=2", "--rollout.engine=transformers", "--trainer.prompts_per_step=8", "--name=run"]
-    process = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    process = programs.run(*command)
     assert process.returncode == 1, process.stderr
     assert "step 1: none of the 64 responses has an answer (64 cut off at the token limit)" in process.stderr
     assert "Traceback" not in process.stderr

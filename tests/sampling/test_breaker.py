@@ -1,12 +1,10 @@
 """What responses that kill their grading process do to a step: no part in the advantages, and an end of the run when there are many."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
+import programs
 import pytest
 
 from polaris.config.schema import RunConfig
@@ -130,8 +128,7 @@ def test_a_real_run_stops_with_status_1_and_the_strings_on_disk(tmp_path):
         "trainer.prompts_per_step": 2,
         "eval.path": tmp_path / "eval.jsonl",
     }
-    command = [sys.executable, "-m", "polaris.train", str(CONFIG), *(f"--{name}={value}" for name, value in changes.items())]
-    result = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    result = programs.run("-m", "polaris.train", CONFIG, *(f"--{name}={value}" for name, value in changes.items()))
     assert result.returncode == 1, result.stderr[-2000:]
     assert "responses killed their grading process" in result.stderr
     saved = [json.loads(line) for line in (tmp_path / "run" / "killed_answers.jsonl").read_text(encoding="utf-8").splitlines()]

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from programs import forked
 from safetensors.torch import load_file
 from tuning import records, tune, write_config
 
@@ -66,7 +67,8 @@ def test_a_run_that_is_made_longer_loses_no_example(tmp_path):
 
 def test_two_ranks_with_a_stop_equal_one(whole, tmp_path):
     path, metrics = write_config(tmp_path), tmp_path / "run" / "metrics.jsonl"
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "polaris.sft", str(path)]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    command = [*torchrun, *forked(), "-m", "polaris.sft", str(path)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     first = subprocess.Popen([*command, "--trainer.steps=1000"], env=environment, stdout=subprocess.DEVNULL)
     while first.poll() is None and (not metrics.exists() or metrics.read_text().count("sft/loss") < 1):
