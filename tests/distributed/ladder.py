@@ -34,11 +34,14 @@ SEQUENCES = (("dapo", "sequence_tis", None), ("grpo", "geometric_mask", "token")
 
 
 def rungs(ranks):
-    """Settings of memory and ranks, and the rank of adapters: the plain path, every rung alone, several at once, and with adapters."""
-    kinds = ("recompute_mlp", "recompute", "offload") if ranks == 1 else ()  # they do not depend on the number of ranks
+    """Settings of memory and ranks, and the rank of adapters: the plain path, every rung alone, several at once, and with adapters. What
+    does not depend on the number of ranks is tried alone on fewer than four."""
+    kinds = ("recompute_mlp", "recompute", "offload") if ranks == 1 else ()
     host = MemoryConfig(activations="offload", optimizer="host")
-    memory = [*(MemoryConfig(activations=kind) for kind in kinds), MemoryConfig(activations="keep", optimizer="host"), host]
-    ways = [DistributedConfig(reshard=False)]
+    memory = [MemoryConfig(activations=kind) for kind in kinds]
+    memory += [MemoryConfig(activations="keep", optimizer="host")] if ranks < 4 else []
+    memory += [host]
+    ways = [DistributedConfig(reshard=False)] if ranks < 4 else []
     ways += [DistributedConfig(sequence_parallel=share) for share in (2, 4) if share <= ranks]
     ways += [DistributedConfig(replicas=2)] if ranks > 1 else []
     ways += [DistributedConfig(sequence_parallel=2, replicas=2, reshard=False)] if ranks == 4 else []
@@ -100,8 +103,8 @@ def main(folder, output):
         model = dataclasses.replace(update_once.FLOAT32, lora=LoraConfig(rank=rank))
         config = RunConfig(model=model, memory=memory, distributed=way)
         policy, _ = load_policy(Path(folder), config, here, longest=64)
-        losses = [(loss, "tis", None) for loss in LOSSES if not rank or loss == "gspo"]
-        losses += SEQUENCES if memory == PLAIN[0] and not rank else []
+        losses = [(loss, "tis", None) for loss in LOSSES if loss == "gspo" or not rank]
+        losses += SEQUENCES if memory == PLAIN[0] and not rank and (way.sequence_parallel > 1 or world.size == 1) else []
         with shaken_adapters(policy, 0, 0.3):
             results = {"a single sample": gradients(policy, here, config, 1)}
             for loss, correction, aggregate in losses:
