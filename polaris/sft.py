@@ -61,11 +61,12 @@ def prepare(arguments: list[str]) -> tuple[CheckedSft, RunFolder]:
 
 def _dry_run(arguments: list[str]) -> None:
     flags, config = _read(arguments)
-    from polaris.supervised.checks import examine
+    from polaris.supervised.checks import check_folder, examine
     from polaris.supervised.dry_run import show
 
     checked = examine(config, flags["fresh"])
     if is_main():
+        check_folder(checked, **flags)
         show(checked)
 
 

@@ -74,12 +74,14 @@ def _read(arguments: list[str]) -> tuple[dict[str, Any], str, RunConfig]:
 def _dry_run(arguments: list[str]) -> None:
     from polaris.checkpoint.branch import Start
     from polaris.recipe.final import check_final
-    from polaris.run.checks import examine
+    from polaris.run.checks import check_folder, examine
     from polaris.run.dry_run import show
 
     flags, file, config = _read(arguments)
-    checked = examine(config, Start(**flags), check_final)
+    start = Start(**flags)
+    checked = examine(config, start, check_final)
     if is_main():
+        check_folder(checked, start)
         show(replace(checked, file=file), int(os.environ.get("WORLD_SIZE", "1")))
 
 

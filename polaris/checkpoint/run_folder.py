@@ -120,7 +120,7 @@ def open_run(
     _lock(folder)
     if fresh and any(folder.path.iterdir()):
         _set_aside(folder, config)
-    return RunFolder(folder.path, _check_changes(config, folder, change, content or {}))
+    return RunFolder(folder.path, check_changes(config, folder, change, content or {}))
 
 
 def _lock(folder: RunFolder) -> None:
@@ -153,8 +153,9 @@ def _set_aside(folder: RunFolder, config: RunConfig | SftConfig) -> None:
     print(f"--fresh: the run that was in {folder.path} is now {aside}", flush=True)
 
 
-def _check_changes(config: RunConfig | SftConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
-    """Raise `Refused` for changes that are never allowed, and without `change` for those that alter results."""
+def check_changes(config: RunConfig | SftConfig, folder: RunFolder, change: bool, content: Mapping[str, Any]) -> Changes:
+    """Differences to the run in the folder, which is only read. Raises `Refused` for those that are never allowed, and without `change`
+    for those that alter results."""
     if not folder.begun:
         return Changes()  # nothing is trained; each phase compares the settings of its own result
     record = folder.record()

@@ -215,7 +215,7 @@ def _build(kind: type, values: dict[str, Any], path: str, job: type, prefix: str
         elif isinstance(value, dict):
             arguments[key] = _build(hints[key], value, path, job, f"{prefix}{key}.")
         else:
-            raise Refused(f"{where} is a table; write it as [{key}] with its fields below, or --{key}.key=value")
+            raise Refused(f"{where} is a table; write it as [{prefix}{key}] with its fields below, or --{prefix}{key}.key=value")
     return kind(**arguments)
 
 

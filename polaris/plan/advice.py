@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
@@ -78,12 +79,20 @@ def advice(setup: Setup) -> str:
     if (count := enough_gpus(setup)) is not None:
         ways.append(f"start {count} GPUs or more" + (" of the same settings" if ways else ""))
     of_adapters = replace(setup, adapters=adapters_of(setup.shape, LoraConfig(rank=ADVISED_RANK)))
-    if not setup.adapters and (lora := best_rungs(of_adapters)) is not None:
+    if not setup.adapters and of_adapters.adapters and (lora := best_rungs(of_adapters)) is not None:
         also = changed(setup, lora)
         ways.append(f"train adapters with {' and '.join([f'model.lora.rank = {ADVISED_RANK}', *also])}")
+    if not ways and (found := best_on_more(setup)) is not None:
+        ways.append(f"start {found.gpus * found.nodes} GPUs or more with {' and '.join(changed(setup, found))}")
     if not ways:
         return "take a smaller model, shorter responses, more GPUs or larger ones"
     return "; or ".join(ways)
+
+
+def rungs_below(setup: Setup) -> str:
+    """What makes an update take a tenth less than the plan counts for it, in words: for one that did not fit all the same."""
+    counted = sum(memory_of(setup).update.values())
+    return advice(replace(setup, engine="none", tensor_parallel=1, card=replace(setup.card, gib=0.9 * counted / GIB)))
 
 
 def best_rungs(setup: Setup) -> Setup | None:
@@ -119,18 +128,18 @@ def _levels(setup: Setup) -> dict[int, list[dict[str, Any]]]:
 
 
 def _sharing(setup: Setup) -> list[int]:
-    """Ranks that may share a pack: within a node, dividing ranks and heads."""
-    counts = (setup.sequence_parallel, 2, 4, 8)
-    return sorted({n for n in counts if n >= setup.sequence_parallel and not (setup.ranks % n or setup.gpus % n or setup.shape.heads % n)})
+    """Ranks that may share a pack: as now, or more within a node, dividing heads and the ranks of a copy of the state."""
+    fit = [n for n in (2, 4, 8) if not (setup.shards % n or setup.gpus % n or setup.shape.heads % n)]
+    return [setup.sequence_parallel, *(n for n in fit if n > setup.sequence_parallel)]
 
 
 def _parallel(setup: Setup) -> list[int]:
-    """GPUs that may share an engine; one that holds adapters apart has one."""
-    if setup.served_apart:
+    """GPUs that may share an engine: as now, or more; one that holds adapters apart has one."""
+    if setup.served_apart or setup.engine not in ("colocated", "separate"):
         return [setup.tensor_parallel]
     here = setup.engine_ranks if setup.engine == "separate" else setup.gpus
-    counts = (setup.tensor_parallel, 2, 4, 8) if setup.engine != "none" else (setup.tensor_parallel,)
-    return sorted({n for n in counts if n >= setup.tensor_parallel and here % n == 0 and setup.shape.heads % n == 0})
+    fit = [n for n in (2, 4, 8) if here % n == 0 and setup.shape.heads % n == 0]
+    return [setup.tensor_parallel, *(n for n in fit if n > setup.tensor_parallel)]
 
 
 def _with_smaller_share(setup: Setup) -> Setup | None:
@@ -144,13 +153,20 @@ def _with_smaller_share(setup: Setup) -> Setup | None:
 
 def enough_gpus(setup: Setup) -> int | None:
     """The fewest GPUs, doubled from the present ones and in nodes of 8, on which the same settings fit; None if 1,024 are too few."""
+    return next((one.gpus * one.nodes for one in _on_more(setup) if fits(one)), None)
+
+
+def best_on_more(setup: Setup) -> Setup | None:
+    """`best_rungs` on the fewest GPUs, doubled as for `enough_gpus`, on which there are some."""
+    return next((found for one in _on_more(setup) if (found := best_rungs(one)) is not None), None)
+
+
+def _on_more(setup: Setup) -> Iterator[Setup]:
+    """The same on twice the GPUs, four times, and so on, in nodes of 8."""
     gpus, nodes = setup.gpus, setup.nodes
     while gpus * nodes < MOST_GPUS:
         gpus, nodes = (gpus * 2, nodes) if gpus < 8 else (gpus, nodes * 2)
-        one = replace(setup, gpus=gpus, nodes=nodes)
-        if fits(one):
-            return gpus * nodes
-    return None
+        yield replace(setup, gpus=gpus, nodes=nodes)
 
 
 _KEYS = {

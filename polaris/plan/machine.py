@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from polaris.plan.cards import DEFAULT, Card, card_named, card_of_device
+import os
+
+from polaris.plan.cards import DEFAULT, GIB, Card, card_named, card_of_device
 
 
 def gpus_here() -> int:
@@ -10,6 +12,11 @@ def gpus_here() -> int:
     import torch
 
     return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def host_gib() -> float:
+    """Host memory of this machine."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
 
 
 def machine_of(name: str | None = None, gpus: int | None = None) -> tuple[Card, int]:

@@ -14,7 +14,8 @@ from polaris.embedded import resolve
 from polaris.errors import Refused
 from polaris.model.architecture import decoder_layers
 from polaris.model.fused import FAMILIES
-from polaris.model.load import build_model, count_parameters
+from polaris.model.load import build_model
+from polaris.model.names import base_parameters
 from polaris.model.rope import head_size
 
 
@@ -72,9 +73,9 @@ def shape_of(folder: Path) -> ModelShape:
 
 
 def shape_of_model(model: PreTrainedModel) -> ModelShape:
-    """The shape of a model whose weights may be on the meta device, and sharded."""
+    """The shape of a model whose weights may be on the meta device, and sharded; adapters that it has are left out."""
     config, layers = model.config, decoder_layers(model)
-    layer = sum(parameter.numel() for parameter in layers[0].parameters())
+    layer, everything = (sum(one.numel() for one in base_parameters(part).values()) for part in (layers[0], model))
     size = head_size(config)
     return ModelShape(
         hidden=config.hidden_size,
@@ -85,14 +86,14 @@ def shape_of_model(model: PreTrainedModel) -> ModelShape:
         heads=config.num_attention_heads,
         vocabulary=config.vocab_size,
         layer=layer,
-        outside=count_parameters(model) - len(layers) * layer,
+        outside=everything - len(layers) * layer,
         tied=bool(getattr(config, "tie_word_embeddings", False)),
         query_norm=any(re.search(r"q_?norm|query_?norm", name) for name, _ in layers[0].named_modules()),
         fusible=config.model_type in FAMILIES,
         linear=tuple(
-            (name.rpartition(".")[2], module.in_features + module.out_features)
+            (name.removesuffix(".base_layer").rpartition(".")[2], module.in_features + module.out_features)
             for name, module in layers[0].named_modules()
-            if isinstance(module, nn.Linear)
+            if isinstance(module, nn.Linear) and ".lora_" not in name
         ),
     )
 

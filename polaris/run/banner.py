@@ -39,7 +39,7 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     facts["model"] = f"{checked.config.model.path} ({parameters}, {checked.config.model.dtype})"
     ranks = f"{world.size} {'trainer' if world.engines else 'rank'}{'s' if world.size > 1 else ''}"
     facts["device"] = f"{device}, {ranks}"
-    facts |= {"attention": attention} if (attention := context.learner.policy.attention) else {}
+    facts["attention"] = context.learner.policy.attention
     facts["run"] = str(folder.path)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from polaris import doors
 from polaris.algorithm.advantages import check_advantage
 from polaris.checkpoint.branch import DEFAULT_START, Start, begin
-from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
+from polaris.checkpoint.run_folder import Origin, RunFolder, check_changes, open_run
 from polaris.config.load import dump_config
 from polaris.config.own_code import own_code
 from polaris.config.schema import RunConfig
@@ -119,6 +119,12 @@ def examine(config: RunConfig, start: Start, check_later: CheckLater | None) -> 
     if check_later is not None:
         check_later(config, checked.model.folder)
     return replace(checked, origin=origin)
+
+
+def check_folder(checked: Checked, start: Start) -> None:
+    """Raise `Refused` where `prepare` would for a run that is there; nothing is written."""
+    if not start.fresh:
+        check_changes(checked.config, RunFolder(checked.config.folder), start.change, _content(checked))
 
 
 def _content(checked: Checked) -> dict[str, Any]:

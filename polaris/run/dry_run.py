@@ -8,16 +8,19 @@ from polaris.observe.console import Console
 from polaris.observe.phrases import ceiling
 from polaris.run.banner import configured
 from polaris.run.checks import Checked, max_model_len
-from polaris.run.dry_plan import planned
+from polaris.run.dry_plan import conclude, show_plan
 
 
 def show(checked: Checked, ranks: int) -> None:
-    """Print the facts, then the first prompt exactly as the model will read it."""
+    """Print the facts, then the first prompt exactly as the model will read it.
+
+    Raises `Refused` where the plan does not fit the GPUs of this machine."""
     console, prompt = Console(True, 0), checked.prompts.prompts[0]
     console.banner(configured(checked, ranks) | _plan(checked) | {"run": _folder(checked)})
-    print("", *planned(checked.config, checked.model.folder), sep="\n")
+    fault = show_plan(checked.config, checked.model.folder, "transformers" if checked.engine == "transformers" else None)
     print(f"\nthe first prompt ({prompt.source}, {len(prompt.tokens)} tokens):\n\n{prompt.text}\n")
-    print(f"its ground truth: {prompt.ground_truth!r}\n\nall checks passed; nothing was trained")
+    print(f"its ground truth: {prompt.ground_truth!r}")
+    conclude(fault)
 
 
 def _plan(checked: Checked) -> dict[str, str]:

@@ -44,8 +44,7 @@ def load_policy(
     if config.model.lora.rank:
         add_adapters(model, config.model.lora, dtype)
     policy = shard(Policy(model), world.mesh, dtype, on_host=on_host, reshard=config.distributed.reshard)
-    if world.device.type == "cuda":
-        policy.attention = attention_of(policy, world.device, dtype)
+    policy.attention = attention_of(policy, world.device, dtype)
     if config.model.compile:
         compile_layers(policy.model)
     fuse(policy, config, world)
@@ -57,8 +56,8 @@ def load_policy(
 
 
 def attention_of(policy: Policy, device: torch.device, dtype: torch.dtype) -> str:
-    """What computes the policy's attention on a GPU from now on, in words for the console."""
-    if dtype == torch.float32:
+    """What computes the policy's attention from now on, in words for the console."""
+    if device.type != "cuda" or dtype == torch.float32:
         return "torch's scaled_dot_product_attention"
     config = policy.model.config
     heads = config.num_attention_heads

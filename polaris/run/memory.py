@@ -1,8 +1,10 @@
-"""The guard of a run's start: does what `polaris plan` counts fit the GPUs that are really there?"""
+"""The guard of a run's start: does what `polaris plan` counts fit the GPUs that are really there? And its advice where it did not."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
@@ -11,9 +13,11 @@ from transformers import PreTrainedModel
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.distributed.mesh import World
+from polaris.errors import RunFailed, in_one_line
 from polaris.model.fused import can_fuse
-from polaris.plan.advice import refuse_what_does_not_fit
-from polaris.plan.cards import GIB, card_of_device
+from polaris.plan.advice import refuse_what_does_not_fit, rungs_below
+from polaris.plan.cards import card_of_device
+from polaris.plan.machine import host_gib
 from polaris.plan.setup import Engines, Setup, Stage, setup_of
 from polaris.plan.shape import shape_of_model
 
@@ -28,14 +32,34 @@ def check_memory(model: PreTrainedModel, config: RunConfig | SftConfig, world: W
         refuse_what_does_not_fit(setup_here(model, config, world, device.name, device.total_memory, longest, engine))
 
 
+@contextmanager
+def advised(model: PreTrainedModel, config: RunConfig | SftConfig, world: World) -> Iterator[None]:
+    """Raise `RunFailed` with what the plan advises where an update in the block exhausts the memory of this rank's GPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        if world.device.type != "cuda":
+            raise
+        device = torch.cuda.get_device_properties(world.device)
+        advice = rungs_below(_setup(model, config, world, device.name, device.total_memory))
+        raise RunFailed(
+            f"{in_one_line(error, 120)} The plan advises: {advice} (docs/memory.md); the same command goes on from the last checkpoint"
+        ) from error
+
+
 def setup_here(
     model: PreTrainedModel, config: RunConfig | SftConfig, world: World, name: str, total: int, longest: int, engine: Engines
 ) -> Setup:
     """The plan's record of this job, whose GPUs have `total` bytes."""
+    planned = _setup(model, config, world, name, total)
+    return replace(planned, engine=engine, prompt=0, stages=(Stage(steps=0, response=longest),))
+
+
+def _setup(model: PreTrainedModel, config: RunConfig | SftConfig, world: World, name: str, total: int) -> Setup:
+    """The same with the lengths and the engine that the configuration names."""
     gpus = int(os.environ.get("LOCAL_WORLD_SIZE", world.job.size))
     nodes, rest = divmod(world.job.size, gpus)
     gpus, nodes = (world.job.size, 1) if rest else (gpus, nodes)
     planned = setup_of(config, shape_of_model(model), card_of_device(name, total), gpus, nodes)
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     fused = planned.fused and (config.model.compile or can_fuse(model))
-    return replace(planned, engine=engine, fused=fused, prompt=0, stages=(Stage(steps=0, response=longest),), host_gib=host)
+    return replace(planned, fused=fused, host_gib=host_gib())

@@ -13,6 +13,7 @@ from polaris.learn.curate import TrainingBatch, curate
 from polaris.learn.update import UpdateResult
 from polaris.run.context import TrainContext
 from polaris.run.machine import machine_facts
+from polaris.run.memory import advised
 from polaris.run.peak import PeakMemory
 from polaris.run.record import diversity_facts, step_record
 from polaris.run.tracker import diversity_of
@@ -54,7 +55,8 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     with context.profiler.traced(step):
         with clock.phase("update"), layers.watched():
             batch = learner.with_kl(batch)
-            result = learner.update(batch.samples, step)
+            with advised(learner.policy.model, context.config, learner.world):
+                result = learner.update(batch.samples, step)
         memory.end("update")
         if any(one.split for one in result.updates):
             context.console.note(f"step {step}: {SPLIT}")

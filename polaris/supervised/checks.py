@@ -10,7 +10,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from polaris.checkpoint.branch import Start, begin
-from polaris.checkpoint.run_folder import Origin, RunFolder, open_run
+from polaris.checkpoint.run_folder import Origin, RunFolder, check_changes, open_run
 from polaris.config.load import dump_config
 from polaris.config.sft import SftConfig
 from polaris.data.conversations import Example
@@ -76,10 +76,19 @@ def examine(config: SftConfig, fresh: bool = False) -> CheckedSft:
 def prepare(config: SftConfig, fresh: bool, change: bool) -> tuple[CheckedSft, RunFolder]:
     """Check everything and open the run's folder. Raises `ValueError` with the remedy."""
     checked, main = examine(config, fresh), is_main()
-    held_out = digest(checked.held_out) if checked.held_out else None
-    content = {"model": model_identity(checked.model.folder), "examples": digest(checked.data.examples), "held_out": held_out}
-    checked = replace(checked, content=content if main else {})
+    checked = replace(checked, content=_content(checked) if main else {})
     return checked, open_run(checked.config, fresh, main, change=change, content=checked.content)
+
+
+def check_folder(checked: CheckedSft, fresh: bool, change: bool) -> None:
+    """Raise `Refused` where `prepare` would for a run that is there; nothing is written."""
+    if not fresh:
+        check_changes(checked.config, RunFolder(checked.config.folder), change, _content(checked))
+
+
+def _content(checked: CheckedSft) -> dict[str, Any]:
+    held_out = digest(checked.held_out) if checked.held_out else None
+    return {"model": model_identity(checked.model.folder), "examples": digest(checked.data.examples), "held_out": held_out}
 
 
 def check_ranks(checked: CheckedSft, folder: RunFolder, world: World) -> None:

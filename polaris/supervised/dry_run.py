@@ -6,7 +6,7 @@ from itertools import groupby
 
 from polaris.data.conversations import Example
 from polaris.observe.console import Console
-from polaris.run.dry_plan import planned
+from polaris.run.dry_plan import conclude, show_plan
 from polaris.supervised.checks import CheckedSft
 from polaris.supervised.job import plan
 
@@ -15,13 +15,15 @@ OPEN, CLOSE = "\u27e6", "\u27e7"
 
 
 def show(checked: CheckedSft) -> None:
-    """Print the facts, then the first example as the model reads it, with what is trained on in brackets."""
+    """Print the facts, then the first example as the model reads it, with what is trained on in brackets.
+
+    Raises `Refused` where the plan does not fit the GPUs of this machine."""
     first = checked.data.examples[0]
     Console(True, 0).banner(plan(checked, checked.steps) | {"run": str(checked.config.folder)})
-    print("", *planned(checked.config, checked.model.folder), sep="\n")
+    fault = show_plan(checked.config, checked.model.folder)
     print(f"\nthe first example ({first.source}, {len(first.tokens)} tokens); what is trained on stands in {OPEN} {CLOSE}:\n")
     print(marked_text(first, checked))
-    print("\nall checks passed; nothing was trained")
+    conclude(fault)
 
 
 def marked_text(example: Example, checked: CheckedSft) -> str:

@@ -27,6 +27,7 @@ from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
 from polaris.run.banner import memory
 from polaris.run.load_policy import load_policy
+from polaris.run.memory import advised
 from polaris.run.profiler import Profiler, open_profiler
 from polaris.run.step import SPLIT
 from polaris.stop import StopRequest
@@ -85,6 +86,7 @@ def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainSt
     facts = plan(checked, tuner.steps) | {
         "model": f"{config.model.path} ({describe_parameters(tuner.policy)}, {config.model.dtype})",
         "device": f"{device}, {world.size} rank{'s' if world.size > 1 else ''}",
+        "attention": tuner.policy.attention,
         "run": str(folder.path),
     }
     facts |= memory(config)
@@ -146,7 +148,8 @@ class _Job:
         everything, seen, step = self.checked.data.examples, state.sampler["seen"], state.step + 1
         most = min(config.trainer.examples_per_step, config.total(len(everything)) - seen)
         examples = batch(everything, config.seed, seen, most)
-        with self.profiler.traced(step), watch.phase("update"), self.console.phase("update"):
+        advice = advised(tuner.policy.model, config, tuner.world)
+        with self.profiler.traced(step), watch.phase("update"), self.console.phase("update"), advice:
             result = tuner.update(examples, step)
         if result.split:
             self.console.note(f"step {step}: {SPLIT}")

@@ -193,6 +193,10 @@ def test_a_curriculum_and_weights_of_sets_are_two_answers_to_one_question(tmp_pa
         (["--trainer.steps"], "--trainer.steps has no value"),
         (["--fresh"], "belongs to `polaris train`"),
         (["--trainer=3"], "--trainer is a table"),
+        (
+            ["--model.lora={ rank = 16 }"],
+            "--model.lora is a table; write it as [model.lora] with its fields below, or --model.lora.key=value",
+        ),
         (["--seed=1", "--seed.low=2"], "'seed' holds no fields"),
         (["other.toml"], "'other.toml' is no override; write --section.key=value (one CONFIG comes first)"),
         (["trainer.steps=3"], "'trainer.steps' is no override; write --trainer.steps=3"),

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.plan.shapes import shape
 from polaris.errors import Refused
-from polaris.plan.advice import best_rungs, changed, enough_gpus, fits, refuse_what_does_not_fit
+from polaris.plan.advice import best_on_more, best_rungs, changed, enough_gpus, fits, refuse_what_does_not_fit
 from polaris.plan.cards import CARDS, card_named, card_of_device
 from polaris.plan.memory import memory_of
 from polaris.plan.setup import Setup, Stage
@@ -77,9 +77,21 @@ def test_host_memory_counts_where_it_is_known():
         refuse_what_does_not_fit(replace(setup, host_gib=200.0))
 
 
+def test_a_model_too_large_for_the_gpus_by_any_rung_is_told_how_many_and_which():
+    """Engines of one GPU hold no 32B on any number of them."""
+    setup = run("Qwen3-32B", gpus=1, response=8192)
+    with pytest.raises(Refused, match="start") as refused:
+        refuse_what_does_not_fit(setup)
+    found = best_on_more(setup)
+    assert fits(found)
+    assert best_rungs(replace(setup, gpus=found.gpus // 2)) is None
+    assert f"start {found.gpus} GPUs or more with {' and '.join(changed(setup, found))}" in str(refused.value)
+    assert "rollout.tensor_parallel = " in str(refused.value)
+
+
 def test_what_nothing_helps_is_told_so():
     with pytest.raises(Refused, match="take a smaller model, shorter responses, more GPUs or larger ones"):
-        refuse_what_does_not_fit(run("Qwen3-32B", card="RTX 4090", response=1_000_000, adapters=1))
+        refuse_what_does_not_fit(run("Qwen3-32B", card="RTX 4090", response=8_000_000, adapters=1))
 
 
 def test_cards_are_found_by_their_names():
@@ -98,3 +110,24 @@ def test_a_device_has_its_own_memory_and_its_cards_rates():
     assert (found.gib, found.hbm) == (39, 1555)
     unknown = card_of_device("Some GPU", 12 * 2**30)
     assert (unknown.gib, unknown.hbm) == (12, card_named("H100").hbm)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"sequence_parallel": 16, "tokens_per_pack": 4_000_000},
+        {"tensor_parallel": 16, "tokens_per_pack": 4_000_000},
+        {"engine": "separate", "engine_ranks": 3, "tensor_parallel": 3, "tokens_per_pack": 4_000_000},
+    ],
+    ids=["shared over nodes", "an engine over nodes", "three"],
+)
+def test_settings_that_are_no_powers_or_cross_nodes_are_advised_too(changes):
+    with pytest.raises(Refused, match=r"an update .*; (set|start|take|train)"):
+        refuse_what_does_not_fit(run("Qwen3-4B", nodes=2, **changes))
+
+
+def test_what_is_advised_can_be_started():
+    """Ranks that share packs are of one copy of the state: two of 16 ranks with eight copies."""
+    setup = run("Qwen3-8B", card="L40S", nodes=2, response=262_144, optimizer="host", replicas=8)
+    found = best_rungs(setup)
+    assert found is None or setup.shards % found.sequence_parallel == 0

@@ -6,13 +6,18 @@ import pytest
 import torch
 
 from benchmarks.plan.shapes import write
+from polaris.config.lora import LoraConfig
 from polaris.config.model import MemoryConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.config.schema import RunConfig
-from polaris.errors import Refused
+from polaris.config.training import TrainerConfig
+from polaris.errors import Refused, RunFailed
+from polaris.model.adapters import add_adapters
 from polaris.model.load import build_model
 from polaris.plan.advice import refuse_what_does_not_fit
-from polaris.run.memory import check_memory, setup_here
+from polaris.plan.shape import shape_of_model
+from polaris.run import memory
+from polaris.run.memory import advised, check_memory, setup_here
 
 H100 = 79 << 30
 
@@ -59,3 +64,30 @@ def test_transformers_engine_takes_its_weights_beside_the_trainer(model, monkeyp
 def test_without_a_gpu_nothing_is_refused(model):
     world = SimpleNamespace(device=torch.device("cpu"))
     check_memory(model, RunConfig(), world, longest=10**9, engine="colocated")
+
+
+def test_an_update_without_memory_ends_with_what_the_plan_advises(model, monkeypatch):
+    """And not with a rung that is taken already."""
+    gpu = SimpleNamespace(name="NVIDIA H100 80GB HBM3", total_memory=H100)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
+    monkeypatch.setattr(memory, "host_gib", lambda: 512.0)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    world = SimpleNamespace(job=SimpleNamespace(size=1), device=torch.device("cuda"))
+    said = []
+    for activations, response, tokens in (("recompute", 32_768, 8192), ("offload", 4096, 16_384)):
+        config = RunConfig(
+            memory=MemoryConfig(activations=activations, optimizer="host"),
+            trainer=TrainerConfig(tokens_per_pack=tokens),
+            rollout=RolloutConfig(max_response_tokens=response),
+        )
+        with pytest.raises(RunFailed) as failed, advised(model, config, world):
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        said.append(str(failed.value).partition(";")[0])
+    assert said[0] == 'CUDA out of memory. Tried to allocate 2.00 GiB. The plan advises: set memory.activations = "offload"'
+    assert said[1].endswith("The plan advises: set trainer.tokens_per_pack = 8192")
+
+
+def test_adapters_are_no_part_of_a_models_shape(model, tmp_path):
+    adapted = build_model(write("Qwen3-4B", tmp_path / "model"))
+    add_adapters(adapted, LoraConfig(rank=16), torch.bfloat16)
+    assert shape_of_model(adapted) == shape_of_model(model)
