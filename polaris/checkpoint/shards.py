@@ -1,4 +1,5 @@
-"""Weights of a checkpoint as a Hugging Face folder has them: files of at most 5 GB, one after the other, so that no more is in memory."""
+"""Weights of a checkpoint as a Hugging Face folder has them: files of at most 5 GB, one after the other, so that those of one file are in
+memory, in float32 and as they are written."""
 
 from __future__ import annotations
 
