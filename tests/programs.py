@@ -12,6 +12,7 @@ import functools
 import json
 import os
 import select
+import shlex
 import shutil
 import signal
 import socket
@@ -128,6 +129,14 @@ def run_ranks(count: int, *command: str | Path) -> list[str]:
 def forked() -> list[str]:
     """What stands for `python` in the command line of another program, as torchrun's for its ranks: see `forked.py`."""
     return [sys.executable, "-SE", str(CLIENT), _door()]
+
+
+def forked_python(folder: Path) -> str:
+    """An executable in `folder` that stands for `sys.executable` likewise."""
+    python = folder / "python"
+    python.write_text(f'#!/bin/sh\nexec {shlex.join(forked())} "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    return str(python)
 
 
 @functools.cache

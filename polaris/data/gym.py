@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict, replace
+from itertools import islice
 from typing import Any
 
 from polaris.config.composite import COMPOSITE
@@ -43,22 +44,23 @@ def gym_rows(path: str, reading: Reading) -> Iterator[dict[str, Any]]:
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0:
         raise Refused(f"{key}.examples = {shown(examples)} must be a number of worked examples, 0 or more")
     asked = tasks(name, options, key)
+    shown_first = [replace(asked[0], seed=_EXAMPLES, size=_CHOICE * examples)] if examples else []
     try:
-        turns = _worked(asked[0], examples) if examples else []
-        return (row | _chat(turns, row) if turns else row for row in rows_of(asked))
+        made = rows_of([*shown_first, *asked])
     except RunFailed as error:
         raise Refused(f"{path} does not make its rows with {key} = {dict(reading.options)}; change them. {error}") from error
+    turns = _worked(path, list(islice(made, _CHOICE * examples)), examples)
+    return (row | _chat(turns, row) if turns else row for row in made)
 
 
-def _worked(task: Task, examples: int) -> list[dict[str, str]]:
+def _worked(path: str, drawn: Sequence[dict[str, Any]], examples: int) -> list[dict[str, str]]:
     """Turns of a chat: questions that no seed of the user's draws, with their bare answers, which differ where they can.
 
     Raises:
         Refused: the package gives no answers of this task.
     """
-    drawn = list(rows_of([replace(task, seed=_EXAMPLES, size=_CHOICE * examples)]))
     if any(row["answer"] is None for row in drawn):
-        raise Refused(f"{GYM}{task.name} has no answers of its own to show; remove the option examples")
+        raise Refused(f"{path} has no answers of its own to show; remove the option examples")
     chosen = [*{row["answer"]: row for row in drawn}.values(), *drawn][:examples]
     return [turn for row in chosen for turn in (*_chat([], row)["prompt"], {"role": "assistant", "content": row["answer"]})]
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ class Trial:
     engine: Engine
     model: Any
     stops: tuple[int, ...]
+    _usual: list[Rollout] = field(default_factory=list)
 
     @property
     def weights(self) -> dict[str, torch.Tensor]:
@@ -69,6 +70,11 @@ class Trial:
         prompts = [self.prompt(length, length) for length in (1, 5, 17, 40)]
         pairs = [(p, s) for p in range(len(prompts)) for s in range(samples)]
         return [RolloutRequest(prompt_id=f"p{p}", sample=s, prompt_tokens=prompts[p], seed=1000 * p + s) for p, s in pairs]
+
+    def usual(self) -> list[Rollout]:
+        """Responses to `requests()` by the checkpoint's weights, drawn when they are first asked for."""
+        self._usual = self._usual or self.generate(self.requests())
+        return self._usual
 
     def generate(self, requests: Sequence[RolloutRequest], temperature: float = 1.0, max_tokens: int = 24, **other: Any) -> list[Rollout]:
         """`Engine.generate`, with `other` settings of `Sampling` or functions to call."""
@@ -132,7 +138,7 @@ def shapes(trial: Trial) -> None:
 
 def ends(trial: Trial) -> None:
     """a response ends with the first end-of-sequence token, as "stop", or after max_tokens or at max_model_len, as "length" """
-    for rollout in trial.generate(trial.requests(samples=24), temperature=2.0, max_tokens=24):
+    for rollout in trial.generate(trial.requests(samples=8), temperature=2.0, max_tokens=24):
         stopped, tokens = rollout.finish_reason == "stop", rollout.tokens.tolist()
         expect(not set(tokens[:-1]) & set(trial.stops), "an end-of-sequence token stands inside a response")
         expect(stopped == (tokens[-1] in trial.stops), f"finish_reason is {rollout.finish_reason!r} where the last token is {tokens[-1]}")
@@ -155,7 +161,8 @@ def seeds(trial: Trial) -> None:
 def logprobs(trial: Trial) -> None:
     """log-probs are those of transformers' model, at the temperature that was sampled at"""
     requests = trial.requests()
-    for temperature in (0.7, 1.0, 1.5):
+    trial.expect_logprobs(requests, trial.usual())
+    for temperature in (0.7, 1.5):
         trial.expect_logprobs(requests, trial.generate(requests, temperature))
 
 
@@ -173,7 +180,7 @@ def truncation(trial: Trial) -> None:
 def heard(trial: Trial) -> None:
     """on_finished is called once with each rollout, and on_progress with all of them at the end"""
     requests, finished, progress = trial.requests(), list[Rollout](), list[Any]()
-    rollouts = trial.generate(requests, on_finished=finished.append, on_progress=progress.append)
+    rollouts = trial.generate(requests, max_tokens=8, on_finished=finished.append, on_progress=progress.append)
     by_name = {(rollout.prompt_id, rollout.sample): rollout for rollout in finished}
     expect(len(finished) == len(by_name) == len(requests), f"on_finished was called {len(finished)} times for {len(requests)} rollouts")
     trial.expect_same(rollouts, [by_name[rollout.prompt_id, rollout.sample] for rollout in rollouts], "what on_finished was told")
@@ -185,7 +192,7 @@ def heard(trial: Trial) -> None:
 def stops(trial: Trial) -> None:
     """where should_stop is true, generate raises GenerationInterrupted, and the engine can be used again"""
     requests, polls, finished = trial.requests(), count(), list[Rollout]()
-    before = trial.generate(requests)
+    before = trial.usual()
     try:
         trial.generate(requests, max_tokens=48, should_stop=lambda: next(polls) >= 3, on_finished=finished.append)
     except GenerationInterrupted:
@@ -249,15 +256,14 @@ def score(trial: Trial) -> None:
 def generators(trial: Trial) -> None:
     """random generators of the trainer are left alone"""
     before = torch.get_rng_state(), np.random.get_state()[1].copy()  # type: ignore[index]
-    trial.generate(trial.requests())
+    trial.generate(trial.requests(), max_tokens=8)
     same = torch.equal(before[0], torch.get_rng_state()) and np.array_equal(before[1], np.random.get_state()[1])  # type: ignore[index]
     expect(same, "generate has drawn from torch's or numpy's global generator")
 
 
 def sleeps(trial: Trial) -> None:
     """after sleep (twice), wake (twice) and load_weights the engine is as before"""
-    requests = trial.requests()
-    before = trial.generate(requests)
+    requests, before = trial.requests(), trial.usual()
     for act in (trial.engine.sleep, trial.engine.sleep, trial.engine.wake, trial.engine.wake):
         act()
     trial.engine.load_weights(iter(trial.weights.items()), trial.engine.version)
@@ -267,7 +273,7 @@ def sleeps(trial: Trial) -> None:
 def loads(trial: Trial) -> None:
     """load_weights replaces all weights and the version, and nothing of the old ones is used"""
     requests, tokens, version = trial.requests(), trial.prompt(40), trial.engine.version
-    before = trial.generate(requests)
+    before = trial.usual()
     trial.engine.score(tokens)  # a cache of it would be that of the old weights
     with trial.changed() as new:
         trial.engine.load_weights(iter(new.items()), version + 7)

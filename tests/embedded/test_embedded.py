@@ -1,11 +1,13 @@
-import os
 import random
 import re
 import subprocess
 import sys
 from itertools import islice
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
+import programs
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -17,6 +19,14 @@ from polaris.embedded import task
 from polaris.embedded.build import build
 from polaris.embedded.tokenizer import build_tokenizer
 from polaris.errors import RunFailed
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_fine_tuning(tmp_path_factory):
+    """The fine-tuning runs without its imports; the model that is built for other tests has a real start."""
+    python = programs.forked_python(tmp_path_factory.mktemp("forked"))
+    with patch.object(build_module, "sys", SimpleNamespace(executable=python, stderr=sys.stderr)):
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -170,17 +180,17 @@ def test_a_second_build_reuses_the_first_and_another_recipe_does_not(built, monk
 
 
 def test_a_killed_build_leaves_nothing_that_counts_as_built(tmp_path, monkeypatch):
-    script = (
+    cache, script = tmp_path / "cache", tmp_path / "script.py"
+    script.write_text(
         "import os, sys; from pathlib import Path; from polaris.embedded import build, model;"
         "model.new_model = lambda *a: os.kill(os.getpid(), 9); build.build(Path(sys.argv[1]), steps=2)"
     )
-    killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False, env={**os.environ, "OMP_NUM_THREADS": "1"})
-    assert killed.returncode == -9
-    assert {path.suffix for path in tmp_path.iterdir()} == {".partial", ".lock"}
+    assert programs.run(script, cache).returncode == -9
+    assert {path.suffix for path in cache.iterdir()} == {".partial", ".lock"}
     monkeypatch.setattr(build_module, "_fine_tune", lambda folder, steps: (folder / "model").mkdir())
-    folder = build(tmp_path, steps=2)
+    folder = build(cache, steps=2)
     assert {path.name for path in folder.iterdir()} == set(polaris.embedded.FILES.values())
-    assert {path.suffix for path in tmp_path.iterdir()} <= {"", ".lock"}
+    assert {path.suffix for path in cache.iterdir()} <= {"", ".lock"}
 
 
 def test_a_fine_tuning_that_fails_says_why_and_is_not_taken_for_a_model(tmp_path, monkeypatch):

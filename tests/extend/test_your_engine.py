@@ -14,7 +14,7 @@ def test_the_engine_keeps_its_promises_and_trains(tmp_path):
     tried = polaris("-m", "polaris.rollout.contract", "mine:OneByOne", folder=folder)
     assert tried.returncode == 0, tried.stdout
     assert f"{len(PROMISES)} of {len(PROMISES)} promises hold" in tried.stdout
-    run = train(folder)
+    run = train(folder, "--reward.require_thinking=true")  # "auto" draws as much as the steps do
     assert run.returncode == 0, run.stdout
     assert "mine:OneByOne, 1 in all" in run.stdout
     found = records(folder)

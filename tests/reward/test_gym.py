@@ -50,12 +50,11 @@ def test_a_wrong_answer_is_wrong_for_every_task_and_loses_no_response(rows, rewa
     assert verdicts["prime_factorization"].reason == "its scorer raised ValueError"
 
 
-@pytest.mark.parametrize("answer", ["5", "5 or 50", "0", "seven"])
-def test_partial_scores_are_the_packages(rewards, answer):
+def test_partial_scores_are_the_packages(rewards):
     task = Task(name="chain_sum", seed=3, size=1)
     (row,) = rows_of([task])
     entry = dataset(task)[0]
-    for text in (answer, f"about {entry['answer']}"):
+    for text in ("5", "5 or 50", "0", "seven", f"about {entry['answer']}"):
         (verdict,) = rewards.score([item(row, text)])
         assert verdict.reward == dataset(task).score_answer(text, entry)
         assert verdict.kind == ("correct" if verdict.reward == 1 else "wrong")

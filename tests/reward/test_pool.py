@@ -21,7 +21,14 @@ ALGEBRA = ("\\boxed{1+x}", "x+1")
 
 @pytest.fixture
 def pool():
-    with GraderPool(workers=2, timeout_s=3.0, require_thinking=False) as pool:
+    with GraderPool(workers=2, timeout_s=2.0, require_thinking=False) as pool:
+        yield pool
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """A pool for tests that kill no answer."""
+    with GraderPool(workers=2, timeout_s=2.0, require_thinking=False) as pool:
         yield pool
 
 
@@ -29,15 +36,15 @@ def process_ids(pool):
     return [worker._process.pid for worker in list(pool._workers)]
 
 
-def test_order_is_kept_over_mixed_items(pool):
+def test_order_is_kept_over_mixed_items(shared):
     items, expected = [], []
     for i in range(50):
         items += [(f"\\boxed{{{i}}}", i), (f"\\boxed{{{i}+x}}", f"x+{i}"), (f"\\boxed{{x+{i}}}", f"y+{i}"), (f"{i}", i)]
         expected += ["correct", "correct", "wrong", "no_answer"]
-    verdicts = pool.grade(items)
+    verdicts = shared.grade(items)
     assert [verdict.kind for verdict in verdicts] == expected
     assert [verdict.answer for verdict in verdicts[1::4]] == [f"{i}+x" for i in range(50)]
-    assert pool.num_killed == 0
+    assert shared.num_killed == 0
 
 
 def test_hanging_answer_is_killed_and_later_answers_are_still_right(pool):
@@ -71,12 +78,12 @@ def test_order_of_a_step_survives_random_finish_times_and_kills(pool):
     assert [verdict.kind for verdict in pool.grade([ALGEBRA] * 6)] == ["correct"] * 6
 
 
-def test_killed_idle_workers_are_replaced_without_a_wrong_verdict(pool):
-    assert pool.grade([ALGEBRA] * 4)[0].kind == "correct"
-    for pid in process_ids(pool):
+def test_killed_idle_workers_are_replaced_without_a_wrong_verdict(shared):
+    assert shared.grade([ALGEBRA] * 4)[0].kind == "correct"
+    for pid in process_ids(shared):
         os.kill(pid, signal.SIGKILL)
-    assert [verdict.kind for verdict in pool.grade([ALGEBRA] * 4)] == ["correct"] * 4
-    assert pool.num_killed == 0
+    assert [verdict.kind for verdict in shared.grade([ALGEBRA] * 4)] == ["correct"] * 4
+    assert shared.num_killed == 0
 
 
 def test_worker_killed_at_work_is_a_crash_and_is_replaced():
@@ -120,9 +127,9 @@ def test_worker_that_closes_its_output_and_lives_on_is_replaced(monkeypatch, tmp
         assert pool.num_killed == 0
 
 
-def test_several_threads_share_a_pool(pool):
+def test_several_threads_share_a_pool(shared):
     results = {}
-    threads = [threading.Thread(target=lambda i=i: results.update({i: pool.grade([ALGEBRA] * 5)})) for i in range(4)]
+    threads = [threading.Thread(target=lambda i=i: results.update({i: shared.grade([ALGEBRA] * 5)})) for i in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -148,7 +155,7 @@ def test_asyncio_tasks_share_a_pool_and_the_loop_runs_on(pool):
     ticks = []
     found = asyncio.run(several())
     assert [[verdict.kind for verdict in verdicts] for verdicts in found] == [["correct", "ungradable", "correct"]] * 3
-    assert len(ticks) > 100, "the event loop stood still"
+    assert len(ticks) > 50, "the event loop stood still"
 
 
 def test_close_cancels_a_batch_that_waits_in_another_thread():
@@ -199,7 +206,7 @@ def test_worker_that_cannot_start_is_an_error_with_its_last_words(monkeypatch, t
         pool.grade([ALGEBRA])
 
 
-def test_workers_see_no_secrets_and_no_terminal(pool, monkeypatch):
+def test_workers_see_no_secrets_and_no_terminal(monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "secret")
     with GraderPool(workers=1, timeout_s=2.0, require_thinking=False) as other:
         assert other.grade([ALGEBRA])[0].kind == "correct"

@@ -40,18 +40,15 @@ def ask(worker, line):
     return json.loads(worker.stdout.readline())
 
 
-@pytest.mark.parametrize(
-    ("line", "kind"),
-    [
+def test_a_verdict_for_every_line():
+    lines = [
         (request("1+x", "x+1"), "correct"),
         (request("1+x", ["y", "x+1"]), "correct"),
         (request("1+x", ["y", 2.5]), "wrong"),
         (request("\\frac{x}{2}", "0.5x", "deepscaler"), "correct"),
-    ],
-)
-def test_a_verdict_for_every_line(line, kind):
+    ] * 2
     with ready() as worker:
-        assert [ask(worker, line)["kind"] for _ in range(2)] == [kind, kind]
+        assert [ask(worker, line)["kind"] for line, _ in lines] == [kind for _, kind in lines]
 
 
 def test_memory_cores_and_seconds_are_limited():
