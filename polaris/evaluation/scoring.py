@@ -18,6 +18,7 @@ from polaris.evaluation.samples import Key, Sample
 from polaris.evaluation.suites import Suite
 from polaris.reward.built_in import MultipleChoice
 from polaris.reward.extract import BOXED, END_OF_THINKING, NO_END
+from polaris.reward.grade import Mode
 from polaris.reward.pool import GraderPool
 from polaris.reward.protocol import RewardItem, Rules
 from polaris.reward.rewards import Rewards
@@ -74,9 +75,7 @@ class Scoring:
         self._rules = {suite.name: suite.rules for suite in suites}
         self._resources = ExitStack()
         self._threads = self._resources.enter_context(ThreadPoolExecutor(_THREADS, thread_name_prefix="scoring"))
-        self.strict = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, reward.require_thinking is True, "strict"))
-        # The recipe's evaluation, unlike its training, does not look for </think>.
-        self._recipe = self._resources.enter_context(GraderPool(reward.workers, reward.timeout_s, False, "deepscaler"))
+        self._reward, self._pools = reward, dict[Mode, GraderPool]()
         self._letters = MultipleChoice(Rules(require_thinking=reward.require_thinking is True))
         plain = replace(reward, options={}, process=ProcessConfig())
         graders = {"reasoning_gym": replace(plain, function="reasoning_gym")}
@@ -86,6 +85,11 @@ class Scoring:
             rules: self._resources.enter_context(Rewards(graders[rules], reward.require_thinking is True))
             for rules in graders.keys() & self._rules.values()
         }
+        rules = set(self._rules.values())
+        if "math" in rules - self._own.keys():
+            self._pool("strict")
+        if rules != {"reasoning_gym"}:
+            self._pool("deepscaler")
         self._scored: list[Future[Scored]] = []
         self._lock = threading.Lock()
         self._tally: dict[str, list[float]] = defaultdict(list)
@@ -96,6 +100,19 @@ class Scoring:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         self._resources.close()  # the graders first, so that this waits only for answers in progress
+
+    @property
+    def strict(self) -> GraderPool:
+        """Our rules, which also say which answers are the same. Not for several threads at once."""
+        return self._pool("strict")
+
+    def _pool(self, mode: Mode) -> GraderPool:
+        """The graders of a mode, which start when they are first wanted: they import for seconds, and tasks want them for votes alone."""
+        if mode not in self._pools:
+            # The recipe's evaluation, unlike its training, does not look for </think>.
+            required = mode == "strict" and self._reward.require_thinking is True
+            self._pools[mode] = self._resources.enter_context(GraderPool(self._reward.workers, self._reward.timeout_s, required, mode))
+        return self._pools[mode]
 
     def begin(self) -> None:
         """Reset the running score."""
@@ -142,11 +159,11 @@ class Scoring:
             (scored,) = self._own[rules].score([RewardItem(response=response, ground_truth=problem.ground_truth, row=problem.row)])
             solved = replace(scored, reward=float(scored.kind == "correct"))
             return solved, solved
-        (recipe,) = self._recipe.grade([item])
+        (recipe,) = self._pools["deepscaler"].grade([item])
         if rules in self._own:
             (strict,) = self._own[rules].score([RewardItem(response=response, ground_truth=problem.ground_truth)])
         elif rules == "multiple_choice":
             (strict,) = self._letters.score([RewardItem(response=response, ground_truth=problem.ground_truth)])
         else:
-            (strict,) = self.strict.grade([item])
+            (strict,) = self._pools["strict"].grade([item])
         return strict, recipe

@@ -9,6 +9,7 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+from programs import Program, forked
 
 from polaris.distributed.torchrun import is_ours, status_of
 
@@ -33,17 +34,24 @@ UNTIL_STOPPED = """os.write(1, b"READY\\n")  # in one piece, whatever the other 
     {end}"""
 
 
-def launch(tmp_path, work="pass", prepare="None", ranks=1):
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+
+
+def launch(tmp_path, work="pass", prepare="None"):
+    return Program(write(tmp_path, work, prepare))
+
+
+def torchrun(tmp_path, work="pass", prepare="None", real=False):
+    """Two ranks, which `real` has start as a user's do."""
+    start = () if real else ("--no-python", *forked())
+    command = [*TORCHRUN, *start, write(tmp_path, work, prepare)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+
+
+def write(tmp_path, work, prepare):
     script = tmp_path / "polaris.train.py"
     script.write_text(WORK.format(work=work, prepare=prepare))
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
-    command = [sys.executable, *torchrun, str(script)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
-def session(*arguments, **options):
-    return ended(launch(*arguments, **options))
+    return script
 
 
 def ended(process):
@@ -55,7 +63,7 @@ def ended(process):
     ("number", "status", "end"), [(signal.SIGINT, 130, "return"), (signal.SIGTERM, 143, "raise GenerationInterrupted")]
 )
 def test_a_request_to_stop_is_the_status_after_all_is_saved(tmp_path, number, status, end):
-    result = session(tmp_path, f"os.kill(os.getpid(), {int(number)})\n    " + UNTIL_STOPPED.format(end=end))
+    result = ended(launch(tmp_path, f"os.kill(os.getpid(), {int(number)})\n    " + UNTIL_STOPPED.format(end=end)))
     assert result.returncode == status
     assert "saved" in result.stdout
     assert result.stderr == ""
@@ -63,8 +71,8 @@ def test_a_request_to_stop_is_the_status_after_all_is_saved(tmp_path, number, st
 
 
 def test_a_second_signal_ends_at_once(tmp_path):
-    result = session(
-        tmp_path, "signal.raise_signal(signal.SIGTERM)\n    signal.raise_signal(signal.SIGINT)\n    print('saved', flush=True)"
+    result = ended(
+        launch(tmp_path, "signal.raise_signal(signal.SIGTERM)\n    signal.raise_signal(signal.SIGINT)\n    print('saved', flush=True)")
     )
     assert result.returncode == 130
     assert result.stdout == ""
@@ -84,7 +92,7 @@ def test_signals_are_heard_before_anything_slow_is_imported(command):
 @pytest.mark.slow
 def test_ranks_stop_together_and_torchrun_with_their_status_where_one_of_them_was_told_to(tmp_path):
     told = "world.rank and os.kill(os.getpid(), signal.SIGTERM)\n    " + UNTIL_STOPPED.format(end="return")
-    result = session(tmp_path, told, ranks=2)
+    result = ended(torchrun(tmp_path, told))
     assert result.returncode == 143
     assert "saved" in result.stdout
     assert result.stderr == ""
@@ -93,7 +101,7 @@ def test_ranks_stop_together_and_torchrun_with_their_status_where_one_of_them_wa
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_ctrl_c_of_torchrun_is_passed_on_and_waited_for(tmp_path):
-    process = launch(tmp_path, UNTIL_STOPPED.format(end="return"), ranks=2)
+    process = torchrun(tmp_path, UNTIL_STOPPED.format(end="return"), real=True)
     assert process.stdout.readline() == process.stdout.readline() == "READY\n"
     process.send_signal(signal.SIGINT)
     result = ended(process)
@@ -105,7 +113,7 @@ def test_ctrl_c_of_torchrun_is_passed_on_and_waited_for(tmp_path):
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_what_all_ranks_refuse_is_one_line_on_the_screen_and_status_2(tmp_path):
-    result = session(tmp_path, prepare="int('none')", ranks=2)
+    result = ended(torchrun(tmp_path, prepare="int('none')", real=True))
     assert result.returncode == 2
     assert result.stderr == "polaris: invalid literal for int() with base 10: 'none'\n"
 
@@ -113,7 +121,7 @@ def test_what_all_ranks_refuse_is_one_line_on_the_screen_and_status_2(tmp_path):
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_what_all_ranks_fail_of_is_one_line_on_the_screen_and_status_1(tmp_path):
-    result = session(tmp_path, "raise RunFailed('the loss is not finite')", ranks=2)
+    result = ended(torchrun(tmp_path, "raise RunFailed('the loss is not finite')"))
     assert result.returncode == 1
     assert result.stderr == "polaris: the loss is not finite\n"
 
@@ -158,14 +166,14 @@ def test_other_programs_of_torchrun_are_left_alone():
     ],
 )
 def test_what_comes_from_outside_is_one_line(tmp_path, error, line):
-    result = session(tmp_path, f"raise {error}")
+    result = ended(launch(tmp_path, f"raise {error}"))
     assert result.returncode == 1
     assert line in result.stderr
     assert len(result.stderr.strip().splitlines()) == 1
 
 
 def test_a_defect_is_a_traceback_and_status_1(tmp_path):
-    result = session(tmp_path, "raise KeyError('x')")
+    result = ended(launch(tmp_path, "raise KeyError('x')"))
     assert result.returncode == 1
     assert "Traceback" in result.stderr
 
@@ -173,12 +181,12 @@ def test_a_defect_is_a_traceback_and_status_1(tmp_path):
 @pytest.mark.distributed
 @pytest.mark.slow
 def test_a_rank_that_fails_alone_ends_those_that_wait_for_it(tmp_path):
-    result = session(tmp_path, "world.barrier() if world.rank else exec('raise KeyError(5)')", ranks=2)
+    result = ended(torchrun(tmp_path, "world.barrier() if world.rank else exec('raise KeyError(5)')"))
     assert result.returncode == 1
     assert f"\npolaris, rank 0 on {socket.gethostname()}, at the start: KeyError: 5 (see its traceback)\n" in result.stderr
     fails = "from polaris.distributed import watch\n    with watch.phase('update'):\n        watch.mark('pack 1 of 2')\n"
     fails += "        exec('raise RunFailed(5)') if world.rank else world.barrier()"
-    result = session(tmp_path, fails, ranks=2)
+    result = ended(torchrun(tmp_path, fails))
     assert result.returncode == 1
     assert f"polaris, rank 1 on {socket.gethostname()}, in update, pack 1 of 2: 5" in result.stderr.splitlines()
 
@@ -187,7 +195,7 @@ def test_a_rank_that_fails_alone_ends_those_that_wait_for_it(tmp_path):
 @pytest.mark.slow
 def test_a_rank_with_bad_input_of_its_own_says_so_and_nobody_waits(tmp_path):
     prepare = "int('none') if __import__('os').environ['RANK'] == '1' else 0"
-    result = session(tmp_path, prepare=prepare, ranks=2)
+    result = ended(torchrun(tmp_path, prepare=prepare))
     assert result.returncode == 2
     assert result.stderr.startswith("polaris, rank 1: invalid literal")
     assert result.stderr.endswith(f" (on {socket.gethostname()})\n")
@@ -233,7 +241,6 @@ def test_a_rank_of_a_users_own_program_that_fails_ends_those_that_wait_for_it(tm
     script = tmp_path / "polaris.train.py"
     work = "lambda world, stop: world.barrier() if world.rank else exec('raise KeyError(5)')"
     script.write_text(IN_A_PROGRAM.partition("def told")[0] + f"run_here({work}, DistributedConfig())\n")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(script)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    result = subprocess.run([*TORCHRUN, "--no-python", *forked(), script], capture_output=True, text=True, timeout=100)
     assert result.returncode == 1
     assert "KeyError: 5" in result.stderr

@@ -172,13 +172,17 @@ def test_lengths_hold_every_response_once(recipe_folder, tables):
     )
 
 
-@pytest.mark.parametrize("missing", ["difficulty.json", "curation.json", "temperature-1.json", "stage-2.json", "evaluation/result.json"])
+@pytest.mark.parametrize(
+    "missing", ["difficulty.json", "curation.json", "temperature-1.json", "stage-2.json", "evaluation/step-000010/result.json"]
+)
 def test_a_phase_that_has_left_nothing_is_passed_over(tmp_path, missing):
     folder = recipe_run(tmp_path / "run", RunConfig(stage=(StageConfig(steps=2), StageConfig(steps=1))), texts=("x",))
-    damaged = folder / "stages" / missing
-    for content in ("{", None):
-        damaged.unlink() if content is None else damaged.write_text(content)
-        assert "<h2>Curves</h2>" in write_report(folder).read_text()
+    whole, damaged = read_run(folder), folder / "stages" / missing
+    damaged.write_text("{")
+    without = read_run(folder)
+    damaged.unlink()
+    assert without == read_run(folder) != whole
+    assert "<h2>Curves</h2>" in write_report(folder).read_text()
 
 
 @pytest.mark.slow

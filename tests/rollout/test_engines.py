@@ -13,6 +13,7 @@ from tiny_models import AHEAD, EOS, MAX_LEN, VLLM, VOCAB, ahead_too, generate, p
 from polaris.config.model import ModelConfig
 from polaris.config.rollout import RolloutConfig
 from polaris.rollout import contract
+from polaris.rollout.checkpoint import complete
 from polaris.rollout.engine import create_engine
 from polaris.rollout.types import EngineRefused, GenerationInterrupted
 
@@ -226,6 +227,13 @@ def misshapen(weights):
 
 
 @pytest.mark.parametrize("spoil", [half, twice, unknown, misshapen])
+def test_wrong_weights_are_named(models, spoil):
+    weights, message = spoil(list(models.load("B").named_parameters()))
+    with pytest.raises(RuntimeError, match=message):
+        list(complete(weights, {name: weight.shape for name, weight in models.load("A").named_parameters()}))
+
+
+@pytest.mark.parametrize("spoil", [half, misshapen], ids=["at their end", "on the way"])
 def test_wrong_weights_close_the_engine(kind, build, models, spoil):
     engine = build(kind, "A")
     weights, message = spoil(list(models.load("B").named_parameters()))
