@@ -34,6 +34,7 @@ def serving(command, python_path, log, key):
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), python_path]),
         "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_ENABLE_V1_MULTIPROCESSING": "0",  # one process less: the worker is in that of the engine, as on one GPU
         "VLLM_NO_USAGE_STATS": "1",
         "TORCHDYNAMO_DISABLE": "1",
         "VLLM_API_KEY": key,

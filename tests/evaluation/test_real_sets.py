@@ -36,7 +36,7 @@ def test_five_real_sets_load_generate_grade_report_and_resume_after_a_kill(tmp_p
         "-n",
         "1",
         "--max-tokens",
-        "12",
+        "4",
         "--max-positions",
         "8192",
     )

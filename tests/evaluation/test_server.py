@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from evaluations import lines, result, run, samples, start, wait_for_lines
-from vllm_server import KEY
+from vllm_server import KEY, MOST
 
 from polaris.embedded import resolve
 from polaris.evaluation import server_source
@@ -29,7 +29,7 @@ def test_vllms_server_is_waited_for_killed_from_and_resumed(vllm_server, problem
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     model, url = resolve("embedded:model"), f"http://127.0.0.1:{vllm_server[1]}/v1"
     options = ("--server", url, "--suite", str(problems), "--prompt-suffix", "", "-n", "8", "--max-tokens", "128")
-    options += ("--temperature", "1", "--workers", "1", "--concurrent", "4")
+    options += ("--temperature", "1", "--workers", "1", "--concurrent", str(MOST))
     process = start(tmp_path / "run", "--model", model, *options)
     wait_for_lines(tmp_path / "run", 40, process)
     process.kill()
