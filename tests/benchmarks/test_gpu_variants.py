@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
+from programs import forked_python
 
 from benchmarks.gpu import exact, variants
 from benchmarks.gpu.figures import Call, Figure, take
@@ -29,8 +31,9 @@ def ended(call):
 
 
 @pytest.mark.slow
-def test_the_part_runs_without_a_gpu(call):
+def test_the_part_runs_without_a_gpu(call, tmp_path, monkeypatch):
     """Without the peers, which the part `kernels` takes by the same function."""
+    monkeypatch.setattr(variants, "sys", SimpleNamespace(executable=forked_python(tmp_path)))
     peers = {contest.name for contest in contests("tiny")[0]}
     take(itertools.takewhile(lambda figure: figure.name not in peers, variants.figures(call)), call)
     lines = ended(call)
