@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
 from polaris.distributed.mesh import World
+from polaris.host import host_memory
 from polaris.model.fused import can_fuse
 from polaris.plan.advice import refuse_what_does_not_fit
 from polaris.plan.cards import GIB, card_of_device
@@ -36,6 +37,5 @@ def setup_here(
     nodes, rest = divmod(world.job.size, gpus)
     gpus, nodes = (world.job.size, 1) if rest else (gpus, nodes)
     planned = setup_of(config, shape_of_model(model), card_of_device(name, total), gpus, nodes)
-    host = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
     fused = planned.fused and (config.model.compile or can_fuse(model))
-    return replace(planned, engine=engine, fused=fused, prompt=0, stages=(Stage(steps=0, response=longest),), host_gib=host)
+    return replace(planned, engine=engine, fused=fused, prompt=0, stages=(Stage(steps=0, response=longest),), host_gib=host_memory() / GIB)
