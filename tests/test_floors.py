@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = (
-    ("polaris", "doors", "errors", "files", "escapes", "results", "stop", "types"),
+    ("polaris", "doors", "errors", "files", "escapes", "host", "results", "stop", "types"),
     ("embedded",),
     ("config",),
     ("reward",),

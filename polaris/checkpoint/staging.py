@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from polaris.host import free_host_memory
 from polaris.learn.eight_bit import own, parts
 
 _LEFT = 0.9
 """Most of the free host memory that copies may take."""
-_GROUP = Path("/sys/fs/cgroup")
 
 
 class Staging:
@@ -58,17 +57,6 @@ def fits(state: Any) -> bool:
     """Whether the host has memory for copies of the states of all its ranks, if each is as large as this one."""
     needed = sum(part.nbytes for tensor in _tensors(state) for part in parts(tensor)) * int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return needed <= _LEFT * free_host_memory()
-
-
-def free_host_memory() -> float:
-    """Bytes that this host, and the control group of this process if it has a limit, have left."""
-    facts = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
-    free = 1024.0 * int(facts["MemAvailable"].split()[0])
-    limit = _GROUP / "memory.max"
-    if limit.is_file() and (words := limit.read_text().strip()) != "max":
-        used = dict(line.split() for line in (_GROUP / "memory.stat").read_text().splitlines())
-        free = min(free, int(words) - int(used["anon"]) - int(used["shmem"]))
-    return free
 
 
 def _tensors(value: Any) -> Iterator[Tensor]:

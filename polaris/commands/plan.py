@@ -27,7 +27,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--gpus", type=count, metavar="N", help="GPUs of a node (default: this machine's, else 8)")
+    parser.add_argument("--gpus", type=count, metavar="N", help="GPUs of a node (default: this machine's; 8 if it has none, or with --gpu)")
     parser.add_argument("--nodes", type=count, metavar="N", default=None, help="nodes (default: 1)")
     parser.add_argument("--gpu", metavar="CARD", help='the kind, such as "H100 80GB" or h200 (default: this machine\'s, else H100 80GB)')
     parser.add_argument("--mean-tokens", type=count, metavar="N", help="mean length of a response (default: 40 %% of the limit)")
@@ -42,19 +42,22 @@ def run(options: argparse.Namespace) -> None:
     options = argparse.Namespace(**vars(options) | chosen)
 
     from polaris.config.schema import RunConfig
+    from polaris.model.rope import resolve_rope
     from polaris.plan.advice import refuse_what_does_not_fit
     from polaris.plan.machine import machine_of
     from polaris.plan.page import lines
     from polaris.plan.read import check_start, read_job
     from polaris.plan.setup import setup_of
-    from polaris.plan.shape import read_shape
+    from polaris.plan.shape import config_folder, shape_of
     from polaris.run.checks import check_served_apart
 
     card, gpus = machine_of(options.gpu, options.gpus)
     config, nodes = read_job(options.config, overrides), options.nodes or 1
-    shape = read_shape(config.model)
+    folder = config_folder(config.model)
+    shape = shape_of(folder)
     check_start(config, shape.heads, gpus * nodes)
     if isinstance(config, RunConfig):
+        config.check_positions(resolve_rope(folder, config.rope).max_positions)
         check_served_apart(config, "vllm")
     setup = setup_of(config, shape, card, gpus, nodes)
     if options.mean_tokens:

@@ -118,7 +118,8 @@ def _levels(setup: Setup) -> dict[int, list[dict[str, Any]]]:
         "optimizer": list(OPTIMIZERS[OPTIMIZERS.index(setup.optimizer) :]),
         "sequence_parallel": _sharing(setup),
         "tensor_parallel": _parallel(setup),
-        "tokens_per_pack": sorted({min(setup.tokens_per_pack, tokens) for tokens in (setup.tokens_per_pack, 16_384, 8192)}),
+        # The largest first, which is taken where sequences are longer than all of them.
+        "tokens_per_pack": sorted({min(setup.tokens_per_pack, tokens) for tokens in (setup.tokens_per_pack, 16_384, 8192)}, reverse=True),
     }
     levels: dict[int, list[dict[str, Any]]] = {}
     for values in product(*ways.values()):

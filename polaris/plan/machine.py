@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-
+from polaris.host import host_memory
 from polaris.plan.cards import DEFAULT, GIB, Card, card_named, card_of_device
 
 
@@ -15,8 +14,8 @@ def gpus_here() -> int:
 
 
 def host_gib() -> float:
-    """Host memory of this machine."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
+    """Host memory that this process may have."""
+    return host_memory() / GIB
 
 
 def machine_of(name: str | None = None, gpus: int | None = None) -> tuple[Card, int]:

@@ -58,13 +58,27 @@ class ModelShape:
         return self.layers * self.layer
 
 
-def read_shape(model: ModelConfig) -> ModelShape:
-    """The shape of `model.path`, a folder with a config.json or a name on the Hugging Face hub, of which only config.json is read.
+def config_folder(model: ModelConfig) -> Path:
+    """The folder of `model.path`'s config.json; of a name on the Hugging Face hub nothing else is read.
 
     Raises:
-        Refused: there is no such folder or model, or the hub cannot be reached, or the model is not one that Polaris trains.
+        Refused: there is no such folder or model, or the hub cannot be reached.
     """
-    return shape_of(_folder(model))
+    path = Path(resolve(model.path))
+    if path.exists() or model.path.startswith((".", "/", "~")) or model.path.count("/") != 1:
+        if not (path / "config.json").is_file():
+            raise Refused(f"model.path = {model.path} has no config.json; give a checkpoint folder or a Hugging Face model name")
+        return path
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        return Path(hf_hub_download(model.path, "config.json", revision=model.revision)).parent
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise Refused(
+            f"model.path = {model.path}: its config.json cannot be had from the Hugging Face hub ({type(error).__name__}); copy that file "
+            "into a folder and give the folder: --model.path=FOLDER"
+        ) from None
 
 
 def shape_of(folder: Path) -> ModelShape:
@@ -96,21 +110,3 @@ def shape_of_model(model: PreTrainedModel) -> ModelShape:
             if isinstance(module, nn.Linear) and ".lora_" not in name
         ),
     )
-
-
-def _folder(model: ModelConfig) -> Path:
-    path = Path(resolve(model.path))
-    if path.exists() or model.path.startswith((".", "/", "~")) or model.path.count("/") != 1:
-        if not (path / "config.json").is_file():
-            raise Refused(f"model.path = {model.path} has no config.json; give a checkpoint folder or a Hugging Face model name")
-        return path
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    try:
-        return Path(hf_hub_download(model.path, "config.json", revision=model.revision)).parent
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        raise Refused(
-            f"model.path = {model.path}: its config.json cannot be had from the Hugging Face hub ({type(error).__name__}); copy that file "
-            "into a folder and give the folder: --model.path=FOLDER"
-        ) from None

@@ -111,13 +111,3 @@ def test_without_a_copy_training_waits(trainer, optimizer, storage, tmp_path, mo
         assert [saved.step for saved in heard] == [1]
         assert saver.waited_s() > SLOW_S / 2
     assert ["too little memory for a copy" in note for note in notes] == [True] * short
-
-
-def test_the_free_memory_is_that_of_the_control_group_where_it_has_less(tmp_path, monkeypatch):
-    monkeypatch.setattr(staging, "_GROUP", tmp_path)
-    host = staging.free_host_memory()
-    (tmp_path / "memory.max").write_text("max\n")
-    assert staging.free_host_memory() == pytest.approx(host, rel=0.2)
-    (tmp_path / "memory.max").write_text("1000000\n")
-    (tmp_path / "memory.stat").write_text("anon 300000\nfile 900000\nshmem 100000\n")
-    assert staging.free_host_memory() == 600000

@@ -50,6 +50,12 @@ def _differing(before, after):
     return [name for name in names if getattr(before, name) != getattr(after, name)]
 
 
+def test_a_pack_is_not_made_smaller_than_helps():
+    """Packs of 16,384 tokens and of 8,192 are both those of the longest sequence."""
+    found = best_rungs(run("Qwen3-4B", gpus=1, adapters=33_030_144, activations="keep", response=16_384))
+    assert changed(run("Qwen3-4B", activations="keep"), found) == ["trainer.tokens_per_pack = 16384"]
+
+
 def test_gpus_that_are_named_are_enough_and_half_of_them_are_not():
     setup = run("Qwen3-14B", gpus=2)
     with pytest.raises(Refused, match="start") as refused:

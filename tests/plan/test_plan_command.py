@@ -94,6 +94,7 @@ def test_help_loads_no_torch():
         (["--gpus=8", "--distributed.replicas=3"], r"replicas = 3 does not divide the 8 ranks"),
         (["--gpus=2", "--rollout.tensor_parallel=4"], r"tensor_parallel = 4 does not divide the 2 ranks"),
         (["--model.lora.rank=8", "--model.lora.sync=adapter", "--rollout.tensor_parallel=2"], 'set model.lora.sync to "merged"'),
+        (["--gpus=8", "--rollout.max_response_tokens=65536"], r"exceeds the model's 40960 positions; .* rope\.max_positions to 66560"),
         (["--model.lora.rank=8", '--model.lora.targets=["nope"]'], r"'nope' is no linear layer of the decoder's layers; there are q_proj"),
     ],
 )
