@@ -21,7 +21,7 @@ ALGEBRA = ("\\boxed{1+x}", "x+1")
 
 @pytest.fixture
 def pool():
-    with GraderPool(workers=2, timeout_s=2.0, require_thinking=False) as pool:
+    with GraderPool(workers=2, timeout_s=3.0, require_thinking=False) as pool:
         yield pool
 
 
@@ -155,7 +155,7 @@ def test_asyncio_tasks_share_a_pool_and_the_loop_runs_on(pool):
     ticks = []
     found = asyncio.run(several())
     assert [[verdict.kind for verdict in verdicts] for verdicts in found] == [["correct", "ungradable", "correct"]] * 3
-    assert len(ticks) > 50, "the event loop stood still"
+    assert len(ticks) > 100, "the event loop stood still"
 
 
 def test_close_cancels_a_batch_that_waits_in_another_thread():
