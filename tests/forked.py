@@ -1,6 +1,7 @@
 """A command in the place of this process, but for its imports: `python -SE forked.py SOCKET -m MODULE ...`, or FILE ...; see
 `programs.forked`."""
 
+import contextlib
 import json
 import os
 import signal
@@ -17,13 +18,19 @@ def main() -> None:
         socket.send_fds(asked, [json.dumps(request).encode()], [1, 2, os.open("/proc/self/ns/net", os.O_RDONLY)])
         process = int(asked.recv(32))
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda number, frame: os.kill(process, number))
+            signal.signal(number, lambda number, frame: signal_to(process, number))
         status = int(asked.recv(32))
     if status < 0:
         if status != -signal.SIGKILL:
             signal.signal(-status, signal.SIG_DFL)
         os.kill(os.getpid(), -status)
     os._exit(status)
+
+
+def signal_to(process: int, number: int) -> None:
+    """As `os.kill`, for a process that may have ended: another one waits for it, and may have done so."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(process, number)
 
 
 if __name__ == "__main__":

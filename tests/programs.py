@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from fork_server import LARGEST
+from forked import signal_to
 
 SERVER = Path(__file__).with_name("fork_server.py")
 CLIENT = Path(__file__).with_name("forked.py")
@@ -83,7 +84,7 @@ class Program:
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            signal_to(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -168,7 +169,7 @@ def _stand_in(client: socket.socket) -> None:
         command = _number(status)
         client.send(b"%d" % command)
         if client in select.select([client, status], [], [])[0]:
-            os.kill(command, signal.SIGKILL)
+            signal_to(command, signal.SIGKILL)
         ended = _number(status)
         os.close(status)
         with contextlib.suppress(OSError):  # the client is gone
