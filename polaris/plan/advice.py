@@ -18,6 +18,8 @@ LADDER = ("keep", "recompute_mlp", "recompute", "offload")
 OPTIMIZERS = ("device", "8bit", "host")
 """From the fastest to the smallest."""
 ADVISED_RANK = 32
+_SURE, _WORTH = 0.9, 0.98
+"""Share of a card that must be enough for a faster setting to be advised, and of a step's time that it may take at most."""
 MOST_GPUS = 1024
 
 
@@ -93,6 +95,28 @@ def rungs_below(setup: Setup) -> str:
     """What makes an update take a tenth less than the plan counts for it, in words: for one that did not fit all the same."""
     counted = sum(memory_of(setup).update.values())
     return advice(replace(setup, engine="none", tensor_parallel=1, card=replace(setup.card, gib=0.9 * counted / GIB)))
+
+
+def faster(setup: Setup) -> Setup | None:
+    """The fastest setting of the rungs up to the present ones that fits nine tenths of each GPU; None if none spares 2 % of a step.
+
+    It leaves what alters updates as it is: AdamW's 8-bit moments, and the tokens of a pack.
+    """
+    ways: dict[str, list[Any]] = {
+        "activations": list(LADDER[: LADDER.index(setup.activations) + 1]),
+        "optimizer": list(dict.fromkeys((setup.optimizer, "8bit" if setup.optimizer == "8bit" else "device"))),
+        "sequence_parallel": _divisors(setup.sequence_parallel),
+        "tensor_parallel": _divisors(setup.tensor_parallel),
+    }
+    above = [replace(setup, **dict(zip(ways, values, strict=True))) for values in product(*ways.values())]
+    shares = {one: step_time(one, one.stages[-1]).seconds / step_time(setup, setup.stages[-1]).seconds for one in above}
+    worth = [one for one in above if shares[one] <= _WORTH]
+    sure = [one for one in worth if fits(replace(one, card=replace(one.card, gib=_SURE * one.card.gib)))]
+    return min(sure, key=lambda one: (round(shares[one], 2), len(changed(setup, one))), default=None)
+
+
+def _divisors(number: int) -> list[int]:
+    return [one for one in range(1, number + 1) if number % one == 0]
 
 
 def best_rungs(setup: Setup) -> Setup | None:

@@ -7,10 +7,11 @@ import pytest
 
 from benchmarks.plan.shapes import shape
 from polaris.errors import Refused
-from polaris.plan.advice import best_on_more, best_rungs, changed, enough_gpus, fits, refuse_what_does_not_fit
+from polaris.plan.advice import best_on_more, best_rungs, changed, enough_gpus, faster, fits, refuse_what_does_not_fit
 from polaris.plan.cards import CARDS, card_named, card_of_device
 from polaris.plan.memory import memory_of
 from polaris.plan.setup import Setup, Stage
+from polaris.plan.speed import step_time
 
 
 def run(model, gpus=8, nodes=1, response=32_768, card="H100", **changes):
@@ -48,6 +49,33 @@ def test_the_rung_that_is_named_makes_it_fit(setup, phase, rung):
 def _differing(before, after):
     names = ("activations", "optimizer", "sequence_parallel", "tokens_per_pack", "fraction", "tensor_parallel")
     return [name for name in names if getattr(before, name) != getattr(after, name)]
+
+
+@pytest.mark.parametrize(
+    ("setup", "named"),
+    [
+        (run("Qwen3-1.7B", response=8192), ['memory.activations = "keep"']),
+        (run("Qwen3-1.7B", response=8192, activations="offload", optimizer="8bit"), ['memory.activations = "keep"']),
+        (run("Qwen3-4B", optimizer="host", activations="offload"), ['memory.activations = "recompute_mlp"']),
+        (run("Qwen3-0.6B", tensor_parallel=4, response=8192, activations="keep"), ["rollout.tensor_parallel = 1"]),
+    ],
+)
+def test_a_setting_with_room_is_told_what_is_faster_and_fits(setup, named):
+    found = faster(setup)
+    assert changed(setup, found) == named
+    assert fits(replace(found, card=replace(found.card, gib=0.9 * found.card.gib)))
+    now, then = (step_time(one, one.stages[-1]).seconds for one in (setup, found))
+    assert then < 0.985 * now
+    assert faster(found) is None
+
+
+def test_what_fits_barely_or_spares_little_is_not_advised():
+    setup = run("Qwen3-4B", optimizer="host")
+    found = faster(setup)
+    barely = replace(setup, card=replace(setup.card, gib=memory_of(found).peak / 2**30 + 0.1))
+    assert fits(replace(found, card=barely.card))
+    assert faster(barely) != replace(found, card=barely.card)
+    assert faster(replace(found, optimizer="host")) is None
 
 
 def test_a_pack_is_not_made_smaller_than_helps():
