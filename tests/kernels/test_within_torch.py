@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from polaris_kernels import linear_logprob, linear_policy_loss, logprob_from_logits, policy_loss
 
 SIZE, VOCABULARY = 8, 31
+PREFIX = "polaris_kernels::"
 
 
 def inputs(rows=9, seed=0):
@@ -193,3 +194,16 @@ def test_a_dtensor_cannot_be_added_to(mesh, operation):
     main_grad = distribute_tensor(torch.zeros(VOCABULARY, SIZE), mesh, [Shard(0)])
     with pytest.raises(ValueError, match="main_grad is a DTensor: pass a plain buffer"):
         operation(*inputs(), main_grad=main_grad)
+
+
+def test_what_an_operation_mutates_has_no_default():
+    """torch 2.11 leaves out last arguments that have theirs, and then raises IndexError in the backward."""
+    names = [name.removeprefix(PREFIX) for name in torch._C._dispatch_get_all_op_names() if name.startswith(PREFIX)]
+    mutated = [
+        argument
+        for name in names
+        for argument in getattr(torch.ops.polaris_kernels, name).default._schema.arguments
+        if argument.alias_info is not None and argument.alias_info.is_write
+    ]
+    assert {argument.name for argument in mutated} == {"main_grad", "gradient"}
+    assert not any(argument.has_default_value() for argument in mutated)

@@ -146,6 +146,7 @@ def _rows_to_keep(hidden: Tensor, weight: Tensor, keep: bool, group: str | None)
     return rows_to_keep(hidden, weight) if keep and group is None and not uses_triton(hidden) else 0
 
 
+# torch 2.11 leaves out a last argument that has its default, and then does not find the one that is mutated.
 @torch.library.custom_op(add_op_namespace_prefix("linear_logprob_backward"), mutates_args=("main_grad",))
 def _backward(
     hidden: Tensor,
@@ -164,8 +165,8 @@ def _backward(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_weight: bool,
-    group: str | None = None,
-    main_grad: Tensor | None = None,
+    group: str | None,
+    main_grad: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     head = Head(weight=weight, bias=bias, softcap=softcap, logits_dtype=logits_dtype, main_grad=main_grad)
     live = live_rows((logprob_gradient, entropy_gradient), targets, ignore_index)
@@ -225,8 +226,8 @@ def _(
     logits_dtype: torch.dtype | None,
     ignore_index: int,
     with_weight: bool,
-    group: str | None = None,
-    main_grad: Tensor | None = None,
+    group: str | None,
+    main_grad: Tensor | None,
 ) -> tuple[Tensor, Tensor, Tensor]:
     weight_gradient = torch.empty_like(weight) if with_weight and main_grad is None else hidden.new_empty(0)
     return torch.empty_like(hidden), weight_gradient, hidden.new_empty(0) if bias is None else torch.empty_like(bias)
