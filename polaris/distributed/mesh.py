@@ -14,7 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from polaris.config.rollout import Roles
 from polaris.config.training import DistributedConfig
-from polaris.distributed import sequence_parallel, watch
+from polaris.distributed import restart, sequence_parallel, watch
 from polaris.distributed.sequence_parallel import SequenceRanks
 from polaris.distributed.watch import attempt
 from polaris.errors import RunFailed
@@ -67,11 +67,17 @@ class World:
     """The number of the server outside the job that this process drives, which is no rank."""
     place: StorePlace | None = None
     """Where that server finds the store."""
+    half_packs: bool = False
+    """Whether the start before this one, by the same torchrun, ended since a GPU's memory was exhausted."""
 
     @property
     def shares(self) -> tuple[int, int]:
         """Which share of the packs this rank trains, and how many shares there are."""
         return self.rank // self.sequence.size, self.size // self.sequence.size
+
+    def pack_tokens(self, tokens_per_pack: int) -> int:
+        """Most tokens of a pack, which the ranks of a sequence share, where trainer.tokens_per_pack is what each of them has."""
+        return max(1, tokens_per_pack * self.sequence.size // (1 + self.half_packs))
 
     @property
     def samples(self) -> bool:
@@ -150,7 +156,8 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
         watch.start(job.store.clone(), job.rank, job.size, limits, job.size - roles.engine_ranks)
     shared = shared_store(job) if job.size > 1 or roles.servers else None
     mesh, sequence = divide(rank, size, device, limits if name == "trainers" else DEFAULT_LIMITS)
-    return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles)
+    half = restart.half_packs(job.store)
+    return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles, half_packs=half)
 
 
 def divide(rank: int, size: int, device: torch.device, limits: DistributedConfig) -> tuple[DeviceMesh, SequenceRanks]:

@@ -46,14 +46,14 @@ def split_updates(samples: Sequence[TrainingSample], updates: int) -> list[list[
 def rank_packs(samples: Sequence[TrainingSample], world: World, tokens_per_pack: int) -> Packs:
     """This rank's packs of one update's samples (`weighted`, where the loss is averaged otherwise than it would by itself)."""
     share, shares = world.shares
-    plan = plan_packs([sample.length for sample in samples], shares, tokens_per_pack * world.sequence.size)
+    plan = plan_packs([sample.length for sample in samples], shares, world.pack_tokens(tokens_per_pack))
     return Packs(samples, plan[share], world.device, world.sequence)
 
 
 def dealt_packs(batches: Sequence[Sequence[TrainingSample]], world: World, tokens_per_pack: int) -> list[Packs]:
     """`rank_packs` of each batch, where only rank 0 need hold the arrays of all samples: it deals out those of the others' packs."""
     share, count = world.shares
-    plans = [plan_packs([sample.length for sample in batch], count, tokens_per_pack * world.sequence.size) for batch in batches]
+    plans = [plan_packs([sample.length for sample in batch], count, world.pack_tokens(tokens_per_pack)) for batch in batches]
     dealt = [
         [batch[i].rollout for batch, plan in zip(batches, plans, strict=True) for members in plan[part] for i in members]
         for part in range(count)

@@ -19,6 +19,7 @@ from polaris.data import answer_format
 from polaris.data.prompts import PromptSet, ungradable_rows
 from polaris.data.reading import in_words, training_sources
 from polaris.data.sampler import parts_of_epoch, weights_of
+from polaris.distributed.mesh import World
 from polaris.doors import short
 from polaris.model.load import describe_parameters
 from polaris.reward.functions import named
@@ -40,6 +41,7 @@ def banner(checked: Checked, context: TrainContext, folder: RunFolder, state: Tr
     ranks = f"{world.size} {'trainer' if world.engines else 'rank'}{'s' if world.size > 1 else ''}"
     facts["device"] = f"{device}, {ranks}"
     facts["attention"] = context.learner.policy.attention
+    facts |= halved(world)
     facts["run"] = str(folder.path)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
@@ -70,6 +72,11 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
     facts |= phases(config, len((checked.held_out or checked.prompts).prompts))
     facts |= _trained_on_too(checked) | _left_out(config) | _data_errors(in_words(config.data), checked.prompts)
     return facts | (_data_errors(held_out, checked.held_out) if checked.held_out else {})
+
+
+def halved(world: World) -> dict[str, str]:
+    """That packs are smaller than configured, where a restart has made them so."""
+    return {"packs": "of half the size, since a GPU's memory was exhausted before this restart"} if world.half_packs else {}
 
 
 def memory(config: JobConfig) -> dict[str, str]:

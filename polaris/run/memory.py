@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from polaris.config.schema import RunConfig
 from polaris.config.sft import SftConfig
+from polaris.distributed import restart
 from polaris.distributed.mesh import World
 from polaris.errors import RunFailed, in_one_line
 from polaris.model.fused import can_fuse
@@ -34,10 +35,15 @@ def check_memory(model: PreTrainedModel, config: RunConfig | SftConfig, world: W
 
 @contextmanager
 def advised(model: PreTrainedModel, config: RunConfig | SftConfig, world: World) -> Iterator[None]:
-    """Raise `RunFailed` with what the plan advises where an update in the block exhausts the memory of this rank's GPU."""
+    """Raise `RunFailed` where an update in the block exhausts the memory of this rank's GPU: with what the plan advises, unless torchrun
+    starts the ranks again, which then train with packs of half the size."""
     try:
         yield
     except torch.OutOfMemoryError as error:
+        if world.size > 1 and not world.half_packs and restart.comes():
+            restart.leave_half_packs(world.job.store)
+            again = "torchrun starts all ranks again: from the last checkpoint, with packs of half the size"
+            raise RunFailed(f"{in_one_line(error, 120)} {again}") from error
         if world.device.type != "cuda":
             raise
         device = torch.cuda.get_device_properties(world.device)

@@ -53,10 +53,9 @@ def train_step(context: TrainContext, state: TrainState) -> tuple[TrainState, di
     _say_what_is_missing(context, batch, step)
     memory.end("rollout")
     with context.profiler.traced(step):
-        with clock.phase("update"), layers.watched():
+        with clock.phase("update"), layers.watched(), advised(learner.policy.model, context.config, learner.world):
             batch = learner.with_kl(batch)
-            with advised(learner.policy.model, context.config, learner.world):
-                result = learner.update(batch.samples, step)
+            result = learner.update(batch.samples, step)
         memory.end("update")
         if any(one.split for one in result.updates):
             context.console.note(f"step {step}: {SPLIT}")

@@ -25,7 +25,7 @@ from polaris.observe.metrics import MetricsFile, read_records
 from polaris.observe.report import summary, write_report
 from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
-from polaris.run.banner import memory
+from polaris.run.banner import halved, memory
 from polaris.run.load_policy import load_policy
 from polaris.run.memory import advised
 from polaris.run.profiler import Profiler, open_profiler
@@ -89,7 +89,7 @@ def _banner(checked: CheckedSft, folder: RunFolder, tuner: Tuner, state: TrainSt
         "attention": tuner.policy.attention,
         "run": str(folder.path),
     }
-    facts |= memory(config)
+    facts |= memory(config) | halved(world)
     facts |= {"begins with": str(checked.origin)} if checked.origin else {}
     facts |= {"resumed": f"from step {state.step}"} if state.step else {}
     changed = (*folder.changes.altering, *folder.changes.free)

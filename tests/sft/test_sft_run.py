@@ -83,6 +83,45 @@ def test_two_ranks_with_a_stop_equal_one(whole, tmp_path):
         assert two == pytest.approx(one, rel=1e-4)
 
 
+EXHAUSTED = """
+import os, sys
+import torch
+from polaris import sft
+from polaris.model.policy import Policy
+from polaris.supervised.tuner import Tuner
+
+update, forward, begun = Tuner.update, Policy.forward, []
+
+def of_step(tuner, examples, step):
+    begun.append(step)
+    return update(tuner, examples, step)
+
+def on_a_small_gpu(policy, tokens, *others, **more):
+    if begun and begun[-1] >= {step} and os.environ["RANK"] == "1" and tokens.numel() > {most}:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    return forward(policy, tokens, *others, **more)
+
+Tuner.update, Policy.forward = of_step, on_a_small_gpu
+sys.exit(sft.main(sys.argv[1:]))
+"""
+
+
+def test_ranks_whose_memory_is_exhausted_are_started_again_with_half_packs(whole, tmp_path):
+    """The four examples of a rank have about 100 tokens."""
+    path, program = write_config(tmp_path, checkpoint="{ every = 1 }"), tmp_path / "exhausted.py"
+    program.write_text(EXHAUSTED.format(step=3, most=60))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--no-python"]
+    command = [*torchrun, *forked(), str(program), str(path), "--trainer.tokens_per_pack=120"]
+    ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
+    assert ended.stderr.count("torchrun starts all ranks again: from the last checkpoint, with packs of half the size") == 1
+    assert "of half the size, since a GPU's memory was exhausted before this restart" in ended.stdout
+    assert ended.returncode == 0
+    found, expected = ([one for one in records(folder) if "sft/loss" in one] for folder in (tmp_path / "run", whole))
+    assert len(found) == len(expected)
+    for one, two in zip(expected, found, strict=True):
+        assert two == pytest.approx(one, rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
