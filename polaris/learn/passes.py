@@ -33,17 +33,15 @@ class Passes:
 def backward(policy: Policy, packs: Sequence[Pack], part: PartOfLoss, reshard: bool) -> Passes:
     """Leave the gradients of all packs in the policy.
 
-    If a GPU's memory is exhausted, what was computed is dropped, and everything is done again with packs of half the size. A rank among
-    others cannot: they wait for it in the middle of a layer.
+    If a GPU's memory is exhausted, what was computed is dropped, and everything is done again with packs of half the size.
 
     Raises:
-        torch.OutOfMemoryError: there are other ranks, every pack is a single sequence, or halves are too large too.
+        torch.OutOfMemoryError: not `can_split`, every pack is a single sequence, or halves are too large too.
     """
-    alone = dist.get_world_size() == 1
     try:
         return _through(policy, packs, part, reshard)
     except torch.OutOfMemoryError:
-        smaller = packs.halved() if isinstance(packs, Packs) and alone and hasattr(FSDPModule, "reset_iter_state") else None
+        smaller = packs.halved() if isinstance(packs, Packs) and can_split() else None
         if smaller is None:
             raise
     # The exception, whose frames hold the pack's activations, is gone here.
@@ -53,6 +51,11 @@ def backward(policy: Policy, packs: Sequence[Pack], part: PartOfLoss, reshard: b
     policy.zero_grad()
     torch.cuda.empty_cache()
     return replace(_through(policy, smaller, part, reshard), split=True)
+
+
+def can_split() -> bool:
+    """Whether a rank may do an update again: it is alone (others wait in the middle of a layer), and torch can begin anew, from 2.13 on."""
+    return dist.get_world_size() == 1 and hasattr(FSDPModule, "reset_iter_state")
 
 
 def _through(policy: Policy, packs: Sequence[Pack], part: PartOfLoss, reshard: bool) -> Passes:

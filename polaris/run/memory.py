@@ -15,6 +15,7 @@ from polaris.config.sft import SftConfig
 from polaris.distributed import restart
 from polaris.distributed.mesh import World
 from polaris.errors import RunFailed, in_one_line
+from polaris.learn.passes import can_split
 from polaris.model.fused import can_fuse
 from polaris.plan.advice import refuse_what_does_not_fit, rungs_below
 from polaris.plan.cards import card_of_device
@@ -40,7 +41,7 @@ def advised(model: PreTrainedModel, config: RunConfig | SftConfig, world: World)
     try:
         yield
     except torch.OutOfMemoryError as error:
-        if world.size > 1 and not world.half_packs and restart.comes():
+        if restart.comes() and not world.half_packs and not can_split():
             restart.leave_half_packs(world.job.store)
             again = "torchrun starts all ranks again: from the last checkpoint, with packs of half the size"
             raise RunFailed(f"{in_one_line(error, 120)} {again}") from error

@@ -8,6 +8,7 @@ import pytest
 import torch
 from float64 import Float64
 from samples import training_sample
+from torch.distributed.fsdp import FSDPModule
 
 from polaris.config.algorithm import AlgorithmConfig
 from polaris.config.schema import RunConfig
@@ -125,6 +126,7 @@ def limited(policy, most, where):
     return policy.layers[-1].register_forward_hook(look)
 
 
+@pytest.mark.skipif(not hasattr(FSDPModule, "reset_iter_state"), reason="before 2.13 torch cannot begin an update anew")
 @pytest.mark.parametrize(("where", "most"), [("forward", 64), ("backward", 64), ("backward", 30), ("forward", 8)])
 def test_packs_without_memory_are_halved_once(fresh, where, most):
     policy, world = fresh
