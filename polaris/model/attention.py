@@ -26,9 +26,12 @@ _WITHOUT_EFFECT = {"dropout", "sliding_window", "is_causal", "position_ids", "ou
 _MEANINGS = {"softcap": "a soft cap on its scores", "s_aux": "attention sinks", "attention_mask": "a mask of its own"}
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class PackLayout:
-    """Where the sequences of a pack lie. `cu_seqlens` [S + 1] int32: start of each sequence, then T. `ranks` share its tokens."""
+    """Where the sequences of a pack lie. `cu_seqlens` [S + 1] int32: start of each sequence, then T. `ranks` share its tokens.
+
+    Not frozen: torch.compile of torch 2.11 reads the fields of a frozen one, and compiles anew for each number of sequences.
+    """
 
     lengths: list[int]
     cu_seqlens: Tensor
