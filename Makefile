@@ -42,7 +42,7 @@ base: .venv/stamp
 test-parts: .venv/stamp
 	@$(VENV)/pytest --durations=15 $(PARTS)
 
-test-versions: .venv/stamp ## test the rollout engines with the oldest supported versions, then with those of .venv
+test-versions: .venv/stamp ## run the test suite with the oldest supported versions of torch, Triton, vLLM and transformers
 	@bash scripts/test_versions.sh
 
 peers: .venv/peers/stamp ## install verl, Liger, Cut Cross-Entropy, torchao and torchtitan into .venv/peers, for the next target and for benchmarks

@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pandas
 import pytest
-import trl.chat_template_utils as trl_templates
 
 from polaris.config.sft import SftDataConfig
 from polaris.data.conversations import Conversation, encode, read_conversation
@@ -21,6 +20,7 @@ CHAT = [
     {"role": "assistant", "content": "It is \\boxed{4}, I think."},
 ]
 DATA = SftDataConfig(path="unused")
+trl_templates = pytest.importorskip("trl.chat_template_utils")
 
 
 @pytest.fixture
