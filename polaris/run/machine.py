@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from transformers import PreTrainedModel
 
 from polaris.distributed.mesh import World
 from polaris.distributed.waiting import LayerTimes, share_waited
@@ -32,10 +33,10 @@ def machine_facts(context: TrainContext, samples: Sequence[TrainingSample], laye
         "throughput/train_tokens_per_gpu_s": tokens / step / everything,
         **{f"throughput/share/{phase}": clock.seconds[phase] / step for phase in PHASES if phase in clock.seconds},
     }
-    if peak := _peak(context):
-        predicted = sum(len(sample.chosen) for sample in samples)
-        flops = model_flops(context.learner.policy.model).training([sample.length for sample in samples], predicted)
-        facts |= {"throughput/mfu_update": flops / update / trainers / peak, "throughput/mfu_step": flops / step / everything / peak}
+    model, dtype, device = context.learner.policy.model, context.config.model.dtype, context.sampling.world.device
+    lengths, predicted = [sample.length for sample in samples], sum(len(sample.chosen) for sample in samples)
+    if ideal := seconds_at_peak(model, dtype, device, lengths, predicted):
+        facts |= {"throughput/mfu_update": ideal / update / trainers, "throughput/mfu_step": ideal / step / everything}
     return facts | _of_ranks(context.sampling.world, layers, update)
 
 
@@ -45,12 +46,12 @@ def _of_engines(context: TrainContext) -> int:
     return engines.workers if isinstance(engines, RemoteEngines) else 0
 
 
-def _peak(context: TrainContext) -> float | None:
-    """FLOP/s of this rank's GPU in half precision; None without one, for one that is not in the table, and where float32 is computed."""
-    device = context.sampling.world.device
-    if device.type != "cuda" or context.config.model.dtype == "float32":
+def seconds_at_peak(model: PreTrainedModel, dtype: str, device: torch.device, lengths: Sequence[int], predicted: int) -> float | None:
+    """Seconds in which one GPU of this kind would train on sequences of these lengths, `predicted` of whose tokens have a loss, at its peak
+    in half precision. None without one, for one that is not in the table, and where float32 is computed."""
+    if device.type != "cuda" or dtype == "float32" or not (peak := peak_flops(torch.cuda.get_device_name(device))):
         return None
-    return peak_flops(torch.cuda.get_device_name(device))
+    return model_flops(model).training(lengths, predicted) / peak
 
 
 def _of_ranks(world: World, layers: LayerTimes, update: float) -> dict[str, float]:

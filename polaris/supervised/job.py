@@ -27,6 +27,7 @@ from polaris.observe.trackers.table import make_trackers
 from polaris.observe.trackers.tracker import Tracker
 from polaris.run.banner import halved, memory
 from polaris.run.load_policy import load_policy
+from polaris.run.machine import seconds_at_peak
 from polaris.run.memory import advised
 from polaris.run.profiler import Profiler, open_profiler
 from polaris.run.step import SPLIT
@@ -159,20 +160,25 @@ class _Job:
                 f"{streak} updates in a row had a non-finite loss ({result.loss}) or gradient norm ({result.grad_norm}); none was applied. "
                 "Lower optimizer.lr and resume with --change"
             )
-        seconds, tokens = time.monotonic() - began, sum(len(one.tokens) for one in examples)
+        seconds, lengths, trained = time.monotonic() - began, [len(one.tokens) for one in examples], sum(one.trained for one in examples)
+        tokens, gpus = sum(lengths), tuner.world.size
+        ideal = seconds_at_peak(tuner.policy.model, config.model.dtype, tuner.world.device, lengths, trained)
         self._record(
             {
                 "step": step,
                 "epoch": (seen + most) / len(everything),
                 "sft/loss": result.loss,
                 "sft/tokens": tokens,
-                "sft/trained_tokens": sum(one.trained for one in examples),
+                "sft/trained_tokens": trained,
                 "optimizer/grad_norm": result.grad_norm,
                 "optimizer/lr": tuner.lr,
                 "optimizer/skipped": int(not result.applied),
                 "seconds/step": seconds,
                 **({"seconds/checkpoint": waited_s} if waited_s else {}),
                 "throughput/train_tokens_per_s": tokens / seconds,
+                "throughput/gpus": gpus,
+                "throughput/train_tokens_per_gpu_s": tokens / seconds / gpus,
+                **({"throughput/mfu_step": ideal / seconds / gpus} if ideal else {}),
             }
         )
         return TrainState(step=step, version=state.version + result.applied, sampler={"seen": seen + most}, nonfinite_streak=streak)

@@ -80,6 +80,8 @@ def test_mfu_of_the_update_and_of_the_step(monkeypatch):
     flops = 6 * (30 * 2 * LAYER + 24 * HEAD) + 6 * 2 * 64 * (10**2 + 20**2)
     assert found["throughput/mfu_update"] == pytest.approx(flops / 2 / 989e12)
     assert found["throughput/mfu_step"] == pytest.approx(flops / 10 / 7 / 989e12)
+    meta = context(None).learner.policy.model
+    assert machine.seconds_at_peak(meta, "bfloat16", torch.device("cuda"), [10, 20], 24) == pytest.approx(flops / 989e12)
     assert "throughput/mfu_step" not in facts(None, device="cuda", dtype="float32")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Some card")
     assert "throughput/mfu_step" not in facts(None, device="cuda")
