@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from triton._C.libtriton import interpreter
 
 from polaris_kernels import logprob_from_logits
 from polaris_kernels.logprob_from_logits import logprob_from_logits_reference, tiled
@@ -177,6 +178,7 @@ def test_rows_of_masks_and_of_broken_logits(dtype):
         assert torch.equal(ours[7:], before[7:])
 
 
+@pytest.mark.skipif(DEVICE == "cpu" and not hasattr(interpreter, "fma_fp32"), reason="this Triton's interpreter rounds an fma twice")
 @pytest.mark.parametrize("offset", [-4e9, 1e5])
 def test_an_offset_of_all_logits_changes_nothing(offset):
     """Up to 1e5 the logits themselves keep some digits; at 4e9 hardly any is left, or the row has no softmax here."""
