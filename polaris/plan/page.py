@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import ceil
 
 from polaris.plan.advice import changed, faster, faults_of
 from polaris.plan.cards import GIB
 from polaris.plan.memory import Memory, Parts, memory_of
 from polaris.plan.setup import Setup
 from polaris.plan.speed import StepTime, step_time
+
+SLURM_WARNING_S = 900
+"""How long before a job's end scripts/slurm/train.sbatch asks the run to stop, which it does once an update is done."""
 
 
 def lines(setup: Setup) -> Iterator[str]:
@@ -56,17 +60,19 @@ def times(setup: Setup) -> Iterator[str]:
     mean = f"mean response {setup.mean_share:.0%} of the limit"
     yield f"time, estimated within a third or so ({mean}; --mean-tokens sets it)"
     yield "  stage  steps   limit  sampling   update   other   s/step  tokens/s/GPU  GPU-hours"
-    hours = 0.0
+    hours, longest = 0.0, 0.0
     for number, stage in enumerate(setup.stages, start=1):
         found = step_time(setup, stage)
         spent = gpu_hours(setup, found, stage.steps)
-        hours += spent
+        hours, longest = hours + spent, max(longest, found.passes + found.update + found.turn)
         yield (
             f"  {number:>5} {stage.steps:>6} {stage.response:>7,} {found.sampling:>8.0f}s {found.update:>7.0f}s "
             f"{found.passes + found.turn:>6.0f}s {found.seconds:>7.0f}s {found.tokens_per_gpu:>13,.0f} {spent:>10,.0f}"
         )
     days = hours / (setup.gpus * setup.nodes) / 24
     yield f"  {hours:,.0f} GPU-hours, {days:.1f} days, without difficulty pass, evaluations and saving"
+    if longest > SLURM_WARNING_S:
+        yield f"  a stop waits for an update: under Slurm give sbatch --signal=B:USR1@{ceil(2 * longest / 600) * 600} (docs/nodes.md)"
     if (quick := faster(setup)) is not None:
         now, then = (step_time(one, one.stages[-1]).seconds for one in (setup, quick))
         yield f"  there is room for {' and '.join(changed(setup, quick))}: {then:,.0f} s a step in place of {now:,.0f}"

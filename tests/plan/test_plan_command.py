@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from benchmarks.plan.shapes import write
 from polaris.cli import _run
 from polaris.errors import Refused
+from polaris.plan.page import SLURM_WARNING_S
 
+SBATCH = Path(__file__).parents[2] / "scripts" / "slurm" / "train.sbatch"
 TRAIN = """
 [model]
 path = "{folder}"
@@ -58,6 +61,18 @@ def test_what_does_not_fit_is_planned_and_refused_with_the_rung(config, capsys):
     found = capsys.readouterr().out
     assert "an update" in found
     assert "GPU-hours" not in found
+
+
+def test_an_update_longer_than_slurms_warning_is_said(config, capsys):
+    assert f"#SBATCH --signal=B:USR1@{SLURM_WARNING_S}\n" in SBATCH.read_text()
+    for prompts, warned in ((128, False), (2048, True)):
+        _run(["plan", config(), "--gpus=8", "--gpu=h100", f"--trainer.prompts_per_step={prompts}"])
+        found = capsys.readouterr().out
+        stage = next(line.split() for line in found.splitlines() if line.strip().startswith("1 "))
+        update = float(stage[4].removesuffix("s"))
+        assert (update > SLURM_WARNING_S) == warned == ("under Slurm give sbatch --signal=B:USR1@" in found)
+        if warned:
+            assert 2 * update <= float(found.partition("USR1@")[2].split()[0]) <= 2 * update + 1200
 
 
 def test_fine_tuning_is_planned_without_an_engine(config, capsys):
