@@ -67,8 +67,8 @@ class World:
     """The number of the server outside the job that this process drives, which is no rank."""
     place: StorePlace | None = None
     """Where that server finds the store."""
-    half_packs: bool = False
-    """Whether the start before this one, by the same torchrun, ended since a GPU's memory was exhausted."""
+    halvings: int = 0
+    """How often packs are halved: starts before this one, by the same torchrun, that ended since a GPU's memory was exhausted."""
 
     @property
     def shares(self) -> tuple[int, int]:
@@ -77,7 +77,7 @@ class World:
 
     def pack_tokens(self, tokens_per_pack: int) -> int:
         """Most tokens of a pack, which the ranks of a sequence share, where trainer.tokens_per_pack is what each of them has."""
-        return max(1, tokens_per_pack * self.sequence.size // (1 + self.half_packs))
+        return max(1, tokens_per_pack * self.sequence.size // 2**self.halvings)
 
     @property
     def samples(self) -> bool:
@@ -156,8 +156,8 @@ def start(limits: DistributedConfig = DEFAULT_LIMITS, roles: Roles = ALL_ALIKE, 
         watch.start(job.store.clone(), job.rank, job.size, limits, job.size - roles.engine_ranks)
     shared = shared_store(job) if job.size > 1 or roles.servers else None
     mesh, sequence = divide(rank, size, device, limits if name == "trainers" else DEFAULT_LIMITS)
-    half = restart.half_packs(job.store)
-    return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles, half_packs=half)
+    halvings = restart.halvings(job.store)
+    return World(rank=rank, size=size, device=device, mesh=mesh, sequence=sequence, shared=shared, job=job, roles=roles, halvings=halvings)
 
 
 def divide(rank: int, size: int, device: torch.device, limits: DistributedConfig) -> tuple[DeviceMesh, SequenceRanks]:

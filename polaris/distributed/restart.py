@@ -8,7 +8,7 @@ import torch.distributed as dist
 
 from polaris.distributed.watch import attempt
 
-_HALF_PACKS = "polaris/half_packs"
+_HALVINGS = "polaris/halvings_of_packs"
 """A key without the number of the start, since it is for the next one."""
 
 
@@ -17,14 +17,16 @@ def comes() -> bool:
     return int(attempt()) < int(os.environ.get("TORCHELASTIC_MAX_RESTARTS", "0"))
 
 
-def leave_half_packs(store: dist.Store) -> None:
-    """Have the next start train with packs of half the size. The store is that of the job."""
-    _lasting(store).set(_HALF_PACKS, "")
+def leave_halvings(store: dist.Store, halvings: int) -> None:
+    """Have the next start train with packs that are halved so often. The store is that of the job; several ranks may say so."""
+    _lasting(store).set(_HALVINGS, str(halvings))
 
 
-def half_packs(store: dist.Store | None) -> bool:
-    """Whether an earlier start has left that for this one."""
-    return store is not None and _lasting(store).check([_HALF_PACKS])
+def halvings(store: dist.Store | None) -> int:
+    """What an earlier start has left of that for this one."""
+    if store is None or not _lasting(store).check([_HALVINGS]):
+        return 0
+    return int(_lasting(store).get(_HALVINGS))
 
 
 def _lasting(store: dist.Store) -> dist.Store:

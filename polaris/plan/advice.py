@@ -208,8 +208,8 @@ def changed(before: Setup, after: Setup) -> list[str]:
     kinds, found = {before.optimizer, after.optimizer}, []
     if len(kinds) == 2 and "8bit" in kinds:
         found.append(f'optimizer.name = "{"adamw8bit" if after.optimizer == "8bit" else "adamw"}"')
-    if len(kinds) == 2 and after.optimizer == "host":
-        found.append('memory.optimizer = "host"')
+    if len(kinds) == 2 and "host" in kinds:
+        found.append(f'memory.optimizer = "{"host" if after.optimizer == "host" else "device"}"')
     for name, key in _KEYS.items():
         if (value := getattr(after, name)) != getattr(before, name):
             found.append(f'{key} = "{value}"' if isinstance(value, str) else f"{key} = {value:g}")

@@ -76,7 +76,8 @@ def configured(checked: Checked, ranks: int) -> dict[str, str]:
 
 def halved(world: World) -> dict[str, str]:
     """That packs are smaller than configured, where a restart has made them so."""
-    return {"packs": "of half the size, since a GPU's memory was exhausted before this restart"} if world.half_packs else {}
+    share = f"1/{2**world.halvings} of trainer.tokens_per_pack"
+    return {"packs": f"{share}, since a GPU's memory was exhausted before this restart"} if world.halvings else {}
 
 
 def memory(config: JobConfig) -> dict[str, str]:

@@ -41,9 +41,9 @@ def advised(model: PreTrainedModel, config: RunConfig | SftConfig, world: World)
     try:
         yield
     except torch.OutOfMemoryError as error:
-        if restart.comes() and not world.half_packs and not can_split():
-            restart.leave_half_packs(world.job.store)
-            again = "torchrun starts all ranks again: from the last checkpoint, with packs of half the size"
+        if restart.comes() and not can_split():
+            restart.leave_halvings(world.job.store, world.halvings + 1)
+            again = "torchrun starts all ranks again: from the last checkpoint, if there is one, with packs of half the size"
             raise RunFailed(f"{in_one_line(error, 120)} {again}") from error
         if world.device.type != "cuda":
             raise

@@ -57,6 +57,7 @@ def _differing(before, after):
         (run("Qwen3-1.7B", response=8192), ['memory.activations = "keep"']),
         (run("Qwen3-1.7B", response=8192, activations="offload", optimizer="8bit"), ['memory.activations = "keep"']),
         (run("Qwen3-4B", optimizer="host", activations="offload"), ['memory.activations = "recompute_mlp"']),
+        (run("Qwen3-4B", gpus=2, optimizer="host", fraction=0.5, prompts=16, response=1024), ['memory.optimizer = "device"']),
         (run("Qwen3-0.6B", tensor_parallel=4, response=8192, activations="keep"), ["rollout.tensor_parallel = 1"]),
     ],
 )

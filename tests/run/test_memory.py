@@ -72,8 +72,9 @@ def test_an_update_without_memory_ends_with_what_the_plan_advises(model, monkeyp
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: gpu)
     monkeypatch.setattr(memory, "host_gib", lambda: 512.0)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
-    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")  # of which one has been for this already
-    world = SimpleNamespace(half_packs=True, job=SimpleNamespace(size=1), device=torch.device("cuda"))
+    monkeypatch.setenv("TORCHELASTIC_MAX_RESTARTS", "1")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    world = SimpleNamespace(job=SimpleNamespace(size=1), device=torch.device("cuda"))
     said = []
     for activations, response, tokens in (("recompute", 32_768, 8192), ("offload", 4096, 16_384)):
         config = RunConfig(

@@ -106,15 +106,17 @@ sys.exit(sft.main(sys.argv[1:]))
 """
 
 
-def test_ranks_whose_memory_is_exhausted_are_started_again_with_half_packs(whole, tmp_path):
-    """The four examples of a rank have about 100 tokens."""
+def test_ranks_whose_memory_is_exhausted_are_started_again_with_halved_packs(whole, tmp_path):
+    """A rank has four examples of 31 tokens, and room for one: packs are halved twice."""
     path, program = write_config(tmp_path, checkpoint="{ every = 1 }"), tmp_path / "exhausted.py"
-    program.write_text(EXHAUSTED.format(step=3, most=60))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1", "--no-python"]
-    command = [*torchrun, *forked(), str(program), str(path), "--trainer.tokens_per_pack=120"]
+    program.write_text(EXHAUSTED.format(step=3, most=40))
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=2", "--no-python"]
+    command = [*torchrun, *forked(), str(program), str(path), "--trainer.tokens_per_pack=130"]
     ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=240)
-    assert ended.stderr.count("torchrun starts all ranks again: from the last checkpoint, with packs of half the size") == 1
-    assert "of half the size, since a GPU's memory was exhausted before this restart" in ended.stdout
+    assert (
+        ended.stderr.count("torchrun starts all ranks again: from the last checkpoint, if there is one, with packs of half the size") == 2
+    )
+    assert "1/4 of trainer.tokens_per_pack, since a GPU's memory was exhausted before this restart" in ended.stdout
     assert ended.returncode == 0
     found, expected = ([one for one in records(folder) if "sft/loss" in one] for folder in (tmp_path / "run", whole))
     assert len(found) == len(expected)
