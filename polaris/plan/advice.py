@@ -104,12 +104,13 @@ def faster(setup: Setup) -> Setup | None:
     """
     ways: dict[str, list[Any]] = {
         "activations": list(LADDER[: LADDER.index(setup.activations) + 1]),
-        "optimizer": list(dict.fromkeys((setup.optimizer, "8bit" if setup.optimizer == "8bit" else "device"))),
+        "optimizer": ["host", "device"] if setup.optimizer == "host" else [setup.optimizer],
         "sequence_parallel": _divisors(setup.sequence_parallel),
         "tensor_parallel": _divisors(setup.tensor_parallel),
     }
     above = [replace(setup, **dict(zip(ways, values, strict=True))) for values in product(*ways.values())]
-    shares = {one: step_time(one, one.stages[-1]).seconds / step_time(setup, setup.stages[-1]).seconds for one in above}
+    now = step_time(setup, setup.stages[-1]).seconds
+    shares = {one: step_time(one, one.stages[-1]).seconds / now for one in above}
     worth = [one for one in above if shares[one] <= _WORTH]
     sure = [one for one in worth if fits(replace(one, card=replace(one.card, gib=_SURE * one.card.gib)))]
     return min(sure, key=lambda one: (round(shares[one], 2), len(changed(setup, one))), default=None)
